@@ -1,0 +1,245 @@
+"""What pydantic finds wrong with a config, in words for the person who wrote the file.
+
+It knows no setting by name: all is taken from the model's JSON schema, the values and pydantic's errors.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lntune.config.schema import Path, Schema, near
+
+_LONGEST_VALUE = 60
+# What each of pydantic's errors would have accepted; fields in braces come from the error's context.
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "path_type": "a path",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "none_required": "null",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
+
+
+class Mistake(NamedTuple):
+    """One thing to mend: where it is, and the line that says so."""
+
+    path: Path
+    text: str
+
+
+def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Mistake]:
+    """Every mistake once, in the order of the file; keys that are absent come last in their mapping.
+
+    Args:
+        error: what validating ``data`` raised.
+        data: the nested values as they were written.
+        model: what they were to become.
+    """
+    schema = Schema(model)
+    problems = _merge_unions([_Problem.of(details, data) for details in error.errors(include_url=False)])
+    unknown = [problem.path for problem in problems if problem.kind == "extra_forbidden"]
+    meant = {path: schema.guess(path, data) for path in unknown}
+    found = [Mistake(path, _unknown_key(path, guess, schema, data)) for path, guess in meant.items()]
+    for problem in problems:
+        misspelt = problem.kind == "missing" and problem.path in meant.values()
+        if problem.path not in meant and not misspelt:
+            found.append(Mistake(problem.path, problem.text(schema, data)))
+    return sorted(found, key=lambda mistake: _position(mistake.path, data))
+
+
+def path_text(path: Sequence[str | int]) -> str:
+    """A place in a config as it is written in messages: ``tables[2].rows``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+class _Problem(NamedTuple):
+    """One of pydantic's errors, with its place in the data rather than in pydantic's tree of validators."""
+
+    kind: str
+    path: Path
+    branch: tuple[Path, str] | None  # the place of the first union on the way, and the alternative in it
+    value: Any
+    expected: tuple[str, ...]
+    message: str
+
+    @classmethod
+    def of(cls, details: ErrorDetails, data: Mapping[str, Any]) -> "_Problem":
+        kind, loc, value = details["type"], details["loc"], details["input"]
+        context: dict[str, Any] = details.get("ctx", {})
+        if kind in _EXPECTED:  # a bound of 0 is not to read 0.0
+            context = {key: f"{item:g}" if isinstance(item, float) else item for key, item in context.items()}
+        if kind == "missing":
+            path, branch = _place(loc[:-1], data, value)
+            path = (*path, loc[-1])
+        elif loc and loc[-1] == "[key]":
+            path, branch = (*_place(loc[:-2], data, None)[0], loc[-2]), None
+        else:
+            path, branch = _place(loc, data, value)
+        if kind in ("union_tag_invalid", "union_tag_not_found"):
+            tag = context["discriminator"].strip("'")
+            path, value = (*path, tag), value.get(tag)
+            kind = "literal_error" if kind == "union_tag_invalid" else "missing"
+            context = {"expected": context.get("expected_tags", "").replace("', '", "' or '")}
+        expected = (_EXPECTED[kind].format(**context),) if kind in _EXPECTED else ()
+        message = str(context["error"]) if kind == "value_error" else details["msg"]
+        return cls(kind, path, branch, value, expected, message)
+
+    def text(self, schema: Schema, data: Mapping[str, Any]) -> str:
+        """The message without the place."""
+        if self.kind == "missing":
+            wanted = schema.describe(self.path, data)
+            return f"missing key; add it{f' ({wanted})' if wanted else ''}"
+        if self.kind in ("value_error", "assertion_error"):
+            return self.message
+        if not self.expected:
+            return f"{self.message[:1].lower()}{self.message[1:]}, got {_shown(self.value)}"
+        wanted = " or ".join(dict.fromkeys(self.expected))
+        return f"expected {wanted}, got {_shown(self.value)}{_remedy(wanted, self.value)}"
+
+
+def _place(loc: Path, data: Any, value: Any) -> tuple[Path, tuple[Path, str] | None]:
+    """The path in the data that pydantic's location means, and the first alternative of a union on it.
+
+    A location also names the alternatives that were tried, between the keys. What the data has under a key of
+    that name decides which is which, and the value that pydantic complains of settles what is left in doubt.
+    """
+    candidates = list(_walk(loc, data, ()))
+    for path, found, branch in candidates:
+        if found is value or (type(found) is type(value) and found == value):
+            return path, branch
+    return candidates[0][0], candidates[0][2]
+
+
+def _walk(
+    loc: Path, data: Any, path: Path, branch: tuple[Path, str] | None = None
+) -> Iterator[tuple[Path, Any, tuple[Path, str] | None]]:
+    if not loc:
+        yield path, data, branch
+        return
+    head, rest = loc[0], loc[1:]
+    inside = head in data if isinstance(data, dict) else isinstance(data, list) and head in range(len(data))
+    if inside:
+        yield from _walk(rest, data[head], (*path, head), branch)
+    yield from _walk(rest, data, path, branch or (path, str(head)))
+
+
+def _merge_unions(problems: list[_Problem]) -> list[_Problem]:
+    """Of the alternatives of each union keep the one that fits best; join those that do not fit at all."""
+    kept: list[_Problem] = []
+    unions: dict[Path, dict[str, list[_Problem]]] = {}
+    for problem in problems:
+        if problem.branch is None:
+            kept.append(problem)
+        else:
+            unions.setdefault(problem.branch[0], {}).setdefault(problem.branch[1], []).append(problem)
+    for path, alternatives in unions.items():
+        fitting = [found for found in alternatives.values() if any(one.path != path for one in found)]
+        if fitting:
+            best = min(fitting, key=len)
+            kept.extend(best)
+            continue
+        every = [one for found in alternatives.values() for one in found]
+        said = next((one for one in every if not one.expected), every[0])
+        kept.append(said._replace(expected=tuple(word for one in every for word in one.expected)))
+    return kept
+
+
+def _unknown_key(path: Path, guess: Path | None, schema: Schema, data: Mapping[str, Any]) -> str:
+    if guess:
+        return f"unknown key (did you mean {path_text(guess)}?)"
+    known = schema.keys(path[:-1], data)
+    if path[-1] in known:  # in another alternative of a union
+        return "this key does not go with the others beside it"
+    return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        text = f"the text {value!r}"
+    elif isinstance(value, Mapping):
+        text = "a mapping"
+    elif isinstance(value, list | tuple):
+        text = f"the list {json.dumps(value, default=str)}" if value else "an empty list"
+    else:
+        text = "nothing" if value is None else json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _remedy(wanted: str, value: Any) -> str:
+    """What to write instead, where the value says what was meant."""
+    if isinstance(value, str):
+        choices = re.findall(r"'([^']*)'", wanted)
+        guess = near(value, choices)
+        if guess:
+            return f" (did you mean {guess!r}?)"
+        number = _number_text(value) if "number" in wanted or "than" in wanted else None
+        if number:
+            return f"; write {number}"
+        if "true or false" in wanted and value.lower() in ("true", "false"):
+            return f"; write {value.lower()} without quotes"
+    elif isinstance(value, bool):
+        if "text" in wanted or "'" in wanted:
+            return "; YAML takes a bare yes, no, on or off for true or false: put it in quotes"
+    elif isinstance(value, int | float) and "text" in wanted:
+        return f"; write '{value}' in quotes"
+    elif value is None:
+        return "; write a value after the colon"
+    if "a list" in wanted and isinstance(value, str | int | float):
+        return f"; write [{value}] for a list of one"
+    return ""
+
+
+def _number_text(text: str) -> str | None:
+    """A number that YAML would read as one, if the text means one: ``1e-4`` is text, ``1.0e-4`` a number."""
+    match = re.fullmatch(r"([-+]?)(\d+)(\.\d*)?(?:[eE]([-+]?)(\d+))?", text.strip().replace("_", ""))
+    if not match:
+        return None
+    sign, whole, fraction, power_sign, power = match.groups()
+    if power is None:
+        return f"{sign}{whole.lstrip('0') or '0'}{fraction or ''} without quotes or leading zeros"
+    number = f"{sign}{whole}{fraction if fraction and fraction != '.' else '.0'}e{power_sign or '+'}{power}"
+    return f"{number} (YAML takes {text} for text)"
+
+
+def _position(path: Path, data: Any) -> tuple[int, ...]:
+    """Where a path stands in the file, for sorting; what is not there comes after what is."""
+    position: list[int] = []
+    for part in path:
+        keys: list[str | int] = list(data) if isinstance(data, dict) else []
+        if isinstance(data, list):
+            keys = list(range(len(data)))
+        if part not in keys:
+            return (*position, len(keys))
+        position.append(keys.index(part))
+        data = data[part]
+    return tuple(position)

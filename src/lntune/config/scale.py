@@ -1,0 +1,123 @@
+"""A scale: one YAML file with everything that differs between the demo and the paper.
+
+The keys of ``sources``, ``llms``, ``visions``, ``data`` and ``methods`` are names that experiments refer to.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lntune.config.base import Frozen
+from lntune.config.protocol import Benchmark, TemplateName
+from lntune.config.training import LoraSettings, Schedule
+
+DrawnSet = Literal["pretrain", "instruct", "coco", "flickr30k", "vqav2", "pope", "mme"]
+
+
+class DrawSettings(Frozen):
+    """A data set drawn from the demo's world: which one, with how many pictures."""
+
+    set: DrawnSet
+    images: int = Field(ge=1)
+
+
+class SourceSettings(Frozen):
+    """Where raw files come from: drawn from the demo's world, or fetched by the catalogue."""
+
+    draw: DrawSettings | None = None
+    fetch: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "SourceSettings":
+        if (self.draw is None) == (self.fetch is None):
+            raise ValueError("give exactly one of draw and fetch")
+        return self
+
+
+class LlmSettings(Frozen):
+    """An LLM: its folder in the catalogue, its name in tables, and the prompt template that it is tuned with.
+
+    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it.
+    """
+
+    title: str
+    weights: str
+    template: TemplateName
+    system: str | None = None
+
+
+class VisionSettings(Frozen):
+    """A vision encoder: its folder in the catalogue and the library that reads it."""
+
+    weights: str
+    library: Literal["open_clip", "timm"]
+
+
+class TrainingData(Frozen):
+    """A training set: which source, in which format, which of LLaVA-Instruct's types, and how many of them."""
+
+    source: str
+    format: Literal["llava-pretrain", "llava-instruct"]
+    types: tuple[Literal["conversation", "detail", "complex_reasoning"], ...] = Field(
+        default=(), strict=False
+    )
+    samples: int | None = Field(default=None, ge=1, description="null: all")
+
+
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ConnectorStage(Frozen):
+    """Connector pretraining: its data, learning rate and schedule."""
+
+    data: str
+    learning_rate: LearningRate
+    schedule: Schedule
+
+
+class MethodSettings(Frozen):
+    """The learning rates that are tried for one tuning method, and LoRA's shape."""
+
+    learning_rates: tuple[LearningRate, ...] = Field(min_length=1, strict=False)
+    lora: LoraSettings | None = None
+
+
+class Stage(Frozen):
+    """What one kind of job is given; none of it decides a result."""
+
+    threads: int = Field(default=1, ge=1)
+    mem_mb: int = Field(default=1000, ge=1)
+    runtime: int = Field(default=30, ge=1, description="minutes")
+    gpus: int = Field(default=0, ge=0)
+
+
+class ExecutionSettings(Frozen):
+    """How the work is carried out; none of it decides a result."""
+
+    micro_batch: int = Field(ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    cache_features: bool
+    prediction_batch: int = Field(ge=1)
+    default: Stage
+    stages: dict[str, Stage] = {}
+
+
+class ScaleSettings(Frozen):
+    """One file of workflow/scales."""
+
+    note: str = Field(description="shown on every table")
+    misaligned_share: float = Field(
+        ge=0, le=1, description="share of samples that may have no loss; above it: stop"
+    )
+    sources: dict[str, SourceSettings]
+    llms: dict[str, LlmSettings]
+    visions: dict[str, VisionSettings]
+    vision: str = Field(description="the default vision encoder")
+    data: dict[str, TrainingData]
+    connector: ConnectorStage
+    finetune: Schedule
+    methods: dict[str, MethodSettings]
+    benchmarks: dict[Benchmark, tuple[str, ...]] = Field(
+        strict=False, description="the sources of each benchmark"
+    )
+    execution: ExecutionSettings

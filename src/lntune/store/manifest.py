@@ -1,0 +1,139 @@
+"""The manifest: what a result is, what made it, and from what.
+
+It is the last file that is written into a result's folder, and the proof that the result is finished. Of the
+process environment it holds nothing but the SLURM job's number, so no token can get into it.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+
+from lntune.config.base import Frozen
+from lntune.errors import UserError
+from lntune.store.canonical import digest
+from lntune.store.hashing import FileRecord
+from lntune.store.identity import Identity
+
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ResultId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+
+
+class InputRecord(Frozen):
+    """A result that this one was made from; ``content`` is its content digest at that time."""
+
+    stage: str
+    label: str
+    id: ResultId
+    content: Hash
+
+
+class Git(Frozen):
+    """The commit of the checkout that the code came from, and whether it held uncommitted changes."""
+
+    commit: str
+    dirty: bool
+
+
+class Machine(Frozen):
+    """Where a result was made. ``cores`` are those that the process was allowed to use."""
+
+    host: str
+    cpu: str
+    cores: int
+    gpus: tuple[str, ...]
+    ranks: int
+    slurm_job_id: str | None
+
+
+class Manifest(Frozen):
+    """All that is recorded of a finished result.
+
+    ``settings``, ``code``, ``packages`` and the ids in ``inputs`` make the ``id``. ``execution`` holds what
+    shapes the run and not the numbers (micro-batch, threads). ``outputs`` leaves out the manifest itself.
+    ``wall_seconds`` and ``peak_memory_bytes`` are those of the attempt that finished; the memory is that of
+    the largest single process among this one and its children.
+    """
+
+    stage: str
+    label: str
+    id: ResultId
+    settings: dict[str, JsonValue]
+    execution: dict[str, JsonValue]
+    inputs: dict[str, InputRecord | tuple[InputRecord, ...]]
+    outputs: dict[str, FileRecord]
+    content: Hash
+    code: dict[str, Hash]
+    packages: dict[str, str]
+    git: Git | None
+    seed: int | None
+    machine: Machine
+    started: AwareDatetime
+    ended: AwareDatetime
+    wall_seconds: float
+    peak_memory_bytes: int
+    metrics: dict[str, JsonValue]
+
+    def identity(self) -> Identity:
+        """The identity that this manifest describes; its id is the manifest's unless someone edited it."""
+        inputs: dict[str, str | list[str]] = {
+            role: record.id if isinstance(record, InputRecord) else [one.id for one in record]
+            for role, record in self.inputs.items()
+        }
+        return Identity(self.stage, self.settings, self.code, self.packages, inputs)
+
+
+def content_digest(outputs: Mapping[str, FileRecord]) -> str:
+    """One hash over all outputs' paths and contents: equal exactly if two results hold the same files."""
+    return digest({path: record.blake3 for path, record in outputs.items()})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        UserError: it is missing or damaged; the text names the file.
+    """
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such manifest; this result has not been made yet") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise UserError(
+            f"{path}: damaged manifest ({where}: {first['msg']}); delete its folder and make the result again"
+        ) from error
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest so that at every moment there is either none or all of it, even after a power cut."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

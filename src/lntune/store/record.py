@@ -1,0 +1,244 @@
+"""Make a result and put it in its place, whole or not at all.
+
+The work writes into a hidden folder beside the final one. When it is done, its files are hashed, the
+manifest is written, and the folder is renamed into place. A process that is killed at any moment leaves no
+half result, and what it kept in scratch is there for the next attempt. Of several processes that make the
+same result, one works and the others wait for it.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypedDict
+
+from pydantic import JsonValue
+
+from lntune.store.canonical import canonical_json
+from lntune.store.hashing import hash_tree
+from lntune.store.identity import Identity
+from lntune.store.layout import MANIFEST, Store
+from lntune.store.manifest import (
+    InputRecord,
+    Manifest,
+    content_digest,
+    flush,
+    read_manifest,
+    write_manifest,
+)
+from lntune.store.provenance import git_state, machine, peak_memory_bytes
+
+Work = Callable[[Path, Path], Mapping[str, JsonValue]]
+
+
+def record(
+    store: Store,
+    identity: Identity,
+    label: str,
+    work: Work,
+    *,
+    inputs: Mapping[str, Path | Sequence[Path]] | None = None,
+    execution: Mapping[str, JsonValue] | None = None,
+    seed: int | None = None,
+    ranks: int = 1,
+) -> Manifest:
+    """Make one result unless it is there already, and return its manifest.
+
+    Args:
+        store: where results lie.
+        identity: what the result is; its id names the folder.
+        label: the readable half of the folder's name.
+        work: called as ``work(out, scratch)``; fills the empty folder ``out`` and returns metrics. What it
+            keeps in ``scratch`` outlives an exception or a kill, and is deleted once the result is in place.
+        inputs: the finished folder, or folders in order, that play each role of ``identity.inputs``.
+        execution: what shaped the run and not the numbers, to be noted.
+        seed: the seed of the work, if it has one.
+        ranks: how many processes share the work.
+
+    Raises:
+        UserError: an input's manifest is missing or damaged, or the work left what is not a plain file.
+        ValueError: the inputs' ids are not those of the identity, or a metric is not finite.
+        Exception: whatever the work raises; its output is then removed, its scratch kept.
+    """
+    final = store.folder(identity.stage, label, identity.id)
+    if (final / MANIFEST).is_file():
+        return read_manifest(final / MANIFEST)
+    scratch = store.scratch(identity.stage, identity.id)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(scratch.with_name(scratch.name + ".lock"), final):
+        if (final / MANIFEST).is_file():
+            return read_manifest(final / MANIFEST)
+        _remove_leftovers(final)
+        noted: _Noted = {
+            "label": label,
+            "inputs": _input_records(identity, inputs or {}),
+            "execution": dict(execution or {}),
+            "seed": seed,
+        }
+        built = final.with_name(f".{final.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}")
+        built.mkdir()
+        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            manifest = _make(identity, noted, ranks, work, built, scratch)
+            ours = _install(built, final)
+            shutil.rmtree(scratch, ignore_errors=True)
+        finally:
+            shutil.rmtree(built, ignore_errors=True)
+            with suppress(OSError):
+                scratch.rmdir()  # unless something is kept there
+    return manifest if ours else read_manifest(final / MANIFEST)
+
+
+class _Noted(TypedDict):
+    """Those fields of the manifest that the caller of :func:`record` knows."""
+
+    label: str
+    inputs: dict[str, InputRecord | tuple[InputRecord, ...]]
+    execution: dict[str, JsonValue]
+    seed: int | None
+
+
+def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, scratch: Path) -> Manifest:
+    """Do the work in ``out``, bring its files to the disk, and write the manifest beside them."""
+    git = git_state(Path(__file__).resolve().parent)  # now: an edit during the work is not what runs
+    started, clock = datetime.now(UTC), time.monotonic()
+    metrics = json.loads(canonical_json(dict(work(out, scratch))))
+    outputs = hash_tree(out)
+    assert MANIFEST not in outputs, "the manifest is written here, not by the work"
+    for name in outputs:
+        flush(out / name)
+    document = json.loads(canonical_json(identity.document()))
+    manifest = Manifest(
+        **noted,
+        stage=identity.stage,
+        id=identity.id,
+        settings=document["settings"],
+        outputs=outputs,
+        content=content_digest(outputs),
+        code=document["code"],
+        packages=document["packages"],
+        git=git,
+        machine=machine(ranks),
+        started=started,
+        ended=datetime.now(UTC),
+        wall_seconds=round(time.monotonic() - clock, 3),
+        peak_memory_bytes=peak_memory_bytes(),
+        metrics=metrics,
+    )
+    write_manifest(out / MANIFEST, manifest)
+    return manifest
+
+
+def _input_records(
+    identity: Identity, inputs: Mapping[str, Path | Sequence[Path]]
+) -> dict[str, InputRecord | tuple[InputRecord, ...]]:
+    records: dict[str, InputRecord | tuple[InputRecord, ...]] = {}
+    ids: dict[str, str | list[str]] = {}
+    for role, folders in inputs.items():
+        if isinstance(folders, Path):
+            one = _input_record(folders)
+            records[role], ids[role] = one, one.id
+        else:
+            several = tuple(_input_record(folder) for folder in folders)
+            records[role], ids[role] = several, [each.id for each in several]
+    expected = identity.document()["inputs"]
+    if ids != expected:
+        raise ValueError(f"{identity.stage} was named after the inputs {expected}, but was given {ids}")
+    return records
+
+
+def _input_record(folder: Path) -> InputRecord:
+    manifest = read_manifest(folder / MANIFEST)
+    return InputRecord(stage=manifest.stage, label=manifest.label, id=manifest.id, content=manifest.content)
+
+
+def _install(built: Path, final: Path) -> bool:
+    """Rename the finished folder into place; False if another process's result is there first.
+
+    What stands there without a manifest gives way: Snakemake makes the folders of declared outputs, and
+    before it runs a job again it deletes the manifest alone.
+    """
+    while True:
+        try:
+            os.rename(built, final)  # replaces an empty folder
+            flush(final.parent)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if (final / MANIFEST).is_file():
+            return False
+        remains = built.with_name(built.name + ".old")
+        os.rename(final, remains)
+        shutil.rmtree(remains)
+
+
+def _remove_leftovers(final: Path) -> None:
+    """Delete what processes of this host left beside the final folder when they were killed."""
+    pattern = re.compile(re.escape(f".{final.name}.{_host()}.") + r"(\d+)\.[0-9a-f]{8}(\.old)?")
+    for entry in list(os.scandir(final.parent)):
+        match = pattern.fullmatch(entry.name)
+        if match and not _alive(int(match[1])):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it lives, and is another user's
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+
+
+@contextmanager
+def _only_one(lock: Path, final: Path) -> Iterator[None]:
+    """Keep other processes from making the same result and from using the same scratch meanwhile.
+
+    The lock dies with its process, however that ends. On a file system without locks work goes on without:
+    then two processes may both do the work, and the first to finish is kept.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = _acquire(lock, final)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            lock.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _acquire(lock: Path, final: Path) -> int | None:
+    """An open handle that holds the lock, or None where the file system knows no locks."""
+    patience = fcntl.LOCK_NB
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | patience)
+            # Whoever held it before has deleted the file, and a lock on a deleted file keeps nobody out.
+            if lock.exists() and os.path.samestat(os.stat(lock), os.fstat(handle)):
+                return handle
+        except BlockingIOError:
+            print(f"{final}: another process is making this; waiting for it", file=sys.stderr, flush=True)
+            patience = 0
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(handle)
+            return None
+        os.close(handle)
