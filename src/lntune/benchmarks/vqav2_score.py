@@ -1,0 +1,207 @@
+"""VQAv2's accuracy, as the official vqaEval.py (revision a013f00) computes it.
+
+Questions and annotations are read from the official JSON or straight from its official zip; answers are a
+JSON list of ``{question_id, answer}``. Two normalisations are named choices: ``official`` and ``always``.
+The script is followed as Python 3 runs it; under its own Python 2 a percentage that lies half-way between two
+places is rounded away from zero, and only the digits 0 to 9 count as digits.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lntune.benchmarks.official_files import (
+    RecordError,
+    check_same_ids,
+    field,
+    parse_records,
+    read_json,
+    records_of,
+    unique,
+)
+from lntune.errors import UserError
+
+Normalise = Literal["official", "always"]
+
+HUMANS = 10
+_PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
+_PERIOD = re.compile(r"\.(?!\d)")
+# The official script hands its regex flags over as the count of replacements: the number of re.UNICODE is 32.
+_PERIODS_REMOVED = 32
+_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
+_ARTICLES = frozenset({"a", "an", "the"})
+# Contractions that the official table restores where one apostrophe was left out.
+_CONTRACTIONS = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+    haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
+    might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+    shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+    someone's something'd something'd've something'll that's there'd there'd've there're there's they'd
+    they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've
+    when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't
+    would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
+
+
+def _restored_contractions() -> dict[str, str]:
+    """Maps each contraction short of one apostrophe to the contraction; one official entry is backwards."""
+    table = {"somebody'd": "somebodyd"}
+    for word in _CONTRACTIONS.split():
+        table |= {word[:place] + word[place + 1 :]: word for place, mark in enumerate(word) if mark == "'"}
+    return table
+
+
+_RESTORED = _restored_contractions()
+
+
+class Annotation(NamedTuple):
+    """What ten humans answered to one question, and its kinds."""
+
+    question_type: str
+    answer_type: str
+    answers: tuple[str, ...]
+
+
+@lru_cache(maxsize=1 << 17)
+def normalise_answer(text: str) -> str:
+    """Punctuation, periods, case, number words, articles and contractions made alike, by the official steps.
+
+    A punctuation mark is deleted where the text has it next to a space, or has digit-comma-digit anywhere;
+    else it becomes a space.
+    """
+    normal = text
+    number_with_comma = _DIGIT_COMMA_DIGIT.search(text) is not None
+    for mark in _PUNCTUATION:
+        if mark in text:
+            deleted = number_with_comma or f"{mark} " in text or f" {mark}" in text
+            normal = normal.replace(mark, "" if deleted else " ")
+    normal = _PERIOD.sub("", normal, count=_PERIODS_REMOVED)
+    words = (_NUMBERS.get(word, word) for word in normal.lower().split())
+    return " ".join(_RESTORED.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def accuracy(prediction: str, answers: tuple[str, ...], normalise: Normalise = "official") -> float:
+    """Mean over the humans of min(1, how many of the others said the prediction / 3); from 0 to 1.
+
+    ``official`` normalises prediction and answers only if the humans did not all say the same to the letter;
+    ``always`` normalises both in any case, so that ``Yes.`` is right where all ten said ``yes``.
+    """
+    said = [_one_line(answer) for answer in answers]
+    prediction = _one_line(prediction)
+    if normalise == "always" or len(set(said)) > 1:
+        said = [normalise_answer(answer) for answer in said]
+        prediction = normalise_answer(prediction)
+    matches = said.count(prediction)
+    # Added up human by human, in the order of the file: a shorter formula differs in the last bits, which
+    # shows after rounding where a mean lies half-way.
+    return float(sum(min(1, (matches - (answer == prediction)) / 3) for answer in said)) / len(said)
+
+
+def score(
+    questions_path: Path, annotations_path: Path, answers_path: Path, normalise: Normalise = "official"
+) -> dict[str, object]:
+    """``overall``, ``per_question_type`` and ``per_answer_type``: mean accuracies in percent, to 2 places."""
+    annotations, answers = read(questions_path, annotations_path, answers_path)
+    return summarise(annotations, question_accuracies(annotations, answers, normalise))
+
+
+def marks(
+    questions_path: Path, annotations_path: Path, answers_path: Path, normalise: Normalise = "official"
+) -> dict[int, float]:
+    """The accuracy of each question, from 0 to 1, by question id."""
+    return question_accuracies(*read(questions_path, annotations_path, answers_path), normalise)
+
+
+def question_accuracies(
+    annotations: Mapping[int, Annotation], answers: Mapping[int, str], normalise: Normalise = "official"
+) -> dict[int, float]:
+    """The accuracy of each annotated question, from 0 to 1, by question id."""
+    return {
+        question_id: accuracy(answers[question_id], annotation.answers, normalise)
+        for question_id, annotation in annotations.items()
+    }
+
+
+def summarise(annotations: Mapping[int, Annotation], accuracies: Mapping[int, float]) -> dict[str, object]:
+    """The figures of :func:`score` from the questions' accuracies."""
+    by_question_type: dict[str, list[float]] = {}
+    by_answer_type: dict[str, list[float]] = {}
+    for question_id, annotation in annotations.items():
+        by_question_type.setdefault(annotation.question_type, []).append(accuracies[question_id])
+        by_answer_type.setdefault(annotation.answer_type, []).append(accuracies[question_id])
+    return {
+        "overall": _percent([accuracies[question_id] for question_id in annotations]),
+        "per_question_type": {name: _percent(values) for name, values in by_question_type.items()},
+        "per_answer_type": {name: _percent(values) for name, values in by_answer_type.items()},
+    }
+
+
+def read(
+    questions_path: Path, annotations_path: Path, answers_path: Path
+) -> tuple[dict[int, Annotation], dict[int, str]]:
+    """Annotations (in their order) and answers by question id; all three files hold the same ids."""
+    questions, annotations = read_questions(questions_path), read_annotations(annotations_path)
+    check_same_ids(questions, annotations, "question_id", asked=questions_path, path=annotations_path)
+    answers = read_answers(answers_path)
+    check_same_ids(questions, answers, "question_id", asked=questions_path, path=answers_path)
+    return annotations, answers
+
+
+def read_questions(path: Path) -> dict[int, str]:
+    """The questions' texts by id."""
+    records = parse_records(records_of(read_json(path), path, "questions"), _parse_question, path, "question")
+    if not records:
+        raise UserError(f"{path}: holds no questions")
+    return unique(records, path, "question_id")
+
+
+def read_annotations(path: Path) -> dict[int, Annotation]:
+    """The annotations by question id; UserError for any without exactly ten answers."""
+    records = records_of(read_json(path), path, "annotations")
+    return unique(parse_records(records, _parse_annotation, path, "annotation"), path, "question_id")
+
+
+def read_answers(path: Path) -> dict[int, str]:
+    """A model's answers by question id."""
+    records = records_of(read_json(path), path)
+    return unique(parse_records(records, _parse_answer, path, "answer"), path, "question_id")
+
+
+def write_answers(path: Path, answers: Iterable[tuple[int, str]]) -> None:
+    """Writes pairs of question id and answer in the official result format."""
+    records = [{"question_id": question_id, "answer": answer} for question_id, answer in answers]
+    path.write_text(json.dumps(records) + "\n", encoding="utf-8", newline="\n")
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _percent(accuracies: list[float]) -> float:
+    return round(100 * float(sum(accuracies)) / len(accuracies), 2)
+
+
+def _parse_question(record: object) -> tuple[int, str]:
+    return field(record, "question_id", int), field(record, "question", str)
+
+
+def _parse_answer(record: object) -> tuple[int, str]:
+    return field(record, "question_id", int), field(record, "answer", str)
+
+
+def _parse_annotation(record: object) -> tuple[int, Annotation]:
+    question_id = field(record, "question_id", int)
+    humans = field(record, "answers", list)
+    if len(humans) != HUMANS:
+        raise RecordError(f"question_id {question_id} has {len(humans)} human answers instead of {HUMANS}")
+    numbers = [human["answer_id"] for human in humans if isinstance(human, dict) and "answer_id" in human]
+    if len(set(map(str, numbers))) != len(numbers):
+        raise RecordError(f"question_id {question_id} has two human answers of one answer_id")
+    answers = tuple(field(human, "answer", str) for human in humans)
+    kinds = field(record, "question_type", str), field(record, "answer_type", str)
+    return question_id, Annotation(*kinds, answers)

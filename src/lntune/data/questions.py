@@ -1,0 +1,49 @@
+"""A benchmark's questions in one form, whichever benchmark they belong to: a line of JSON each."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+QUESTIONS = "questions.jsonl"
+ANSWERS = "answers.jsonl"
+SET = "set.json"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one picture (a member of the set's archive); ``id`` is unique in its set."""
+
+    id: str
+    image: str
+    text: str
+
+
+def write_questions(folder: Path, archive: str, questions: Iterable[Question]) -> int:
+    """Write the questions and the name of the archive that holds their pictures; return how many there are."""
+    number = 0
+    with (folder / QUESTIONS).open("w") as file:
+        for question in questions:
+            file.write(json.dumps(question.__dict__) + "\n")
+            number += 1
+    (folder / SET).write_text(json.dumps({"archive": archive, "questions": number}) + "\n")
+    return number
+
+
+def read_questions(folder: Path) -> tuple[str, list[Question]]:
+    """The archive's name and the questions of a folder that :func:`write_questions` wrote."""
+    archive = json.loads((folder / SET).read_text())["archive"]
+    lines = (folder / QUESTIONS).read_text().splitlines()
+    return archive, [Question(**json.loads(line)) for line in lines]
+
+
+def write_answers(folder: Path, answers: Iterable[tuple[str, str]]) -> None:
+    """Write each question's id with the model's answer."""
+    lines = (json.dumps({"id": id, "answer": answer}) + "\n" for id, answer in answers)
+    (folder / ANSWERS).write_text("".join(lines))
+
+
+def read_answers(folder: Path) -> dict[str, str]:
+    """Answers by question id."""
+    records = (json.loads(line) for line in (folder / ANSWERS).read_text().splitlines())
+    return {record["id"]: record["answer"] for record in records}

@@ -1,0 +1,41 @@
+"""Training samples in one form, whichever data set they come from: a line of JSON each, images named by member."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLES = "samples.jsonl"
+SET = "set.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A conversation about one picture; turns alternate, the user's first. ``source`` names file and record."""
+
+    id: str
+    image: str
+    turns: tuple[str, ...]
+    source: str
+
+
+def write_samples(folder: Path, archive: str, samples: Iterable[Sample]) -> int:
+    """Write the samples and the name of the archive that holds their pictures; return how many there are."""
+    number = 0
+    with (folder / SAMPLES).open("w") as file:
+        for sample in samples:
+            file.write(json.dumps(sample.__dict__) + "\n")
+            number += 1
+    (folder / SET).write_text(json.dumps({"archive": archive, "samples": number}) + "\n")
+    return number
+
+
+def read_samples(folder: Path) -> tuple[str, list[Sample]]:
+    """The archive's name and the samples of a folder that :func:`write_samples` wrote."""
+    archive = json.loads((folder / SET).read_text())["archive"]
+    samples = []
+    with (folder / SAMPLES).open() as file:
+        for line in file:
+            record = json.loads(line)
+            samples.append(Sample(record["id"], record["image"], tuple(record["turns"]), record["source"]))
+    return archive, samples

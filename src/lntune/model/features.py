@@ -1,0 +1,101 @@
+"""Where image features come from: the frozen vision encoder, its outputs kept in memory, or nothing at all.
+
+The vision encoder never trains, so an image's features are constants, and training and generation ask one of
+these sources for them by the image's index.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class ImageEncoder(Protocol):
+    """The part of a vision encoder that features need: ``tokens`` vectors of ``width`` numbers an image."""
+
+    tokens: int
+    width: int
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Turn float32 pixels (B, 3, S, S) into features (B, tokens, width)."""
+
+
+class FeatureSource(Protocol):
+    """Features by image index."""
+
+    def features(self, indices: Sequence[int]) -> Tensor:
+        """Return features (B, T, W) of the images at these indices, in this order, without gradient."""
+
+
+class EncodedImages:
+    """Features computed when first asked for, and kept in memory if ``cache`` is set.
+
+    Kept features are computed in blocks of consecutive images, so an image's features do not depend, down
+    to the last bit, on who asked for it together with what: a resumed run sees the numbers of an
+    undisturbed one.
+
+    ``load`` returns one image's normalised pixels, float32 (3, S, S); ``count`` is the number of images.
+    With ``cache``, count x tokens x width numbers of memory are taken.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        load: Callable[[int], Tensor],
+        count: int,
+        *,
+        cache: bool,
+        block: int = 64,
+    ) -> None:
+        self.encoder, self.load, self.count, self.block = encoder, load, count, block
+        self.kept: Tensor | None = None
+        self.cache = cache
+        self.done: set[int] = set()
+
+    def features(self, indices: Sequence[int]) -> Tensor:
+        """Return features (B, T, W) of the images at these indices, in this order."""
+        if not self.cache:
+            unique = list(dict.fromkeys(indices))
+            place = {index: row for row, index in enumerate(unique)}
+            encoded = self._encode(unique)
+            return encoded.index_select(0, torch.tensor([place[i] for i in indices], device=encoded.device))
+        for number in sorted({index // self.block for index in indices} - self.done):
+            self._keep(number)
+        assert self.kept is not None
+        return self.kept.index_select(0, torch.tensor(indices, device=self.kept.device))
+
+    def _encode(self, indices: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            pixels = torch.stack([self.load(index) for index in indices])
+            return self.encoder.encode(pixels).detach()
+
+    def _keep(self, number: int) -> None:
+        start = number * self.block
+        encoded = self._encode(range(start, min(start + self.block, self.count)))
+        if self.kept is None:
+            self.kept = encoded.new_zeros(self.count, *encoded.shape[1:])
+        self.kept[start : start + len(encoded)] = encoded
+        self.done.add(number)
+
+
+class StoredFeatures:
+    """Features given as one tensor (images, T, W), such as attributes one-hot for the oracle test."""
+
+    def __init__(self, stored: Tensor) -> None:
+        self.stored = stored
+
+    def features(self, indices: Sequence[int]) -> Tensor:
+        """Return the rows (B, T, W) at these indices."""
+        return self.stored.index_select(0, torch.tensor(indices, device=self.stored.device))
+
+
+class BlindFeatures:
+    """Zeros in place of features: what is left of an answer when the model cannot see."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        self.tokens, self.width = tokens, width
+
+    def features(self, indices: Sequence[int]) -> Tensor:
+        """Return zeros (B, T, W)."""
+        return torch.zeros(len(indices), self.tokens, self.width)

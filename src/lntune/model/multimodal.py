@@ -1,0 +1,133 @@
+"""The multi-modal model: a frozen vision encoder, a linear connector, and a LLaMA that reads both.
+
+A sample's token ids hold one ``IMAGE_ID`` where its image goes; :meth:`MultimodalModel.embed` puts the
+image's projected features there. Rows are padded on the right. Attention is causal, so no real token sees
+the padding, and no mask is passed: the fused causal attention kernel applies.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+
+class MultimodalModel(nn.Module):
+    """Vision encoder, connector (``nn.Linear``, the encoder's width to the LLM's), and ``LlamaForCausalLM``.
+
+    The vision encoder stays frozen and in evaluation mode whatever else trains.
+    """
+
+    def __init__(self, vision: nn.Module, connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
+        super().__init__()
+        self.vision = vision.requires_grad_(False)
+        self.connector = connector
+        self.llm = llm
+        self.vision.eval()
+
+    def train(self, mode: bool = True) -> "MultimodalModel":
+        """Switch training mode for everything but the vision encoder."""
+        super().train(mode)
+        self.vision.eval()
+        return self
+
+    def embed(self, ids: Sequence[Sequence[int]], features: Tensor | None) -> tuple[Tensor, list[int]]:
+        """Return input embeddings (B, L, hidden), right padded, and each row's length without the padding.
+
+        ``ids`` are B rows of token ids with at most one IMAGE_ID each; ``features`` (R, T, W) belong to the
+        R rows that have one, in row order, and are None if there are none. An image counts T tokens of a
+        row's length.
+        """
+        table = self.llm.get_input_embeddings()
+        device = table.weight.device
+        rows = [splice_image(row, 0 if features is None else features.shape[1]) for row in ids]
+        longest = max(map(len, rows))
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        embedded: Tensor = table(padded.clamp(min=0).to(device))
+        if features is not None:
+            slots = (padded.flatten() == IMAGE_ID).nonzero().squeeze(1)
+            assert len(slots) == features.shape[0] * features.shape[1], "one row of features an image"
+            projected = self.connector(features.to(device)).flatten(0, 1).to(embedded.dtype)
+            embedded = embedded.flatten(0, 1).index_copy(0, slots.to(device), projected).view_as(embedded)
+        return embedded, [len(row) for row in rows]
+
+    def answer_loss(
+        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int
+    ) -> Tensor:
+        """Return the cross entropy summed over the samples' answer tokens, divided by ``answer_tokens``: ().
+
+        ``answer_tokens`` counts the whole global batch, so the losses of its micro batches add up to its
+        mean. The output head is applied only where the next token is part of an answer. ``features``: see
+        ``embed``.
+        """
+        embedded, _ = self.embed([sample.input_ids for sample in samples], features)
+        image_tokens = 0 if features is None else features.shape[1]
+        places, targets = answer_places(samples, image_tokens, embedded.shape[1])
+        hidden = self.llm.model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        chosen = hidden.flatten(0, 1).index_select(0, places.to(hidden.device))
+        logits = self.llm.lm_head(chosen).float()
+        return F.cross_entropy(logits, targets.to(logits.device), reduction="sum") / answer_tokens
+
+    def forward(
+        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int
+    ) -> Tensor:
+        """Same as ``answer_loss``; an engine that wraps the model calls it through here."""
+        return self.answer_loss(samples, features, answer_tokens)
+
+
+def splice_image(ids: Sequence[int], image_tokens: int) -> list[int]:
+    """Repeat the row's IMAGE_ID, if there is one, ``image_tokens`` times."""
+    row = list(ids)
+    if IMAGE_ID in row:
+        assert row.count(IMAGE_ID) == 1 and image_tokens > 0, "one image a row, and its features given"
+        at = row.index(IMAGE_ID)
+        row[at : at + 1] = [IMAGE_ID] * image_tokens
+    return row
+
+
+def count_answer_tokens(samples: Sequence[EncodedSample]) -> int:
+    """Return how many tokens of these samples bear a loss."""
+    return sum(len(sample.labels) - sample.labels.count(IGNORE) for sample in samples)
+
+
+def answer_places(samples: Sequence[EncodedSample], image_tokens: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return where answer tokens are predicted, and which they are: two int64 tensors (answer tokens,).
+
+    Places index the rows of ``embed`` laid end to end, ``length`` apart. The token at position i is
+    predicted from position i - 1; after an image, positions are ``image_tokens - 1`` further on than in the
+    ids.
+    """
+    places, targets = [], []
+    for row, sample in enumerate(samples):
+        image_at = sample.input_ids.index(IMAGE_ID) if IMAGE_ID in sample.input_ids else len(sample.labels)
+        for position, label in enumerate(sample.labels):
+            if label != IGNORE:
+                assert position > 0, "the first token has nothing before it to be predicted from"
+                shift = image_tokens - 1 if position > image_at else 0
+                places.append(row * length + position + shift - 1)
+                targets.append(label)
+    return torch.tensor(places), torch.tensor(targets)
+
+
+def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
+    """Return a linear connector from image features to the LLM, with bias, drawn from its own seed.
+
+    LLaVA's connector is a plain ``nn.Linear``; the draw follows that layer's default (uniform within
+    1/sqrt(width)), but comes from a generator of its own, so that all runs start alike whatever ran before.
+    """
+    connector: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, width, hidden
+    )
+    generator = torch.Generator().manual_seed(seed)
+    bound = 1.0 / math.sqrt(width)
+    with torch.no_grad():
+        connector.weight.uniform_(-bound, bound, generator=generator)
+        connector.bias.uniform_(-bound, bound, generator=generator)
+    return connector

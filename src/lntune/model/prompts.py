@@ -1,0 +1,223 @@
+"""The prompt templates: a conversation in, one string out, for training and for generation alike.
+
+The strings are those that LLaVA trains on (haotian-liu/LLaVA, ``llava/conversation.py`` and
+``llava/train/train.py``; the system sentences of v0 and v1 come from lm-sys/FastChat). Where LLaVA's training
+and inference strings differ, both sides here use the training string, so that a prompt is, to the character,
+the beginning of what was trained on:
+
+- ``plain``: image, caption, line break; the connector's pretraining.
+- ``v0``: ``### Human: ... ### Assistant: ...``. LLaVA prompts without the white space that it trained with,
+  and puts an example conversation in front; neither is done here. Its training string also ends with one more
+  blank, and its loss covers ``### Assistant:`` too; here the last character is the end mark, and the loss
+  covers answers only.
+- ``v1``: ``USER: ... ASSISTANT: ...``, FastChat's vicuna_v1.1.
+- ``llama_2``: ``[INST] ... [/INST]``, with the system sentence of LLaVA's ``llava_llama_2``, which its
+  scripts use for LLaMA-2-chat. (LLaVA's own ``llama_2`` differs from it in that sentence alone: it has
+  Meta's, about safety.)
+
+An answer starts right behind its header, so the blank in front of it is the model's to produce: tokenizers of
+the LLaMA and GPT-2 kind glue that blank to the first word. The sequence's first ``<s>`` is no part of any
+string here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from lntune.errors import UserError
+
+IMAGE = "<image>"
+"""Stands where the image's tokens go: once in a conversation, at the front of a user turn."""
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """The pieces that a conversation is laid between.
+
+    ``opening`` stands in front of the system part, ``first`` in front of the first user text and ``later``
+    in front of those that follow; ``header`` leads over to the answer, which is ``blank``, what the assistant
+    says, and ``footer``. That ends in ``stop``, the mark that tells the answer is over.
+    """
+
+    name: str
+    system: str
+    system_before: str
+    system_after: str
+    opening: str
+    first: str
+    later: str
+    header: str
+    blank: str
+    footer: str
+    stop: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as one string, and the character spans ``[start, end)`` that the model must produce."""
+
+    text: str
+    answers: list[tuple[int, int]]
+
+
+_PLAIN = Template(
+    name="plain",
+    system="",
+    system_before="",
+    system_after="",
+    opening="",
+    first="",
+    later="",
+    header="",
+    blank="",
+    footer="\n",
+    stop="\n",
+)
+
+_V0 = Template(
+    name="v0",
+    system=(
+        "A chat between a curious human and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the human's questions."
+    ),
+    system_before="",
+    system_after="\n\n",
+    opening="",
+    first="### Human: ",
+    later=" Human: ",  # its "###" is the end mark of the answer before it
+    header="\n### Assistant:",
+    blank=" ",
+    footer="\n###",
+    stop="###",
+)
+
+_V1 = Template(
+    name="v1",
+    system=(
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    ),
+    system_before="",
+    system_after=" ",
+    opening="",
+    first="USER: ",
+    later="USER: ",
+    header=" ASSISTANT:",
+    blank=" ",
+    footer="</s>",
+    stop="</s>",
+)
+
+_LLAMA_2 = Template(
+    name="llama_2",
+    system=(
+        "You are a helpful language and vision assistant. "
+        "You are able to understand the visual content that the user provides, "
+        "and assist the user with a variety of tasks using natural language."
+    ),
+    system_before="<<SYS>>\n",
+    system_after="\n<</SYS>>\n\n",
+    opening="[INST] ",
+    first="",
+    later="<s>[INST] ",
+    header=" [/INST]",
+    blank=" ",
+    footer=" </s>",
+    stop="</s>",
+)
+
+TEMPLATES: Mapping[str, Template] = MappingProxyType({t.name: t for t in (_PLAIN, _V0, _V1, _LLAMA_2)})
+
+
+def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
+    """Lay out a whole conversation for training.
+
+    ``turns`` alternate, a user's first, an assistant's last. ``system`` replaces the template's own system
+    sentence; ``""`` leaves the system part out together with what would separate it. The spans cover each
+    answer from right behind its header to the end of its end mark. Raises UserError for an unknown template
+    or a malformed conversation.
+    """
+    if not turns or turns[-1].role != "assistant":
+        raise UserError(
+            "a conversation to train on must end with the assistant's turn: drop the open question"
+        )
+    return _lay_out(_template(template), turns, system)
+
+
+def render_prompt(template: str, turns: Sequence[Turn], *, system: str | None = None) -> str:
+    """Lay out a conversation whose last turn, a user's, the model is to answer.
+
+    The string ends where the answer's span would begin in :func:`render`. Raises UserError as :func:`render`
+    does.
+    """
+    if not turns or turns[-1].role != "user":
+        raise UserError("a prompt must end with the user's turn: drop the answer behind the question")
+    return _lay_out(_template(template), turns, system).text
+
+
+def stop_string(template: str) -> str:
+    """The mark that ends an answer, at which generation stops; the answer is the text before it, stripped."""
+    return _template(template).stop
+
+
+def _template(name: str) -> Template:
+    """The template of that name, or a UserError that lists those there are."""
+    if name not in TEMPLATES:
+        raise UserError(f"there is no prompt template '{name}': choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def _lay_out(template: Template, turns: Sequence[Turn], system: str | None) -> Rendered:
+    """Concatenate the pieces and note where each answer begins and ends."""
+    _check(template, turns)
+    text = template.opening + _system_part(template, system) + template.first
+    answers = []
+    for number, turn in enumerate(turns):
+        if turn.role == "user":
+            text += (template.later if number else "") + turn.text + template.header
+        else:
+            start = len(text)
+            text += template.blank + turn.text + template.footer
+            answers.append((start, len(text)))
+    return Rendered(text, answers)
+
+
+def _system_part(template: Template, system: str | None) -> str:
+    """The system sentence between its marks; nothing at all where there is none."""
+    sentence = template.system if system is None else system
+    if not sentence:
+        return ""
+    if template is _PLAIN:
+        raise UserError("the template 'plain' has no place for a system sentence: leave `system` empty")
+    return template.system_before + sentence + template.system_after
+
+
+def _check(template: Template, turns: Sequence[Turn]) -> None:
+    """Refuse turns out of order and a placeholder anywhere but, once, at the front of a user turn."""
+    images = 0
+    for number, turn in enumerate(turns):
+        expected = "assistant" if number % 2 else "user"
+        if turn.role != expected:
+            raise UserError(
+                f"turn {number + 1} of a conversation is by '{turn.role}': it must be by '{expected}'"
+            )
+        in_front = turn.role == "user" and turn.text.startswith(IMAGE)
+        images += in_front
+        if turn.text.count(IMAGE) > in_front:
+            raise UserError(
+                f"turn {number + 1} of a conversation: {IMAGE} may stand once, at the front of a user's"
+            )
+    if images > 1:
+        raise UserError(f"a conversation shows {images} images: it may show one")
+    if template is _PLAIN and [turn.text for turn in turns if turn.role == "user"] != [IMAGE]:
+        raise UserError(
+            f"the template 'plain' takes an image and its caption: the user's text must be {IMAGE}"
+        )

@@ -1,0 +1,113 @@
+"""The frozen vision encoders: a CLIP through open_clip, and an ImageNet-style ViT through timm.
+
+Both are read from a folder in their library's own format: ``open_clip_config.json`` with
+``open_clip_model.safetensors``, or timm's ``config.json`` with ``model.safetensors``. The features of a picture are
+the patch tokens after the second-to-last block, class token dropped, as LLaVA takes them (256 tokens of width 1024
+for CLIP ViT-L/14 at 224 pixels; paper section 3).
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lntune.errors import UserError
+
+Library = Literal["open_clip", "timm"]
+
+_FILES: dict[Library, tuple[str, str]] = {
+    "open_clip": ("open_clip_config.json", "open_clip_model.safetensors"),
+    "timm": ("config.json", "model.safetensors"),
+}
+
+
+class VisionEncoder(nn.Module):
+    """A frozen tower and the features that the connector reads.
+
+    Attributes:
+        image_size: pixels along each side of the square input.
+        tokens: patch tokens an image.
+        width: numbers a token.
+    """
+
+    def __init__(
+        self,
+        tower: nn.Module,
+        patch_tokens: Callable[[Tensor], Tensor],
+        preprocess: Callable[[Any], Tensor],
+        image_size: int,
+    ) -> None:
+        super().__init__()
+        self.tower = tower.eval().requires_grad_(False)
+        self._patch_tokens = patch_tokens
+        self._preprocess = preprocess
+        self.image_size = image_size
+        with torch.no_grad():
+            probe = self.encode(torch.zeros(1, 3, image_size, image_size))
+        self.tokens, self.width = int(probe.shape[1]), int(probe.shape[2])
+
+    def preprocess(self, picture: Any) -> Tensor:
+        """A PIL picture as normalised float32 pixels, (3, image_size, image_size)."""
+        return self._preprocess(picture.convert("RGB"))
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features (batch, tokens, width), float32, of normalised pixels (batch, 3, image_size, image_size)."""
+        parameter = next(self.tower.parameters())
+        return self._patch_tokens(pixels.to(parameter)).float()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The same as :meth:`encode`."""
+        return self.encode(pixels)
+
+
+def _open_clip(folder: Path) -> VisionEncoder:
+    import open_clip
+
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    visual = model.visual
+    visual.proj = None  # the output projection is not used, and Table 2's totals leave it out
+    image_size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    second_to_last = len(visual.transformer.resblocks) - 2
+
+    def patch_tokens(pixels: Tensor) -> Tensor:
+        found = visual.forward_intermediates(
+            pixels, indices=[second_to_last], stop_early=True, intermediates_only=True, output_fmt="NLC"
+        )
+        features: Tensor = found["image_intermediates"][0]
+        return features
+
+    return VisionEncoder(visual, patch_tokens, preprocess, image_size)
+
+
+def _timm(folder: Path) -> VisionEncoder:
+    import timm
+    from timm.data import create_transform, resolve_model_data_config
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+    data = resolve_model_data_config(model)
+    second_to_last = len(model.blocks) - 2
+
+    def patch_tokens(pixels: Tensor) -> Tensor:
+        features: Tensor = model.forward_intermediates(
+            pixels, indices=[second_to_last], stop_early=True, intermediates_only=True, output_fmt="NLC"
+        )[0]
+        return features
+
+    return VisionEncoder(model, patch_tokens, create_transform(**data, is_training=False), data["input_size"][1])
+
+
+def load_vision(folder: Path, library: Library) -> VisionEncoder:
+    """The encoder in ``folder``; UserError if a file of its library's format is missing or broken."""
+    config, weights = (folder / name for name in _FILES[library])
+    for path in (config, weights):
+        if not path.is_file():
+            raise UserError(f"{path}: missing; a vision encoder of {library} needs {config.name} and {weights.name}")
+    try:
+        json.loads(config.read_text())
+    except ValueError as error:
+        raise UserError(f"{config}: not valid JSON ({error})") from None
+    return _open_clip(folder) if library == "open_clip" else _timm(folder)

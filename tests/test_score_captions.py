@@ -1,0 +1,161 @@
+"""Caption scores: equal to pycocoevalcap's own classes, safe against line breaks, and strict about files."""
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lntune.benchmarks import captions_score
+from lntune.benchmarks.java import java_first_on_path
+from lntune.errors import UserError
+
+REFERENCES = {
+    11: ["A red square is left of a blue circle.", "The square, red, by the circle!", "two shapes on grey"],
+    5: ["Three green triangles -- all small -- on a T-shirt", "a man in the U.S.", "No. 5 isn't here etc."],
+    7: ["A café's sign says \"open\"", "5 1/2 dogs can't run"],
+    3: ["A dog.", "", "..."],
+}
+ANSWERS = {
+    5: "three small triangles on a T-shirt.",
+    11: "A red square, left of a circle",
+    3: "",
+    7: "Dogs can't run",
+}
+
+
+def test_equals_pycocoevalcap(tmp_path: Path) -> None:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    with java_first_on_path():
+        tokenizer = PTBTokenizer()
+        human = tokenizer.tokenize({i: [{"caption": c} for c in cs] for i, cs in REFERENCES.items()})
+        model = tokenizer.tokenize({i: [{"caption": ANSWERS[i]}] for i in REFERENCES})
+    bleu, _ = Bleu(4).compute_score(human, model, verbose=0)
+    rouge, rouges = Rouge().compute_score(human, model)
+    cider, ciders = Cider().compute_score(human, model)
+
+    scores, marks = captions_score.score_captions(REFERENCES, ANSWERS)
+    official = {"CIDEr": cider, **{f"BLEU_{n}": value for n, value in enumerate(bleu, 1)}, "ROUGE_L": rouge}
+    assert scores == {name: 100 * value for name, value in official.items()}
+    assert marks == {
+        image: {"CIDEr": 100 * ciders[place], "ROUGE_L": 100 * rouges[place]}
+        for place, image in enumerate(REFERENCES)
+    }
+
+
+def test_scores_by_hand() -> None:
+    # Three words of the five-word reference in their order: precision 1, recall 3/5; ROUGE-L's beta is 1.2.
+    references = {1: ["one two three four five"], 2: ["red green blue white black"]}
+    answers = {1: "One, two three.", 2: "red green blue white black"}
+    scores, marks = captions_score.score_captions(references, answers)
+    rouge = 100 * (1 + 1.44) * 0.6 / (0.6 + 1.44)
+    assert marks[1]["ROUGE_L"] == pytest.approx(rouge)
+    assert marks[2] == pytest.approx({"CIDEr": 1000, "ROUGE_L": 100})
+    assert scores["ROUGE_L"] == pytest.approx((rouge + 100) / 2)
+    # Eight of eight words match, but there should be ten.
+    assert scores["BLEU_1"] == pytest.approx(100 * 2.718281828459045 ** (1 - 10 / 8))
+    assert scores["CIDEr"] == pytest.approx((marks[1]["CIDEr"] + 1000) / 2)
+
+
+@pytest.mark.parametrize("mark", ["\r", "\n", "\r\n", "\t", "\v", "\f", "\x85", "\u2028", "\u2029"])
+def test_a_line_break_is_a_space(mark: str) -> None:
+    assert captions_score.tokenize([f"A dog{mark}runs.", "It sleeps"]) == [["a dog runs", "it sleeps"]]
+
+
+def test_tokenizes_groups_apart_and_keeps_empty_captions() -> None:
+    odd = ["5 dogs", "", "half a \ud83d pair", ""]
+    first, second, third = captions_score.tokenize(["", "A dog etc."], odd, [""])
+    assert first == ["", "a dog etc."]
+    assert second == ["5 dogs", "", "half a pair", ""]
+    assert third == [""]
+
+
+def test_degenerate_sets_score_zero() -> None:
+    one, _ = captions_score.score_captions({1: ["a dog runs fast"]}, {1: "a dog runs fast"})
+    assert one["CIDEr"] == 0.0 and one["BLEU_4"] == pytest.approx(100)
+    empty, marks = captions_score.score_captions({1: ["..."], 2: ["!"]}, {1: "a dog", 2: ""})
+    assert empty["CIDEr"] == 0.0 and marks[1] == {"CIDEr": 0.0, "ROUGE_L": 0.0}
+
+
+def test_several_processes_at_once_agree() -> None:
+    alone = captions_score.score_captions(REFERENCES, ANSWERS)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        together = list(pool.map(captions_score.score_captions, [REFERENCES] * 4, [ANSWERS] * 4))
+    assert together == [alone] * 4
+
+
+def test_path_is_as_before_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with java_first_on_path() as folder:
+        assert os.environ["PATH"] == f"{folder}{os.pathsep}/nowhere"
+        assert (folder / "java").is_file()
+    assert os.environ["PATH"] == "/nowhere"
+    monkeypatch.delenv("PATH")
+    with java_first_on_path() as folder:
+        assert os.environ["PATH"] == str(folder)
+    assert "PATH" not in os.environ
+
+
+def coco(references: dict[int, list[str]]) -> dict[str, Any]:
+    captions = [(image, caption) for image, found in references.items() for caption in found]
+    return {
+        "images": [{"id": image, "file_name": f"{image}.jpg"} for image in references],
+        "annotations": [{"id": n, "image_id": i, "caption": c} for n, (i, c) in enumerate(captions)],
+    }
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_reads_the_coco_formats_in_any_order(tmp_path: Path) -> None:
+    references = write(tmp_path / "references.json", coco(REFERENCES))
+    captions_score.write_answers(tmp_path / "answers.json", ANSWERS.items())
+    assert captions_score.read_references(references) == REFERENCES
+    assert captions_score.read_answers(tmp_path / "answers.json") == ANSWERS
+    scores, marks = captions_score.score_captions(REFERENCES, ANSWERS)
+    assert captions_score.score(references, tmp_path / "answers.json") == scores
+    assert captions_score.marks(references, tmp_path / "answers.json") == marks
+
+
+GOOD = coco({1: ["a dog"], 2: ["a cat"]})
+GOOD_ANSWERS = [{"image_id": 1, "caption": "a dog"}, {"image_id": 2, "caption": "a cat"}]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        (0, "{\n  'images'", "line 2: not JSON ("),
+        (0, {"images": [], "annotations": []}, "holds no images"),
+        (0, {"annotations": GOOD["annotations"]}, "'images' is missing"),
+        (0, {**GOOD, "annotations": {}}, "'annotations' is an object, not a list"),
+        (0, {**GOOD, "images": [{"id": 1}, {"id": 1}]}, "image id 1 appears twice"),
+        (0, {**GOOD, "images": [{"id": 1}, {"name": 2}]}, "image 2: 'id' is missing"),
+        (0, {**GOOD, "images": [{"id": 1}]}, "annotation id 1: no image has the id 2"),
+        (0, {**GOOD, "images": [{"id": 1}, {"id": 2}, {"id": 3}]}, "image id 3 has no caption"),
+        (0, {**GOOD, "annotations": [GOOD["annotations"][0]] * 2}, "annotation id 0 appears twice"),
+        (0, {**GOOD, "annotations": [{"id": 1, "image_id": 1}]}, "annotation 1: 'caption' is missing"),
+        (1, GOOD_ANSWERS[:1], "no record for image_id 2 of "),
+        (1, [*GOOD_ANSWERS, GOOD_ANSWERS[0]], "image_id 1 appears twice"),
+        (1, [*GOOD_ANSWERS, {"image_id": 4, "caption": ""}], "image_id 4 is not in "),
+        (1, [*GOOD_ANSWERS[:1], {"image_id": "2", "caption": ""}], "no record for image_id 2 of "),
+        (1, [*GOOD_ANSWERS[:1], {"image_id": 2, "caption": ["a"]}], "answer 2: 'caption' is a list"),
+        (1, [*GOOD_ANSWERS[:1], {"image_id": 2.5, "caption": "a"}], "answer 2: 'image_id' is a number, not"),
+        (1, {"answers": GOOD_ANSWERS}, "an object where a list of records is expected"),
+    ],
+)
+def test_refuses_a_malformed_file(tmp_path: Path, file: int, content: object, complaint: str) -> None:
+    contents: list[object] = [GOOD, GOOD_ANSWERS]
+    contents[file] = content
+    paths = [write(tmp_path / name, part) for name, part in zip(("r.json", "a.json"), contents, strict=True)]
+    with pytest.raises(UserError) as raised:
+        captions_score.score(paths[0], paths[1])
+    assert str(raised.value).startswith(f"{paths[file]}: {complaint}")
