@@ -1,0 +1,47 @@
+"""Tuning LayerNorm in Attention, reproduced.
+
+    snakemake -c2 tables/table3.csv       make one table
+    snakemake -n                          see what is pending
+    snakemake --profile slurm tables/table3.csv
+
+config.yaml says what to run. A result's folder is named after the hash of everything that made it, so a result that
+is there is right: inputs are ancient() and times never count (docs/provenance.md).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+
+from lntune.workflow import FORMATS, TABLES, Workflow
+
+STUDY = Workflow(Path(workflow.basedir), config)
+JOB = f"{sys.executable} -m lntune.job"
+
+
+wildcard_constraints:
+    result="[^/]+",
+    name="[^/]+",
+    format="|".join(FORMATS),
+
+
+localrules:
+    all,
+    publish,
+    withdraw,
+
+
+rule all:
+    input:
+        STUDY.targets(),
+    default_target: True
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/tables.smk"
+
+
+onstart:
+    STUDY.start(warm=workflow.local_exec)

@@ -1,0 +1,100 @@
+"""The plan of the demo's weights, and how they get into the repository.
+
+They play the part that downloads play at paper scale, so they have a workflow of their own
+(``workflow/demo_weights.smk``, ``make demo-weights``), and the demo knows them by the catalogue alone.
+"""
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lntune.config.demo_weights import DemoWeightsSettings
+from lntune.config.load import load
+from lntune.config.protocol import ProtocolSettings
+from lntune.errors import UserError
+from lntune.pins import pin
+from lntune.plan import Node, make_node
+
+RECIPES = Path("workflow/demo_weights.yaml")
+WEIGHTS = Path("workflow/weights")
+RECORD = "record.json"
+"""The manifest of the training, beside the weights."""
+
+_KEPT = (
+    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "open_clip_config.json",
+    "open_clip_model.safetensors",
+)  # fmt: skip
+_ABOUT = {
+    "train-clip": "the demo's CLIP, trained contrastively on drawn pictures and their captions",
+    "train-vit": "the demo's ImageNet-style ViT, trained to classify drawn pictures",
+    "train-llm": "the demo's LLM in this role, trained on text alone",
+}
+
+
+class DemoWeightsPlan:
+    """One node for each recipe."""
+
+    def __init__(self, root: Path, recipes: Path = RECIPES) -> None:
+        self.root = root
+        self.settings = load(root / recipes, DemoWeightsSettings)
+        self.file = root / recipes
+        self.execution = {"threads": self.settings.threads}
+
+    def names(self) -> list[str]:
+        """All recipes."""
+        return [*self.settings.clip, *self.settings.vit, *self.settings.llms]
+
+    @cache  # noqa: B019 - a plan lives as long as its process
+    def node(self, name: str) -> Node:
+        """The node of a recipe; UserError names a key that its stage does not take."""
+        try:
+            return self._node(name)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise UserError(f"{self.file}: {name}.{key}: {first['msg']}") from None
+
+    def _node(self, name: str) -> Node:
+        settings, seed = self.settings, {"seed": self.settings.seed}
+        if name in settings.clip:
+            return make_node("train-clip", [name], {**settings.clip[name], **seed}, {}, self.execution)
+        if name in settings.vit:
+            return make_node("train-vit", [name], {**settings.vit[name], **seed}, {}, self.execution)
+        recipe = settings.llms[name]
+        if recipe.base is not None and recipe.base not in settings.llms:
+            raise UserError(f"{self.file}: llms.{name}.base: there is no llm '{recipe.base}'")
+        rest = settings.tuning if recipe.base else settings.pretraining
+        chosen = {
+            **rest,
+            "shape": recipe.shape,
+            "steps": recipe.steps,
+            "templates": recipe.templates,
+            "texts": self._protocol_texts(),
+            **seed,
+        }
+        return make_node("train-llm", [name], chosen, {"base": self.node(recipe.base)} if recipe.base else {}, self.execution)
+
+    @cache  # noqa: B019
+    def _protocol_texts(self) -> tuple[str, ...]:
+        """All that the evaluation protocols say, so that the tokenizer knows it."""
+        texts = []
+        for path in sorted((self.root / "workflow" / "protocols").glob("*.yaml")):
+            protocol = load(path, ProtocolSettings)
+            texts.append(protocol.caption_request)
+            for asking in (protocol.mme, protocol.vqav2, protocol.captions, protocol.pope):
+                texts.append(asking.prompt.format(question=""))
+                texts += [text for shot in asking.shots for text in (shot.question, shot.answer)]
+        return tuple(texts)
+
+    def publish(self, name: str, result: Path) -> None:
+        """Put a finished result's weights into the repository and their digests into the catalogue."""
+        target = self.root / WEIGHTS / name
+        target.mkdir(parents=True, exist_ok=True)
+        for file in _KEPT:
+            if (result / file).is_file():
+                shutil.copyfile(result / file, target / file)
+        shutil.copyfile(result / "manifest.json", target / RECORD)
+        about = _ABOUT[self.node(name).stage]
+        pin(self.root, f"demo-{name}", target, about, self.settings.licence, leave_out={RECORD})

@@ -1,0 +1,85 @@
+"""What a rule's shell line calls: runs one order, in the warm process if there is one, else in this one.
+
+    python -m lntune.job ORDER.json LOG [--heavy]
+
+Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, so that they
+are seen where Snakemake runs; a traceback is in the log alone. This module imports nothing beyond Python's own library unless it has to run the job itself.
+``--heavy`` marks stages that need torch: they wait for the warm process while it starts.
+"""
+
+import os
+import socket
+import struct
+import sys
+import time
+from typing import BinaryIO
+
+VARIABLE = "LNTUNE_WARM"
+_PATIENCE = 90.0
+
+
+def _connected(heavy: bool) -> socket.socket | None:
+    """A connection to the warm process, or None without one."""
+    path = os.environ.get(VARIABLE, "")
+    deadline = time.monotonic() + (_PATIENCE if heavy else 0.0)
+    while path:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            client.connect(path)
+            return client
+        except OSError:
+            client.close()
+            if time.monotonic() > deadline or not os.path.isdir(os.path.dirname(path)):
+                return None
+            time.sleep(0.1)
+    return None
+
+
+def _relay(pipe: int, log: BinaryIO) -> None:
+    """Copy what the job says, as it comes, to the log and to standard error, until the job has closed its end."""
+    while block := os.read(pipe, 1 << 16):
+        log.write(block)
+        log.flush()
+        os.write(2, block)
+    os.close(pipe)
+
+
+def _run_warm(client: socket.socket, order: str, log: BinaryIO) -> int:
+    """Hand the job over and wait for its exit code."""
+    reader, writer = os.pipe()
+    message = "\0".join([os.getcwd(), order]).encode()
+    socket.send_fds(client, [message], [log.fileno(), writer])
+    os.close(writer)
+    _relay(reader, log)
+    answer = client.recv(4)
+    return int(struct.unpack("i", answer)[0]) if len(answer) == 4 else 1
+
+
+def _run_here(order: str, log: BinaryIO) -> int:
+    """Run the job in a process of its own."""
+    import subprocess
+
+    reader, writer = os.pipe()
+    process = subprocess.Popen([sys.executable, "-m", "lntune.runner", order], stdout=log, stderr=writer)
+    os.close(writer)
+    try:
+        _relay(reader, log)
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def main(arguments: list[str]) -> int:
+    """Run the order; return the job's exit code, never 0 for a job that was killed."""
+    order, log = arguments[:2]
+    os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
+    client = _connected("--heavy" in arguments)
+    with open(log, "wb") as file:
+        code = _run_here(order, file) if client is None else _run_warm(client, order, file)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

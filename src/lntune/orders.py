@@ -1,0 +1,51 @@
+"""Writes the plan's orders: one small file for each result that is still to be made, read by the job that makes it."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lntune.plan import STAGES, Node, is_done, manifest_path
+from lntune.store.layout import Store
+
+
+def order_path(store: Store, node: Node) -> Path:
+    """Where a node's order lies."""
+    return store.root / ".orders" / node.stage / f"{node.name}.json"
+
+
+def _folder(store: Store, node: Node) -> str:
+    return str(manifest_path(store, node).parent)
+
+
+def order_of(store: Store, node: Node) -> dict[str, object]:
+    """What :mod:`lntune.runner` needs to make a node's result."""
+    inputs = {
+        role: _folder(store, given) if isinstance(given, Node) else [_folder(store, one) for one in given]
+        for role, given in node.inputs.items()
+    }
+    return {
+        "stage": node.stage,
+        "label": node.label,
+        "id": node.id,
+        "module": f"lntune.stages.{STAGES[node.stage]}",
+        "store": str(store.root),
+        "identity": node.identity.document(),
+        "execution": node.execution.model_dump(mode="json"),
+        "inputs": inputs,
+    }
+
+
+def write_orders(store: Store, nodes: Iterable[Node]) -> int:
+    """Write the orders of those nodes whose results are missing; return how many there were."""
+    number = 0
+    for node in nodes:
+        if is_done(store, node):
+            continue
+        path = order_path(store, node)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(order_of(store, node)))
+        os.replace(temporary, path)
+        number += 1
+    return number

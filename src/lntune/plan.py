@@ -1,0 +1,417 @@
+"""From the config to the graph of results: which there must be, what each is made from, and what each is called.
+
+    study = Study.read(Path("."), {})
+    plan = Plan(study)
+    table = plan.table("table3")        # a Node; its inputs are Nodes
+    table.id                            # the hash of everything that makes it
+
+Building a plan reads YAML and source files, imports no torch, and touches no result.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lntune.config.base import Frozen
+from lntune.config.experiment import RowSettings, TableSettings
+from lntune.config.protocol import Benchmark
+from lntune.config.scale import LlmSettings, TrainingData
+from lntune.config.study import SelectionSplit
+from lntune.config.training import TrainingSettings
+from lntune.store.fingerprint import code_fingerprint
+from lntune.store.identity import Identity
+from lntune.store.layout import Store, slug
+from lntune.store.packages import versions
+from lntune.study import Study
+
+STAGES = {
+    "draw": "draw",
+    "fetch": "fetch",
+    "prepare": "prepare",
+    "questions-captions": "questions_captions",
+    "questions-pope": "questions_pope",
+    "questions-mme": "questions_mme",
+    "questions-vqav2": "questions_vqav2",
+    "connector": "connector",
+    "finetune": "finetune",
+    "predict": "predict",
+    "score-captions": "score_captions",
+    "score-pope": "score_pope",
+    "score-mme": "score_mme",
+    "score-vqav2": "score_vqav2",
+    "select": "select",
+    "table": "table",
+    "train-clip": "train_clip",
+    "train-vit": "train_vit",
+    "train-llm": "train_llm",
+}
+"""Stage to its module in :mod:`lntune.stages`."""
+
+COLUMN_BENCHMARKS: dict[str, Benchmark] = {
+    "MME": "mme",
+    "VQAv2": "vqav2",
+    "MSCOCO": "mscoco",
+    "Flickr30k": "flickr30k",
+    "POPE": "pope",
+}
+
+
+def stage_module(stage: str) -> Any:
+    """The module of a stage, by the stage's name."""
+    return import_module(f"lntune.stages.{STAGES[stage]}")
+
+
+@cache
+def _code(stage: str) -> dict[str, str]:
+    return code_fingerprint(f"lntune.stages.{STAGES[stage]}")
+
+
+@cache
+def _packages(stage: str) -> dict[str, str]:
+    return versions(stage_module(stage).PACKAGES)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One result that there is or will be."""
+
+    stage: str
+    label: str
+    settings: Frozen
+    inputs: Mapping[str, "Node | tuple[Node, ...]"]
+    execution: Frozen
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Everything that decides this result."""
+        inputs = {
+            role: node.id if isinstance(node, Node) else [one.id for one in node] for role, node in self.inputs.items()
+        }
+        settings = self.settings.model_dump(mode="json")
+        return Identity(self.stage, settings, _code(self.stage), _packages(self.stage), inputs)
+
+    @cached_property
+    def id(self) -> str:
+        """The identity's short hash."""
+        return self.identity.id
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.label}-{self.id}"
+
+    def parents(self) -> Iterator["Node"]:
+        """All inputs, in the order of the roles."""
+        for node in self.inputs.values():
+            if isinstance(node, Node):
+                yield node
+            else:
+                yield from node
+
+
+def make_node(
+    stage: str,
+    label: Sequence[object],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Node | tuple[Node, ...]] | None = None,
+    execution: Mapping[str, Any] | None = None,
+) -> Node:
+    """A node, its settings checked by the stage's own models."""
+    module = stage_module(stage)
+    return Node(
+        stage, slug(label), module.Settings(**settings), dict(inputs or {}), module.Execution(**(execution or {}))
+    )
+
+
+def manifest_path(store: Store, node: Node) -> Path:
+    """Where a node's manifest is or will be."""
+    return store.manifest(node.stage, node.label, node.id)
+
+
+def is_done(store: Store, node: Node) -> bool:
+    """Whether a node's result is there."""
+    return store.is_done(node.stage, node.label, node.id)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model to tune: an LLM, a vision encoder, a method, a training set."""
+
+    llm: str
+    vision: str
+    method: str
+    data: str
+
+
+class Plan:
+    """All results that a study can ask for. Each is made once, so equal results are the same Node."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.scale = study.scale
+        self.protocol = study.protocol
+        self.seed = study.settings.seeds[0]
+        self.store = Store(study.store)
+        self._nodes: dict[tuple[str, str], Node] = {}
+
+    # --- nodes -----------------------------------------------------------------------------------------------
+
+    def _node(
+        self,
+        stage: str,
+        label: Sequence[object],
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Node | tuple[Node, ...]] | None = None,
+        execution: Mapping[str, Any] | None = None,
+    ) -> Node:
+        node = make_node(stage, label, settings, inputs, execution)
+        return self._nodes.setdefault((stage, node.id), node)
+
+    def find(self, stage: str, name: str) -> Node | None:
+        """The node of this stage whose folder has this name, among those made so far."""
+        node = self._nodes.get((stage, name.rpartition("-")[2]))
+        return node if node is not None and node.name == name else None
+
+    def nodes(self) -> list[Node]:
+        """All nodes made so far."""
+        return list(self._nodes.values())
+
+    # --- raw files, weights, data --------------------------------------------------------------------------------
+
+    @cache  # noqa: B019 - a plan lives as long as its process
+    def source(self, name: str) -> Node:
+        """Raw files: drawn, or fetched."""
+        settings = self.study.named(self.scale.sources, name, "source")
+        if settings.fetch is not None:
+            return self.fetched(settings.fetch)
+        assert settings.draw is not None
+        inputs = {"coco": self.source("coco")} if settings.draw.set in ("vqav2", "pope") else {}
+        return self._node("draw", [name], {**settings.draw.model_dump(), "seed": self.seed}, inputs)
+
+    @cache  # noqa: B019
+    def fetched(self, entry: str) -> Node:
+        """One entry of the catalogue."""
+        files = self.study.catalog_entry(entry).files
+        settings = {"files": {name: file.sha256 for name, file in files.items()}}
+        paths = {name: str(self.study.root / file.path) for name, file in files.items()}
+        return self._node("fetch", [entry], settings, execution={"paths": paths})
+
+    def llm(self, name: str) -> tuple[LlmSettings, Node]:
+        """An LLM's settings and its weights."""
+        settings = self.study.named(self.scale.llms, name, "llm")
+        return settings, self.fetched(settings.weights)
+
+    def vision(self, name: str) -> tuple[str, Node]:
+        """A vision encoder's library and its weights."""
+        settings = self.study.named(self.scale.visions, name, "vision encoder")
+        return settings.library, self.fetched(settings.weights)
+
+    def _data(self, name: str) -> TrainingData:
+        return self.study.named(self.scale.data, name, "training set")
+
+    @cache  # noqa: B019
+    def samples(self, data: str) -> Node:
+        """The samples of a training set."""
+        chosen = self._data(data)
+        settings = {"format": chosen.format, "types": chosen.types, "samples": chosen.samples, "seed": self.seed}
+        return self._node("prepare", [data], settings, {"raw": self.source(chosen.source)})
+
+    @cache  # noqa: B019
+    def questions(self, benchmark: Benchmark, split: SelectionSplit = "test") -> Node:
+        """The questions of a benchmark; ``split`` counts for the captioning sets alone."""
+        raw = {"raw": self.source(self.scale.benchmarks[benchmark][0])}
+        protocol = self.protocol
+        if benchmark == "mme":
+            return self._node("questions-mme", ["mme"], {"subtasks": protocol.mme_subtasks}, raw)
+        if benchmark == "pope":
+            return self._node("questions-pope", ["pope"], {}, raw)
+        if benchmark == "vqav2":
+            settings: dict[str, Any] = {"questions": protocol.vqav2_questions, "seed": self.seed}
+            return self._node("questions-vqav2", ["vqav2"], settings, raw)
+        dataset = "coco" if benchmark == "mscoco" else "flickr30k"
+        settings = {"dataset": dataset, "split": split, "request": protocol.caption_request}
+        return self._node("questions-captions", [benchmark, split], settings, raw)
+
+    # --- training --------------------------------------------------------------------------------------------------
+
+    def _training_execution(self, stage: str) -> dict[str, Any]:
+        execution = self.scale.execution
+        return {
+            "micro_batch": execution.micro_batch,
+            "threads": execution.stages.get(stage, execution.default).threads,
+            "checkpoint_steps": execution.checkpoint_steps,
+            "cache_features": execution.cache_features,
+        }
+
+    @cache  # noqa: B019
+    def connector(self, llm: str, vision: str) -> Node:
+        """The pretrained connector of an LLM and a vision encoder."""
+        stage = self.scale.connector
+        library, vision_node = self.vision(vision)
+        training = TrainingSettings(learning_rate=stage.learning_rate, **stage.schedule.model_dump())
+        settings = {
+            "training": training,
+            "library": library,
+            "misaligned_share": self.scale.misaligned_share,
+            "seed": self.seed,
+        }
+        inputs = {
+            "llm": self.llm(llm)[1],
+            "vision": vision_node,
+            "samples": self.samples(stage.data),
+            "images": self.source(self._data(stage.data).source),
+        }
+        return self._node("connector", [llm, vision], settings, inputs, self._training_execution("connector"))
+
+    @cache  # noqa: B019
+    def candidate(self, variant: Variant, learning_rate: float) -> Node:
+        """A variant tuned at one learning rate."""
+        llm, llm_node = self.llm(variant.llm)
+        library, vision_node = self.vision(variant.vision)
+        method = self.study.named(self.scale.methods, variant.method, "method")
+        training = TrainingSettings(learning_rate=learning_rate, **self.scale.finetune.model_dump())
+        settings = {
+            "method": variant.method,
+            "lora": method.lora,
+            "training": training,
+            "template": llm.template,
+            "system": llm.system,
+            "library": library,
+            "misaligned_share": self.scale.misaligned_share,
+            "seed": self.seed,
+        }
+        inputs = {
+            "llm": llm_node,
+            "vision": vision_node,
+            "connector": self.connector(variant.llm, variant.vision),
+            "samples": self.samples(variant.data),
+            "images": self.source(self._data(variant.data).source),
+        }
+        label = [*self._label(variant), f"{learning_rate:g}"]
+        return self._node("finetune", label, settings, inputs, self._training_execution("finetune"))
+
+    def _label(self, variant: Variant) -> list[str]:
+        vision = [] if variant.vision == self.scale.vision else [variant.vision]
+        return [variant.llm, *vision, variant.method, variant.data]
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def _answers(
+        self, variant: Variant, tuned: Mapping[str, Node], label: Sequence[object], questions: Node, benchmark: Benchmark,
+        blind: bool,
+    ) -> Node:  # fmt: skip
+        llm, llm_node = self.llm(variant.llm)
+        library, vision_node = self.vision(variant.vision)
+        settings = {
+            "method": variant.method,
+            "lora": self.scale.methods[variant.method].lora,
+            "template": self.protocol.template or llm.template,
+            "system": llm.system,
+            "library": library,
+            "asking": self.protocol.asking(benchmark),
+            "temperature": self.protocol.temperature,
+            "blind": blind,
+            "seed": self.seed,
+        }
+        inputs = {
+            "llm": llm_node,
+            "vision": vision_node,
+            "connector": self.connector(variant.llm, variant.vision),
+            **tuned,
+            "questions": questions,
+            "images": self.source(self.scale.benchmarks[benchmark][-1]),
+        }
+        execution = self.scale.execution
+        given = {
+            "batch_size": execution.prediction_batch,
+            "threads": execution.stages.get("predict", execution.default).threads,
+        }
+        return self._node("predict", label, settings, inputs, given)
+
+    def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
+        inputs = {"answers": answers, "questions": questions}
+        if benchmark in ("mscoco", "flickr30k"):
+            return self._node("score-captions", label, {}, inputs)
+        settings: dict[str, Any] = {
+            "mme": {"subtasks": self.protocol.mme_subtasks},
+            "vqav2": {"normalise": self.protocol.vqav2_normalise},
+            "pope": {},
+        }[benchmark]
+        return self._node(f"score-{benchmark}", label, settings, inputs)
+
+    @cache  # noqa: B019
+    def selection(self, variant: Variant) -> Node:
+        """The learning rate of a variant, chosen among its candidates."""
+        split = self.study.settings.selection_split
+        rates = self.study.named(self.scale.methods, variant.method, "method").learning_rates
+        questions = self.questions("flickr30k", split)
+        scores = []
+        for rate in rates:
+            candidate = self.candidate(variant, rate)
+            label = [*self._label(variant), f"{rate:g}", "flickr30k", split]
+            answers = self._answers(variant, {"candidate": candidate}, label, questions, "flickr30k", blind=False)
+            scores.append(self._score(answers, questions, label, "flickr30k"))
+        inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": tuple(scores)}
+        return self._node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
+
+    @cache  # noqa: B019
+    def score(self, variant: Variant, benchmark: Benchmark, blind: bool = False) -> Node:
+        """The score of a variant's chosen candidate on one benchmark."""
+        questions = self.questions(benchmark)
+        label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
+        tuned = {"selection": self.selection(variant)}
+        answers = self._answers(variant, tuned, label, questions, benchmark, blind)
+        return self._score(answers, questions, label, benchmark)
+
+    # --- tables ----------------------------------------------------------------------------------------------------
+
+    def variant(self, llm: str, row: RowSettings) -> Variant:
+        """The variant of a row in an LLM's group."""
+        return Variant(llm, row.vision or self.scale.vision, row.method, row.data)
+
+    @cache  # noqa: B019
+    def table(self, name: str) -> Node:
+        """One table of workflow/experiments."""
+        experiment: TableSettings = self.study.experiment(name)
+        selections: list[Node] = []
+        scores: list[Node] = []
+        rows = []
+        for llm in experiment.llms:
+            for row in experiment.rows:
+                variant = self.variant(llm, row)
+                places = range(len(scores), len(scores) + len(experiment.columns))
+                scores += [self.score(variant, COLUMN_BENCHMARKS[c], row.blind) for c in experiment.columns]
+                title, group = row.title, self.llm(llm)[0].title
+                rows.append({"group": group, "title": title, "selection": len(selections), "scores": tuple(places)})
+                selections.append(self.selection(variant))
+        settings = {
+            "name": name,
+            "title": experiment.title,
+            "note": experiment.note,
+            "columns": experiment.columns,
+            "rows": rows,
+            "scale": self.study.settings.scale,
+            "scale_note": self.scale.note,
+            "protocol": self.study.settings.protocol,
+            "split": self.study.settings.selection_split,
+            "intervals": experiment.intervals,
+        }
+        return self._node("table", [name], settings, {"selections": tuple(selections), "scores": tuple(scores)})
+
+
+def closure(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes and everything that they are made from, inputs before what needs them, each once."""
+    found: dict[int, Node] = {}
+
+    def visit(node: Node) -> None:
+        if id(node) not in found:
+            for parent in node.parents():
+                visit(parent)
+            found[id(node)] = node
+
+    for node in nodes:
+        visit(node)
+    return list(found.values())

@@ -1,0 +1,30 @@
+"""connector: stage-one pretraining; the connector trains on image captions, everything else is frozen."""
+
+from typing import Literal
+
+from lntune.config.base import Frozen
+from lntune.config.training import Execution, TrainingSettings
+from lntune.stages.job import Job, Metrics
+from lntune.stages.tune import PACKAGES, tune
+
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
+
+
+class Settings(Frozen):
+    """How to train, which library reads the vision encoder, and what share of samples may have no loss."""
+
+    training: TrainingSettings
+    library: Literal["open_clip", "timm"]
+    misaligned_share: float
+    seed: int
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write connector.safetensors and metrics.jsonl."""
+    from lntune.model.assemble import save_connector
+
+    model, metrics = tune(
+        job, job.settings, template="plain", system=None, method="connector-only", lora=None, connector=None
+    )
+    save_connector(model, job.out)
+    return metrics

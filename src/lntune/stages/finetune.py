@@ -1,0 +1,50 @@
+"""finetune: one model tuned on instructions: one LLM, vision encoder, method, data set, learning rate and seed."""
+
+from typing import Literal
+
+from lntune.config.base import Frozen
+from lntune.config.protocol import TemplateName
+from lntune.config.training import Execution, LoraSettings, TrainingSettings
+from lntune.stages.job import Job, Metrics
+from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
+from lntune.stages.tune import tune
+
+PACKAGES = (*_TUNE_PACKAGES, "peft")
+
+__all__ = ["PACKAGES", "TUNED", "Execution", "Settings", "run"]
+
+TUNED = "tuned.safetensors"
+"""What trained, and nothing else; the base weights are those of the inputs."""
+
+
+class Settings(Frozen):
+    """The method, how to train, and how conversations are put into words."""
+
+    method: str
+    lora: LoraSettings | None
+    training: TrainingSettings
+    template: TemplateName
+    system: str | None
+    library: Literal["open_clip", "timm"]
+    misaligned_share: float
+    seed: int
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write tuned.safetensors and metrics.jsonl."""
+    from safetensors.torch import save_file
+
+    from lntune.model.tuning import trainable_state
+
+    settings = job.settings
+    model, metrics = tune(
+        job,
+        settings,
+        template=settings.template,
+        system=settings.system,
+        method=settings.method,
+        lora=settings.lora,
+        connector=job.folder("connector"),
+    )
+    save_file({name: value.contiguous() for name, value in trainable_state(model).items()}, job.out / TUNED)
+    return metrics

@@ -1,0 +1,61 @@
+"""What a stage is handed when it runs.
+
+A stage is a module of this folder with four names: ``Settings`` (what decides its result), ``Execution`` (what does
+not), ``PACKAGES`` (the distributions whose version shapes its numbers) and ``run(job)``, which fills ``job.out`` and
+returns its metrics. Its input folders come by role. It knows nothing of ids, manifests or the store.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from lntune.config.base import Frozen
+from lntune.progress import Progress, track
+
+S = TypeVar("S", bound=Frozen)
+E = TypeVar("E", bound=Frozen)
+
+Metrics = dict[str, int | float | str]
+
+
+class NoExecution(Frozen):
+    """For stages that have nothing to be told about how to run."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[S, E]):
+    """One job.
+
+    Attributes:
+        label: its readable name, for messages.
+        settings: what decides the result.
+        execution: what does not.
+        inputs: role to the finished folder, or folders in order, that play it.
+        out: the empty folder to fill.
+        scratch: a folder that outlives a failed or killed attempt.
+    """
+
+    label: str
+    settings: S
+    execution: E
+    inputs: Mapping[str, Path | tuple[Path, ...]]
+    out: Path
+    scratch: Path
+
+    def folder(self, role: str) -> Path:
+        """The folder that plays ``role``."""
+        found = self.inputs[role]
+        assert isinstance(found, Path), f"{role} is played by several folders"
+        return found
+
+    def folders(self, role: str) -> tuple[Path, ...]:
+        """The folders that play ``role``."""
+        found = self.inputs[role]
+        assert not isinstance(found, Path), f"{role} is played by one folder"
+        return found
+
+    def track(self, total: int, unit: str) -> AbstractContextManager[Progress]:
+        """Progress of this job, shown under its label."""
+        return track(total, self.label, unit)

@@ -1,0 +1,99 @@
+"""predict: the answers of one tuned model to one benchmark's questions.
+
+The tuned weights come from a candidate (a finetune) or from a selection, which holds the chosen candidate's.
+"""
+
+import hashlib
+from typing import Literal
+
+from pydantic import Field
+
+from lntune.config.base import Frozen
+from lntune.config.protocol import Asking, TemplateName
+from lntune.config.training import LoraSettings
+from lntune.data.questions import Question, read_questions, write_answers
+from lntune.model.prompts import Turn, render_prompt, stop_string
+from lntune.stages.job import Job, Metrics
+
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
+
+CHOSEN = "chosen"
+"""The folder in a selection that holds the chosen candidate's files."""
+
+
+class Settings(Frozen):
+    """How the model was tuned, as far as loading it needs; how it is asked; and whether it sees the pictures."""
+
+    method: str
+    lora: LoraSettings | None
+    template: TemplateName
+    system: str | None
+    library: Literal["open_clip", "timm"]
+    asking: Asking
+    temperature: float
+    blind: bool
+    seed: int
+
+
+class Execution(Frozen):
+    """Questions in one batch; the answers do not depend on it."""
+
+    batch_size: int = Field(ge=1)
+    threads: int = Field(ge=1)
+
+
+def prompt_of(question: Question, settings: Settings) -> str:
+    """The text that the model continues: shots in words, then the picture and the question."""
+    turns = []
+    for shot in settings.asking.shots:
+        turns += [Turn("user", shot.question), Turn("assistant", shot.answer)]
+    turns.append(Turn("user", "<image>\n" + settings.asking.prompt.format(question=question.text)))
+    return render_prompt(settings.template, turns, system=settings.system)
+
+
+def seed_of(question: Question, seed: int) -> int:
+    """A seed of the question's own, so that sampling depends neither on order nor on batch."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{question.id}".encode()).digest()[:6], "big")
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write answers.jsonl."""
+    import torch
+    from safetensors.torch import load_file
+
+    from lntune.model.assemble import assemble, load_connector, load_tokenizer, pictures_of
+    from lntune.model.encode import encode_prompt
+    from lntune.model.features import BlindFeatures, FeatureSource
+    from lntune.model.generate import Prompt, generate
+    from lntune.model.tuning import apply_method, load_trainable
+
+    settings = job.settings
+    torch.set_num_threads(job.execution.threads)
+    tokenizer = load_tokenizer(job.folder("llm"))
+    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+    load_connector(model, job.folder("connector"))
+    apply_method(model, settings.method, settings.lora, seed=settings.seed)
+    tuned = job.folder("candidate") if "candidate" in job.inputs else job.folder("selection") / CHOSEN
+    load_trainable(model, load_file(tuned / "tuned.safetensors"))
+    model.eval()
+    archive, questions = read_questions(job.folder("questions"))
+    members = list(dict.fromkeys(question.image for question in questions))
+    place = {member: number for number, member in enumerate(members)}
+    pictures = pictures_of(model.vision, job.folder("images") / archive, members, cache=True)
+    blind = BlindFeatures(model.vision.tokens, model.vision.width)
+    features: FeatureSource = blind if settings.blind else pictures
+    prompts = [
+        Prompt(encode_prompt(tokenizer, prompt_of(question, settings)), place[question.image]) for question in questions
+    ]
+    with job.track(len(prompts), "questions") as progress:
+        answers = generate(
+            model, tokenizer, prompts, features,
+            max_new_tokens=settings.asking.max_new_tokens,
+            stop=stop_string(settings.template),
+            temperature=settings.temperature,
+            seeds=[seed_of(question, settings.seed) for question in questions],
+            batch_size=job.execution.batch_size,
+            progress=progress,
+        )  # fmt: skip
+    write_answers(job.out, zip((question.id for question in questions), answers, strict=True))
+    return {"questions": len(questions), "empty_answers": sum(not answer for answer in answers)}

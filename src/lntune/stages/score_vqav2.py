@@ -1,0 +1,35 @@
+"""score-vqav2: VQAv2 accuracy of one model's answers, by the official rule."""
+
+import json
+from typing import Any, Literal
+
+from lntune.benchmarks import vqav2_score
+from lntune.benchmarks.intervals import interval
+from lntune.config.base import Frozen
+from lntune.data.questions import read_answers
+from lntune.stages.job import Job, Metrics, NoExecution
+
+PACKAGES = ("numpy",)
+
+
+class Settings(Frozen):
+    """Whether answers are normalised as the official code does, or always."""
+
+    normalise: Literal["official", "always"]
+
+
+Execution = NoExecution
+
+
+def run(job: Job[Settings, NoExecution]) -> Metrics:
+    """Write answers.json (the official result format), scores.json and marks.json."""
+    official = job.folder("questions")
+    said = job.out / "answers.json"
+    vqav2_score.write_answers(said, ((int(id), text) for id, text in read_answers(job.folder("answers")).items()))
+    annotations, answers = vqav2_score.read(official / "questions.json", official / "annotations.json", said)
+    accuracies = vqav2_score.question_accuracies(annotations, answers, job.settings.normalise)
+    scores: dict[str, Any] = vqav2_score.summarise(annotations, accuracies)
+    intervals = {"overall": interval([100.0 * accuracy for accuracy in accuracies.values()])}
+    (job.out / "scores.json").write_text(json.dumps(scores | {"intervals": intervals}, indent=1) + "\n")
+    (job.out / "marks.json").write_text(json.dumps({str(id): mark for id, mark in accuracies.items()}) + "\n")
+    return {"overall": scores["overall"]}

@@ -1,0 +1,54 @@
+"""select: the learning rate of one variant, by the CIDEr of its candidates on one split of Flickr30k.
+
+The folder holds the scores of all candidates and, in ``chosen``, the files of the best; a tie goes to the smaller
+learning rate.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from pydantic import Field
+
+from lntune.config.base import Frozen
+from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.stages.predict import CHOSEN
+
+PACKAGES = ()
+
+
+class Settings(Frozen):
+    """The learning rates, in the order of the candidates, and the split that the scores are of."""
+
+    learning_rates: tuple[float, ...] = Field(min_length=1, strict=False)
+    split: str
+
+
+Execution = NoExecution
+
+
+def place(source: Path, target: Path) -> None:
+    """The same file under another name: a hard link where the file system allows it, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def run(job: Job[Settings, NoExecution]) -> Metrics:
+    """Write selection.json and chosen/."""
+    rates = job.settings.learning_rates
+    scores = [json.loads((folder / "scores.json").read_text())["CIDEr"] for folder in job.folders("scores")]
+    best = max(range(len(rates)), key=lambda k: (scores[k], -rates[k]))
+    (job.out / CHOSEN).mkdir()
+    for name in ("tuned.safetensors", "metrics.jsonl"):
+        place(job.folders("candidates")[best] / name, job.out / CHOSEN / name)
+    selection = {
+        "split": job.settings.split,
+        "metric": "Flickr30k CIDEr",
+        "learning_rate": rates[best],
+        "candidates": [{"learning_rate": r, "CIDEr": s} for r, s in zip(rates, scores, strict=True)],
+    }
+    (job.out / "selection.json").write_text(json.dumps(selection, indent=1) + "\n")
+    return {"learning_rate": rates[best], "CIDEr": scores[best]}

@@ -1,0 +1,133 @@
+"""train-clip: the demo's CLIP, trained contrastively on pictures of the world and captions of them.
+
+Written as an open_clip folder. Beside the contrastive loss, the tokens that a connector will read are kept near
+uncorrelated and of unit variance, as a linear map is then learned in few steps; ``probe.json`` says how well a
+linear map reads each cell from them.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from lntune.config.base import Frozen
+from lntune.data import language
+from lntune.data.world import Scene, generator, scenes
+from lntune.stages.job import Job, Metrics
+from lntune.stages.world_pictures import MEAN, STD, draw_batch, normalised, probe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
+
+_CONTEXT = 40
+
+
+class Settings(Frozen):
+    """The tower's size, and how it is trained; ``decorrelation`` weighs the penalty on the connector's tokens."""
+
+    width: int = Field(ge=8)
+    layers: int = Field(ge=2)
+    head_width: int = Field(ge=4)
+    embed_dim: int = Field(ge=8)
+    pictures: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    decorrelation: float = Field(ge=0)
+    seed: int
+
+
+class Execution(Frozen):
+    """CPU threads."""
+
+    threads: int = Field(ge=1)
+
+
+def _config(settings: Settings, words: int) -> dict[str, Any]:
+    vision = {
+        "image_size": 48, "patch_size": 16, "width": settings.width, "layers": settings.layers,
+        "head_width": settings.head_width, "mlp_ratio": 4.0,
+    }  # fmt: skip
+    text = {"context_length": _CONTEXT, "vocab_size": words + 2, "width": 64, "heads": 4, "layers": 2}
+    return {"embed_dim": settings.embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+def whiteness(tokens: "Tensor") -> "Tensor":
+    """How far tokens (n, width) are from zero mean and unit covariance; 0 if they are there."""
+    import torch
+
+    centre = tokens.mean(0)
+    around = tokens - centre
+    covariance = around.T @ around / len(tokens)
+    return ((covariance - torch.eye(len(centre))) ** 2).sum() / len(centre) + (centre**2).mean()
+
+
+def _captions(chosen: list[Scene], rng: np.random.Generator, place: dict[str, int]) -> "Tensor":
+    import torch
+
+    rows = []
+    for scene in chosen:
+        style: language.Style = "coco" if rng.random() < 0.5 else "flickr30k"
+        words = language.caption(scene, rng, style, form=int(rng.integers(3))).split()[: _CONTEXT - 1]
+        ids = [place[word] for word in words] + [len(place) + 1]  # the end has the highest id: open_clip pools there
+        rows.append(ids + [0] * (_CONTEXT - len(ids)))
+    return torch.tensor(rows)
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write open_clip_config.json, open_clip_model.safetensors, metrics.jsonl and probe.json."""
+    import torch
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from safetensors.torch import save_file
+    from torch.nn import functional
+
+    settings = job.settings
+    torch.set_num_threads(job.execution.threads)
+    torch.manual_seed(settings.seed)
+    place = {word: number + 1 for number, word in enumerate(language.vocabulary())}
+    config = _config(settings, len(place))
+    text = CLIPTextCfg(**config["text_cfg"])
+    model = CLIP(embed_dim=settings.embed_dim, vision_cfg=CLIPVisionCfg(**config["vision_cfg"]), text_cfg=text)
+    rng = generator(settings.seed, "train-clip")
+    known = list(scenes(rng, "train", settings.pictures))
+    pictures = draw_batch(known, rng)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=0.02, betas=(0.9, 0.98)
+    )
+    lines = []
+    with job.track(settings.steps, "steps") as progress:
+        for step in range(settings.steps):
+            pace = min(1.0, (step + 1) / 30) * 0.5 * (1 + np.cos(np.pi * step / settings.steps))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * pace
+            chosen = rng.integers(len(known), size=settings.batch)
+            seen = model.visual.forward_intermediates(
+                normalised(pictures[chosen]), indices=[settings.layers - 2], output_fmt="NLC"
+            )
+            images = functional.normalize(seen["image_features"], dim=-1)
+            texts = model.encode_text(_captions([known[k] for k in chosen], rng, place), normalize=True)
+            logits = model.logit_scale.exp() * images @ texts.T
+            right = torch.arange(settings.batch)
+            contrast = (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+            spread = whiteness(seen["image_intermediates"][0].flatten(0, 1))
+            optimizer.zero_grad()
+            (contrast + settings.decorrelation * spread).backward()
+            optimizer.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, 4.6)
+            top1 = (logits.argmax(1) == right).float().mean().item()
+            figures = {"step": step + 1, "loss": round(contrast.item(), 6), "whiteness": round(spread.item(), 6)}
+            lines.append(json.dumps(figures | {"top1": round(top1, 6)}) + "\n")
+            progress.advance(1, loss=contrast.item(), top1=top1)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(state, job.out / "open_clip_model.safetensors")
+    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
+    document = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n")
+    (job.out / "metrics.jsonl").write_text("".join(lines))
+    found = probe(job.out, "open_clip", settings.seed)
+    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found

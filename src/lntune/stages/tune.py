@@ -1,0 +1,92 @@
+"""What connector pretraining and finetuning have in common: samples and a model in, a trained model out."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from lntune.config.base import Frozen
+from lntune.config.training import Execution, LoraSettings, TrainingSettings
+from lntune.data.samples import Sample, read_samples
+from lntune.model.prompts import Rendered, Turn, render
+from lntune.stages.job import Job, Metrics
+
+if TYPE_CHECKING:
+    from lntune.model.multimodal import MultimodalModel
+
+PACKAGES = ("torch", "transformers", "tokenizers", "open_clip_torch", "timm", "pillow")
+"""The distributions that shape what training makes."""
+
+
+class TuneSettings(Protocol):
+    """What :func:`tune` reads of a stage's settings."""
+
+    @property
+    def training(self) -> TrainingSettings: ...
+    @property
+    def library(self) -> Literal["open_clip", "timm"]: ...
+    @property
+    def misaligned_share(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+AnySettings = TypeVar("AnySettings", bound=Frozen)
+
+
+def rendered(sample: Sample, template: str, system: str | None) -> Rendered:
+    """A sample's conversation as the text that is trained on."""
+    turns = [Turn("user" if place % 2 == 0 else "assistant", text) for place, text in enumerate(sample.turns)]
+    return render(template, turns, system=system)
+
+
+def tune(
+    job: Job[AnySettings, Execution],
+    settings: TuneSettings,
+    *,
+    template: str,
+    system: str | None,
+    method: str,
+    lora: LoraSettings | None,
+    connector: Path | None,
+) -> tuple["MultimodalModel", Metrics]:
+    """Train what ``method`` marks on the job's samples; write metrics.jsonl; return the model and the metrics.
+
+    The job's roles are llm, vision, samples, images. ``connector`` is the folder of a pretrained one; without it, a
+    fresh one is drawn from the seed.
+    """
+    from lntune.model.assemble import assemble, load_connector, load_tokenizer, pictures_of
+    from lntune.model.encode import encode_all
+    from lntune.model.tuning import apply_method, trainable_report
+    from lntune.training.loop import train
+
+    archive, samples = read_samples(job.folder("samples"))
+    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+    if connector is not None:
+        load_connector(model, connector)
+    apply_method(model, method, lora, seed=settings.seed)
+    encoded, masks = encode_all(
+        load_tokenizer(job.folder("llm")),
+        [(rendered(sample, template, system), place) for place, sample in enumerate(samples)],
+        settings.training.max_length,
+        threshold=settings.misaligned_share,
+        image_tokens=model.vision.tokens,
+        source=str(job.folder("samples")),
+    )
+    pictures = job.folder("images") / archive
+    members = [sample.image for sample in samples]
+    features = pictures_of(model.vision, pictures, members, cache=job.execution.cache_features)
+    result = train(
+        model, encoded, features, settings.training, job.execution, settings.seed,
+        job.scratch, job.out / "metrics.jsonl", job.label,
+    )  # fmt: skip
+    report = trainable_report(model)
+    last = result.losses[-20:]
+    return model, {
+        "steps": result.steps,
+        "final_loss": sum(last) / len(last),
+        "samples": masks.total,
+        **{f"samples_{name}": number for name, number in asdict(masks).items() if name != "total"},
+        "trainable": report.trainable,
+        "parameters": report.total,
+        "trainable_percent": report.percent,
+    }

@@ -1,0 +1,185 @@
+"""What the Snakefile needs of a plan: targets, inputs of rules, resources, and which published files are stale.
+
+Nothing here decides whether a result is right: the name of its folder does. Only files with fixed names, such as
+tables/table3.csv, are compared with what they should hold.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lntune.demo_weights import RECIPES, DemoWeightsPlan
+from lntune.errors import UserError
+from lntune.job import VARIABLE
+from lntune.orders import order_path, write_orders
+from lntune.plan import Node, Plan, is_done, manifest_path
+from lntune.store.layout import Store
+from lntune.study import Study
+
+TABLES = "tables"
+FORMATS = ("csv", "md")
+
+
+def stop(error: UserError) -> NoReturn:
+    """End Snakemake with one line and exit code 1."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+class WarmStart:
+    """Orders written, and the warm process started, before the first job runs."""
+
+    def start_with(self, store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
+        """Write the orders of ``nodes``; start the warm process if jobs run on this machine."""
+        write_orders(store, nodes)
+        if warm:
+            _start_warm()
+
+
+class Workflow(WarmStart):
+    """A plan as Snakemake sees it."""
+
+    def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
+        try:
+            self.plan = Plan(Study.read(root, overrides))
+            self.study = self.plan.study
+            for name in self.study.settings.experiments:
+                self.plan.table(name)
+        except UserError as error:
+            stop(error)
+
+    @property
+    def store(self) -> str:
+        """The store's folder, as rules write it."""
+        return str(self.study.store)
+
+    def targets(self) -> list[str]:
+        """Every published file of the config's experiments."""
+        return [f"{TABLES}/{name}.{suffix}" for name in self.study.settings.experiments for suffix in FORMATS]
+
+    def inputs(self, stage: str) -> Callable[[Any], list[str]]:
+        """A rule's input function: the manifests that a result of this stage is made from."""
+
+        def manifests(wildcards: Any) -> list[str]:
+            return [str(manifest_path(self.plan.store, parent)) for parent in self._node(stage, wildcards.result).parents()]
+
+        return manifests
+
+    def order(self, stage: str) -> Callable[[Any], str]:
+        """A rule's parameter: where the order of the job lies."""
+        return lambda wildcards: str(order_path(self.plan.store, self._node(stage, wildcards.result)))
+
+    def table(self, wildcards: Any) -> str:
+        """The manifest of the table that a published file shows."""
+        try:
+            return str(manifest_path(self.plan.store, self.plan.table(wildcards.name)))
+        except UserError as error:
+            stop(error)
+
+    def _node(self, stage: str, name: str) -> Node:
+        node = self.plan.find(stage, name)
+        if node is None:  # asked for by name: it may belong to an experiment that the config leaves out
+            for experiment in self.study.experiments():
+                self.plan.table(experiment)
+            node = self.plan.find(stage, name)
+        if node is None:
+            stop(UserError(f"{stage}/{name}: is no result of this config; `snakemake -n` lists those that are"))
+        return node
+
+    def threads(self, stage: str) -> int:
+        """CPU cores that a job of this stage is given."""
+        execution = self.plan.scale.execution
+        return execution.stages.get(stage, execution.default).threads
+
+    def resources(self, stage: str) -> dict[str, int]:
+        """Memory (MB), time (minutes) and GPUs that a job of this stage is given."""
+        execution = self.plan.scale.execution
+        given = execution.stages.get(stage, execution.default)
+        found = {"mem_mb": given.mem_mb, "runtime": given.runtime}
+        return found | ({"gpu": given.gpus} if given.gpus else {})
+
+    def withdrawn(self, wildcards: Any) -> list[str]:
+        """What makes a published file that is there, and does not hold what it should, be published again.
+
+        It is a mark that the rule withdraw makes: a mark that is missing runs that rule, and what it made is newer
+        than the published file. Publishing removes it.
+        """
+        path = Path(TABLES) / f"{wildcards.name}.{wildcards.format}"
+        return [f"{self.store}/.withdrawn/{path.name}"] if path.exists() and not self._is_right(path) else []
+
+    def _is_right(self, path: Path) -> bool:
+        node = self.plan.table(path.stem)
+        made = manifest_path(self.plan.store, node).parent / path.name
+        return is_done(self.plan.store, node) and made.read_bytes() == path.read_bytes()
+
+    def start(self, *, warm: bool) -> None:
+        """Before the first job."""
+        self.start_with(self.plan.store, self.plan.nodes(), warm=warm)
+
+
+class DemoWeightsWorkflow(WarmStart):
+    """The plan of the demo's weights as Snakemake sees it (workflow/demo_weights.smk)."""
+
+    def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
+        recipes = Path(overrides.get("recipes", RECIPES))
+        self.results = Store(Path(overrides.get("store", "results")))
+        try:
+            self.plan = DemoWeightsPlan(root, recipes)
+            self.nodes = {name: self.plan.node(name) for name in self.plan.names()}
+        except UserError as error:
+            stop(error)
+        self._by_name = {(node.stage, node.name): node for node in self.nodes.values()}
+
+    @property
+    def store(self) -> str:
+        """The store's folder, as rules write it."""
+        return str(self.results.root)
+
+    def targets(self) -> list[str]:
+        """The manifests of all recipes."""
+        return [str(manifest_path(self.results, node)) for node in self.nodes.values()]
+
+    def inputs(self, wildcards: Any) -> list[str]:
+        """The base model's manifest, for an LLM that goes on from one."""
+        parents = self._by_name[wildcards.stage, wildcards.result].parents()
+        return [str(manifest_path(self.results, parent)) for parent in parents]
+
+    def order(self, wildcards: Any) -> str:
+        """Where the order of the job lies."""
+        return str(order_path(self.results, self._by_name[wildcards.stage, wildcards.result]))
+
+    def start(self, *, warm: bool) -> None:
+        """Before the first job."""
+        self.start_with(self.results, list(self.nodes.values()), warm=warm)
+
+    def publish(self) -> None:
+        """Put the weights into the repository and the catalogue, unless a test asked for other recipes."""
+        if self.plan.file == self.plan.root / RECIPES:
+            for name, node in self.nodes.items():
+                self.plan.publish(name, manifest_path(self.results, node).parent)
+
+
+def _start_warm() -> None:
+    """Start the warm process; it ends with this one."""
+    folder = tempfile.mkdtemp(prefix="lntune-")
+    path = f"{folder}/warm"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lntune.warm", path, str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.environ[VARIABLE] = path
+
+    def end() -> None:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)

@@ -1,0 +1,43 @@
+# Tables, and the files with fixed names under which people ask for them.
+
+
+rule table:
+    input:
+        ancient(STUDY.inputs("table")),
+    output:
+        f"{STUDY.store}/table/{{result}}/manifest.json",
+    log:
+        "logs/table/{result}.log",
+    params:
+        order=STUDY.order("table"),
+    threads: STUDY.threads("table")
+    resources:
+        **STUDY.resources("table"),
+    message:
+        "table {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"
+
+
+# A file with a fixed name is the one thing that a hash in the path cannot vouch for: it is compared with what it should
+# hold, and one that differs (the config was switched, someone edited it) is withdrawn and published again.
+rule withdraw:
+    output:
+        f"{STUDY.store}/.withdrawn/{{name}}.{{format}}",
+    message:
+        "{wildcards.name}.{wildcards.format} does not hold what it should"
+    shell:
+        "touch {output}"
+
+
+rule publish:
+    input:
+        ancient(STUDY.table),
+        STUDY.withdrawn,
+    output:
+        f"{TABLES}/{{name}}.{{format}}",
+    message:
+        "{output}"
+    shell:
+        "cp $(dirname {input[0]})/{wildcards.name}.{wildcards.format} {output}"
+        " && rm -f {STUDY.store}/.withdrawn/{wildcards.name}.{wildcards.format}"

@@ -1,0 +1,55 @@
+# Connector pretraining, finetuning, and the choice of a learning rate.
+
+
+rule connector:
+    input:
+        ancient(STUDY.inputs("connector")),
+    output:
+        f"{STUDY.store}/connector/{{result}}/manifest.json",
+    log:
+        "logs/connector/{result}.log",
+    params:
+        order=STUDY.order("connector"),
+    threads: STUDY.threads("connector")
+    resources:
+        **STUDY.resources("connector"),
+    message:
+        "connector {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log} --heavy"
+
+
+rule finetune:
+    input:
+        ancient(STUDY.inputs("finetune")),
+    output:
+        f"{STUDY.store}/finetune/{{result}}/manifest.json",
+    log:
+        "logs/finetune/{result}.log",
+    params:
+        order=STUDY.order("finetune"),
+    threads: STUDY.threads("finetune")
+    resources:
+        **STUDY.resources("finetune"),
+    message:
+        "finetune {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log} --heavy"
+
+
+rule select:
+    input:
+        ancient(STUDY.inputs("select")),
+    output:
+        f"{STUDY.store}/select/{{result}}/manifest.json",
+    log:
+        "logs/select/{result}.log",
+    params:
+        order=STUDY.order("select"),
+    threads: STUDY.threads("select")
+    resources:
+        **STUDY.resources("select"),
+    message:
+        "select {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"
