@@ -8,10 +8,14 @@ config.yaml says what to run. A result's folder is named after the hash of every
 is there is right: inputs are ancient() and times never count (docs/provenance.md).
 """
 
+import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+# Jobs run the code of this checkout, whichever copy of lntune is installed.
+SOURCE = str(Path(workflow.basedir) / "src")
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = SOURCE
 
 from lntune.workflow import FORMATS, TABLES, Workflow
 

@@ -183,7 +183,7 @@ MISTAKES = {
         GOOD + "  rates: 0.1\n",
         "train.rates: expected a list, got 0.1; write [0.1] for a list of one",
     ),
-    "empty list": (GOOD + "  rates: []\n", "train.rates: expected at least 1 entries, got an empty list"),
+    "empty list": (GOOD + "  rates: []\n", "train.rates: expected at least 1 entry, got an empty list"),
     "mapping for list": (GOOD + "tables: {title: x}\n", "tables: expected a list, got a mapping"),
     "list for mapping": (
         GOOD + "models:\n  a: [3]\n",

@@ -3,11 +3,13 @@
     snakemake -s workflow/demo_weights.smk -c2          (make demo-weights)
 """
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(workflow.basedir).parent
 sys.path.insert(0, str(ROOT / "src"))
+os.environ["PYTHONPATH"] = str(ROOT / "src")
 
 from lntune.workflow import DemoWeightsWorkflow
 
@@ -16,7 +18,6 @@ JOB = f"{sys.executable} -m lntune.job"
 
 
 wildcard_constraints:
-    stage="train-(clip|vit|llm)",
     result="[^/]+",
 
 
@@ -26,15 +27,36 @@ rule all:
     default_target: True
 
 
-rule train:
+rule train_llm:
     input:
         ancient(WEIGHTS.inputs),
     output:
         f"{WEIGHTS.store}/{{stage}}/{{result}}/manifest.json",
+    wildcard_constraints:
+        stage="train-llm",
     log:
         "logs/{stage}/{result}.log",
     params:
         order=WEIGHTS.order,
+    priority: 1  # the longest come first
+    message:
+        "{wildcards.stage} {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log} --heavy"
+
+
+rule train_vision:
+    input:
+        ancient(WEIGHTS.inputs),
+    output:
+        f"{WEIGHTS.store}/{{stage}}/{{result}}/manifest.json",
+    wildcard_constraints:
+        stage="train-(clip|vit)",
+    log:
+        "logs/{stage}/{result}.log",
+    params:
+        order=WEIGHTS.order,
+    priority: 0
     message:
         "{wildcards.stage} {wildcards.result}"
     shell:

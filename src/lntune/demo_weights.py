@@ -74,7 +74,9 @@ class DemoWeightsPlan:
             "texts": self._protocol_texts(),
             **seed,
         }
-        return make_node("train-llm", [name], chosen, {"base": self.node(recipe.base)} if recipe.base else {}, self.execution)
+        return make_node(
+            "train-llm", [name], chosen, {"base": self.node(recipe.base)} if recipe.base else {}, self.execution
+        )
 
     @cache  # noqa: B019
     def _protocol_texts(self) -> tuple[str, ...]:

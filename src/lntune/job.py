@@ -2,8 +2,9 @@
 
     python -m lntune.job ORDER.json LOG [--heavy]
 
-Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, so that they
-are seen where Snakemake runs; a traceback is in the log alone. This module imports nothing beyond Python's own library unless it has to run the job itself.
+Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
+where Snakemake runs; a traceback is in the log alone.
+This module imports nothing beyond Python's own library.
 ``--heavy`` marks stages that need torch: they wait for the warm process while it starts.
 """
 

@@ -36,9 +36,7 @@ def entry_of(root: Path, folder: Path, about: str, licence: str, leave_out: Coll
     return {"about": about, "licence": licence, "files": files}
 
 
-def pin(
-    root: Path, name: str, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()
-) -> None:
+def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()) -> None:
     """Write or replace the entry ``name``; the rest of the catalogue stays as it is."""
     path = root / CATALOG
     entries = load(path, Catalog).model_dump(mode="json")["entries"] if path.is_file() else {}

@@ -300,9 +300,14 @@ class Plan:
     # --- evaluation ------------------------------------------------------------------------------------------------
 
     def _answers(
-        self, variant: Variant, tuned: Mapping[str, Node], label: Sequence[object], questions: Node, benchmark: Benchmark,
+        self,
+        variant: Variant,
+        tuned: Mapping[str, Node],
+        label: Sequence[object],
+        questions: Node,
+        benchmark: Benchmark,
         blind: bool,
-    ) -> Node:  # fmt: skip
+    ) -> Node:
         llm, llm_node = self.llm(variant.llm)
         library, vision_node = self.vision(variant.vision)
         settings = {
@@ -335,11 +340,12 @@ class Plan:
         inputs = {"answers": answers, "questions": questions}
         if benchmark in ("mscoco", "flickr30k"):
             return self._node("score-captions", label, {}, inputs)
-        settings: dict[str, Any] = {
+        chosen: dict[str, dict[str, Any]] = {
             "mme": {"subtasks": self.protocol.mme_subtasks},
             "vqav2": {"normalise": self.protocol.vqav2_normalise},
             "pope": {},
-        }[benchmark]
+        }
+        settings = chosen[benchmark]
         return self._node(f"score-{benchmark}", label, settings, inputs)
 
     @cache  # noqa: B019

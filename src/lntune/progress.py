@@ -136,8 +136,7 @@ def _bar(total: int, label: str, unit: str, done: int, stream: TextIO) -> Iterat
 
 def _info_text(info: dict[str, object]) -> str:
     return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in info.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in info.items()
     )
 
 

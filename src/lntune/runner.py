@@ -75,7 +75,7 @@ def run_order(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the order that the one argument names; a mistake is one line, a defect's traceback goes to stdout, the log."""
+    """Run the order that the argument names; a mistake is one line, a defect's traceback goes to stdout."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:

@@ -1,9 +1,9 @@
 """``lntune score``: the official scores of anyone's predictions, each as one JSON object on stdout.
 
-    lntune score mme DIR
-    lntune score pope QUESTIONS.json ANSWERS.jsonl
-    lntune score vqav2 QUESTIONS.json ANNOTATIONS.json ANSWERS.json
-    lntune score captions REFERENCES.json ANSWERS.json
+lntune score mme DIR
+lntune score pope QUESTIONS.json ANSWERS.jsonl
+lntune score vqav2 QUESTIONS.json ANNOTATIONS.json ANSWERS.json
+lntune score captions REFERENCES.json ANSWERS.json
 """
 
 import json
@@ -21,9 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="Score predictions in the benchmark
 @app.command()
 def mme(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of official <subtask>.txt files.")],
-    subtasks: Annotated[
-        str, typer.Option(help="Names of the subtasks to score, with commas between them.")
-    ] = ",".join(mme_score.ALL),
+    subtasks: Annotated[str, typer.Option(help="Names of the subtasks to score, with commas between them.")] = ",".join(
+        mme_score.ALL
+    ),
 ) -> None:
     """MME: perception, cognition, and acc, acc_plus and score of each subtask."""
     names = [name.strip() for name in subtasks.split(",") if name.strip()]

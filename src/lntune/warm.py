@@ -18,8 +18,8 @@ from contextlib import suppress
 from importlib import import_module
 
 _LIBRARIES = (
-    "numpy", "torch", "pydantic", "blake3", "grimp", "yaml", "PIL.Image", "safetensors.torch", "tokenizers", "transformers",
-    "transformers.models.llama.modeling_llama", "open_clip", "timm", "pandas",
+    "numpy", "torch", "pydantic", "blake3", "grimp", "yaml", "PIL.Image", "safetensors.torch", "tokenizers",
+    "transformers", "transformers.models.llama.modeling_llama", "open_clip", "timm", "pandas",
 )  # fmt: skip
 
 _TICK = 1.0

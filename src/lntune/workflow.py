@@ -67,7 +67,9 @@ class Workflow(WarmStart):
         """A rule's input function: the manifests that a result of this stage is made from."""
 
         def manifests(wildcards: Any) -> list[str]:
-            return [str(manifest_path(self.plan.store, parent)) for parent in self._node(stage, wildcards.result).parents()]
+            return [
+                str(manifest_path(self.plan.store, parent)) for parent in self._node(stage, wildcards.result).parents()
+            ]
 
         return manifests
 

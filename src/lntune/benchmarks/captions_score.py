@@ -143,9 +143,7 @@ def write_answers(path: Path, answers: Iterable[tuple[Image, str]]) -> None:
     path.write_text(json.dumps(records) + "\n", encoding="utf-8", newline="\n")
 
 
-def _cider(
-    human: Mapping[Image, list[str]], model: Mapping[Image, list[str]]
-) -> tuple[float, Sequence[float]]:
+def _cider(human: Mapping[Image, list[str]], model: Mapping[Image, list[str]]) -> tuple[float, Sequence[float]]:
     """pycocoevalcap's CIDEr; 0 where no reference has a word, on which that code stops."""
     from pycocoevalcap.cider.cider import Cider
 

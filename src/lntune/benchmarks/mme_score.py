@@ -12,7 +12,16 @@ from lntune.benchmarks.official_files import read_lines
 from lntune.errors import UserError
 
 PERCEPTION = (
-    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 ALL = PERCEPTION + COGNITION
@@ -84,10 +93,7 @@ def marks(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, list[bool]]:
             raise UserError(f"MME has no subtask {name!r}; its subtasks are {', '.join(ALL)}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; MME's answers are one <subtask>.txt each in a folder")
-    return {
-        name: [is_right(line) for line in read_subtask(folder / f"{name}.txt")]
-        for name in ALL if name in subtasks
-    }
+    return {name: [is_right(line) for line in read_subtask(folder / f"{name}.txt")] for name in ALL if name in subtasks}
 
 
 def is_right(line: Line) -> bool:

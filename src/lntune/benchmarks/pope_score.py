@@ -1,27 +1,17 @@
 """POPE's score, as the official evaluate.py (revision 3df3ba1) computes it.
 
-Questions are JSON lines ``{question_id, image, text, label}``, answers JSON lines ``{question, answer}``; the
-order matches them.
+Answers are JSON lines ``{question, answer}``; the order matches them to the questions
+(:mod:`lntune.benchmarks.pope_questions`).
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json_lines, unique
+from lntune.benchmarks.official_files import field, parse_records, read_json_lines
+from lntune.benchmarks.pope_questions import Question, YesNo, read_questions
 from lntune.errors import UserError
-
-YesNo = Literal["yes", "no"]
-
-
-class Question(NamedTuple):
-    """One yes/no question about an object in an image (a file's name), and its right answer."""
-
-    question_id: int
-    text: str
-    label: YesNo
-    image: str = ""
 
 
 class Answer(NamedTuple):
@@ -39,15 +29,6 @@ def parse_answer(answer: str) -> YesNo:
     """
     pieces = answer.split(".", 1)[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(pieces) else "yes"
-
-
-def read_questions(path: Path) -> list[Question]:
-    """The questions in their order; UserError names a line that is none, or an id that comes twice."""
-    questions = parse_records(read_json_lines(path), _parse_question, path, "line")
-    if not questions:
-        raise UserError(f"{path}: holds no questions")
-    unique(((question.question_id, None) for question in questions), path, "question_id")
-    return questions
 
 
 def read_answers(path: Path) -> list[Answer]:
@@ -91,7 +72,10 @@ def score_pairs(said: list[tuple[YesNo, YesNo]]) -> dict[str, float]:
         "recall": 100 * recall,
         "f1": 100 * _ratio(2 * precision * recall, precision + recall),
         "yes_ratio": 100 * _ratio(tp + fp, len(said)),
-        "TP": tp, "FP": fp, "TN": tn, "FN": fn,
+        "TP": tp,
+        "FP": fp,
+        "TN": tn,
+        "FN": fn,
     }
 
 
@@ -107,9 +91,7 @@ def _matched(questions_path: Path, answers_path: Path) -> tuple[list[Question], 
     """
     questions, answers = read_questions(questions_path), read_answers(answers_path)
     if len(questions) != len(answers):
-        raise UserError(
-            f"{answers_path}: {len(answers)} answers to the {len(questions)} questions of {questions_path}"
-        )
+        raise UserError(f"{answers_path}: {len(answers)} answers to the {len(questions)} questions of {questions_path}")
     texts = {question.text for question in questions}
     for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
         if answer.question != question.text and answer.question in texts:
@@ -118,16 +100,6 @@ def _matched(questions_path: Path, answers_path: Path) -> tuple[list[Question], 
                 f"{question.text!r}; the order must be the same"
             )
     return questions, answers
-
-
-def _parse_question(record: object) -> Question:
-    label = field(record, "label", str)
-    if label not in ("yes", "no"):
-        raise RecordError(f"'label' is {label!r}, neither yes nor no")
-    right: YesNo = "yes" if label == "yes" else "no"
-    has_image = isinstance(record, dict) and "image" in record
-    image = field(record, "image", str) if has_image else ""
-    return Question(field(record, "question_id", int), field(record, "text", str), right, image)
 
 
 def _parse_answer_record(record: object) -> Answer:

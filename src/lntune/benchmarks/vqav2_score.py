@@ -27,7 +27,7 @@ from lntune.errors import UserError
 Normalise = Literal["official", "always"]
 
 HUMANS = 10
-_PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 # The official script hands its regex flags over as the count of replacements: the number of re.UNICODE is 32.

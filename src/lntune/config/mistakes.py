@@ -39,10 +39,10 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "multiple_of": "a multiple of {multiple_of}",
-    "too_short": "at least {min_length} entries",
-    "too_long": "at most {max_length} entries",
-    "string_too_short": "at least {min_length} characters",
-    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length} {entries}",
+    "too_long": "at most {max_length} {entries}",
+    "string_too_short": "at least {min_length} {characters}",
+    "string_too_long": "at most {max_length} {characters}",
     "string_pattern_mismatch": "text of the form {pattern}",
 }
 
@@ -64,6 +64,7 @@ def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[B
     """
     schema = Schema(model)
     problems = _merge_unions([_Problem.of(details, data) for details in error.errors(include_url=False)])
+    problems = [problem for problem in problems if not _is_consequence(problem, problems)]
     unknown = [problem.path for problem in problems if problem.kind == "extra_forbidden"]
     meant = {path: schema.guess(path, data) for path in unknown}
     found = [Mistake(path, _unknown_key(path, guess, schema, data)) for path, guess in meant.items()]
@@ -110,7 +111,7 @@ class _Problem(NamedTuple):
             path, value = (*path, tag), value.get(tag)
             kind = "literal_error" if kind == "union_tag_invalid" else "missing"
             context = {"expected": context.get("expected_tags", "").replace("', '", "' or '")}
-        expected = (_EXPECTED[kind].format(**context),) if kind in _EXPECTED else ()
+        expected = (_EXPECTED[kind].format(**context, **_nouns(context)),) if kind in _EXPECTED else ()
         message = str(context["error"]) if kind == "value_error" else details["msg"]
         return cls(kind, path, branch, value, expected, message)
 
@@ -123,8 +124,17 @@ class _Problem(NamedTuple):
             return self.message
         if not self.expected:
             return f"{self.message[:1].lower()}{self.message[1:]}, got {_shown(self.value)}"
-        wanted = " or ".join(dict.fromkeys(self.expected))
+        if self.kind == "string_pattern_mismatch" and (said := schema.description(self.path, data)):
+            return f"{said}, got {_shown(self.value)}"
+        null = ("null",) if schema.allows_null(self.path, data) else ()
+        wanted = " or ".join(dict.fromkeys((*self.expected, *null)))
         return f"expected {wanted}, got {_shown(self.value)}{_remedy(wanted, self.value)}"
+
+
+def _nouns(context: Mapping[str, Any]) -> dict[str, str]:
+    """What a limit of a length counts, in the right number."""
+    plural = context.get("min_length", context.get("max_length")) != 1
+    return {"entries": "entries" if plural else "entry", "characters": f"character{'s' * plural}"}
 
 
 def _place(loc: Path, data: Any, value: Any) -> tuple[Path, tuple[Path, str] | None]:
@@ -151,6 +161,12 @@ def _walk(
     if inside:
         yield from _walk(rest, data[head], (*path, head), branch)
     yield from _walk(rest, data, path, branch or (path, str(head)))
+
+
+def _is_consequence(problem: _Problem, problems: Sequence[_Problem]) -> bool:
+    """Whether a list only counts as too short because entries of it are wrong."""
+    inside = (other.path[: len(problem.path)] for other in problems if len(other.path) > len(problem.path))
+    return problem.kind == "too_short" and problem.path in inside
 
 
 def _merge_unions(problems: list[_Problem]) -> list[_Problem]:

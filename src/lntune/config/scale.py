@@ -58,10 +58,14 @@ class TrainingData(Frozen):
 
     source: str
     format: Literal["llava-pretrain", "llava-instruct"]
-    types: tuple[Literal["conversation", "detail", "complex_reasoning"], ...] = Field(
-        default=(), strict=False
-    )
+    types: tuple[Literal["conversation", "detail", "complex_reasoning"], ...] = Field(default=(), strict=False)
     samples: int | None = Field(default=None, ge=1, description="null: all")
+
+    @model_validator(mode="after")
+    def _types_of_instruct(self) -> "TrainingData":
+        if self.types and self.format != "llava-instruct":
+            raise ValueError(f"types are those of llava-instruct; leave them out for {self.format}")
+        return self
 
 
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
@@ -99,16 +103,14 @@ class ExecutionSettings(Frozen):
     cache_features: bool
     prediction_batch: int = Field(ge=1)
     default: Stage
-    stages: dict[str, Stage] = {}
+    stages: dict[str, Stage] = Field(default={}, description="stages that are given something else")
 
 
 class ScaleSettings(Frozen):
     """One file of workflow/scales."""
 
     note: str = Field(description="shown on every table")
-    misaligned_share: float = Field(
-        ge=0, le=1, description="share of samples that may have no loss; above it: stop"
-    )
+    misaligned_share: float = Field(ge=0, le=1, description="share of samples that may have no loss; above it: stop")
     sources: dict[str, SourceSettings]
     llms: dict[str, LlmSettings]
     visions: dict[str, VisionSettings]
@@ -117,7 +119,5 @@ class ScaleSettings(Frozen):
     connector: ConnectorStage
     finetune: Schedule
     methods: dict[str, MethodSettings]
-    benchmarks: dict[Benchmark, tuple[str, ...]] = Field(
-        strict=False, description="the sources of each benchmark"
-    )
+    benchmarks: dict[Benchmark, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
     execution: ExecutionSettings

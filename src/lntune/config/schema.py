@@ -17,6 +17,7 @@ _TYPES = {
     "boolean": "true or false",
     "array": "a list",
     "object": "a mapping (key: value)",
+    "null": "null",
 }
 
 
@@ -50,6 +51,14 @@ class Schema:
             elif node.get("type") in _TYPES:
                 words.append(_TYPES[node["type"]])
         return " or ".join(dict.fromkeys(words))
+
+    def description(self, path: Path, data: Mapping[str, Any]) -> str:
+        """What the model itself says about the value at a path, or nothing."""
+        return next((node["description"] for node in self._at(path, data) if "description" in node), "")
+
+    def allows_null(self, path: Path, data: Mapping[str, Any]) -> bool:
+        """Whether a path may hold null."""
+        return any(node.get("type") == "null" for node in self._at(path, data))
 
     def guess(self, path: Path, data: Mapping[str, Any]) -> Path | None:
         """The path that an unknown one most likely meant: a near key here, or the same key elsewhere."""

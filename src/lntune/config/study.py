@@ -1,11 +1,12 @@
-"""``config.yaml``: what to run, at which scale, under which choices. The numbers themselves are in the scale."""
+"""``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
 
 
@@ -13,12 +14,8 @@ class StudySettings(Frozen):
     """The top-level choices."""
 
     scale: str = Field(description="a file of workflow/scales, without .yaml")
-    experiments: tuple[str, ...] = Field(
-        min_length=1, strict=False, description="files of workflow/experiments"
-    )
-    seeds: tuple[int, ...] = Field(
-        min_length=1, max_length=1, strict=False, description="the seed of every stage"
-    )
+    experiments: tuple[str, ...] = Field(min_length=1, strict=False, description="files of workflow/experiments")
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1, strict=False, description="the seed of every stage")
     protocol: str = Field(description="how models are asked: a file of workflow/protocols, without .yaml")
     selection_split: SelectionSplit = Field(
         description="Flickr30k split on which learning rates are chosen: test, as in the paper, or validation"

@@ -193,7 +193,7 @@ def _ground(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
 
 
 def draw(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
-    """The scene as an RGB picture of 48 x 48 pixels; ``rng`` decides noise, and each thing's place in its cell and size."""
+    """The scene as an RGB picture of 48 x 48 pixels; ``rng`` decides noise, and each thing's size and place."""
     picture = _ground(scene, look, rng)
     pen = ImageDraw.Draw(picture)
     ink: Paint = (20, 20, 25)

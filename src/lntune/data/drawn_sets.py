@@ -13,6 +13,7 @@ Every set of pictures comes with ``facts.jsonl``, the scene behind each, which n
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -31,11 +32,11 @@ Rng = np.random.Generator
 
 
 def written(text: str) -> str:
-    """A sentence as people write it: capital first letter, no space before a mark."""
+    """Sentences as people write them: each with a capital first letter, and no space before a mark."""
     for mark in (",", ".", "?", ")"):
         text = text.replace(f" {mark}", mark)
     text = text.replace("( ", "(").replace(" (", "(").replace("one - sentence", "one-sentence")
-    return ". ".join(part[:1].upper() + part[1:] for part in text.split(". "))
+    return re.sub(r"(^|[.?] )([a-z])", lambda found: found[1] + found[2].upper(), text)
 
 
 def _dump(path: Path, value: object) -> None:
@@ -93,8 +94,15 @@ def draw_pretrain(out: Path, images: int, seed: int, inputs: Mapping[str, Path])
     _dump_lines(out / "facts.jsonl", ({"image": name, **asdict(scene)} for name, scene in named))
 
 
+_TURNS = 4
+
+
+def _conversation(scene: Scene, rng: Rng) -> list[language.Exchange]:
+    return language.conversation(scene, rng, _TURNS)
+
+
 _TYPES: dict[str, tuple[str, Callable[[Scene, Rng], list[language.Exchange]], float]] = {
-    "conversation_58k.json": ("conversation", language.conversation, 0.5),
+    "conversation_58k.json": ("conversation", _conversation, 0.5),
     "detail_23k.json": ("detail", language.detail, 0.25),
     "complex_reasoning_77k.json": ("complex_reasoning", language.reasoning, 0.25),
 }
@@ -243,7 +251,10 @@ def _co_occurrence(scenes_: Iterable[Scene]) -> tuple[Counter[str], dict[str, Co
 def pope_negatives(
     names: Sequence[str], kind: str, frequency: Counter[str], together: Mapping[str, Counter[str]], rng: Rng
 ) -> list[str]:
-    """Three absent things by POPE's rule: any, the most frequent, or those that most often stand with a present one."""
+    """Three absent things by POPE's rule: any, the most frequent, or those that most often stand with a present one.
+
+    ``names`` are all the things in the picture.
+    """
     missing = [n for n in THINGS if n not in names]
     if kind == "random":
         return [str(n) for n in rng.choice(missing, 3, replace=False)]
@@ -256,7 +267,7 @@ def pope_negatives(
 
 
 def draw_pope(out: Path, images: int, seed: int, inputs: Mapping[str, Path]) -> None:
-    """Six questions, half yes and half no, for each of up to ``images`` coco test pictures with three things or more."""
+    """Six questions, half yes and half no, for each of up to ``images`` coco test pictures of three things or more."""
     rng = generator(seed, "pope")
     test = _coco_test(inputs)
     frequency, together = _co_occurrence(scene for _, _, scene in test)
@@ -265,9 +276,9 @@ def draw_pope(out: Path, images: int, seed: int, inputs: Mapping[str, Path]) -> 
     for kind in ("random", "popular", "adversarial"):
         lines: list[dict[str, object]] = []
         for name, scene in chosen:
-            names = [c for c in scene.categories if c in THINGS][:3]
+            names = [c for c in scene.categories if c in THINGS]
             absent = pope_negatives(names, kind, frequency, together, rng)
-            for there, wrong in zip(names, absent, strict=True):
+            for there, wrong in zip(names[:3], absent, strict=True):
                 for noun, label in ((there, "yes"), (wrong, "no")):
                     text = written(f"is there {language.article(noun)} in the image ?")
                     image = Path(name).name
@@ -287,7 +298,8 @@ def draw_mme(out: Path, images: int, seed: int, inputs: Mapping[str, Path]) -> N
         found = scenes(
             rng, "test", 50 * images, background=_MME_GROUND.get(subtask), kind=_MME_KIND.get(subtask), distinct=(2, 3)
         )
-        suitable = list(islice((scene for scene in found if language.suits(scene, subtask)), images))
+        clear = (s for s in found if subtask != "position" or len(s.things) == len(s.categories))  # one of each kind
+        suitable = list(islice((scene for scene in clear if language.suits(scene, subtask)), images))
         lines = []
         for number, scene in enumerate(suitable):
             name = f"{number + 1:04d}.jpg"

@@ -107,7 +107,9 @@ def existence(scene: Scene, category: str, rng: np.random.Generator) -> Question
     """Is it there?"""
     there = category in scene.categories
     noun = article(category)
-    form = ("is there {} in the image ?", "is there {} in this image ?", "do you see {} ?")[rng.choice(3, p=(0.5, 0.3, 0.2))]
+    form = ("is there {} in the image ?", "is there {} in this image ?", "do you see {} ?")[
+        rng.choice(3, p=(0.5, 0.3, 0.2))
+    ]
     sentence = f"yes , there is {noun} ." if there else f"no , there is not {noun} ."
     return Question(form.format(noun), "yes" if there else "no", sentence, "is there a", "yes/no")
 
@@ -121,7 +123,9 @@ def how_many(scene: Scene, rng: np.random.Generator) -> Question:
     """How many things there are, or how many of one category."""
     if rng.random() < 0.5:
         number = len(scene.things)
-        return Question("how many things are there ?", str(number), f"there are {number} things .", "how many", "number")
+        return Question(
+            "how many things are there ?", str(number), f"there are {number} things .", "how many", "number"
+        )
     name = present(scene, rng)
     number = scene.count(name)
     return Question(f"how often do you see {article(name)} ?", str(number), f"{number} times .", "how many", "number")
@@ -139,7 +143,11 @@ def position(scene: Scene, rng: np.random.Generator) -> Question:
     thing = scene.first(present(scene, rng))
     column = COLUMNS[thing.column]
     return Question(
-        f"where is the {thing.category} ?", column, f"the {thing.category} is on the {column} .", "where is the", "other"
+        f"where is the {thing.category} ?",
+        column,
+        f"the {thing.category} is on the {column} .",
+        "where is the",
+        "other",
     )
 
 

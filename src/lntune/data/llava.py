@@ -27,7 +27,7 @@ TYPE_FILES = {
 def read_records(path: Path) -> list[Any]:
     """The records of one of LLaVA's files; UserError names the file if it is missing, no JSON, or no list."""
     try:
-        records = json.loads(path.read_text())
+        records = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except ValueError as error:
@@ -83,8 +83,10 @@ def pretrain_samples(folder: Path, members: Collection[str], dropped: Counter[st
         yield Sample(sample.id, sample.image, (IMAGE, sample.turns[1]), sample.source)
 
 
-def _keys(records: Sequence[Any]) -> set[str]:
-    return {json.dumps([record.get("id"), record.get("conversations")]) for record in records if isinstance(record, dict)}
+def _key(record: Any) -> str:
+    """What a record of the 80K file and its copy in a type's file have in common."""
+    known = record if isinstance(record, dict) else {}
+    return json.dumps([known.get("id"), known.get("conversations")])
 
 
 def instruct_samples(
@@ -93,8 +95,8 @@ def instruct_samples(
     """Samples of LLaVA-Instruct-80K, all or those that stand in the files of ``types``."""
     records = read_records(folder / INSTRUCT_FILE)
     if types:
-        wanted = set().union(*(_keys(read_records(folder / TYPE_FILES[t])) for t in types))
-        kept = [r for r in records if isinstance(r, dict) and json.dumps([r.get("id"), r.get("conversations")]) in wanted]
+        wanted = {_key(record) for name in types for record in read_records(folder / TYPE_FILES[name])}
+        kept = [record for record in records if _key(record) in wanted]
         dropped["of another type"] += len(records) - len(kept)
         records = kept
     yield from _used(records, INSTRUCT_FILE, members, f"{INSTRUCT_FOLDER}/", dropped)

@@ -142,7 +142,7 @@ def generator(seed: int, *purpose: str) -> np.random.Generator:
 
 def _weights(background: str, names: tuple[str, ...]) -> np.ndarray:
     weights = np.array([3.0 if background in CATEGORIES[n].homes else 1.0 for n in names])
-    return weights / weights.sum()
+    return weights / weights.sum()  # type: ignore[no-any-return]
 
 
 def draw_scene(
@@ -165,7 +165,7 @@ def draw_scene(
     if kind is None:
         kind = "thing" if rng.random() < 0.75 else ("person", "landmark", "sign")[rng.integers(3)]
     number = int(rng.integers(distinct[0], distinct[1] + 1))
-    special = [] if kind == "thing" else [str(rng.choice(names_of(kind)))]
+    special = [] if kind == "thing" else [str(rng.choice(names_of(kind)))]  # type: ignore[arg-type]
     ordinary = rng.choice(THINGS, number - len(special), replace=False, p=_weights(background, THINGS))
     categories = special + [str(name) for name in ordinary]
     if len(ordinary) and rng.random() < 0.35:  # one category stands there twice or three times

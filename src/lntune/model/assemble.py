@@ -2,52 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from lntune.data.archives import PictureArchive
 from lntune.errors import UserError
 from lntune.model.features import EncodedImages
+from lntune.model.llm import load_llm
 from lntune.model.multimodal import MultimodalModel, build_connector
 from lntune.model.vision import Library, VisionEncoder, load_vision
 
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
 CONNECTOR = "connector.safetensors"
-
-
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
-    """The tokenizer of an LLM's folder; it must know <s>, </s> and a padding token."""
-    from transformers import PreTrainedTokenizerFast
-
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError(f"{folder / 'tokenizer.json'}: missing; an LLM's folder needs its tokenizer")
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
-        raise UserError(f"{folder / 'tokenizer_config.json'}: names no bos_token or no eos_token")
-    return tokenizer
-
-
-def load_llm(folder: Path) -> "LlamaForCausalLM":
-    """The LLaMA in a folder of config.json and safetensors, in float32; other architectures are refused."""
-    import torch
-    from transformers.models.llama.configuration_llama import LlamaConfig
-    from transformers.models.llama.modeling_llama import LlamaForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    config = LlamaConfig.from_pretrained(folder)
-    if config.model_type != "llama":
-        raise UserError(f"{folder / 'config.json'}: model_type is {config.model_type}, only llama is supported")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: holds no .safetensors; other weight formats are not read")
-    model = LlamaForCausalLM.from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa"
-    )
-    assert isinstance(model, LlamaForCausalLM)
-    return model
 
 
 def save_connector(model: MultimodalModel, folder: Path) -> None:

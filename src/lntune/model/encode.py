@@ -174,7 +174,5 @@ def _labels(tokens: list[tuple[int, int, int]], rendered: Rendered) -> list[int]
             labels.append(IGNORE)
         else:
             piece = rendered.text[start:end]
-            raise MaskMisaligned(
-                f"the token {piece!r} at character {start} straddles the boundary of an answer"
-            )
+            raise MaskMisaligned(f"the token {piece!r} at character {start} straddles the boundary of an answer")
     return labels

@@ -50,9 +50,7 @@ def generate(
     from each prompt's own seed (one of ``seeds`` a prompt). ``progress`` counts finished answers. The model
     should be in float32: in bf16 rounding exceeds ``NEAR_TIE``, and the batch would show.
     """
-    assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), (
-        "sampling needs a seed a prompt"
-    )
+    assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), "sampling needs a seed a prompt"
     decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature)
     answers: dict[int, str] = {}
     batches = list(equal_length_batches(prompts, batch_size))

@@ -18,6 +18,8 @@ from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
+    from lntune.model.vision import VisionEncoder
+
 
 class MultimodalModel(nn.Module):
     """Vision encoder, connector (``nn.Linear``, the encoder's width to the LLM's), and ``LlamaForCausalLM``.
@@ -25,7 +27,9 @@ class MultimodalModel(nn.Module):
     The vision encoder stays frozen and in evaluation mode whatever else trains.
     """
 
-    def __init__(self, vision: nn.Module, connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
+    vision: "VisionEncoder"
+
+    def __init__(self, vision: "VisionEncoder", connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
         super().__init__()
         self.vision = vision.requires_grad_(False)
         self.connector = connector
@@ -58,9 +62,7 @@ class MultimodalModel(nn.Module):
             embedded = embedded.flatten(0, 1).index_copy(0, slots.to(device), projected).view_as(embedded)
         return embedded, [len(row) for row in rows]
 
-    def answer_loss(
-        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int
-    ) -> Tensor:
+    def answer_loss(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
         """Return the cross entropy summed over the samples' answer tokens, divided by ``answer_tokens``: ().
 
         ``answer_tokens`` counts the whole global batch, so the losses of its micro batches add up to its
@@ -75,9 +77,7 @@ class MultimodalModel(nn.Module):
         logits = self.llm.lm_head(chosen).float()
         return F.cross_entropy(logits, targets.to(logits.device), reduction="sum") / answer_tokens
 
-    def forward(
-        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int
-    ) -> Tensor:
+    def forward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
         """Same as ``answer_loss``; an engine that wraps the model calls it through here."""
         return self.answer_loss(samples, features, answer_tokens)
 

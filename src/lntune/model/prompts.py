@@ -146,9 +146,7 @@ def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -
     or a malformed conversation.
     """
     if not turns or turns[-1].role != "assistant":
-        raise UserError(
-            "a conversation to train on must end with the assistant's turn: drop the open question"
-        )
+        raise UserError("a conversation to train on must end with the assistant's turn: drop the open question")
     return _lay_out(_template(template), turns, system)
 
 
@@ -206,18 +204,12 @@ def _check(template: Template, turns: Sequence[Turn]) -> None:
     for number, turn in enumerate(turns):
         expected = "assistant" if number % 2 else "user"
         if turn.role != expected:
-            raise UserError(
-                f"turn {number + 1} of a conversation is by '{turn.role}': it must be by '{expected}'"
-            )
+            raise UserError(f"turn {number + 1} of a conversation is by '{turn.role}': it must be by '{expected}'")
         in_front = turn.role == "user" and turn.text.startswith(IMAGE)
         images += in_front
         if turn.text.count(IMAGE) > in_front:
-            raise UserError(
-                f"turn {number + 1} of a conversation: {IMAGE} may stand once, at the front of a user's"
-            )
+            raise UserError(f"turn {number + 1} of a conversation: {IMAGE} may stand once, at the front of a user's")
     if images > 1:
         raise UserError(f"a conversation shows {images} images: it may show one")
     if template is _PLAIN and [turn.text for turn in turns if turn.role == "user"] != [IMAGE]:
-        raise UserError(
-            f"the template 'plain' takes an image and its caption: the user's text must be {IMAGE}"
-        )
+        raise UserError(f"the template 'plain' takes an image and its caption: the user's text must be {IMAGE}")

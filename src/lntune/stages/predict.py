@@ -58,17 +58,17 @@ def seed_of(question: Question, seed: int) -> int:
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
-    import torch
     from safetensors.torch import load_file
 
-    from lntune.model.assemble import assemble, load_connector, load_tokenizer, pictures_of
+    from lntune.model.assemble import assemble, load_connector, pictures_of
     from lntune.model.encode import encode_prompt
     from lntune.model.features import BlindFeatures, FeatureSource
     from lntune.model.generate import Prompt, generate
+    from lntune.model.llm import load_tokenizer
+    from lntune.model.numerics import numerics
     from lntune.model.tuning import apply_method, load_trainable
 
     settings = job.settings
-    torch.set_num_threads(job.execution.threads)
     tokenizer = load_tokenizer(job.folder("llm"))
     model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
     load_connector(model, job.folder("connector"))
@@ -85,7 +85,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     prompts = [
         Prompt(encode_prompt(tokenizer, prompt_of(question, settings)), place[question.image]) for question in questions
     ]
-    with job.track(len(prompts), "questions") as progress:
+    with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
             model, tokenizer, prompts, features,
             max_new_tokens=settings.asking.max_new_tokens,

@@ -29,12 +29,16 @@ class Settings(Frozen):
 Execution = NoExecution
 
 
-def choose(samples: list[Sample], number: int | None, seed: int) -> list[Sample]:
-    """``number`` of the samples at random, in their old order; UserError if there are not that many."""
+def choose(samples: list[Sample], number: int | None, seed: int, name: str) -> list[Sample]:
+    """``number`` of the samples at random, in their old order; UserError if set ``name`` has not that many."""
+    if not samples:
+        raise UserError(f"{name}: no sample is left after the filters; are the records and the pictures of one set?")
     if number is None:
         return samples
     if number > len(samples):
-        raise UserError(f"data: {number} samples are asked for, only {len(samples)} are left after the filters")
+        raise UserError(
+            f"data.{name}.samples: {number} are asked for, {len(samples)} are left after the filters; ask for fewer"
+        )
     chosen = np.random.default_rng(seed).permutation(len(samples))[:number]
     return [samples[k] for k in sorted(chosen)]
 
@@ -51,7 +55,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
         found = list(llava.pretrain_samples(raw, members, dropped))
     else:
         found = list(llava.instruct_samples(raw, members, settings.types, dropped))
-    kept = choose(found, settings.samples, settings.seed)
+    kept = choose(found, settings.samples, settings.seed, job.label)
     if len(kept) < len(found):
         dropped["beyond the number asked for"] += len(found) - len(kept)
     number = write_samples(job.out, archive, kept)

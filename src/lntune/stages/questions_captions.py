@@ -1,8 +1,9 @@
 """questions-captions: one split of a captioning set by Karpathy's file, and its references in COCO's format."""
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
+from lntune.benchmarks.official_files import read_json, records_of
 from lntune.config.base import Frozen
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError
@@ -29,18 +30,28 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write questions.jsonl, set.json and references.json."""
     settings = job.settings
     path = job.folder("raw") / f"dataset_{settings.dataset}.json"
-    try:
-        images = json.loads(path.read_text())["images"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not one of Karpathy's split files ({error!r}); download it again") from None
-    chosen = [image for image in images if image["split"] == _SPLIT[settings.split]]
     questions, annotations = [], []
-    for image in chosen:
-        image_id = image.get("cocoid", image["imgid"])
-        member = f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"]
-        questions.append(Question(str(image_id), member, settings.request))
-        for sentence in image["sentences"]:
-            annotations.append({"image_id": image_id, "id": sentence["sentid"], "caption": sentence["raw"]})
+    for number, image in enumerate(records_of(read_json(path), path, "images")):
+        try:
+            found = _asked(image, settings)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r})") from None
+        if found is not None:
+            questions.append(found[0])
+            annotations += found[1]
+    if not questions:
+        raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}")
     references = {"images": [{"id": int(question.id)} for question in questions], "annotations": annotations}
     (job.out / "references.json").write_text(json.dumps(references) + "\n")
-    return {"questions": write_questions(job.out, _ARCHIVE[settings.dataset], questions), "references": len(annotations)}
+    asked = write_questions(job.out, _ARCHIVE[settings.dataset], questions)
+    return {"questions": asked, "references": len(annotations)}
+
+
+def _asked(image: Any, settings: Settings) -> tuple[Question, list[dict[str, Any]]] | None:
+    """What is asked of a picture, and its references; None if it belongs to another split."""
+    if image["split"] != _SPLIT[settings.split]:
+        return None
+    image_id = image["cocoid"] if "cocoid" in image else image["imgid"]
+    member = f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"]
+    references = [{"image_id": image_id, "id": one["sentid"], "caption": one["raw"]} for one in image["sentences"]]
+    return Question(str(image_id), member, settings.request), references

@@ -3,15 +3,12 @@
 import shutil
 from pathlib import Path
 
-from lntune.benchmarks.pope_score import read_questions
+from lntune.benchmarks.pope_questions import KINDS, read_questions
 from lntune.config.base import Frozen
 from lntune.data.questions import Question, write_questions
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ()
-
-KINDS = ("popular", "random", "adversarial")
-"""In the order in which the paper prints them."""
 
 
 class Settings(Frozen):

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from lntune.benchmarks.official_files import read_json
+from lntune.benchmarks.official_files import check_same_ids, field, parse_records, read_json, records_of
 from lntune.config.base import Frozen
 from lntune.data.questions import Question, write_questions
-from lntune.errors import UserError
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ("numpy",)
@@ -17,7 +16,7 @@ _QUESTIONS, _ANNOTATIONS = "v2_Questions_Val_mscoco.zip", "v2_Annotations_Val_ms
 
 
 class Settings(Frozen):
-    """How many questions at random (null: all), and the seed."""
+    """How many questions at random (null: all; all as well if there are fewer), and the seed."""
 
     questions: int | None
     seed: int
@@ -28,21 +27,29 @@ Execution = NoExecution
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write questions.jsonl, set.json, and questions.json and annotations.json in the official form."""
-    raw = job.folder("raw")
-    asked: Any = read_json(raw / _QUESTIONS)
-    annotated: Any = read_json(raw / _ANNOTATIONS)
-    records = asked["questions"]
+    asked_path, annotated_path = job.folder("raw") / _QUESTIONS, job.folder("raw") / _ANNOTATIONS
+    asked: Any = read_json(asked_path)
+    annotated: Any = read_json(annotated_path)
+    records = records_of(asked, asked_path, "questions")
     number = job.settings.questions
-    if number is not None:
-        if number > len(records):
-            raise UserError(f"{raw / _QUESTIONS}: the protocol asks for {number} questions, there are {len(records)}")
+    if number is not None and number < len(records):
         chosen = sorted(np.random.default_rng(job.settings.seed).permutation(len(records))[:number])
         records = [records[k] for k in chosen]
-    ids = {record["question_id"] for record in records}
-    annotations = [record for record in annotated["annotations"] if record["question_id"] in ids]
+    questions = parse_records(records, _parse_question, asked_path, "question")
+    known = records_of(annotated, annotated_path, "annotations")
+    known_ids = parse_records(known, _parse_id, annotated_path, "annotation")
+    wanted = {question.id: question for question in questions}
+    annotations = {id: record for id, record in zip(known_ids, known, strict=True) if id in wanted}
+    check_same_ids(wanted, annotations, "question_id", asked=asked_path, path=annotated_path)
     (job.out / "questions.json").write_text(json.dumps(asked | {"questions": records}) + "\n")
-    (job.out / "annotations.json").write_text(json.dumps(annotated | {"annotations": annotations}) + "\n")
-    questions = (
-        Question(str(r["question_id"]), f"val2014/COCO_val2014_{r['image_id']:012d}.jpg", r["question"]) for r in records
-    )
+    (job.out / "annotations.json").write_text(json.dumps(annotated | {"annotations": [*annotations.values()]}) + "\n")
     return {"questions": write_questions(job.out, "val2014.zip", questions)}
+
+
+def _parse_id(record: object) -> str:
+    return str(field(record, "question_id", int))
+
+
+def _parse_question(record: object) -> Question:
+    image = f"val2014/COCO_val2014_{field(record, 'image_id', int):012d}.jpg"
+    return Question(_parse_id(record), image, field(record, "question", str))

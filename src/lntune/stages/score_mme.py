@@ -1,13 +1,15 @@
 """score-mme: MME's perception and cognition from one model's answers, by the official rule."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from lntune.benchmarks import mme_score
-from lntune.benchmarks.intervals import Marks, interval
+from lntune.benchmarks.intervals import Marks, bounds, resampled
+from lntune.benchmarks.official_files import read_lines
 from lntune.config.base import Frozen
 from lntune.data.questions import read_answers
 from lntune.stages.job import Job, Metrics, NoExecution
@@ -30,29 +32,22 @@ def _score(marks: Marks) -> Marks:
     return total
 
 
-def sum_interval(marks: dict[str, list[bool]], names: tuple[str, ...]) -> tuple[float, float] | None:
+def sum_interval(marks: Mapping[str, Sequence[bool]], names: Sequence[str]) -> tuple[float, float] | None:
     """The interval of the subtasks' summed score; images are drawn anew within each. None without a subtask."""
     present = [np.asarray(marks[name], dtype=np.float64).reshape(-1, 2) for name in names if name in marks]
     if not present:
         return None
-    sizes = {len(one) for one in present}
-    if len(sizes) == 1:  # equal sizes: draw places once for all subtasks
-        stacked = np.stack(present, axis=1)
-        return interval(stacked, lambda drawn: sum(_score(drawn[:, :, k]) for k in range(len(present))))  # type: ignore[arg-type, return-value]
-    halves = [interval(one, _score, seed=k) for k, one in enumerate(present)]
-    centre = sum((low + high) / 2 for low, high in halves)
-    spread = float(np.sqrt(sum(((high - low) / 2) ** 2 for low, high in halves)))
-    return centre - spread, centre + spread
+    return bounds(np.sum([resampled(one, _score, seed=k) for k, one in enumerate(present)], axis=0))
 
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write an official file for each subtask, scores.json and marks.json."""
     answers = read_answers(job.folder("answers"))
     for subtask in job.settings.subtasks:
-        asked = (job.folder("questions") / f"{subtask}.txt").read_text().splitlines()
-        lines = [
-            mme_score.Line(*line.split("\t"), answers[f"{subtask}/{number}"]) for number, line in enumerate(asked)
-        ]
+        lines = []
+        for number, asked in enumerate(read_lines(job.folder("questions") / f"{subtask}.txt")):
+            image, question, answer = asked.split("\t")
+            lines.append(mme_score.Line(image, question, answer, answers[f"{subtask}/{number}"]))
         mme_score.write_subtask(job.out / f"{subtask}.txt", lines)
     scores: dict[str, Any] = mme_score.score_folder(job.out, job.settings.subtasks)
     marks = mme_score.marks(job.out, job.settings.subtasks)

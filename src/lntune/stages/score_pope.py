@@ -4,10 +4,10 @@ import json
 
 from lntune.benchmarks import pope_score
 from lntune.benchmarks.intervals import interval
+from lntune.benchmarks.pope_questions import KINDS
 from lntune.config.base import Frozen
 from lntune.data.questions import read_answers, read_questions
 from lntune.stages.job import Job, Metrics, NoExecution
-from lntune.stages.questions_pope import KINDS
 
 PACKAGES = ("numpy",)
 

@@ -70,9 +70,8 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
             record[column] = cell.text
             if settings.intervals:
                 record[f"{column} 95% interval"] = cell.interval
-            sources.append(
-                {"row": f"{row.group}: {row.title}", "column": column, "value": cell.text, "scores": f"{folder.parent.name}/{folder.name}"}
-            )
+            where = {"row": f"{row.group}: {row.title}", "column": column}
+            sources.append({**where, "value": cell.text, "scores": f"{folder.parent.name}/{folder.name}"})
         record |= {
             "learning_rate": f"{selection['learning_rate']:g}",
             "selected_on": f"Flickr30k {settings.split}",

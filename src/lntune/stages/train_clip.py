@@ -94,9 +94,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     rng = generator(settings.seed, "train-clip")
     known = list(scenes(rng, "train", settings.pictures))
     pictures = draw_batch(known, rng)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=0.02, betas=(0.9, 0.98)
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.02, betas=(0.9, 0.98))
     lines = []
     with job.track(settings.steps, "steps") as progress:
         for step in range(settings.steps):
@@ -114,7 +112,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             contrast = (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
             spread = whiteness(seen["image_intermediates"][0].flatten(0, 1))
             optimizer.zero_grad()
-            (contrast + settings.decorrelation * spread).backward()
+            (contrast + settings.decorrelation * spread).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, 4.6)
@@ -130,4 +128,4 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     (job.out / "metrics.jsonl").write_text("".join(lines))
     found = probe(job.out, "open_clip", settings.seed)
     (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    return found  # type: ignore[return-value]

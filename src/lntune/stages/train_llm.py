@@ -93,7 +93,7 @@ def answer_logits(model: "LlamaForCausalLM", ids: "Tensor", labels: "Tensor") ->
 
 
 def examine(model: "LlamaForCausalLM", tokenizer: Any, settings: Settings, words: frozenset[str]) -> dict[str, float]:
-    """Percent of test questions answered rightly, by skill; of a caption, whether it names the right things in order."""
+    """Percent of test questions answered rightly, by skill; a caption is right if it names the right things."""
     import torch
 
     rng = np.random.default_rng(10_000 + settings.seed)
@@ -111,7 +111,7 @@ def examine(model: "LlamaForCausalLM", tokenizer: Any, settings: Settings, words
         failed = torch.zeros(len(documents), dtype=torch.bool).index_put_((rows[wrong],), torch.tensor(True))
         found[skill] = 100.0 - 100.0 * failed.float().mean().item()
     model.train()
-    return found
+    return found  # type: ignore[return-value]
 
 
 def _model(job: Job[Settings, Execution], size: int) -> "LlamaForCausalLM":
@@ -119,7 +119,7 @@ def _model(job: Job[Settings, Execution], size: int) -> "LlamaForCausalLM":
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-    from lntune.model.assemble import load_llm
+    from lntune.model.llm import load_llm
 
     shape = job.settings.shape
     if shape is None:
@@ -166,7 +166,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write an LLM's folder: config.json, model.safetensors, tokenizer files; metrics.jsonl and examination.json."""
     import torch
 
-    from lntune.model.assemble import load_tokenizer
+    from lntune.model.llm import load_tokenizer
     from lntune.model.word_tokenizer import save_tokenizer
 
     settings = job.settings

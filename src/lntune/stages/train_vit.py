@@ -73,7 +73,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             loss = functional.binary_cross_entropy_with_logits(model.forward_head(last), wanted)
             spread = whiteness(between[0].flatten(0, 1))
             optimizer.zero_grad()
-            (loss + settings.decorrelation * spread).backward()
+            (loss + settings.decorrelation * spread).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             lines.append(json.dumps({"step": step + 1, "loss": round(loss.item(), 6)}) + "\n")
             progress.advance(1, loss=loss.item())
@@ -92,4 +92,4 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     (job.out / "metrics.jsonl").write_text("".join(lines))
     found = probe(job.out, "timm", settings.seed)
     (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    return found  # type: ignore[return-value]

@@ -54,8 +54,9 @@ def tune(
     The job's roles are llm, vision, samples, images. ``connector`` is the folder of a pretrained one; without it, a
     fresh one is drawn from the seed.
     """
-    from lntune.model.assemble import assemble, load_connector, load_tokenizer, pictures_of
+    from lntune.model.assemble import assemble, load_connector, pictures_of
     from lntune.model.encode import encode_all
+    from lntune.model.llm import load_tokenizer
     from lntune.model.tuning import apply_method, trainable_report
     from lntune.training.loop import train
 

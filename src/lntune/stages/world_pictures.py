@@ -29,7 +29,7 @@ def normalised(pictures: Pictures) -> "Tensor":
     """Float32 pixels (n, 3, 48, 48)."""
     import torch
 
-    pixels = (pictures.astype(np.float32) / 255.0 - np.float32(MEAN)) / np.float32(STD)
+    pixels = (pictures.astype(np.float32) / 255.0 - np.float32(MEAN)) / np.float32(STD)  # type: ignore[operator, arg-type]
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 

@@ -35,9 +35,7 @@ def epoch_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: i
     return [sorted(batch, key=lambda index: (-lengths[index], index)) for batch in batches]
 
 
-def step_batches(
-    lengths: Sequence[int], global_batch: int, seed: int, start: int, stop: int
-) -> Iterator[list[int]]:
+def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: int, stop: int) -> Iterator[list[int]]:
     """Yield the global batches of steps ``start`` to ``stop`` (exclusive), counted from 0 across epochs."""
     per_epoch = -(-len(lengths) // global_batch)
     epoch, batches = -1, []

@@ -18,12 +18,13 @@ from blake3 import blake3
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, uint8
 
-from lntune.model.encode import EncodedSample
 from lntune.config.training import TrainingSettings
+from lntune.model.encode import EncodedSample
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"
+FILES = ("tensors.safetensors", "metrics.jsonl", "state.json")
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
 
-def run_digest(
-    model: nn.Module, samples: Sequence[EncodedSample], settings: TrainingSettings, seed: int
-) -> str:
+def run_digest(model: nn.Module, samples: Sequence[EncodedSample], settings: TrainingSettings, seed: int) -> str:
     """Return 64 hex digits over all that a run starts from: settings, seed, samples, and every weight.
 
     Frozen weights count too: trained weights put into another base model would fit, and be wrong.
@@ -84,11 +83,9 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
     One of another run is left out with a line in the log; it is removed when this run saves its first.
     """
     for path in checkpoint_folders(folder):
-        try:
-            state = json.loads((path / "state.json").read_text())
-        except (OSError, ValueError):
-            logger.warning("%s: not readable as a checkpoint; ignored", path)
-            continue
+        if not all((path / name).exists() for name in FILES):
+            continue  # an older one, whose removal was cut short
+        state = json.loads((path / "state.json").read_text())
         if state["run"] != digest:
             logger.warning(
                 "%s: ignored, made with other settings, seed, samples or base weights; training starts over",

@@ -5,25 +5,21 @@ process; an engine that shards optimiser state over several GPUs can take its pl
 loop.
 """
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from lntune.config.training import TrainingSettings
 from lntune.model.encode import EncodedSample
 from lntune.model.multimodal import MultimodalModel
-from lntune.config.training import Precision, TrainingSettings
 
 
 class Engine(Protocol):
     """Gradients, updates and resumable state of one model."""
 
-    def backward(
-        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int
-    ) -> Tensor:
+    def backward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
         """Add a micro batch's gradients to those held; return its part of the global batch's loss."""
 
     def step(self, learning_rate: float) -> Tensor:
@@ -56,9 +52,7 @@ class PlainEngine:
             fused=True,
         )
 
-    def backward(
-        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int
-    ) -> Tensor:
+    def backward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
         """Run one micro batch forward and backward; see :class:`Engine`."""
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -107,27 +101,3 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
         {"params": vectors, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-@contextmanager
-def numerics(threads: int, precision: Precision) -> Iterator[None]:
-    """Use this many threads, deterministic algorithms, and TF32 only if asked for; restore all at the end."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    matmul, fill = torch.backends.cuda.matmul, cast(Any, torch.utils.deterministic)
-    before = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        fill.fill_uninitialized_memory,
-        matmul.fp32_precision,
-    )
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    fill.fill_uninitialized_memory = False  # a debugging aid that would cost a write of every new tensor
-    matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        fill.fill_uninitialized_memory = before[2]
-        matmul.fp32_precision = before[3]

@@ -17,16 +17,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lntune.config.training import Execution, TrainingSettings
 from lntune.errors import UserError
 from lntune.model.encode import EncodedSample
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel, count_answer_tokens
+from lntune.model.numerics import numerics
 from lntune.progress import track
 from lntune.training.batches import micro_batches, step_batches
 from lntune.training.checkpoint import Checkpoint, load_checkpoint, run_digest, save_checkpoint
-from lntune.training.engine import Engine, PlainEngine, numerics
+from lntune.training.engine import Engine, PlainEngine
 from lntune.training.schedule import learning_rate, total_steps
-from lntune.config.training import Execution, TrainingSettings
 
 # Called with the index of the step and the model, after the backward passes and before clipping and update.
 # What it returns joins the step's line of the metrics log, and so survives a kill with it.
@@ -106,9 +107,7 @@ def resume(engine: Engine, scratch: Path, digest: str) -> list[str]:
     return checkpoint.metrics
 
 
-def accumulate(
-    engine: Engine, batch: Sequence[EncodedSample], features: FeatureSource, micro_batch: int
-) -> Tensor:
+def accumulate(engine: Engine, batch: Sequence[EncodedSample], features: FeatureSource, micro_batch: int) -> Tensor:
     """Run a global batch through the engine in micro batches; return its mean loss an answer token."""
     answer_tokens = count_answer_tokens(batch)
     losses = []

@@ -1,0 +1,151 @@
+"""Checks that need more than one YAML value: names must exist, and what is put together must belong together.
+
+:mod:`lntune.study` calls them on everything it reads, so that no job starts from a config that cannot work.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from string import Formatter
+
+from lntune.benchmarks.mme_score import ALL as MME_SUBTASKS
+from lntune.config.catalog import Catalog
+from lntune.config.experiment import TableSettings
+from lntune.config.load import shown, unknown_name
+from lntune.config.protocol import Benchmark, ProtocolSettings
+from lntune.config.scale import ScaleSettings
+from lntune.errors import UserError
+from lntune.model.tuning import METHODS
+
+STAGES = (
+    "draw", "fetch", "prepare", "connector", "finetune", "predict", "select", "table",
+    "questions-captions", "questions-mme", "questions-pope", "questions-vqav2",
+    "score-captions", "score-mme", "score-pope", "score-vqav2",
+)  # fmt: skip
+"""The stages that a scale's execution may give something of their own."""
+
+_FORMAT_SET = {"llava-pretrain": "pretrain", "llava-instruct": "instruct"}
+_BENCHMARK_SETS: dict[Benchmark, tuple[str, ...]] = {
+    "mme": ("mme",),
+    "vqav2": ("vqav2", "coco"),
+    "mscoco": ("coco",),
+    "flickr30k": ("flickr30k",),
+    "pope": ("pope", "coco"),
+}
+"""What of the drawn world a benchmark's sources must be: questions first, pictures last."""
+
+
+def check_known(file: Path, key: str, name: str, known: Collection[str], kind: str) -> None:
+    """UserError if nothing of this kind bears the name that ``key`` of the file gives."""
+    if name not in known:
+        raise unknown_name(file, key, name, known, kind)
+
+
+def check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
+    """Every name in a scale's file exists, and its parts fit each other."""
+    _check_methods(file, scale)
+    check_known(file, "vision", scale.vision, scale.visions, "vision encoder")
+    check_known(file, "connector.data", scale.connector.data, scale.data, "training set")
+    for name, llm in scale.llms.items():
+        check_known(file, f"llms.{name}.weights", llm.weights, catalog.entries, "catalogue entry")
+    for name, vision in scale.visions.items():
+        check_known(file, f"visions.{name}.weights", vision.weights, catalog.entries, "catalogue entry")
+    _check_distinct(file, {f"llms.{name}.title": llm.title for name, llm in scale.llms.items()})
+    _check_sources(file, scale, catalog)
+    for name, data in scale.data.items():
+        key = f"data.{name}.source"
+        check_known(file, key, data.source, scale.sources, "source")
+        _check_drawn(file, key, data.source, scale, _FORMAT_SET[data.format], f"the format {data.format}")
+    _check_benchmarks(file, scale)
+    for stage in scale.execution.stages:
+        check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
+
+
+def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
+    """MME's subtasks exist, each once, and prompts have no place for anything but the question."""
+    for place, name in enumerate(protocol.mme_subtasks):
+        check_known(file, f"mme_subtasks[{place}]", name, MME_SUBTASKS, "MME subtask")
+    _check_distinct(file, {f"mme_subtasks[{k}]": name for k, name in enumerate(protocol.mme_subtasks)})
+    for benchmark in ("mme", "vqav2", "captions", "pope"):
+        prompt = getattr(protocol, benchmark).prompt
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        except ValueError:
+            fields = set()
+        if fields != {"question"}:
+            raise UserError(
+                f"{shown(file)}: {benchmark}.prompt: its only field must be {{question}}, got {prompt!r}; "
+                f"write other braces twice, as {{{{ and }}}}"
+            )
+
+
+def check_table(file: Path, table: TableSettings, scale: ScaleSettings) -> None:
+    """Every name in an experiment's file exists, and no two rows or columns are called alike."""
+    for place, llm in enumerate(table.llms):
+        check_known(file, f"llms[{place}]", llm, scale.llms, "llm")
+    for place, row in enumerate(table.rows):
+        check_known(file, f"rows[{place}].method", row.method, scale.methods, "method")
+        check_known(file, f"rows[{place}].data", row.data, scale.data, "training set")
+        if row.vision is not None:
+            check_known(file, f"rows[{place}].vision", row.vision, scale.visions, "vision encoder")
+    _check_distinct(file, {f"llms[{place}]": llm for place, llm in enumerate(table.llms)})
+    _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(table.columns)})
+    _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(table.rows)})
+
+
+def _check_distinct(file: Path, values: Mapping[str, str | float]) -> None:
+    """No two of the keys may have one value."""
+    first: dict[str | float, str] = {}
+    for key, value in values.items():
+        if value in first:
+            raise UserError(f"{shown(file)}: {key}: {value!r} is also {first[value]}; change or remove one")
+        first[value] = key
+
+
+def _check_methods(file: Path, scale: ScaleSettings) -> None:
+    for name, method in scale.methods.items():
+        check_known(file, f"methods.{name}", name, METHODS, "method")
+        key = f"methods.{name}.learning_rates"
+        _check_distinct(file, {f"{key}[{place}]": rate for place, rate in enumerate(method.learning_rates)})
+        if name == "lora" and method.lora is None:
+            remedy = "missing key; add it, such as {rank: 64, alpha: 128, dropout: 0.0}"
+        elif name != "lora" and method.lora is not None:
+            remedy = "only the method lora takes these settings; remove them"
+        else:
+            continue
+        raise UserError(f"{shown(file)}: methods.{name}.lora: {remedy}")
+
+
+def _check_sources(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
+    for name, source in scale.sources.items():
+        if source.fetch is not None:
+            check_known(file, f"sources.{name}.fetch", source.fetch, catalog.entries, "catalogue entry")
+        elif source.draw is not None and source.draw.set in ("vqav2", "pope"):
+            coco = scale.sources.get("coco")
+            if coco is None or coco.draw is None or coco.draw.set != "coco":
+                raise UserError(
+                    f"{shown(file)}: sources.{name}.draw.set: {source.draw.set} asks about the pictures of a "
+                    f"source named coco; add coco: {{draw: {{set: coco, images: ...}}}}"
+                )
+
+
+def _check_benchmarks(file: Path, scale: ScaleSettings) -> None:
+    for benchmark, sets in _BENCHMARK_SETS.items():
+        names = scale.benchmarks.get(benchmark, ())
+        if len(names) not in (1, 2):
+            raise UserError(
+                f"{shown(file)}: benchmarks.{benchmark}: expected one or two sources (of the questions, of the "
+                f"pictures), got {len(names)}; write {benchmark}: [{', '.join(sets)}] with your sources' names"
+            )
+        for place, wanted in ((0, sets[0]), (len(names) - 1, sets[-1])):
+            key = f"benchmarks.{benchmark}[{place}]"
+            check_known(file, key, names[place], scale.sources, "source")
+            _check_drawn(file, key, names[place], scale, wanted, benchmark)
+
+
+def _check_drawn(file: Path, key: str, name: str, scale: ScaleSettings, wanted: str, user: str) -> None:
+    """UserError if a source is drawn as another set than its user needs; what is fetched cannot be checked."""
+    draw = scale.sources[name].draw
+    if draw is not None and draw.set != wanted:
+        fitting = [n for n, source in scale.sources.items() if source.draw and source.draw.set == wanted]
+        remedy = f"name {' or '.join(fitting)}" if fitting else f"add a source that draws {wanted}"
+        raise UserError(f"{shown(file)}: {key}: the source {name!r} draws {draw.set}, {user} needs {wanted}; {remedy}")

@@ -1,0 +1,59 @@
+"""The examples of docs/adding.md, taken from the page itself."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from checkout import ROOT, copy_checkout
+
+PAGE = (ROOT / "docs" / "adding.md").read_text()
+
+
+def _block(after: str, language: str) -> str:
+    """The first code block in a language behind a heading."""
+    found = re.search(rf"```{language}\n(.*?)```", PAGE.split(after, 1)[1], re.DOTALL)
+    assert found, after
+    return found[1]
+
+
+@pytest.mark.slow
+def test_a_data_set_and_a_table(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    data = _block("## A data set", "yaml").replace("1200", "16").split("\n", 1)[1]
+    checkout.edit("workflow/scales/tiny.yaml", "\nconnector:\n", f"\n{data}connector:\n")
+    (checkout.root / "workflow/experiments/detail.yaml").write_text(_block("## A table", "yaml"))
+    checkout.snakemake("-c2", "tables/detail.csv")
+    with (checkout.root / "tables/detail.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["LayerNorm-Conv. 20K", "LayerNorm-Detail 20K"]
+    assert all(float(row["MSCOCO"]) >= 0 for row in rows)
+
+
+def test_a_tuning_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from lntune.model import tuning
+
+    space = dict(vars(tuning))
+    exec(_block("## A tuning method", "python"), space)
+    monkeypatch.setattr(tuning, "METHODS", {**tuning.METHODS, "attn-output": space["attn_output"]})
+    shape = LlamaConfig(
+        vocab_size=16, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    model = SimpleNamespace(vision=nn.Linear(4, 4), connector=nn.Linear(4, 8), llm=LlamaForCausalLM(shape))
+    tuning.apply_method(model, "attn-output", None)
+    trained = {name for name, value in model.llm.named_parameters() if value.requires_grad}
+    assert trained == {
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.layers.0.self_attn.o_proj.weight",
+        "model.layers.1.self_attn.o_proj.weight",
+    }
+    assert torch.is_grad_enabled() and model.connector.weight.requires_grad and not model.vision.weight.requires_grad

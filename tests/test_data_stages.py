@@ -1,0 +1,285 @@
+"""The stages from raw files to samples and questions, run for real on small folders."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lntune.benchmarks import pope_questions, vqav2_score
+from lntune.data.archives import PictureArchive, write_zip
+from lntune.data.llava import TYPE_FILES
+from lntune.data.questions import read_questions
+from lntune.data.samples import read_samples
+from lntune.errors import UserError
+from lntune.plan import STAGES, stage_module
+from stage_runs import draw_small, read, refusal, run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_small(tmp_path_factory.mktemp("drawn"))
+
+
+def test_every_stage_has_what_a_stage_has() -> None:
+    for stage in STAGES:
+        module = stage_module(stage)
+        assert callable(module.run) and isinstance(module.PACKAGES, tuple)
+        assert module.Settings.model_config["extra"] == module.Execution.model_config["extra"] == "forbid"
+
+
+INSTRUCT = {"format": "llava-instruct", "types": (), "samples": None, "seed": 0}
+PRETRAIN = INSTRUCT | {"format": "llava-pretrain"}
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[k % 2], "value": text} for k, text in enumerate(texts)]
+
+
+def raw_pretrain(folder: Path, records: Any, members: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
+    folder.mkdir()
+    (folder / "chat.json").write_text(records if isinstance(records, str) else json.dumps(records))
+    write_zip(folder / "images.zip", [(name, b"picture") for name in members])
+    return folder
+
+
+def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
+    good = {"id": 1, "image": "a.jpg", "conversations": talk("Describe it.\n<image>", "a cat")}
+    other = good | {"id": 2, "image": "b.jpg"}
+    records = [
+        good,
+        "text",
+        {"id": 3, "image": "a.jpg"},
+        good | {"conversations": talk("<image>\nWhat?")},
+        good | {"conversations": talk("<image>\nWhat?", "a cat", "And?")},
+        good | {"conversations": talk("<image>\nWhat?", "a cat")[::-1]},
+        good | {"conversations": [1, 2]},
+        good | {"conversations": talk("<image>\nWhat?", "  ")},
+        good | {"conversations": talk("What?", "a cat")},
+        good | {"conversations": talk("<image>\n<image>", "a cat")},
+        good | {"conversations": talk("What?", "a cat", "<image>", "a dog")},
+        good | {"image": "c.jpg"},
+        {"id": 4, "conversations": talk("<image>", "a cat")},
+        good,
+        other,
+    ]
+    out = tmp_path / "connector"
+    metrics = run(out, "prepare", PRETRAIN, {"raw": raw_pretrain(tmp_path / "raw", records)})
+    dropped = {
+        "empty turn": 1,
+        "image not in the archive": 2,
+        "no conversation": 2,
+        "not exactly one image, in the first turn": 3,
+        "odd number of turns": 2,
+        "repeats an earlier record": 1,
+        "turns do not alternate": 2,
+    }
+    assert read(out / "dropped.json") == dropped
+    assert metrics == {"samples": 2, **{f"dropped: {reason}": number for reason, number in dropped.items()}}
+    assert metrics["samples"] + sum(dropped.values()) == len(records)
+    archive, samples = read_samples(out)
+    assert archive == "images.zip"
+    assert [(s.id, s.image, s.turns, s.source) for s in samples] == [
+        ("1", "a.jpg", ("<image>", "a cat"), "chat.json[0]"),
+        ("2", "b.jpg", ("<image>", "a cat"), "chat.json[14]"),
+    ]
+
+
+def test_prepare_puts_the_image_at_the_front_of_the_first_turn(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_zip(raw / "train2017.zip", [("train2017/1.jpg", b"")])
+    said = talk("What is it?\n<image>", "A cat.", "Where?", "On a mat.")
+    (raw / "llava_instruct_80k.json").write_text(json.dumps([{"id": "x", "image": "1.jpg", "conversations": said}]))
+    run(tmp_path / "80K", "prepare", INSTRUCT, {"raw": raw})
+    (sample,) = read_samples(tmp_path / "80K")[1]
+    assert sample.turns == ("<image>\nWhat is it?", "A cat.", "Where?", "On a mat.")
+    assert (sample.image, sample.source) == ("train2017/1.jpg", "llava_instruct_80k.json[0]")
+
+
+def test_prepare_chooses_types_by_membership(world: Path, tmp_path: Path) -> None:
+    raw = world / "instruct"
+    run(tmp_path / "all", "prepare", INSTRUCT, {"raw": raw})
+    whole = read_samples(tmp_path / "all")[1]
+    assert len(whole) == 24
+    found = []
+    for number, (name, file) in enumerate(TYPE_FILES.items()):
+        metrics = run(tmp_path / name, "prepare", INSTRUCT | {"types": (name,)}, {"raw": raw})
+        samples = read_samples(tmp_path / name)[1]
+        assert {sample.id for sample in samples} == {record["id"] for record in read(raw / file)}
+        assert metrics == {"samples": (12, 6, 6)[number], "dropped: of another type": (12, 18, 18)[number]}
+        found += samples
+    assert {sample.id for sample in found} == {sample.id for sample in whole}
+    two = INSTRUCT | {"types": ("detail", "complex_reasoning")}
+    assert run(tmp_path / "two", "prepare", two, {"raw": raw})["samples"] == 12
+
+
+def test_prepare_takes_some_at_random_by_the_seed_in_the_old_order(world: Path, tmp_path: Path) -> None:
+    def chosen(name: str, seed: int) -> list[str]:
+        run(tmp_path / name, "prepare", INSTRUCT | {"samples": 8, "seed": seed}, {"raw": world / "instruct"})
+        return [sample.source for sample in read_samples(tmp_path / name)[1]]
+
+    first = chosen("first", 0)
+    assert chosen("again", 0) == first != chosen("other", 1)
+    places = [int(source.split("[")[1][:-1]) for source in first]
+    assert places == sorted(set(places)) and len(places) == 8
+    assert (tmp_path / "first" / "samples.jsonl").read_bytes() == (tmp_path / "again" / "samples.jsonl").read_bytes()
+    assert read(tmp_path / "first" / "dropped.json") == {"beyond the number asked for": 16}
+
+
+def test_prepare_refuses_what_it_cannot_use(world: Path, tmp_path: Path) -> None:
+    raw = {"raw": world / "instruct"}
+    assert refusal(tmp_path / "Conv.20K", "prepare", INSTRUCT | {"samples": 25}, raw) == (
+        "data.Conv.20K.samples: 25 are asked for, 24 are left after the filters; ask for fewer"
+    )
+    strange = raw_pretrain(tmp_path / "strange", [{"id": 1, "image": "z.jpg", "conversations": talk("<image>", "x")}])
+    assert refusal(tmp_path / "none", "prepare", PRETRAIN, {"raw": strange}) == (
+        "none: no sample is left after the filters; are the records and the pictures of one set?"
+    )
+    bad = raw_pretrain(tmp_path / "bad", '[{"id": 1,')
+    said = refusal(tmp_path / "1", "prepare", PRETRAIN, {"raw": bad})
+    assert said.startswith(f"{bad / 'chat.json'}: not valid JSON (") and said.endswith("; download it again")
+    mapping = raw_pretrain(tmp_path / "mapping", {"a": 1})
+    said = refusal(tmp_path / "2", "prepare", PRETRAIN, {"raw": mapping})
+    assert said == f"{mapping / 'chat.json'}: holds no list of records but a dict"
+    (mapping / "chat.json").unlink()
+    assert refusal(tmp_path / "3", "prepare", PRETRAIN, {"raw": mapping}) == f"{mapping / 'chat.json'}: no such file"
+    (bad / "images.zip").write_bytes(b"PK no zip")
+    said = refusal(tmp_path / "4", "prepare", PRETRAIN, {"raw": bad})
+    assert said.startswith(f"{bad / 'images.zip'}: not a readable zip (") and said.endswith("; download it again")
+    (bad / "images.zip").unlink()
+    assert refusal(tmp_path / "5", "prepare", PRETRAIN, {"raw": bad}) == f"{bad / 'images.zip'}: no such archive"
+
+
+def test_pictures_are_read_in_place_or_refused_by_name(world: Path, tmp_path: Path) -> None:
+    pictures = PictureArchive(world / "coco" / "val2014.zip")
+    assert len(pictures.names()) == 40
+    assert pictures.read(pictures.names()[7]).size == (48, 48)
+    with pytest.raises(UserError, match=r"val2014\.zip: has no member x\.jpg; the samples belong to another archive$"):
+        pictures.read("x.jpg")
+    write_zip(tmp_path / "bad.zip", [("x.jpg", b"no picture")])
+    with pytest.raises(UserError, match=r"bad\.zip: member x\.jpg is not a readable picture "):
+        PictureArchive(tmp_path / "bad.zip").read("x.jpg")
+    whole = (world / "coco" / "val2014.zip").read_bytes()
+    (tmp_path / "torn.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"torn\.zip: not a readable zip \(.*\); download it again$"):
+        PictureArchive(tmp_path / "torn.zip").read("x.jpg")
+
+
+@pytest.mark.parametrize(("dataset", "split", "share"), [("coco", "test", 28), ("coco", "validation", 10),
+                                                         ("flickr30k", "test", 14)])  # fmt: skip
+def test_questions_of_captioning_sets(world: Path, tmp_path: Path, dataset: str, split: str, share: int) -> None:
+    settings = {"dataset": dataset, "split": split, "request": "Describe it."}
+    metrics = run(tmp_path / "out", "questions-captions", settings, {"raw": world / dataset})
+    assert metrics == {"questions": share, "references": 5 * share}
+    archive, questions = read_questions(tmp_path / "out")
+    with zipfile.ZipFile(world / dataset / archive) as pictures:
+        assert {question.image for question in questions} <= set(pictures.namelist())
+    assert {question.text for question in questions} == {"Describe it."}
+    references = read(tmp_path / "out" / "references.json")
+    assert [str(image["id"]) for image in references["images"]] == [question.id for question in questions]
+    assert len({one["id"] for one in references["annotations"]}) == 5 * share
+
+
+def test_questions_of_captioning_sets_refuse_other_files(tmp_path: Path) -> None:
+    raw, settings = tmp_path, {"dataset": "coco", "split": "test", "request": "?"}
+    path = raw / "dataset_coco.json"
+    image = {"split": "test", "imgid": 0, "filename": "a.jpg", "sentences": [{"sentid": 0}]}
+    for number, (content, said) in enumerate(
+        {
+            "[]": "a list where an object with 'images' is expected",
+            '{"images": [': "line 1: not JSON (Expecting value)",
+            json.dumps({"images": [image]}): "images[0]: not as in Karpathy's files (KeyError('raw'))",
+            json.dumps({"images": [3]}): "images[0]: not as in Karpathy's files (TypeError(",
+            json.dumps({"images": [image | {"split": "val"}]}): "no image belongs to the split 'test'",
+        }.items()
+    ):
+        path.write_text(content)
+        found = refusal(tmp_path / str(number), "questions-captions", settings, {"raw": raw})
+        assert found.startswith(f"{path}: {said}")
+
+
+def test_questions_of_mme(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    metrics = run(out, "questions-mme", {"subtasks": ("count", "OCR")}, {"raw": world / "mme"})
+    assert metrics == {"questions": 12}
+    archive, questions = read_questions(out)
+    with zipfile.ZipFile(world / "mme" / archive) as pictures:
+        assert {question.image for question in questions} <= set(pictures.namelist())
+    assert [question.id for question in questions[:2]] == ["count/0", "count/1"]
+    assert questions[6].image == "OCR/0001.jpg" and questions[6].text.startswith("Is the word on the sign ")
+    assert sorted(path.name for path in out.iterdir()) == ["OCR.txt", "count.txt", "questions.jsonl", "set.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        ("", "0 lines; MME has two questions to an image, and an image at least"),
+        ("a.jpg\tWhat?\tYes\n", "1 lines; MME has two questions to an image, and an image at least"),
+        ("a.jpg\tWhat?\tYes\na.jpg\tNo\n", "line 2 has 2 columns, not 3 (image, question, answer)"),
+        ("a.jpg\tWhat?\tYes\na.jpg\tWhat?\tmaybe\n", "line 2: the answer is 'maybe', neither Yes nor No"),
+    ],
+)
+def test_questions_of_mme_refuse_a_broken_file(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "count.txt").write_text(content)
+    found = refusal(tmp_path / "out", "questions-mme", {"subtasks": ("count",)}, {"raw": tmp_path})
+    assert found == f"{tmp_path / 'count.txt'}: {said}"
+
+
+def test_questions_of_pope(world: Path, tmp_path: Path) -> None:
+    metrics = run(tmp_path / "out", "questions-pope", {}, {"raw": world / "pope"})
+    archive, questions = read_questions(tmp_path / "out")
+    with zipfile.ZipFile(world / "coco" / archive) as pictures:
+        assert {question.image for question in questions} <= set(pictures.namelist())
+    assert metrics["questions"] == len(questions) == len({question.id for question in questions})
+    assert {question.id.split("/")[0] for question in questions} == set(pope_questions.KINDS)
+    for kind in pope_questions.KINDS:
+        name = f"coco_pope_{kind}.json"
+        assert (tmp_path / "out" / name).read_bytes() == (world / "pope" / name).read_bytes()
+
+
+def test_questions_of_vqav2_all_or_some(world: Path, tmp_path: Path) -> None:
+    def asked(name: str, number: int | None, seed: int = 0) -> list[str]:
+        out = tmp_path / name
+        metrics = run(out, "questions-vqav2", {"questions": number, "seed": seed}, {"raw": world / "vqav2"})
+        archive, questions = read_questions(out)
+        ids = [question.id for question in questions]
+        assert archive == "val2014.zip" and metrics == {"questions": len(ids)}
+        assert list(map(str, vqav2_score.read_questions(out / "questions.json"))) == ids
+        assert {str(id) for id in vqav2_score.read_annotations(out / "annotations.json")} == set(ids)
+        return ids
+
+    everything = asked("all", None)
+    assert len(everything) == 36 and everything == asked("more", 5000)
+    some = asked("some", 10)
+    assert len(some) == 10 and some == [id for id in everything if id in some]
+    assert asked("again", 10) == some != asked("other", 10, seed=1)
+
+
+def test_questions_of_vqav2_refuse_files_that_do_not_match(world: Path, tmp_path: Path) -> None:
+    names = ("v2_Questions_Val_mscoco.zip", "v2_Annotations_Val_mscoco.zip")
+    asked, annotated = (vqav2_score.read_json(world / "vqav2" / name) for name in names)
+    assert isinstance(asked, dict) and isinstance(annotated, dict)
+
+    def written(questions: Any, annotations: Any) -> Path:
+        for name, content in zip(names, (questions, annotations), strict=True):
+            write_zip(tmp_path / name, [("x.json", json.dumps(content).encode())])
+        return tmp_path
+
+    settings = {"questions": None, "seed": 0}
+    raw = written(asked, annotated | {"annotations": annotated["annotations"][1:]})
+    first = asked["questions"][0]["question_id"]
+    assert refusal(tmp_path / "1", "questions-vqav2", settings, {"raw": raw}) == (
+        f"{raw / names[1]}: no record for question_id '{first}' of {raw / names[0]}"
+    )
+    raw = written({"questions": [{"question_id": 1, "question": "?"}]}, annotated)
+    assert refusal(tmp_path / "2", "questions-vqav2", settings, {"raw": raw}) == (
+        f"{raw / names[0]}: question 1: 'image_id' is missing"
+    )
+    raw = written([], annotated)
+    assert refusal(tmp_path / "3", "questions-vqav2", settings, {"raw": raw}) == (
+        f"{raw / names[0]}: a list where an object with 'questions' is expected"
+    )

@@ -1,0 +1,255 @@
+"""The whole workflow through Snakemake, at a tiny scale: what runs, what does not, and that bytes repeat."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from checkout import ROOT, Checkout, copy_checkout, job_counts
+
+pytestmark = pytest.mark.slow
+
+TABLE = "tables/tiny.csv"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose table has been made, with the dry-run's and the run's counts of jobs in its folder."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("made") / "checkout")
+    announced = checkout.pending()
+    printed = checkout.snakemake("-c2")
+    (checkout.root / "counts.json").write_text(json.dumps([announced, job_counts(printed)]))
+    return checkout
+
+
+@pytest.fixture
+def copy(made: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to be edited."""
+    shutil.copytree(made.root, tmp_path / "copy")
+    return Checkout(tmp_path / "copy")
+
+
+def test_the_table_is_whole_and_says_what_it_is(made: Checkout) -> None:
+    with (made.root / TABLE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["Finetune-80K", "LayerNorm-Conv. 20K"]
+    for row in rows:
+        assert all(row.values()), row
+        assert (row["scale"], row["protocol"], row["selected_on"]) == ("tiny", "modern", "Flickr30k test")
+        assert len(row["MME"].split("/")) == 2 and len(row["POPE"].split("/")) == 3
+        assert 0 <= float(row["VQAv2"]) <= 100
+    markdown = (made.root / "tables/tiny.md").read_text()
+    assert "This is the demo" in markdown and "Scale: tiny" in markdown and "the choice leaks" in markdown
+
+
+def test_a_dry_run_announces_just_the_jobs_that_run(made: Checkout) -> None:
+    announced, ran = json.loads((made.root / "counts.json").read_text())
+    assert announced == ran
+    assert announced["finetune"] == 3 and announced["predict"] == 3 + 2 * 5 and announced["select"] == 2
+
+
+def test_nothing_runs_after_edits_that_change_nothing(copy: Checkout) -> None:
+    copy.edit(
+        "src/lntune/training/loop.py", '"""The training loop,', '"""A loop that trains,'
+    )
+    path = copy.root / "src/lntune/benchmarks/pope_score.py"
+    path.write_text("# a remark\n" + path.read_text())
+    shutil.rmtree(copy.root / ".snakemake")
+    now = time.time()
+    for number, file in enumerate(sorted(copy.root.rglob("*"))):
+        os.utime(file, (now, now - 1000 * (number % 7)))
+    scale = copy.yaml("workflow/scales/tiny.yaml")
+    scale["execution"]["prediction_batch"] = 3
+    scale["execution"]["default"]["threads"] = 1
+    copy.write_yaml("workflow/scales/tiny.yaml", dict(reversed(scale.items())))
+    assert copy.pending() == {}
+
+
+def test_a_scorers_change_in_meaning_reruns_its_scores_and_the_table(copy: Checkout) -> None:
+    copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
+    assert copy.pending() == {"score_pope": 2, "table": 1, "withdraw": 2, "publish": 2, "all": 1}
+
+
+def test_a_table_edited_by_hand_is_published_again(copy: Checkout) -> None:
+    right = (copy.root / TABLE).read_bytes()
+    (copy.root / TABLE).write_bytes(right.replace(b"Finetune", b"Fine-tune"))
+    assert copy.pending(TABLE) == {"withdraw": 1, "publish": 1}
+    copy.snakemake("-c1", TABLE)
+    assert (copy.root / TABLE).read_bytes() == right
+    assert copy.pending() == {}
+
+
+def test_a_title_remakes_its_table_alone_and_switching_back_restores_it(copy: Checkout) -> None:
+    before = (copy.root / "tables/tiny.md").read_bytes()
+    copy.edit("workflow/experiments/tiny.yaml", "two ways to tune", "two ways")
+    assert copy.pending("tables/tiny.md") == {"table": 1, "withdraw": 1, "publish": 1}
+    copy.snakemake("-c1", "tables/tiny.md")
+    assert (copy.root / "tables/tiny.md").read_bytes() != before
+    copy.edit("workflow/experiments/tiny.yaml", "two ways", "two ways to tune")
+    assert copy.pending("tables/tiny.md") == {"withdraw": 1, "publish": 1}
+    copy.snakemake("-c1", "tables/tiny.md")
+    assert (copy.root / "tables/tiny.md").read_bytes() == before
+
+
+def test_one_more_learning_rate_is_one_more_finetune(copy: Checkout) -> None:
+    scale = copy.yaml("workflow/scales/tiny.yaml")
+    scale["methods"]["layernorm"]["learning_rates"] = [5.0e-3, 1.0e-3]
+    copy.write_yaml("workflow/scales/tiny.yaml", scale)
+    counts = copy.pending()
+    assert counts["finetune"] == 1 and counts["select"] == 1 and "connector" not in counts
+
+
+def test_two_fresh_stores_hold_the_same_bytes(made: Checkout, tmp_path: Path) -> None:
+    other = copy_checkout(tmp_path / "other")
+    other.snakemake("-c2")
+    assert (other.root / TABLE).read_bytes() == (made.root / TABLE).read_bytes()
+    compared = 0
+    for stage, name in (
+        ("connector", "connector.safetensors"),
+        ("finetune", "tuned.safetensors"),
+        ("finetune", "metrics.jsonl"),
+        ("predict", "answers.jsonl"),
+        ("score-captions", "scores.json"),
+    ):
+        for result in made.results(stage):
+            same = other.root / result.relative_to(made.root) / name
+            assert same.read_bytes() == (result / name).read_bytes(), same
+            compared += 1
+    assert compared == 1 + 3 + 3 + 13 + 7
+
+
+def _order(checkout: Checkout, stage: str, place: int = 0) -> tuple[Path, Path]:
+    """An order of a stage and the folder of its result."""
+    result = checkout.results(stage)[place]
+    return checkout.root / "results/.orders" / stage / f"{result.name}.json", result
+
+
+def _runner(checkout: Checkout, order: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(checkout.root / "src")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lntune.runner", str(order.relative_to(checkout.root))],
+        cwd=checkout.root,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_a_finetune_that_was_killed_goes_on_to_the_same_bytes(copy: Checkout) -> None:
+    places = [k for k, result in enumerate(copy.results("finetune")) if "-80K-" in result.name]
+    order, result = _order(copy, "finetune", places[0])
+    undisturbed = (result / "tuned.safetensors").read_bytes()
+    shutil.rmtree(result)
+    process = _runner(copy, order)
+    scratch = copy.root / "results/.scratch" / f"finetune-{result.name.rpartition('-')[2]}"
+    deadline = time.monotonic() + 120
+    while not any(scratch.glob("*")) if scratch.is_dir() else True:
+        assert process.poll() is None, "it ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (result / "manifest.json").exists()
+    again = _runner(copy, order)
+    printed, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, printed
+    assert (result / "tuned.safetensors").read_bytes() == undisturbed
+
+
+def test_answers_do_not_depend_on_the_batch(copy: Checkout) -> None:
+    seen = set()
+    for place, result in enumerate(copy.results("predict")):
+        benchmark = next((b for b in ("mme", "vqav2", "mscoco", "flickr30k", "pope") if f"-{b}" in result.name), "")
+        if benchmark in seen:
+            continue
+        seen.add(benchmark)
+        order, _ = _order(copy, "predict", place)
+        document = json.loads(order.read_text())
+        assert document["execution"]["batch_size"] > 1
+        document["execution"]["batch_size"] = 1
+        order.write_text(json.dumps(document))
+        answers = (result / "answers.jsonl").read_bytes()
+        shutil.rmtree(result)
+        process = _runner(copy, order)
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+        assert (result / "answers.jsonl").read_bytes() == answers, result.name
+    assert seen == {"mme", "vqav2", "mscoco", "flickr30k", "pope"}
+
+
+def test_a_job_whose_code_was_edited_since_it_was_planned_refuses(copy: Checkout) -> None:
+    order, result = _order(copy, "score-pope")
+    shutil.rmtree(result)
+    copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not"}', '{"No", "no"}')
+    process = _runner(copy, order)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert printed.strip().splitlines() == [
+        f"error: score-pope {result.name.rpartition('-')[0]}: lntune.benchmarks.pope_score changed after this job was "
+        "planned; run snakemake again"
+    ]
+
+
+def test_one_more_llm_by_yaml_alone(copy: Checkout, tmp_path: Path) -> None:
+    """The worked example of docs/adding.md."""
+    folder = tmp_path / "my-llm"
+    shutil.copytree(ROOT / "workflow/weights/llama2-13b", folder)
+    (folder / "record.json").unlink(missing_ok=True)
+    copy.run("lntune", "pin", "my-llm", str(folder), "--about", "a LLaMA of mine", "--licence", "MIT")
+    scale = copy.yaml("workflow/scales/tiny.yaml")
+    scale["llms"]["my-llm"] = {"title": "MM-MINE", "weights": "my-llm", "template": "v0", "system": ""}
+    copy.write_yaml("workflow/scales/tiny.yaml", scale)
+    copy.edit("workflow/experiments/tiny.yaml", "[vicuna-7b]", "[vicuna-7b, my-llm]")
+    copy.edit("workflow/experiments/tiny.yaml", "  - {title: Finetune-80K, method: finetune, data: 80K}\n", "")
+    counts = copy.pending(TABLE)
+    assert counts["fetch"] == 1 and counts["connector"] == 1 and counts["finetune"] == 1
+    copy.snakemake("-c2", TABLE)
+    with (copy.root / TABLE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["MM-VICUNA-7B", "MM-MINE"] and all(rows[1].values())
+
+
+def test_trace_leads_from_a_cell_to_the_raw_files(made: Checkout) -> None:
+    found = json.loads(made.run("lntune", "trace", TABLE, "Finetune-80K", "POPE", "--json"))
+    with (made.root / TABLE).open() as file:
+        assert found["value"] == next(csv.DictReader(file))["POPE"]
+    stages = set()
+
+    def walk(tree: dict) -> None:
+        stages.add(tree["result"].split("/")[0])
+        for parent in tree["inputs"]:
+            walk(parent)
+
+    walk(found["from"])
+    assert {"score-pope", "predict", "select", "finetune", "connector", "prepare", "draw", "fetch"} <= stages
+    assert "did you mean 'POPE'?" in made.run("lntune", "trace", "tiny", "Finetune-80K", "POP", code=1)
+
+
+def test_the_warm_process_and_a_cold_one_make_the_same(copy: Checkout) -> None:
+    order, result = _order(copy, "predict")
+    warm = (result / "answers.jsonl").read_bytes()  # made by the warm process of the first run
+    shutil.rmtree(result)
+    process = _runner(copy, order)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+    assert (result / "answers.jsonl").read_bytes() == warm
+
+
+def test_start_up_imports_no_torch(made: Checkout) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lntune.workflow import Workflow; Workflow(Path('.'), {});"
+        "print(sorted({'torch', 'transformers', 'pandas', 'deepspeed'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=made.root, capture_output=True, text=True, timeout=60, check=True,
+        env=os.environ | {"PYTHONPATH": str(made.root / "src")},
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
