@@ -32,7 +32,6 @@ wildcard_constraints:
 localrules:
     all,
     publish,
-    withdraw,
 
 
 rule all:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("Snakefile", "config.yaml", "src", "workflow", "slurm")
+COPIED = ("Snakefile", "config.yaml", "src", "workflow", "profiles", "slurm")
 
 TINY_IMAGES = {"pretrain": 96, "instruct": 96, "coco": 40, "flickr30k": 30, "vqav2": 12, "pope": 4, "mme": 2}
 

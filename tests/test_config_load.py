@@ -191,8 +191,7 @@ MISTAKES = {
     ),
     "yes for text": (
         GOOD + "  name: yes\n",
-        "train.name: expected text, got true; YAML takes a bare yes, no, on or off for true or false: "
-        "put it in quotes",
+        "train.name: expected text, got true; YAML takes a bare yes, no, on or off for true or false: put it in quotes",
     ),
     "number for text": (GOOD + "  name: 5\n", "train.name: expected text, got 5; write '5' in quotes"),
     "pattern": (GOOD + "  name: Abc\n", "train.name: expected text of the form ^[a-z]+$, got the text 'Abc'"),
@@ -276,18 +275,13 @@ def test_each_mistake_is_one_clear_line(name: str, tmp_path: Path) -> None:
 
 def test_mistakes_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = "train:\n  learning_rate: 7\n  method: x\nseed: y\n"
-    assert (
-        message(text, tmp_path)
-        == "config.yaml: train.learning_rate: expected less than 1, got 7 (and 2 more)"
-    )
+    assert message(text, tmp_path) == "config.yaml: train.learning_rate: expected less than 1, got 7 (and 2 more)"
 
 
 def test_an_override_is_told_from_the_file(tmp_path: Path) -> None:
     said = message(GOOD, tmp_path, {"train.epochs": -1})
     assert said == "config.yaml: train.epochs: expected more than 0, got -1 [given as an override]"
-    assert message(GOOD, tmp_path, {"sed": 2}).startswith(
-        "config.yaml: sed: unknown key (did you mean seed?)"
-    )
+    assert message(GOOD, tmp_path, {"sed": 2}).startswith("config.yaml: sed: unknown key (did you mean seed?)")
 
 
 def test_keys_are_text_and_merging_works(tmp_path: Path) -> None:

@@ -38,9 +38,7 @@ def fast(tokenizer):
 def word_level():
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(
-        LINES, trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False)
-    )
+    tokenizer.train_from_iterator(LINES, trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False))
     return fast(tokenizer)
 
 
@@ -136,9 +134,7 @@ def test_several_turns_label_their_answers_and_nothing_else(tokenizer, template)
 def test_prompt_ids_are_the_beginning_of_the_training_ids(tokenizer, template):
     sample = encode_sample(tokenizer, render(template, SEVERAL), image=0, max_length=1000)
     starts = [
-        i
-        for i, label in enumerate(sample.labels)
-        if label != IGNORE and (i == 0 or sample.labels[i - 1] == IGNORE)
+        i for i, label in enumerate(sample.labels) if label != IGNORE and (i == 0 or sample.labels[i - 1] == IGNORE)
     ]
     for number, start in enumerate(starts):
         prompt = render_prompt(template, SEVERAL[: 2 * number + 1])
@@ -170,14 +166,10 @@ def test_text_without_an_image():
 
 def test_token_across_an_answers_boundary_is_refused():
     rendered = render("v1", ONE, system="")
-    offsets = STRADDLING(rendered.text[7:], add_special_tokens=False, return_offsets_mapping=True)[
-        "offset_mapping"
-    ]
+    offsets = STRADDLING(rendered.text[7:], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     boundary = rendered.answers[0][0] - 7
     assert any(start < boundary < end for start, end in offsets)
-    with pytest.raises(
-        MaskMisaligned, match=r"the token '.*' at character \d+ straddles the boundary of an answer"
-    ):
+    with pytest.raises(MaskMisaligned, match=r"the token '.*' at character \d+ straddles the boundary of an answer"):
         encode_sample(STRADDLING, rendered, image=0, max_length=64)
 
 
@@ -211,9 +203,7 @@ def test_encode_all_counts_and_keeps_the_order():
 
 
 def test_encode_all_stops_above_the_threshold():
-    samples = [(render("v1", ONE, system=""), 0)] * 3 + [
-        (render("v1", [Turn("user", "Why? " * 99), ONE[1]]), None)
-    ]
+    samples = [(render("v1", ONE, system=""), 0)] * 3 + [(render("v1", [Turn("user", "Why? " * 99), ONE[1]]), None)]
     with pytest.raises(UserError) as caught:
         encode_all(WORDS, samples, 60, threshold=0.2, source="chat.json")
     assert str(caught.value) == (

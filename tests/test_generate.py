@@ -18,13 +18,9 @@ STOP = "###"
 def tokenizer() -> PreTrainedTokenizerFast:
     """Words w4 to w59 after the special tokens and the stop string (3), decoded with spaces between."""
     words = ["<pad>", "<s>", "</s>", STOP] + [f"w{number}" for number in range(4, VOCABULARY)]
-    plain = Tokenizer(
-        models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>")
-    )
+    plain = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 def sharp_model() -> MultimodalModel:

@@ -85,11 +85,7 @@ def test_numbers_are_readable() -> None:
 
 
 def test_rich_is_loaded_for_a_bar_alone() -> None:
-    code = (
-        "import sys, lntune.progress as p\n"
-        "with p.track(1, 'a', 'b') as t: t.advance()\n"
-        "print('rich' in sys.modules)"
-    )
+    code = "import sys, lntune.progress as p\nwith p.track(1, 'a', 'b') as t: t.advance()\nprint('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert done.stderr.startswith("a: 1/1 b (100%)")

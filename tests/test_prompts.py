@@ -66,9 +66,7 @@ GOLDEN = [
     (
         "llama_2",
         TEXT_ONLY,
-        "[INST] <<SYS>>\n"
-        + LLAMA_2_SYSTEM
-        + "\n<</SYS>>\n\nHi [/INST] Hello! </s><s>[INST] Bye [/INST] Bye! </s>",
+        "[INST] <<SYS>>\n" + LLAMA_2_SYSTEM + "\n<</SYS>>\n\nHi [/INST] Hello! </s><s>[INST] Bye [/INST] Bye! </s>",
     ),
 ]
 
@@ -135,8 +133,7 @@ def test_plain_answer_is_the_caption_and_its_line_break():
 def test_image_may_come_after_text_only_shots():
     turns = [*TEXT_ONLY[:2], Turn("user", "<image>\nDescribe it.")]
     assert (
-        render_prompt("v1", turns, system="")
-        == "USER: Hi ASSISTANT: Hello!</s>USER: <image>\nDescribe it. ASSISTANT:"
+        render_prompt("v1", turns, system="") == "USER: Hi ASSISTANT: Hello!</s>USER: <image>\nDescribe it. ASSISTANT:"
     )
 
 

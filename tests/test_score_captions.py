@@ -16,7 +16,7 @@ from lntune.errors import UserError
 REFERENCES = {
     11: ["A red square is left of a blue circle.", "The square, red, by the circle!", "two shapes on grey"],
     5: ["Three green triangles -- all small -- on a T-shirt", "a man in the U.S.", "No. 5 isn't here etc."],
-    7: ["A café's sign says \"open\"", "5 1/2 dogs can't run"],
+    7: ['A café\'s sign says "open"', "5 1/2 dogs can't run"],
     3: ["A dog.", "", "..."],
 }
 ANSWERS = {
@@ -45,8 +45,7 @@ def test_equals_pycocoevalcap(tmp_path: Path) -> None:
     official = {"CIDEr": cider, **{f"BLEU_{n}": value for n, value in enumerate(bleu, 1)}, "ROUGE_L": rouge}
     assert scores == {name: 100 * value for name, value in official.items()}
     assert marks == {
-        image: {"CIDEr": 100 * ciders[place], "ROUGE_L": 100 * rouges[place]}
-        for place, image in enumerate(REFERENCES)
+        image: {"CIDEr": 100 * ciders[place], "ROUGE_L": 100 * rouges[place]} for place, image in enumerate(REFERENCES)
     }
 
 

@@ -44,8 +44,17 @@ def test_pope(tmp_path: Path) -> None:
     questions = write(tmp_path / "q.json", question)
     answers = write(tmp_path / "a.jsonl", {"question": "Is it?", "answer": "no"})
     result = run("pope", questions, answers)
-    assert result == {"accuracy": 100.0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "yes_ratio": 0.0,
-                      "TP": 0, "FP": 0, "TN": 1, "FN": 0}
+    assert result == {
+        "accuracy": 100.0,
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "yes_ratio": 0.0,
+        "TP": 0,
+        "FP": 0,
+        "TN": 1,
+        "FN": 0,
+    }
 
 
 def test_vqav2(tmp_path: Path) -> None:
@@ -58,7 +67,9 @@ def test_vqav2(tmp_path: Path) -> None:
         write(tmp_path / "a.json", [{"question_id": 1, "answer": "Yes"}]),
     ]
     assert run("vqav2", *paths) == {
-        "overall": 0.0, "per_question_type": {"is the": 0.0}, "per_answer_type": {"yes/no": 0.0},
+        "overall": 0.0,
+        "per_question_type": {"is the": 0.0},
+        "per_answer_type": {"yes/no": 0.0},
     }
     assert run("vqav2", *paths, "--normalise", "always")["overall"] == 100.0
 

@@ -88,8 +88,14 @@ def test_normalisation_depends_on_whether_the_humans_agree(
 
 def annotation(number: int, answers: list[str], kinds: tuple[str, str] = ("what", "other")) -> dict[str, Any]:
     humans = [{"answer": a, "answer_confidence": "yes", "answer_id": n} for n, a in enumerate(answers, 1)]
-    return {"image_id": 1, "question_id": number, "question_type": kinds[0], "answer_type": kinds[1],
-            "multiple_choice_answer": answers[0], "answers": humans}
+    return {
+        "image_id": 1,
+        "question_id": number,
+        "question_type": kinds[0],
+        "answer_type": kinds[1],
+        "multiple_choice_answer": answers[0],
+        "answers": humans,
+    }
 
 
 QUESTIONS: dict[str, Any] = {
@@ -173,8 +179,7 @@ NINE = [{"answer": "red", "answer_id": number} for number in range(9)]
         (1, changed(ANNOTATIONS, "annotations", 0, question_id=9), "no record for question_id 2 of "),
         (1, changed(ANNOTATIONS, "annotations", 0, question_id=1), "question_id 1 appears twice"),
         (1, changed(ANNOTATIONS, "annotations", 1, answers=NINE), "annotation 2: question_id 1 has 9 "),
-        (1, changed(ANNOTATIONS, "annotations", 1, answers=[*NINE, NINE[3]]),
-         "annotation 2: question_id 1 has two "),
+        (1, changed(ANNOTATIONS, "annotations", 1, answers=[*NINE, NINE[3]]), "annotation 2: question_id 1 has two "),
         (1, changed(ANNOTATIONS, "annotations", 2, answer_type=4), "annotation 3: 'answer_type' is an int"),
         (2, ANSWERS[1:], "no record for question_id 3 of "),
         (2, [], "no record for question_id 1 (and 2 more) of "),

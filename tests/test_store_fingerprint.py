@@ -71,13 +71,9 @@ def test_it_covers_the_imports_and_the_packages_on_the_way(toy: Path) -> None:
 
 
 def test_it_is_pinned(toy: Path) -> None:
+    assert source_digest(toy / "constants.py") == "f13f3b1bdbf0128951e7d1c528d42937853e7e3c50b8eb60b91a3947628cd6ae"
     assert (
-        source_digest(toy / "constants.py")
-        == "f13f3b1bdbf0128951e7d1c528d42937853e7e3c50b8eb60b91a3947628cd6ae"
-    )
-    assert (
-        source_digest(toy / "stages" / "train.py")
-        == "4a97689fba5c8168b93d7ee1f0739c50580c335e6b7dfd921d03d59bea5bd86a"
+        source_digest(toy / "stages" / "train.py") == "4a97689fba5c8168b93d7ee1f0739c50580c335e6b7dfd921d03d59bea5bd86a"
     )
 
 
@@ -117,9 +113,7 @@ def test_cosmetic_edits_change_nothing(toy: Path, file: str, old: str, new: str)
         ("data/__init__.py", "", "import os\n", {"toy.data"}),
     ],
 )
-def test_edits_of_meaning_change_that_module_alone(
-    toy: Path, file: str, old: str, new: str, changed: set[str]
-) -> None:
+def test_edits_of_meaning_change_that_module_alone(toy: Path, file: str, old: str, new: str, changed: set[str]) -> None:
     before = fingerprint()
     (toy / file).write_text(FILES[file].replace(old, new) if old else new)
     after = fingerprint()

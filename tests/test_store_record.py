@@ -317,9 +317,7 @@ def test_secrets_in_the_environment_stay_there(store: Store, monkeypatch: pytest
 
 def git(here: Path, *words: str) -> str:
     options = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", *options, *words], cwd=here, capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(["git", *options, *words], cwd=here, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_commit_and_whether_it_is_all(tmp_path: Path) -> None:

@@ -69,9 +69,7 @@ def run(
 ) -> TrainingResult:
     data, log = random_samples(samples), folder / "metrics.jsonl"
     source = picture_features(model)
-    return train(
-        model, data, source, settings, execution, seed, folder / "scratch", log, "test", recorder=recorder
-    )
+    return train(model, data, source, settings, execution, seed, folder / "scratch", log, "test", recorder=recorder)
 
 
 # --- schedule and batches
@@ -234,9 +232,7 @@ def test_training_learns_and_logs_each_step(tmp_path: Path) -> None:
     assert [record["step"] for record in records] == list(range(1, 61))
     assert set(records[0]) == {"step", "loss", "learning_rate", "answer_tokens", "grad_norm"}
     assert [record["loss"] for record in records] == result.losses
-    assert result.tokens == 12 * sum(
-        sum(label >= 0 for label in sample.labels) for sample in random_samples(40)
-    )
+    assert result.tokens == 12 * sum(sum(label >= 0 for label in sample.labels) for sample in random_samples(40))
 
 
 def test_bf16_keeps_weights_in_float32_and_comes_close(tmp_path: Path) -> None:
@@ -252,9 +248,7 @@ def test_a_run_that_diverges_says_at_which_rate(tmp_path: Path) -> None:
     model = norms_and_connector()
     with torch.no_grad():
         model.connector.weight.fill_(float("nan"))
-    with pytest.raises(
-        UserError, match=r"diverged at step 1: loss nan.* learning rate 0; lower learning_rate"
-    ):
+    with pytest.raises(UserError, match=r"diverged at step 1: loss nan.* learning rate 0; lower learning_rate"):
         run(model, tmp_path)
 
 
@@ -328,9 +322,7 @@ def spawn() -> Callable[..., int | None]:
 
 def test_killed_runs_end_with_the_same_bytes(tmp_path: Path, spawn: Callable[..., int | None]) -> None:
     assert spawn(tmp_path / "undisturbed") == 0
-    wanted = [
-        (tmp_path / "undisturbed" / name).read_bytes() for name in ("weights.safetensors", "metrics.jsonl")
-    ]
+    wanted = [(tmp_path / "undisturbed" / name).read_bytes() for name in ("weights.safetensors", "metrics.jsonl")]
     assert wanted[1].count(b"\n") == 14 and b"norm_gradient" in wanted[1]
 
     # Every step has three micro batches, each asking for features once: request 18 opens step 6.
@@ -341,9 +333,7 @@ def test_killed_runs_end_with_the_same_bytes(tmp_path: Path, spawn: Callable[...
         logged = (folder / "metrics.jsonl").read_bytes()
         assert 0 < len(logged) < len(wanted[1]) and wanted[1].startswith(logged)
         if name == "boundary":
-            (
-                folder / "metrics.jsonl"
-            ).unlink()  # the log is whole again even if the output folder is a new one
+            (folder / "metrics.jsonl").unlink()  # the log is whole again even if the output folder is a new one
             assert logged.count(b"\n") == 6 and [p.name for p in (folder / "scratch").iterdir()] == ["step-4"]
         assert spawn(folder) == 0
         found = [(folder / part).read_bytes() for part in ("weights.safetensors", "metrics.jsonl")]
@@ -362,9 +352,7 @@ def test_an_unfinished_checkpoint_is_as_good_as_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["settings", "seed", "samples", "base"])
-def test_a_checkpoint_of_another_run_is_left_out(
-    what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_checkpoint_of_another_run_is_left_out(what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(norms_and_connector(), tmp_path, execution=RESUMABLE)
     model, settings = norms_and_connector(), SETTINGS
     seed, samples = 0, 40
@@ -413,7 +401,5 @@ def test_text_only_samples_need_no_features(tmp_path: Path) -> None:
     assert all(IMAGE_ID not in sample.input_ids for sample in samples)
     model = norms_and_connector()
     source = DeadlySource(picture_features(model), 0)
-    result = train(
-        model, samples, source, SETTINGS, EXECUTION, 0, tmp_path / "scratch", tmp_path / "log.jsonl", "text"
-    )
+    result = train(model, samples, source, SETTINGS, EXECUTION, 0, tmp_path / "scratch", tmp_path / "log.jsonl", "text")
     assert result.steps == 1

@@ -125,9 +125,7 @@ def test_groups_that_train(method):
     assert {group for group, count in report.parameters.items() if count} == TRAINS[method]
     assert not any(parameter.requires_grad for parameter in model.vision.parameters())
     assert report.total == sum(parameter.numel() for parameter in model.parameters())
-    assert report.trainable == sum(
-        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
-    )
+    assert report.trainable == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def test_partial_groups():
@@ -137,9 +135,7 @@ def test_partial_groups():
         for layer in (0, 1)
         for projection in ("q_proj", "v_proj")
     }
-    assert set(
-        trainable_state(tuned("layernorm-simp"))
-    ) == {  # the final norm, llm.model.norm, is not among them
+    assert set(trainable_state(tuned("layernorm-simp"))) == {  # the final norm, llm.model.norm, is not among them
         f"llm.model.layers.{layer}.{norm}.weight"
         for layer in (0, 1)
         for norm in ("input_layernorm", "post_attention_layernorm")

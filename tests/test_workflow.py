@@ -56,9 +56,7 @@ def test_a_dry_run_announces_just_the_jobs_that_run(made: Checkout) -> None:
 
 
 def test_nothing_runs_after_edits_that_change_nothing(copy: Checkout) -> None:
-    copy.edit(
-        "src/lntune/training/loop.py", '"""The training loop,', '"""A loop that trains,'
-    )
+    copy.edit("src/lntune/training/loop.py", "    finite.\n", "    finite, and says so.\n")
     path = copy.root / "src/lntune/benchmarks/pope_score.py"
     path.write_text("# a remark\n" + path.read_text())
     shutil.rmtree(copy.root / ".snakemake")
@@ -74,13 +72,13 @@ def test_nothing_runs_after_edits_that_change_nothing(copy: Checkout) -> None:
 
 def test_a_scorers_change_in_meaning_reruns_its_scores_and_the_table(copy: Checkout) -> None:
     copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
-    assert copy.pending() == {"score_pope": 2, "table": 1, "withdraw": 2, "publish": 2, "all": 1}
+    assert copy.pending() == {"score_pope": 2, "table": 1, "publish": 2, "all": 1}
 
 
 def test_a_table_edited_by_hand_is_published_again(copy: Checkout) -> None:
     right = (copy.root / TABLE).read_bytes()
     (copy.root / TABLE).write_bytes(right.replace(b"Finetune", b"Fine-tune"))
-    assert copy.pending(TABLE) == {"withdraw": 1, "publish": 1}
+    assert copy.pending(TABLE) == {"publish": 1}
     copy.snakemake("-c1", TABLE)
     assert (copy.root / TABLE).read_bytes() == right
     assert copy.pending() == {}
@@ -89,11 +87,11 @@ def test_a_table_edited_by_hand_is_published_again(copy: Checkout) -> None:
 def test_a_title_remakes_its_table_alone_and_switching_back_restores_it(copy: Checkout) -> None:
     before = (copy.root / "tables/tiny.md").read_bytes()
     copy.edit("workflow/experiments/tiny.yaml", "two ways to tune", "two ways")
-    assert copy.pending("tables/tiny.md") == {"table": 1, "withdraw": 1, "publish": 1}
+    assert copy.pending("tables/tiny.md") == {"table": 1, "publish": 1}
     copy.snakemake("-c1", "tables/tiny.md")
     assert (copy.root / "tables/tiny.md").read_bytes() != before
     copy.edit("workflow/experiments/tiny.yaml", "two ways", "two ways to tune")
-    assert copy.pending("tables/tiny.md") == {"withdraw": 1, "publish": 1}
+    assert copy.pending("tables/tiny.md") == {"publish": 1}
     copy.snakemake("-c1", "tables/tiny.md")
     assert (copy.root / "tables/tiny.md").read_bytes() == before
 

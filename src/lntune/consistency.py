@@ -15,13 +15,7 @@ from lntune.config.protocol import Benchmark, ProtocolSettings
 from lntune.config.scale import ScaleSettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
-
-STAGES = (
-    "draw", "fetch", "prepare", "connector", "finetune", "predict", "select", "table",
-    "questions-captions", "questions-mme", "questions-pope", "questions-vqav2",
-    "score-captions", "score-mme", "score-pope", "score-vqav2",
-)  # fmt: skip
-"""The stages that a scale's execution may give something of their own."""
+from lntune.stages.registry import STAGES
 
 _FORMAT_SET = {"llava-pretrain": "pretrain", "llava-instruct": "instruct"}
 _BENCHMARK_SETS: dict[Benchmark, tuple[str, ...]] = {

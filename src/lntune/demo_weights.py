@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lntune.config.demo_weights import DemoWeightsSettings
-from lntune.config.load import load
+from lntune.config.demo_weights import DemoWeightsSettings, LlmRecipe
+from lntune.config.load import load, shown
 from lntune.config.protocol import ProtocolSettings
 from lntune.errors import UserError
 from lntune.pins import pin
@@ -54,7 +54,16 @@ class DemoWeightsPlan:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"]))
-            raise UserError(f"{self.file}: {name}.{key}: {first['msg']}") from None
+            raise UserError(f"{shown(self.file)}: {self._section(name, key)}.{key}: {first['msg']}") from None
+
+    def _section(self, name: str, key: str) -> str:
+        """Where in the recipes a key of a recipe stands."""
+        settings = self.settings
+        if name not in settings.llms:
+            return f"{'clip' if name in settings.clip else 'vit'}.{name}"
+        if key.split(".")[0] in LlmRecipe.model_fields:
+            return f"llms.{name}"
+        return "tuning" if settings.llms[name].base else "pretraining"
 
     def _node(self, name: str) -> Node:
         settings, seed = self.settings, {"seed": self.settings.seed}

@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lntune.plan import STAGES, Node, is_done, manifest_path
+from lntune.plan import Node, is_done, manifest_path
+from lntune.stages.registry import STAGES
 from lntune.store.layout import Store
 
 

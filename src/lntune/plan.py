@@ -11,7 +11,6 @@ Building a plan reads YAML and source files, imports no torch, and touches no re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,12 @@ from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import TrainingSettings
+from lntune.stages.registry import STAGES, stage_module
 from lntune.store.fingerprint import code_fingerprint
 from lntune.store.identity import Identity
 from lntune.store.layout import Store, slug
 from lntune.store.packages import versions
 from lntune.study import Study
-
-STAGES = {
-    "draw": "draw",
-    "fetch": "fetch",
-    "prepare": "prepare",
-    "questions-captions": "questions_captions",
-    "questions-pope": "questions_pope",
-    "questions-mme": "questions_mme",
-    "questions-vqav2": "questions_vqav2",
-    "connector": "connector",
-    "finetune": "finetune",
-    "predict": "predict",
-    "score-captions": "score_captions",
-    "score-pope": "score_pope",
-    "score-mme": "score_mme",
-    "score-vqav2": "score_vqav2",
-    "select": "select",
-    "table": "table",
-    "train-clip": "train_clip",
-    "train-vit": "train_vit",
-    "train-llm": "train_llm",
-}
-"""Stage to its module in :mod:`lntune.stages`."""
 
 COLUMN_BENCHMARKS: dict[str, Benchmark] = {
     "MME": "mme",
@@ -57,11 +34,6 @@ COLUMN_BENCHMARKS: dict[str, Benchmark] = {
     "Flickr30k": "flickr30k",
     "POPE": "pope",
 }
-
-
-def stage_module(stage: str) -> Any:
-    """The module of a stage, by the stage's name."""
-    return import_module(f"lntune.stages.{STAGES[stage]}")
 
 
 @cache

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -109,11 +110,15 @@ class Workflow(WarmStart):
     def withdrawn(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
 
-        It is a mark that the rule withdraw makes: a mark that is missing runs that rule, and what it made is newer
-        than the published file. Publishing removes it.
+        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input: an
+        empty file in a temporary folder, as new as this process, which ends with it. A dry-run leaves no trace.
         """
         path = Path(TABLES) / f"{wildcards.name}.{wildcards.format}"
-        return [f"{self.store}/.withdrawn/{path.name}"] if path.exists() and not self._is_right(path) else []
+        if not path.exists() or self._is_right(path):
+            return []
+        notice = Path(_temporary_folder()) / f"{path.name}-does-not-hold-what-it-should"
+        notice.touch()
+        return [str(notice)]
 
     def _is_right(self, path: Path) -> bool:
         node = self.plan.table(path.stem)
@@ -167,10 +172,17 @@ class DemoWeightsWorkflow(WarmStart):
                 self.plan.publish(name, manifest_path(self.results, node).parent)
 
 
+@cache
+def _temporary_folder() -> str:
+    """A folder of this process's own, which ends with it."""
+    folder = tempfile.mkdtemp(prefix="lntune-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _start_warm() -> None:
     """Start the warm process; it ends with this one."""
-    folder = tempfile.mkdtemp(prefix="lntune-")
-    path = f"{folder}/warm"
+    path = f"{_temporary_folder()}/warm"
     process = subprocess.Popen(
         [sys.executable, "-m", "lntune.warm", path, str(os.getpid())],
         stdin=subprocess.DEVNULL,
@@ -182,6 +194,5 @@ def _start_warm() -> None:
     def end() -> None:
         process.terminate()
         process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)

@@ -19,17 +19,8 @@ rule table:
         "{JOB} {params.order} {log}"
 
 
-# A file with a fixed name is the one thing that a hash in the path cannot vouch for: it is compared with what it should
-# hold, and one that differs (the config was switched, someone edited it) is withdrawn and published again.
-rule withdraw:
-    output:
-        f"{STUDY.store}/.withdrawn/{{name}}.{{format}}",
-    message:
-        "{wildcards.name}.{wildcards.format} does not hold what it should"
-    shell:
-        "touch {output}"
-
-
+# A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
+# what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:
     input:
         ancient(STUDY.table),
@@ -40,4 +31,3 @@ rule publish:
         "{output}"
     shell:
         "cp $(dirname {input[0]})/{wildcards.name}.{wildcards.format} {output}"
-        " && rm -f {STUDY.store}/.withdrawn/{wildcards.name}.{wildcards.format}"
