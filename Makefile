@@ -1,6 +1,6 @@
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
 # make test   lint, types, tests
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: demo test lint environment demo-weights clean

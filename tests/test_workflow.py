@@ -104,6 +104,18 @@ def test_one_more_learning_rate_is_one_more_finetune(copy: Checkout) -> None:
     assert counts["finetune"] == 1 and counts["select"] == 1 and "connector" not in counts
 
 
+def test_the_papers_protocol_and_a_selection_that_leaks_nothing(copy: Checkout) -> None:
+    given = ("--config", "protocol=paper", "selection_split=validation")
+    counts = copy.pending(TABLE, *given)
+    assert "finetune" not in counts and "connector" not in counts  # asking otherwise trains nothing
+    copy.snakemake("-c2", TABLE, *given)
+    with (copy.root / TABLE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["protocol"], row["selected_on"]) for row in rows} == {("paper", "Flickr30k validation")}
+    assert any(not (folder / "landmark.txt").exists() for folder in copy.results("questions-mme"))
+    assert copy.pending(TABLE) == {"publish": 1}  # back under config.yaml: only the fixed name is wrong
+
+
 def test_two_fresh_stores_hold_the_same_bytes(made: Checkout, tmp_path: Path) -> None:
     other = copy_checkout(tmp_path / "other")
     other.snakemake("-c2")
