@@ -33,17 +33,14 @@ def stop(error: UserError) -> NoReturn:
     sys.exit(1)
 
 
-class WarmStart:
-    """Orders written, and the warm process started, before the first job runs."""
-
-    def start_with(self, store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
-        """Write the orders of ``nodes``; start the warm process if jobs run on this machine."""
-        write_orders(store, nodes)
-        if warm:
-            _start_warm()
+def prepare_jobs(store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
+    """Before the first job: write the orders, and start the warm process if jobs run on this machine."""
+    write_orders(store, nodes)
+    if warm:
+        _start_warm()
 
 
-class Workflow(WarmStart):
+class Workflow:
     """A plan as Snakemake sees it."""
 
     def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
@@ -127,10 +124,10 @@ class Workflow(WarmStart):
 
     def start(self, *, warm: bool) -> None:
         """Before the first job."""
-        self.start_with(self.plan.store, self.plan.nodes(), warm=warm)
+        prepare_jobs(self.plan.store, self.plan.nodes(), warm=warm)
 
 
-class DemoWeightsWorkflow(WarmStart):
+class DemoWeightsWorkflow:
     """The plan of the demo's weights as Snakemake sees it (workflow/demo_weights.smk)."""
 
     def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
@@ -163,7 +160,7 @@ class DemoWeightsWorkflow(WarmStart):
 
     def start(self, *, warm: bool) -> None:
         """Before the first job."""
-        self.start_with(self.results, list(self.nodes.values()), warm=warm)
+        prepare_jobs(self.results, list(self.nodes.values()), warm=warm)
 
     def publish(self) -> None:
         """Put the weights into the repository and the catalogue, unless a test asked for other recipes."""
