@@ -9,8 +9,8 @@ import pytest
 
 from lntune.data.drawn_sets import WRITERS
 from lntune.errors import UserError
-from lntune.plan import stage_module
 from lntune.stages.job import Job
+from lntune.stages.registry import stage_module
 
 Folders = Mapping[str, Path | tuple[Path, ...]]
 

@@ -14,8 +14,9 @@ from lntune.config.demo_weights import DemoWeightsSettings, LlmRecipe
 from lntune.config.load import load, shown
 from lntune.config.protocol import ProtocolSettings
 from lntune.errors import UserError
+from lntune.makers import Makers, read_accepted
+from lntune.nodes import Node, make_node
 from lntune.pins import pin
-from lntune.plan import Node, make_node
 
 RECIPES = Path("workflow/demo_weights.yaml")
 WEIGHTS = Path("workflow/weights")
@@ -41,6 +42,7 @@ class DemoWeightsPlan:
         self.settings = load(root / recipes, DemoWeightsSettings)
         self.file = root / recipes
         self.execution = {"threads": self.settings.threads}
+        self.makers = Makers(read_accepted(root))
 
     def names(self) -> list[str]:
         """All recipes."""
@@ -68,9 +70,9 @@ class DemoWeightsPlan:
     def _node(self, name: str) -> Node:
         settings, seed = self.settings, {"seed": self.settings.seed}
         if name in settings.clip:
-            return make_node("train-clip", [name], {**settings.clip[name], **seed}, {}, self.execution)
+            return make_node(self.makers.of("train-clip"), [name], {**settings.clip[name], **seed}, {}, self.execution)
         if name in settings.vit:
-            return make_node("train-vit", [name], {**settings.vit[name], **seed}, {}, self.execution)
+            return make_node(self.makers.of("train-vit"), [name], {**settings.vit[name], **seed}, {}, self.execution)
         recipe = settings.llms[name]
         if recipe.base is not None and recipe.base not in settings.llms:
             raise UserError(f"{self.file}: llms.{name}.base: there is no llm '{recipe.base}'")
@@ -83,9 +85,8 @@ class DemoWeightsPlan:
             "texts": self._protocol_texts(),
             **seed,
         }
-        return make_node(
-            "train-llm", [name], chosen, {"base": self.node(recipe.base)} if recipe.base else {}, self.execution
-        )
+        base = {"base": self.node(recipe.base)} if recipe.base else {}
+        return make_node(self.makers.of("train-llm"), [name], chosen, base, self.execution)
 
     @cache  # noqa: B019
     def _protocol_texts(self) -> tuple[str, ...]:

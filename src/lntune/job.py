@@ -1,11 +1,12 @@
-"""What a rule's shell line calls: runs one order, in the warm process if there is one, else in this one.
+"""What a rule's shell line calls: runs one order, in a warm process if there is one, else in a process of its own.
 
     python -m lntune.job ORDER.json LOG [--heavy]
 
 Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
 where Snakemake runs; a traceback is in the log alone.
 This module imports nothing beyond Python's own library.
-``--heavy`` marks stages that need torch: they wait for the warm process while it starts.
+``--heavy`` marks stages that need torch. The light warm process looks first whether their result can be linked; if it
+must be computed, they wait for the heavy one while it starts.
 """
 
 import os
@@ -17,22 +18,23 @@ from typing import BinaryIO
 
 VARIABLE = "LNTUNE_WARM"
 _PATIENCE = 90.0
+_MUST_COMPUTE = 75
 
 
-def _connected(heavy: bool) -> socket.socket | None:
-    """A connection to the warm process, or None without one."""
-    path = os.environ.get(VARIABLE, "")
-    deadline = time.monotonic() + (_PATIENCE if heavy else 0.0)
-    while path:
+def _connected(kind: str) -> socket.socket | None:
+    """A connection to the warm process of this kind, or None without one."""
+    folder = os.environ.get(VARIABLE, "")
+    deadline = time.monotonic() + _PATIENCE
+    while os.path.isdir(folder):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            client.connect(path)
+            client.connect(os.path.join(folder, kind))
             return client
         except OSError:
             client.close()
-            if time.monotonic() > deadline or not os.path.isdir(os.path.dirname(path)):
+            if time.monotonic() > deadline:
                 return None
-            time.sleep(0.1)
+            time.sleep(0.05)
     return None
 
 
@@ -45,10 +47,10 @@ def _relay(pipe: int, log: BinaryIO) -> None:
     os.close(pipe)
 
 
-def _run_warm(client: socket.socket, order: str, log: BinaryIO) -> int:
+def _run_warm(client: socket.socket, arguments: list[str], log: BinaryIO) -> int:
     """Hand the job over and wait for its exit code."""
     reader, writer = os.pipe()
-    message = "\0".join([os.getcwd(), order]).encode()
+    message = "\0".join([os.getcwd(), *arguments]).encode()
     socket.send_fds(client, [message], [log.fileno(), writer])
     os.close(writer)
     _relay(reader, log)
@@ -72,13 +74,25 @@ def _run_here(order: str, log: BinaryIO) -> int:
         raise
 
 
+def _run(order: str, heavy: bool, log: BinaryIO) -> int:
+    light = _connected("light")
+    if light is None:
+        return _run_here(order, log)
+    if not heavy:
+        return _run_warm(light, [order], log)
+    code = _run_warm(light, [order, "--link-only"], log)
+    if code != _MUST_COMPUTE:
+        return code
+    client = _connected("heavy")
+    return _run_here(order, log) if client is None else _run_warm(client, [order], log)
+
+
 def main(arguments: list[str]) -> int:
     """Run the order; return the job's exit code, never 0 for a job that was killed."""
     order, log = arguments[:2]
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
-    client = _connected("--heavy" in arguments)
     with open(log, "wb") as file:
-        code = _run_here(order, file) if client is None else _run_warm(client, order, file)
+        code = _run(order, "--heavy" in arguments, file)
     return code if code >= 0 else 128 - code
 
 

@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lntune.plan import Node, is_done, manifest_path
+from lntune.nodes import Node, is_done, result_folder
 from lntune.stages.registry import STAGES
+from lntune.store.fingerprint import raw_digest
 from lntune.store.layout import Store
 
 
@@ -15,16 +16,15 @@ def order_path(store: Store, node: Node) -> Path:
     return store.root / ".orders" / node.stage / f"{node.name}.json"
 
 
-def _folder(store: Store, node: Node) -> str:
-    return str(manifest_path(store, node).parent)
-
-
-def order_of(store: Store, node: Node) -> dict[str, object]:
-    """What :mod:`lntune.runner` needs to make a node's result."""
+def order_of(store: Store, node: Node, source: str) -> dict[str, object]:
+    """What :mod:`lntune.runner` needs to make a node's result; ``source`` is the digest of all source files."""
     inputs = {
-        role: _folder(store, given) if isinstance(given, Node) else [_folder(store, one) for one in given]
+        role: [str(result_folder(store, one)) for one in given]
+        if isinstance(given, tuple)
+        else str(result_folder(store, given))
         for role, given in node.inputs.items()
     }
+    maker = node.maker
     return {
         "stage": node.stage,
         "label": node.label,
@@ -32,6 +32,10 @@ def order_of(store: Store, node: Node) -> dict[str, object]:
         "module": f"lntune.stages.{STAGES[node.stage]}",
         "store": str(store.root),
         "identity": node.identity.document(),
+        "source": source,
+        "code": dict(maker.code),
+        "packages": dict(maker.packages),
+        "accepted": [edit.model_dump(mode="json") for edit in maker.accepted],
         "execution": node.execution.model_dump(mode="json"),
         "inputs": inputs,
     }
@@ -39,14 +43,14 @@ def order_of(store: Store, node: Node) -> dict[str, object]:
 
 def write_orders(store: Store, nodes: Iterable[Node]) -> int:
     """Write the orders of those nodes whose results are missing; return how many there were."""
-    number = 0
+    number, source = 0, raw_digest("lntune")
     for node in nodes:
         if is_done(store, node):
             continue
         path = order_path(store, node)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(order_of(store, node)))
+        temporary.write_text(json.dumps(order_of(store, node, source)))
         os.replace(temporary, path)
         number += 1
     return number

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from lntune.plan import Plan, closure, is_done
+from lntune.nodes import closure, is_done
+from lntune.plan import Plan
 from lntune.stages.registry import STAGES
 from lntune.study import Study
 

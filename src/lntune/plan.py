@@ -8,23 +8,20 @@
 Building a plan reads YAML and source files, imports no torch, and touches no result.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-from lntune.config.base import Frozen
 from lntune.config.experiment import RowSettings, TableSettings
 from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import TrainingSettings
-from lntune.stages.registry import STAGES, stage_module
-from lntune.store.fingerprint import code_fingerprint
-from lntune.store.identity import Identity
-from lntune.store.layout import Store, slug
-from lntune.store.packages import versions
+from lntune.makers import Makers, read_accepted
+from lntune.nodes import Node, Part, make_node
+from lntune.stages.select import CHOSEN
+from lntune.store.layout import Store
 from lntune.study import Study
 
 COLUMN_BENCHMARKS: dict[str, Benchmark] = {
@@ -34,78 +31,6 @@ COLUMN_BENCHMARKS: dict[str, Benchmark] = {
     "Flickr30k": "flickr30k",
     "POPE": "pope",
 }
-
-
-@cache
-def _code(stage: str) -> dict[str, str]:
-    return code_fingerprint(f"lntune.stages.{STAGES[stage]}")
-
-
-@cache
-def _packages(stage: str) -> dict[str, str]:
-    return versions(stage_module(stage).PACKAGES)
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One result that there is or will be."""
-
-    stage: str
-    label: str
-    settings: Frozen
-    inputs: Mapping[str, "Node | tuple[Node, ...]"]
-    execution: Frozen
-
-    @cached_property
-    def identity(self) -> Identity:
-        """Everything that decides this result."""
-        inputs = {
-            role: node.id if isinstance(node, Node) else [one.id for one in node] for role, node in self.inputs.items()
-        }
-        settings = self.settings.model_dump(mode="json")
-        return Identity(self.stage, settings, _code(self.stage), _packages(self.stage), inputs)
-
-    @cached_property
-    def id(self) -> str:
-        """The identity's short hash."""
-        return self.identity.id
-
-    @property
-    def name(self) -> str:
-        """The name of its folder."""
-        return f"{self.label}-{self.id}"
-
-    def parents(self) -> Iterator["Node"]:
-        """All inputs, in the order of the roles."""
-        for node in self.inputs.values():
-            if isinstance(node, Node):
-                yield node
-            else:
-                yield from node
-
-
-def make_node(
-    stage: str,
-    label: Sequence[object],
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, Node | tuple[Node, ...]] | None = None,
-    execution: Mapping[str, Any] | None = None,
-) -> Node:
-    """A node, its settings checked by the stage's own models."""
-    module = stage_module(stage)
-    return Node(
-        stage, slug(label), module.Settings(**settings), dict(inputs or {}), module.Execution(**(execution or {}))
-    )
-
-
-def manifest_path(store: Store, node: Node) -> Path:
-    """Where a node's manifest is or will be."""
-    return store.manifest(node.stage, node.label, node.id)
-
-
-def is_done(store: Store, node: Node) -> bool:
-    """Whether a node's result is there."""
-    return store.is_done(node.stage, node.label, node.id)
 
 
 @dataclass(frozen=True)
@@ -127,6 +52,7 @@ class Plan:
         self.protocol = study.protocol
         self.seed = study.settings.seeds[0]
         self.store = Store(study.store)
+        self.makers = Makers(read_accepted(study.root))
         self._nodes: dict[tuple[str, str], Node] = {}
 
     # --- nodes -----------------------------------------------------------------------------------------------
@@ -136,10 +62,10 @@ class Plan:
         stage: str,
         label: Sequence[object],
         settings: Mapping[str, Any],
-        inputs: Mapping[str, Node | tuple[Node, ...]] | None = None,
+        inputs: Mapping[str, Node | Part | tuple[Node, ...]] | None = None,
         execution: Mapping[str, Any] | None = None,
     ) -> Node:
-        node = make_node(stage, label, settings, inputs, execution)
+        node = make_node(self.makers.of(stage), label, settings, inputs, execution)
         return self._nodes.setdefault((stage, node.id), node)
 
     def find(self, stage: str, name: str) -> Node | None:
@@ -166,10 +92,14 @@ class Plan:
     @cache  # noqa: B019
     def fetched(self, entry: str) -> Node:
         """One entry of the catalogue."""
-        files = self.study.catalog_entry(entry).files
-        settings = {"files": {name: file.sha256 for name, file in files.items()}}
-        paths = {name: str(self.study.root / file.path) for name, file in files.items()}
-        return self._node("fetch", [entry], settings, execution={"paths": paths})
+        chosen = self.study.catalog_entry(entry)
+        settings = {"files": {name: file.sha256 for name, file in chosen.files.items()}}
+        execution = {
+            "about": chosen.about,
+            "licence": chosen.licence,
+            "paths": {name: str(self.study.root / file.path) for name, file in chosen.files.items()},
+        }
+        return self._node("fetch", [entry], settings, execution=execution)
 
     def llm(self, name: str) -> tuple[LlmSettings, Node]:
         """An LLM's settings and its weights."""
@@ -274,7 +204,7 @@ class Plan:
     def _answers(
         self,
         variant: Variant,
-        tuned: Mapping[str, Node],
+        tuned: Node | Part,
         label: Sequence[object],
         questions: Node,
         benchmark: Benchmark,
@@ -297,7 +227,7 @@ class Plan:
             "llm": llm_node,
             "vision": vision_node,
             "connector": self.connector(variant.llm, variant.vision),
-            **tuned,
+            "tuned": tuned,
             "questions": questions,
             "images": self.source(self.scale.benchmarks[benchmark][-1]),
         }
@@ -330,7 +260,7 @@ class Plan:
         for rate in rates:
             candidate = self.candidate(variant, rate)
             label = [*self._label(variant), f"{rate:g}", "flickr30k", split]
-            answers = self._answers(variant, {"candidate": candidate}, label, questions, "flickr30k", blind=False)
+            answers = self._answers(variant, candidate, label, questions, "flickr30k", blind=False)
             scores.append(self._score(answers, questions, label, "flickr30k"))
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": tuple(scores)}
         return self._node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
@@ -340,7 +270,7 @@ class Plan:
         """The score of a variant's chosen candidate on one benchmark."""
         questions = self.questions(benchmark)
         label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
-        tuned = {"selection": self.selection(variant)}
+        tuned = Part(self.selection(variant), CHOSEN)
         answers = self._answers(variant, tuned, label, questions, benchmark, blind)
         return self._score(answers, questions, label, benchmark)
 
@@ -378,18 +308,3 @@ class Plan:
             "intervals": experiment.intervals,
         }
         return self._node("table", [name], settings, {"selections": tuple(selections), "scores": tuple(scores)})
-
-
-def closure(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes and everything that they are made from, inputs before what needs them, each once."""
-    found: dict[int, Node] = {}
-
-    def visit(node: Node) -> None:
-        if id(node) not in found:
-            for parent in node.parents():
-                visit(parent)
-            found[id(node)] = node
-
-    for node in nodes:
-        visit(node)
-    return list(found.values())

@@ -1,10 +1,12 @@
 """Runs one job: from the order that the plan wrote to a finished result in the store.
 
-    python -m lntune.runner results/.orders/finetune/vicuna-7b-lora-80K-0.001-0123456789ab.json
+    python -m lntune.runner results/.orders/finetune/vicuna-7b-lora-80K-0.001-0123456789ab.json [--link-only]
 
 An order is the plan's word on one result: its identity, how to carry it out, and the folders of its inputs. It is
 written when a workflow starts, so jobs that wait in a queue are not disturbed when the config is edited. If the code
 or a package has changed since, the order's id is no longer the name of what would be made, and the job refuses.
+
+With ``--link-only`` a result whose work has been done before is linked, and for any other the exit code is 75 at once.
 """
 
 import json
@@ -18,27 +20,34 @@ from typing import Any
 
 from lntune.errors import UserError
 
+MUST_COMPUTE = 75
+"""The exit code of ``--link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
+
+
+class _NothingToLinkError(Exception):
+    pass
+
 
 def _check_unchanged(order: dict[str, Any]) -> None:
-    """UserError if the code or the packages are not those that the order's id was made from."""
-    from lntune.store.fingerprint import code_fingerprint
+    """UserError if the code or the packages are not those that were there when the order was written."""
+    from lntune.store.accepted import differences
+    from lntune.store.fingerprint import code_fingerprint, raw_digest
     from lntune.store.packages import versions
 
-    identity = order["identity"]
-    code = code_fingerprint(order["module"])
-    changed = sorted(name for name in {*code, *identity["code"]} if code.get(name) != identity["code"].get(name))
-    packages = versions(identity["packages"])
-    changed += sorted(name for name in packages if packages[name] != identity["packages"][name])
+    changed = [*differences(order["packages"], versions(order["packages"]))]
+    if raw_digest("lntune") != order["source"]:
+        changed += differences(order["code"], code_fingerprint(order["module"]))
     if changed:
         raise UserError(
-            f"{order['stage']} {order['label']}: {', '.join(changed)} changed after this job was planned; "
+            f"{order['stage']} {order['label']}: {', '.join(sorted(changed))} changed after this job was planned; "
             f"run snakemake again"
         )
 
 
-def run_order(path: Path) -> None:
+def run_order(path: Path, *, link_only: bool = False) -> None:
     """Carry out the order in ``path``; UserError for what the user can mend, anything else is a defect."""
     from lntune.stages.job import Job
+    from lntune.store.accepted import AcceptedEdit
     from lntune.store.identity import Identity
     from lntune.store.layout import Store
     from lntune.store.record import record
@@ -61,6 +70,8 @@ def run_order(path: Path) -> None:
     execution = module.Execution.model_validate_json(json.dumps(order["execution"]))
 
     def work(out: Path, scratch: Path) -> Any:
+        if link_only:
+            raise _NothingToLinkError
         return module.run(Job(order["label"], settings, execution, inputs, out, scratch))
 
     record(
@@ -71,6 +82,8 @@ def run_order(path: Path) -> None:
         inputs=inputs,
         execution=order["execution"],
         seed=document["settings"].get("seed"),
+        accepted=[AcceptedEdit.model_validate(edit) for edit in order["accepted"]],
+        announce=lambda text: print(f"{order['stage']} {order['label']}: {text}", file=sys.stderr, flush=True),
     )
 
 
@@ -79,7 +92,9 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
-        run_order(Path(arguments[0]))
+        run_order(Path(arguments[0]), link_only="--link-only" in arguments)
+    except _NothingToLinkError:
+        return MUST_COMPUTE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,11 +1,12 @@
-"""A warm process for local jobs: it has imported the heavy libraries once, and forks for every job.
+"""A warm process for local jobs: it has imported libraries once, and forks for every job.
 
 A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile
-starts this process before the first local job, and it ends with Snakemake. It imports libraries alone and none of
-lntune's modules, so every job runs the code as it lies on the disk. On a cluster no such process exists, and
+starts two of these before the first local job, and they end with Snakemake: the light one is there at once, runs the
+stages that need no torch, and links what can be linked; the heavy one runs the rest. They import libraries alone and
+none of lntune's modules, so every job runs the code as it lies on the disk. On a cluster no such process exists, and
 :mod:`lntune.job` runs the job in a process of its own: the results are the same.
 
-    python -m lntune.warm SOCKET PARENT_PID
+    python -m lntune.warm light|heavy FOLDER PARENT_PID        the socket is FOLDER/light or FOLDER/heavy
 """
 
 import os
@@ -17,10 +18,14 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-_LIBRARIES = (
-    "numpy", "torch", "pydantic", "blake3", "grimp", "yaml", "PIL.Image", "safetensors.torch", "tokenizers",
-    "transformers", "transformers.models.llama.modeling_llama", "open_clip", "timm", "pandas",
-)  # fmt: skip
+_LIGHT = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
+_LIBRARIES = {
+    "light": _LIGHT,
+    "heavy": (
+        *_LIGHT, "torch", "safetensors.torch", "tokenizers", "transformers",
+        "transformers.models.llama.modeling_llama", "open_clip", "timm",
+    ),
+}  # fmt: skip
 
 _TICK = 1.0
 
@@ -128,15 +133,16 @@ class Server:
             connection.close()
 
 
-def main(path: str, parent: int) -> None:
+def main(kind: str, folder: str, parent: int) -> None:
     """Import the libraries, then serve on the socket until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the libraries' own pools; a stage sets torch's threads
-    for name in _LIBRARIES:
+    for name in _LIBRARIES[kind]:
         import_module(name)
         if os.getppid() != parent:
             return
+    path = os.path.join(folder, kind)
     server = Server(path, parent)
     server.listen()
     try:
@@ -147,4 +153,4 @@ def main(path: str, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 from lntune.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.errors import UserError
 from lntune.job import VARIABLE
+from lntune.nodes import Node, is_done, manifest_path
 from lntune.orders import order_path, write_orders
-from lntune.plan import Node, Plan, is_done, manifest_path
+from lntune.plan import Plan
 from lntune.store.layout import Store
 from lntune.study import Study
 
@@ -34,7 +35,7 @@ def stop(error: UserError) -> NoReturn:
 
 
 def prepare_jobs(store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
-    """Before the first job: write the orders, and start the warm process if jobs run on this machine."""
+    """Before the first job: write the orders, and start the warm processes if jobs run on this machine."""
     write_orders(store, nodes)
     if warm:
         _start_warm()
@@ -178,18 +179,22 @@ def _temporary_folder() -> str:
 
 
 def _start_warm() -> None:
-    """Start the warm process; it ends with this one."""
-    path = f"{_temporary_folder()}/warm"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lntune.warm", path, str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.environ[VARIABLE] = path
+    """Start the warm processes; they end with this one."""
+    folder = _temporary_folder()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lntune.warm", kind, folder, str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for kind in ("light", "heavy")
+    ]
+    os.environ[VARIABLE] = folder
 
     def end() -> None:
-        process.terminate()
-        process.wait()
+        for process in processes:
+            process.terminate()
+            process.wait()
 
     atexit.register(end)

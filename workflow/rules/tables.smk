@@ -30,4 +30,4 @@ rule publish:
     message:
         "{output}"
     shell:
-        "cp $(dirname {input[0]})/{wildcards.name}.{wildcards.format} {output}"
+        "cat $(dirname {input[0]})/{wildcards.name}.{wildcards.format} > {output}"

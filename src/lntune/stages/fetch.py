@@ -22,8 +22,10 @@ class Settings(Frozen):
 
 
 class Execution(Frozen):
-    """Where each file lies."""
+    """What the entry is, under which licence, and where each file lies."""
 
+    about: str
+    licence: str
     paths: dict[str, str]
 
 

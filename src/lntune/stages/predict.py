@@ -1,6 +1,6 @@
 """predict: the answers of one tuned model to one benchmark's questions.
 
-The tuned weights come from a candidate (a finetune) or from a selection, which holds the chosen candidate's.
+What plays ``tuned`` is a finetune's folder, or the folder in a selection that holds the chosen finetune's files.
 """
 
 import hashlib
@@ -16,9 +16,6 @@ from lntune.model.prompts import Turn, render_prompt, stop_string
 from lntune.stages.job import Job, Metrics
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
-
-CHOSEN = "chosen"
-"""The folder in a selection that holds the chosen candidate's files."""
 
 
 class Settings(Frozen):
@@ -73,8 +70,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
-    tuned = job.folder("candidate") if "candidate" in job.inputs else job.folder("selection") / CHOSEN
-    load_trainable(model, load_file(tuned / "tuned.safetensors"))
+    load_trainable(model, load_file(job.folder("tuned") / "tuned.safetensors"))
     model.eval()
     archive, questions = read_questions(job.folder("questions"))
     members = list(dict.fromkeys(question.image for question in questions))

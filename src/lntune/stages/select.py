@@ -5,17 +5,17 @@ learning rate.
 """
 
 import json
-import os
-import shutil
-from pathlib import Path
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.stages.job import Job, Metrics, NoExecution
-from lntune.stages.predict import CHOSEN
+from lntune.store.place import place
 
 PACKAGES = ()
+
+CHOSEN = "chosen"
+"""The folder in a selection that holds the chosen candidate's files, and is as good as that candidate's."""
 
 
 class Settings(Frozen):
@@ -26,14 +26,6 @@ class Settings(Frozen):
 
 
 Execution = NoExecution
-
-
-def place(source: Path, target: Path) -> None:
-    """The same file under another name: a hard link where the file system allows it, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:

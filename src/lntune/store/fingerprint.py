@@ -33,6 +33,27 @@ def code_fingerprint(module: str) -> dict[str, str]:
     return _package(module.partition(".")[0]).fingerprint(module)
 
 
+def raw_digest(package: str) -> str:
+    """BLAKE3 over the bytes of every source file of a package: equal means that no fingerprint has changed.
+
+    It takes a few milliseconds, where the fingerprints take a hundred.
+    """
+    folder = _folder_of(package)
+    hasher = blake3()
+    for path in sorted(folder.rglob("*.py")):
+        hasher.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        hasher.update(path.read_bytes())
+    return hasher.hexdigest()
+
+
+def _folder_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"{package} is not an importable package")
+    # From the package that Python would import, be it a checkout or an installed copy.
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
 @cache
 def _package(name: str) -> "PackageCode":
     return PackageCode(name)
@@ -42,11 +63,7 @@ class PackageCode:
     """The source of one importable package as it is now: who imports whom, and what each module says."""
 
     def __init__(self, name: str) -> None:
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise ValueError(f"{name} is not an importable package")
-        # From the package that Python would import, be it a checkout or an installed copy.
-        self._folder = Path(next(iter(spec.submodule_search_locations)))
+        self._folder = _folder_of(name)
         self._digests: dict[str, str | None] = {}
         try:
             # Imports for the type checker never run. No cache: it would be left in the user's checkout.

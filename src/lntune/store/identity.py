@@ -12,6 +12,11 @@ SCHEME = 1
 ID_DIGITS = 12
 
 
+def input_name(id: str, part: str | None) -> str:
+    """How an identity names an input: a result by its id, a folder in one by ``id/folder``."""
+    return id if part is None else f"{id}/{part}"
+
+
 @dataclass(frozen=True)
 class Identity:
     """Everything that decides the bytes of a result, and nothing else.
@@ -21,7 +26,7 @@ class Identity:
         settings: resolved settings, JSON types only; what changes speed alone does not belong here.
         code: digest by module (:func:`lntune.store.fingerprint.code_fingerprint`).
         packages: version by distribution, those alone that shape the numbers.
-        inputs: role to the id of the result that plays it, or to several ids in an order that counts.
+        inputs: role to the :func:`input_name` of what plays it, or to several in an order that counts.
     """
 
     stage: str

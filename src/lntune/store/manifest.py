@@ -7,7 +7,7 @@ process environment it holds nothing but the SLURM job's number, so no token can
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -16,21 +16,36 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from lntune.config.base import Frozen
 from lntune.errors import UserError
+from lntune.store.accepted import AcceptedEdit
 from lntune.store.canonical import digest
 from lntune.store.hashing import FileRecord
-from lntune.store.identity import Identity
+from lntune.store.identity import Identity, input_name
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ResultId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
 class InputRecord(Frozen):
-    """A result that this one was made from; ``content`` is its content digest at that time."""
+    """A result that this one was made from, or the folder ``part`` of it; ``content`` is the digest of its files."""
 
     stage: str
     label: str
     id: ResultId
     content: Hash
+    part: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The result's folder, below the store."""
+        return f"{self.stage}/{self.label}-{self.id}"
+
+
+class Origin(Frozen):
+    """The result of the same stage that did the work whose files are linked here, and when they were linked."""
+
+    label: str
+    id: ResultId
+    linked: AwareDatetime
 
 
 class Git(Frozen):
@@ -58,6 +73,10 @@ class Manifest(Frozen):
     shapes the run and not the numbers (micro-batch, threads). ``outputs`` leaves out the manifest itself.
     ``wall_seconds`` and ``peak_memory_bytes`` are those of the attempt that finished; the memory is that of
     the largest single process among this one and its children.
+    Where ``origin`` is set, the files were linked from that result instead of computed, and everything from
+    ``execution`` and ``git`` to ``metrics`` is told of the work that it did.
+    Where ``accepted`` is not empty, the code or the packages that ran are not quite those of ``code`` and
+    ``packages``: someone declared the difference to change no result.
     """
 
     stage: str
@@ -78,14 +97,36 @@ class Manifest(Frozen):
     wall_seconds: float
     peak_memory_bytes: int
     metrics: dict[str, JsonValue]
+    origin: Origin | None = None
+    accepted: tuple[AcceptedEdit, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The result's folder, below the store."""
+        return f"{self.stage}/{self.label}-{self.id}"
 
     def identity(self) -> Identity:
         """The identity that this manifest describes; its id is the manifest's unless someone edited it."""
         inputs: dict[str, str | list[str]] = {
-            role: record.id if isinstance(record, InputRecord) else [one.id for one in record]
+            role: input_name(record.id, record.part)
+            if isinstance(record, InputRecord)
+            else [input_name(one.id, one.part) for one in record]
             for role, record in self.inputs.items()
         }
         return Identity(self.stage, self.settings, self.code, self.packages, inputs)
+
+    def parents(self) -> Iterator[tuple[str, InputRecord]]:
+        """Role and record of every input, in the order of the roles."""
+        for role, record in self.inputs.items():
+            for one in (record,) if isinstance(record, InputRecord) else record:
+                yield role, one
+
+    def part_content(self, part: str | None) -> str:
+        """The content digest of a folder in this result, its files named from there; of everything for None."""
+        if part is None:
+            return self.content
+        start = f"{part}/"
+        return content_digest({k.removeprefix(start): v for k, v in self.outputs.items() if k.startswith(start)})
 
 
 def content_digest(outputs: Mapping[str, FileRecord]) -> str:

@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,11 @@ from typing import TypedDict
 
 from pydantic import JsonValue
 
+from lntune.errors import UserError
+from lntune.store.accepted import AcceptedEdit
 from lntune.store.canonical import canonical_json
 from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity
+from lntune.store.identity import Identity, input_name
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import (
     InputRecord,
@@ -37,6 +39,7 @@ from lntune.store.manifest import (
     write_manifest,
 )
 from lntune.store.provenance import git_state, machine, peak_memory_bytes
+from lntune.store.reuse import find, linked, mark, work_of
 
 Work = Callable[[Path, Path], Mapping[str, JsonValue]]
 
@@ -51,8 +54,12 @@ def record(
     execution: Mapping[str, JsonValue] | None = None,
     seed: int | None = None,
     ranks: int = 1,
+    accepted: Sequence[AcceptedEdit] = (),
+    announce: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
-    """Make one result unless it is there already, and return its manifest.
+    """Make one result, or link it if its work has been done under another name, and return its manifest.
+
+    A result that is there already is left as it is.
 
     Args:
         store: where results lie.
@@ -60,10 +67,13 @@ def record(
         label: the readable half of the folder's name.
         work: called as ``work(out, scratch)``; fills the empty folder ``out`` and returns metrics. What it
             keeps in ``scratch`` outlives an exception or a kill, and is deleted once the result is in place.
-        inputs: the finished folder, or folders in order, that play each role of ``identity.inputs``.
+        inputs: the finished folder, or folders in order, that play each role of ``identity.inputs``; a folder
+            in a result's folder stands for that part of it.
         execution: what shaped the run and not the numbers, to be noted.
         seed: the seed of the work, if it has one.
         ranks: how many processes share the work.
+        accepted: edits of code and packages that the identity leaves out because someone vouched for them.
+        announce: told where a linked result comes from.
 
     Raises:
         UserError: an input's manifest is missing or damaged, or the work left what is not a plain file.
@@ -84,12 +94,21 @@ def record(
             "inputs": _input_records(identity, inputs or {}),
             "execution": dict(execution or {}),
             "seed": seed,
+            "accepted": tuple(accepted),
         }
+        did = work_of(identity, noted["inputs"])
         built = final.with_name(f".{final.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}")
         built.mkdir()
         scratch.mkdir(parents=True, exist_ok=True)
         try:
-            manifest = _make(identity, noted, ranks, work, built, scratch)
+            found = find(store, identity.stage, did)
+            manifest = _link(found, built, identity, noted) if found else None
+            if found and manifest:
+                announce(f"linked from {manifest.stage}/{found.name}")
+            else:
+                manifest = _make(identity, noted, ranks, work, built, scratch)
+            write_manifest(built / MANIFEST, manifest)
+            mark(store, identity.stage, did, final.name)
             ours = _install(built, final)
             shutil.rmtree(scratch, ignore_errors=True)
         finally:
@@ -106,19 +125,29 @@ class _Noted(TypedDict):
     inputs: dict[str, InputRecord | tuple[InputRecord, ...]]
     execution: dict[str, JsonValue]
     seed: int | None
+    accepted: tuple[AcceptedEdit, ...]
+
+
+def _link(found: Path, out: Path, identity: Identity, noted: _Noted) -> Manifest | None:
+    """Link what was found; None, and nothing in ``out``, if it was deleted meanwhile."""
+    try:
+        return linked(found, out, identity, noted["label"], noted["inputs"])
+    except (UserError, OSError):
+        shutil.rmtree(out)
+        out.mkdir()
+        return None
 
 
 def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, scratch: Path) -> Manifest:
-    """Do the work in ``out``, bring its files to the disk, and write the manifest beside them."""
+    """Do the work in ``out``, bring its files to the disk, and return the manifest that describes them."""
     git = git_state(Path(__file__).resolve().parent)  # now: an edit during the work is not what runs
     started, clock = datetime.now(UTC), time.monotonic()
     metrics = json.loads(canonical_json(dict(work(out, scratch))))
     outputs = hash_tree(out)
     assert MANIFEST not in outputs, "the manifest is written here, not by the work"
-    for name in outputs:
-        flush(out / name)
+    _seal(out, outputs)
     document = json.loads(canonical_json(identity.document()))
-    manifest = Manifest(
+    return Manifest(
         **noted,
         stage=identity.stage,
         id=identity.id,
@@ -135,8 +164,19 @@ def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, 
         peak_memory_bytes=peak_memory_bytes(),
         metrics=metrics,
     )
-    write_manifest(out / MANIFEST, manifest)
-    return manifest
+
+
+def _seal(folder: Path, names: Iterable[str]) -> None:
+    """Bring files to the disk and make them read-only for all whom the umask allows to read.
+
+    Linked results share their files, so that a write to one in place would change them all.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for name in names:
+        flush(folder / name)
+        with suppress(PermissionError):  # a file that is linked from another user's result
+            os.chmod(folder / name, 0o444 & ~umask)
 
 
 def _input_records(
@@ -147,10 +187,10 @@ def _input_records(
     for role, folders in inputs.items():
         if isinstance(folders, Path):
             one = _input_record(folders)
-            records[role], ids[role] = one, one.id
+            records[role], ids[role] = one, input_name(one.id, one.part)
         else:
             several = tuple(_input_record(folder) for folder in folders)
-            records[role], ids[role] = several, [each.id for each in several]
+            records[role], ids[role] = several, [input_name(each.id, each.part) for each in several]
     expected = identity.document()["inputs"]
     if ids != expected:
         raise ValueError(f"{identity.stage} was named after the inputs {expected}, but was given {ids}")
@@ -158,8 +198,15 @@ def _input_records(
 
 
 def _input_record(folder: Path) -> InputRecord:
-    manifest = read_manifest(folder / MANIFEST)
-    return InputRecord(stage=manifest.stage, label=manifest.label, id=manifest.id, content=manifest.content)
+    part = folder.name if folder.is_dir() and (folder.parent / MANIFEST).is_file() else None
+    manifest = read_manifest((folder if part is None else folder.parent) / MANIFEST)
+    return InputRecord(
+        stage=manifest.stage,
+        label=manifest.label,
+        id=manifest.id,
+        part=part,
+        content=manifest.part_content(part),
+    )
 
 
 def _install(built: Path, final: Path) -> bool:

@@ -1,0 +1,116 @@
+"""The graph's nodes: one for each result that there is or will be, with all that decides it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lntune.config.base import Frozen
+from lntune.makers import Maker
+from lntune.stages.registry import stage_module
+from lntune.store.identity import Identity, input_name
+from lntune.store.layout import Store, slug
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A folder in a result that is an input of its own: what else the result holds does not matter to the reader."""
+
+    node: "Node"
+    folder: str
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One result that there is or will be."""
+
+    stage: str
+    label: str
+    settings: Frozen
+    inputs: Mapping[str, "Node | Part | tuple[Node, ...]"]
+    execution: Frozen
+    maker: Maker
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Everything that decides this result."""
+        inputs = {
+            role: [one.id for one in given] if isinstance(given, tuple) else input_name(*_result_and_part(given))
+            for role, given in self.inputs.items()
+        }
+        settings = self.settings.model_dump(mode="json")
+        return Identity(self.stage, settings, self.maker.named_code, self.maker.named_packages, inputs)
+
+    @cached_property
+    def id(self) -> str:
+        """The identity's short hash."""
+        return self.identity.id
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.label}-{self.id}"
+
+    def parents(self) -> Iterator["Node"]:
+        """All inputs, in the order of the roles."""
+        for given in self.inputs.values():
+            if isinstance(given, tuple):
+                yield from given
+            else:
+                yield given.node if isinstance(given, Part) else given
+
+
+def _result_and_part(given: Node | Part) -> tuple[str, str | None]:
+    return (given.node.id, given.folder) if isinstance(given, Part) else (given.id, None)
+
+
+def make_node(
+    maker: Maker,
+    label: Sequence[object],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Node | Part | tuple[Node, ...]] | None = None,
+    execution: Mapping[str, Any] | None = None,
+) -> Node:
+    """A node of the maker's stage, its settings checked by the stage's own models."""
+    module = stage_module(maker.stage)
+    return Node(
+        maker.stage,
+        slug(label),
+        module.Settings(**settings),
+        dict(inputs or {}),
+        module.Execution(**(execution or {})),
+        maker,
+    )
+
+
+def result_folder(store: Store, given: Node | Part) -> Path:
+    """Where a node's result, or a part of it, is or will be."""
+    if isinstance(given, Part):
+        return result_folder(store, given.node) / given.folder
+    return store.folder(given.stage, given.label, given.id)
+
+
+def manifest_path(store: Store, node: Node) -> Path:
+    """Where a node's manifest is or will be."""
+    return store.manifest(node.stage, node.label, node.id)
+
+
+def is_done(store: Store, node: Node) -> bool:
+    """Whether a node's result is there."""
+    return store.is_done(node.stage, node.label, node.id)
+
+
+def closure(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes and everything that they are made from, inputs before what needs them, each once."""
+    found: dict[int, Node] = {}
+
+    def visit(node: Node) -> None:
+        if id(node) not in found:
+            for parent in node.parents():
+                visit(parent)
+            found[id(node)] = node
+
+    for node in nodes:
+        visit(node)
+    return list(found.values())

@@ -1,0 +1,93 @@
+"""Early cut-off: where the same work has been done before, its files are linked instead of computed again.
+
+The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
+inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``. A mark is a hint: what it
+leads to is believed after its manifest has been read and its files have been seen. Marks that are lost with their
+folder are written anew from the manifests.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lntune.errors import UserError
+from lntune.store.canonical import digest
+from lntune.store.identity import Identity
+from lntune.store.layout import MANIFEST, Store
+from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest
+from lntune.store.place import place
+
+_MARKS = ".works"
+Inputs = Mapping[str, InputRecord | tuple[InputRecord, ...]]
+
+
+def work_of(identity: Identity, inputs: Inputs) -> str:
+    """The hash of the work behind an identity: as its id, with the inputs' contents in place of their names."""
+    contents = {
+        role: record.content if isinstance(record, InputRecord) else [one.content for one in record]
+        for role, record in inputs.items()
+    }
+    return digest(identity.document() | {"inputs": contents})
+
+
+def mark(store: Store, stage: str, work: str, folder: str) -> None:
+    """Note that the result in ``folder`` did this work; before it is in place, so that no result goes unmarked."""
+    path = _marks(store, stage, work) / folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def find(store: Store, stage: str, work: str) -> Path | None:
+    """The folder of a finished result that did this work, its files all there; None if there is none."""
+    if not (store.root / _MARKS).is_dir():
+        _mark_all(store)
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(_marks(store, stage, work))):
+            folder = store.root / stage / name
+            if _did(folder, work):
+                return folder
+    return None
+
+
+def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Inputs) -> Manifest:
+    """Link a found result's files into the empty folder ``out``; return the manifest that they get there."""
+    manifest = read_manifest(found / MANIFEST)
+    for name in manifest.outputs:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        place(found / name, out / name)
+    before = manifest.origin
+    origin = Origin(
+        label=before.label if before else manifest.label,
+        id=before.id if before else manifest.id,
+        linked=datetime.now(UTC),
+    )
+    return manifest.model_copy(update={"label": label, "id": identity.id, "inputs": dict(inputs), "origin": origin})
+
+
+def _marks(store: Store, stage: str, work: str) -> Path:
+    return store.root / _MARKS / stage / work[:24]
+
+
+def _did(folder: Path, work: str) -> bool:
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+        whole = all(os.stat(folder / name).st_size == file.bytes for name, file in manifest.outputs.items())
+    except (UserError, OSError):
+        return False
+    return whole and work_of(manifest.identity(), manifest.inputs) == work
+
+
+def _mark_all(store: Store) -> None:
+    for manifest in manifests(store):
+        work = work_of(manifest.identity(), manifest.inputs)
+        mark(store, manifest.stage, work, f"{manifest.label}-{manifest.id}")
+    (store.root / _MARKS).mkdir(parents=True, exist_ok=True)
+
+
+def manifests(store: Store) -> Iterator[Manifest]:
+    """The manifests of all finished results that can be read."""
+    for path in sorted(store.root.glob(f"[!.]*/[!.]*/{MANIFEST}")):
+        with suppress(UserError):
+            yield read_manifest(path)
