@@ -8,6 +8,7 @@ from lntune.nodes import closure, is_done
 from lntune.plan import Plan
 from lntune.stages.registry import STAGES
 from lntune.study import Study
+from lntune.targets import table_name
 
 
 class StageCount(TypedDict):
@@ -16,11 +17,6 @@ class StageCount(TypedDict):
     stage: str
     done: int
     pending: int
-
-
-def table_name(target: str) -> str:
-    """``tables/table3.csv`` and ``table3`` both name table3."""
-    return Path(target).name.split(".")[0]
 
 
 def counts(root: Path, targets: Sequence[str]) -> list[StageCount]:

@@ -10,12 +10,12 @@ from typing import Any
 
 from lntune.errors import UserError
 from lntune.nodes import manifest_path
-from lntune.pending import table_name
 from lntune.plan import Plan
 from lntune.stages.table import CELLS
 from lntune.store.layout import Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
 from lntune.study import Study
+from lntune.targets import table_name
 
 Tree = dict[str, Any]
 

@@ -18,14 +18,12 @@ from typing import Any, NoReturn
 from lntune.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.errors import UserError
 from lntune.job import VARIABLE
-from lntune.nodes import Node, is_done, manifest_path
+from lntune.nodes import Node, manifest_path
 from lntune.orders import order_path, write_orders
 from lntune.plan import Plan
 from lntune.store.layout import Store
 from lntune.study import Study
-
-TABLES = "tables"
-FORMATS = ("csv", "md")
+from lntune.targets import FORMATS, TABLES, is_right, result_node
 
 
 def stop(error: UserError) -> NoReturn:
@@ -84,14 +82,10 @@ class Workflow:
             stop(error)
 
     def _node(self, stage: str, name: str) -> Node:
-        node = self.plan.find(stage, name)
-        if node is None:  # asked for by name: it may belong to an experiment that the config leaves out
-            for experiment in self.study.experiments():
-                self.plan.table(experiment)
-            node = self.plan.find(stage, name)
-        if node is None:
-            stop(UserError(f"{stage}/{name}: is no result of this config; `snakemake -n` lists those that are"))
-        return node
+        try:
+            return result_node(self.plan, stage, name)
+        except UserError as error:
+            stop(error)
 
     def threads(self, stage: str) -> int:
         """CPU cores that a job of this stage is given."""
@@ -112,16 +106,11 @@ class Workflow:
         empty file in a temporary folder, as new as this process, which ends with it. A dry-run leaves no trace.
         """
         path = Path(TABLES) / f"{wildcards.name}.{wildcards.format}"
-        if not path.exists() or self._is_right(path):
+        if not path.exists() or is_right(self.plan, path):
             return []
         notice = Path(_temporary_folder()) / f"{path.name}-does-not-hold-what-it-should"
         notice.touch()
         return [str(notice)]
-
-    def _is_right(self, path: Path) -> bool:
-        node = self.plan.table(path.stem)
-        made = manifest_path(self.plan.store, node).parent / path.name
-        return is_done(self.plan.store, node) and made.read_bytes() == path.read_bytes()
 
     def start(self, *, warm: bool) -> None:
         """Before the first job."""
