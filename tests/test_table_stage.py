@@ -61,7 +61,7 @@ def test_a_table_says_what_it_shows(tmp_path: Path) -> None:
     assert [row["model"] for row in rows] == ["MM-A"] * 3 + ["MM-B"] * 3
     assert all(value for row in rows for value in row.values())
     cells = read(out / "cells.json")
-    assert cells[1] == {"row": "MM-A: Finetune", "column": "VQAv2", "value": "50.00", "scores": "score-vqav2/0"}
+    assert cells[1] == {"row": "MM-A: Finetune", "column": "VQAv2", "value": "50.00", "score": 1, "selection": 0}
     shown = [(f"{row['model']}: {row['method']}", name, row[name]) for row in rows for name in ("MME", "VQAv2")]
     assert shown == [(cell["row"], cell["column"], cell["value"]) for cell in cells]
 

@@ -12,28 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout, job_counts
+from checkout import ROOT, Checkout, copy_checkout
 
 pytestmark = pytest.mark.slow
 
 TABLE = "tables/tiny.csv"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout whose table has been made, with the dry-run's and the run's counts of jobs in its folder."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("made") / "checkout")
-    announced = checkout.pending()
-    printed = checkout.snakemake("-c2")
-    (checkout.root / "counts.json").write_text(json.dumps([announced, job_counts(printed)]))
-    return checkout
-
-
-@pytest.fixture
-def copy(made: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished checkout, to be edited."""
-    shutil.copytree(made.root, tmp_path / "copy")
-    return Checkout(tmp_path / "copy")
 
 
 def test_the_table_is_whole_and_says_what_it_is(made: Checkout) -> None:
@@ -53,55 +36,6 @@ def test_a_dry_run_announces_just_the_jobs_that_run(made: Checkout) -> None:
     announced, ran = json.loads((made.root / "counts.json").read_text())
     assert announced == ran
     assert announced["finetune"] == 3 and announced["predict"] == 3 + 2 * 5 and announced["select"] == 2
-
-
-def test_nothing_runs_after_edits_that_change_nothing(copy: Checkout) -> None:
-    copy.edit("src/lntune/training/loop.py", "    finite.\n", "    finite, and says so.\n")
-    path = copy.root / "src/lntune/benchmarks/pope_score.py"
-    path.write_text("# a remark\n" + path.read_text())
-    shutil.rmtree(copy.root / ".snakemake")
-    now = time.time()
-    for number, file in enumerate(sorted(copy.root.rglob("*"))):
-        os.utime(file, (now, now - 1000 * (number % 7)))
-    scale = copy.yaml("workflow/scales/tiny.yaml")
-    scale["execution"]["prediction_batch"] = 3
-    scale["execution"]["default"]["threads"] = 1
-    copy.write_yaml("workflow/scales/tiny.yaml", dict(reversed(scale.items())))
-    assert copy.pending() == {}
-
-
-def test_a_scorers_change_in_meaning_reruns_its_scores_and_the_table(copy: Checkout) -> None:
-    copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
-    assert copy.pending() == {"score_pope": 2, "table": 1, "publish": 2, "all": 1}
-
-
-def test_a_table_edited_by_hand_is_published_again(copy: Checkout) -> None:
-    right = (copy.root / TABLE).read_bytes()
-    (copy.root / TABLE).write_bytes(right.replace(b"Finetune", b"Fine-tune"))
-    assert copy.pending(TABLE) == {"publish": 1}
-    copy.snakemake("-c1", TABLE)
-    assert (copy.root / TABLE).read_bytes() == right
-    assert copy.pending() == {}
-
-
-def test_a_title_remakes_its_table_alone_and_switching_back_restores_it(copy: Checkout) -> None:
-    before = (copy.root / "tables/tiny.md").read_bytes()
-    copy.edit("workflow/experiments/tiny.yaml", "two ways to tune", "two ways")
-    assert copy.pending("tables/tiny.md") == {"table": 1, "publish": 1}
-    copy.snakemake("-c1", "tables/tiny.md")
-    assert (copy.root / "tables/tiny.md").read_bytes() != before
-    copy.edit("workflow/experiments/tiny.yaml", "two ways", "two ways to tune")
-    assert copy.pending("tables/tiny.md") == {"publish": 1}
-    copy.snakemake("-c1", "tables/tiny.md")
-    assert (copy.root / "tables/tiny.md").read_bytes() == before
-
-
-def test_one_more_learning_rate_is_one_more_finetune(copy: Checkout) -> None:
-    scale = copy.yaml("workflow/scales/tiny.yaml")
-    scale["methods"]["layernorm"]["learning_rates"] = [5.0e-3, 1.0e-3]
-    copy.write_yaml("workflow/scales/tiny.yaml", scale)
-    counts = copy.pending()
-    assert counts["finetune"] == 1 and counts["select"] == 1 and "connector" not in counts
 
 
 def test_the_papers_protocol_and_a_selection_that_leaks_nothing(copy: Checkout) -> None:
@@ -225,22 +159,6 @@ def test_one_more_llm_by_yaml_alone(copy: Checkout, tmp_path: Path) -> None:
     with (copy.root / TABLE).open() as file:
         rows = list(csv.DictReader(file))
     assert [row["model"] for row in rows] == ["MM-VICUNA-7B", "MM-MINE"] and all(rows[1].values())
-
-
-def test_trace_leads_from_a_cell_to_the_raw_files(made: Checkout) -> None:
-    found = json.loads(made.run("lntune", "trace", TABLE, "Finetune-80K", "POPE", "--json"))
-    with (made.root / TABLE).open() as file:
-        assert found["value"] == next(csv.DictReader(file))["POPE"]
-    stages = set()
-
-    def walk(tree: dict) -> None:
-        stages.add(tree["result"].split("/")[0])
-        for parent in tree["inputs"]:
-            walk(parent)
-
-    walk(found["from"])
-    assert {"score-pope", "predict", "select", "finetune", "connector", "prepare", "draw", "fetch"} <= stages
-    assert "did you mean 'POPE'?" in made.run("lntune", "trace", "tiny", "Finetune-80K", "POP", code=1)
 
 
 def test_the_warm_process_and_a_cold_one_make_the_same(copy: Checkout) -> None:

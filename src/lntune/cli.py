@@ -29,11 +29,11 @@ def plan(
     targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the results that are done and that are pending, by stage."""
-    from lntune.pending import counts, counts_text
+    """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
+    from lntune.pending import pending, pending_json, pending_text
 
-    found = counts(Path("."), targets or [])
-    print(json.dumps(found, indent=1) if as_json else counts_text(found))
+    found = pending(Path("."), targets or [])
+    print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
 
 
 @app.command()
@@ -48,6 +48,20 @@ def trace(
 
     found = trace_cell(Path("."), table, row, column)
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
+
+
+@app.command()
+def accept(
+    stages: Annotated[list[str], typer.Argument(help="Stages, as `lntune plan` names them.")],
+    because: Annotated[str, typer.Option(help="Why their results are the same; it is kept with your word.")],
+) -> None:
+    """Declare that what changed in the code or packages of stages changes no result, so that nothing is made again."""
+    from lntune.acceptance import accept as give_word
+    from lntune.makers import ACCEPTED
+
+    for acceptance in give_word(Path("."), stages, because):
+        print(acceptance.text)
+    print(f"written to {ACCEPTED}; commit it with the edit")
 
 
 @app.command()

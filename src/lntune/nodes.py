@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from lntune.makers import Maker
 from lntune.stages.registry import stage_module
 from lntune.store.identity import Identity, input_name
 from lntune.store.layout import Store, slug
+from lntune.store.manifest import input_record
+from lntune.store.reuse import find, work_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,16 @@ def result_folder(store: Store, given: Node | Part) -> Path:
     return store.folder(given.stage, given.label, given.id)
 
 
+def input_folders(store: Store, node: Node) -> dict[str, Path | tuple[Path, ...]]:
+    """Role to the folder, or the folders in order, that play it."""
+    return {
+        role: tuple(result_folder(store, one) for one in given)
+        if isinstance(given, tuple)
+        else result_folder(store, given)
+        for role, given in node.inputs.items()
+    }
+
+
 def manifest_path(store: Store, node: Node) -> Path:
     """Where a node's manifest is or will be."""
     return store.manifest(node.stage, node.label, node.id)
@@ -99,6 +111,18 @@ def manifest_path(store: Store, node: Node) -> Path:
 def is_done(store: Store, node: Node) -> bool:
     """Whether a node's result is there."""
     return store.is_done(node.stage, node.label, node.id)
+
+
+def can_link(store: Store, node: Node) -> bool:
+    """Whether a result whose inputs are all there can be linked, because its work has been done before."""
+    records = {
+        role: _record(given) if isinstance(given, Path) else tuple(_record(folder) for folder in given)
+        for role, given in input_folders(store, node).items()
+    }
+    return find(store, node.stage, work_of(node.identity, records)) is not None
+
+
+_record = cache(input_record)
 
 
 def closure(nodes: Sequence[Node]) -> list[Node]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lntune.nodes import Node, is_done, result_folder
+from lntune.nodes import Node, input_folders, is_done
 from lntune.stages.registry import STAGES
 from lntune.store.fingerprint import raw_digest
 from lntune.store.layout import Store
@@ -19,10 +19,8 @@ def order_path(store: Store, node: Node) -> Path:
 def order_of(store: Store, node: Node, source: str) -> dict[str, object]:
     """What :mod:`lntune.runner` needs to make a node's result; ``source`` is the digest of all source files."""
     inputs = {
-        role: [str(result_folder(store, one)) for one in given]
-        if isinstance(given, tuple)
-        else str(result_folder(store, given))
-        for role, given in node.inputs.items()
+        role: str(folders) if isinstance(folders, Path) else [str(folder) for folder in folders]
+        for role, folders in input_folders(store, node).items()
     }
     maker = node.maker
     return {

@@ -1,47 +1,237 @@
-"""What is done and what is pending for some targets, by stage, in the order in which stages run."""
+"""What is pending for some targets, why, and what it will take.
 
-from collections.abc import Sequence
+    found = pending(Path("."), ["tables/table3.csv"])
+    print(pending_text(found))
+
+What counts as pending is what ``snakemake -n`` lists: results that are not there and that something pending needs.
+What a finished result was made from is not made again, even if it was deleted.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from statistics import median
+from typing import Any
 
-from lntune.nodes import closure, is_done
+from lntune.nodes import Node, can_link, closure, is_done
 from lntune.plan import Plan
 from lntune.stages.registry import STAGES
+from lntune.store.manifest import Manifest
+from lntune.store.shelf import Shelf
 from lntune.study import Study
-from lntune.targets import table_name
+from lntune.targets import is_right, targets_of
+from lntune.units import bytes_text, seconds_text
+from lntune.why import Reason, closest, why
+
+_SHOWN_REASONS = 3
 
 
-class StageCount(TypedDict):
-    """One stage's results."""
+@dataclass(frozen=True)
+class Pending:
+    """One result that is to be made.
+
+    ``seconds`` and ``bytes`` are predicted: those of an earlier result of this label, else the median of the stage's
+    results. Where the store holds none, ``seconds`` is the scale's time limit (``at_most``) and ``bytes`` is None.
+    ``linked`` says that its work has been done already, so that it costs nothing; ``may_link`` that it has if its
+    pending inputs come out as they were.
+    """
 
     stage: str
-    done: int
-    pending: int
+    name: str
+    reasons: tuple[Reason, ...]
+    seconds: float
+    at_most: bool
+    bytes: int | None
+    download: int
+    linked: bool
+    may_link: bool
 
 
-def counts(root: Path, targets: Sequence[str]) -> list[StageCount]:
-    """Counts for the tables named, or for all of the config's.
+@dataclass(frozen=True)
+class PendingWork:
+    """All that is to be made for some targets, and the files that are to be published."""
 
-    A result counts as pending if it is not there and something pending needs it: what a finished result was made
-    from is not made again, even if it was deleted.
+    scale: str
+    targets: tuple[str, ...]
+    results: tuple[Pending, ...]
+    done: Mapping[str, int]
+    publish: Mapping[str, str]
+    free_bytes: int
+
+    def jobs(self) -> dict[str, int]:
+        """Jobs by stage, and of ``publish``; as ``snakemake -n`` counts them, but for its rule ``all``."""
+        found = Counter(result.stage for result in self.results)
+        if self.publish:
+            found["publish"] = len(self.publish)
+        return dict(found)
+
+
+def pending(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> PendingWork:
+    """What is pending for the targets (:func:`lntune.targets.targets_of`), in the order in which it can be made.
+
+    Raises:
+        UserError: the config is wrong, or a target is unknown.
     """
-    plan = Plan(Study.read(root))
-    names = [table_name(target) for target in targets] or list(plan.study.settings.experiments)
-    nodes = closure([plan.table(name) for name in names])
-    needed = {id(plan.table(name)) for name in names}
-    found: dict[str, StageCount] = {stage: {"stage": stage, "done": 0, "pending": 0} for stage in STAGES}
+    plan = Plan(Study.read(root, overrides))
+    asked = targets_of(plan, targets)
+    nodes = closure([target.node for target in asked])
+    published = {
+        str(target.file): _wrong(target.file) for target in asked if target.file and not is_right(plan, target.file)
+    }
+    needed = {id(target.node) for target in asked if target.file is None or str(target.file) in published}
+    missing = []
+    done: Counter[str] = Counter()
     for node in reversed(nodes):  # what needs a result comes before it
         if is_done(plan.store, node):
-            found[node.stage]["done"] += 1
+            done[node.stage] += 1
         elif id(node) in needed:
-            found[node.stage]["pending"] += 1
+            missing.append(node)
             needed |= {id(parent) for parent in node.parents()}
-    return [count for count in found.values() if count["done"] + count["pending"]]
+    missing.reverse()
+    forecast = _Forecast(plan, missing)
+    return PendingWork(
+        scale=plan.study.settings.scale,
+        targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
+        results=tuple(forecast.of(node) for node in missing),
+        done=done,
+        publish=published,
+        free_bytes=_free_bytes(plan.store.root),
+    )
 
 
-def counts_text(found: Sequence[StageCount]) -> str:
-    """The counts as a table."""
-    lines = [f"{'stage':<20}{'done':>8}{'pending':>10}"]
-    lines += [f"{one['stage']:<20}{one['done']:>8}{one['pending']:>10}" for one in found]
-    lines.append(f"{'all':<20}{sum(o['done'] for o in found):>8}{sum(o['pending'] for o in found):>10}")
-    return "\n".join(lines)
+def _wrong(file: Path) -> str:
+    return "not what it should be" if file.exists() else "not there"
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent if folder != folder.parent else Path(".")
+    return shutil.disk_usage(folder).free
+
+
+class _Forecast:
+    """What pending results will take, from what earlier ones took."""
+
+    def __init__(self, plan: Plan, missing: Sequence[Node]) -> None:
+        self._plan = plan
+        self._shelf = Shelf(plan.store)
+        self._missing = {id(node) for node in missing}
+        self._roots: dict[int, set[str]] = {}
+
+    def of(self, node: Node) -> Pending:
+        """A node's forecast; those of its inputs come first. An input that follows from others passes on from what."""
+        earlier, _ = closest(node, self._shelf)
+        own, others = why(node, self._shelf)
+        roots = {stage for other in others for stage in self._roots.get(id(other), {other.stage})}
+        self._roots[id(node)] = {node.stage} if own else roots
+        reasons = own or [Reason("input", ", ".join(stage for stage in STAGES if stage in roots))]
+        like = [earlier] if earlier else self._shelf.some(node.stage)
+        execution = self._plan.scale.execution
+        limit = execution.stages.get(node.stage, execution.default).runtime * 60.0
+        waits = any(id(parent) in self._missing for parent in node.parents())
+        return Pending(
+            stage=node.stage,
+            name=node.name,
+            reasons=tuple(reasons),
+            seconds=median(one.wall_seconds for one in like) if like else limit,
+            at_most=not like,
+            bytes=round(median(_bytes(one) for one in like)) if like else None,
+            download=self._download(node),
+            linked=not waits and can_link(self._plan.store, node),
+            may_link=waits and not own,
+        )
+
+    def _download(self, node: Node) -> int:
+        """Bytes that a fetch brings into the store."""
+        if node.stage != "fetch":
+            return 0
+        return sum(file.bytes for file in self._plan.study.catalog_entry(node.label).files.values())
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(file.bytes for file in manifest.outputs.values())
+
+
+def _summed(results: Iterable[Pending]) -> tuple[float, int]:
+    """Seconds and bytes of results that are not linked."""
+    computed = [result for result in results if not result.linked]
+    return sum(result.seconds for result in computed), sum(result.bytes or 0 for result in computed)
+
+
+def _reason_lines(results: Sequence[Pending]) -> list[str]:
+    """The most frequent reasons of one stage's results, a line each."""
+    counts = Counter("; ".join(reason.text for reason in result.reasons) for result in results)
+    lines = [text if len(counts) == 1 else f"{number} x {text}" for text, number in counts.most_common(_SHOWN_REASONS)]
+    if len(counts) > _SHOWN_REASONS:
+        lines.append(f"and {len(counts) - _SHOWN_REASONS} reasons more (--json)")
+    return lines
+
+
+def pending_text(found: PendingWork) -> str:
+    """The plan on one screen: a line or a few for each stage, then the totals."""
+    results, made = found.results, sum(found.done.values())
+    asked = ", ".join(found.targets[:4]) + (f" and {len(found.targets) - 4} more" if len(found.targets) > 4 else "")
+    lines = [f"{asked} (scale {found.scale}): {len(results):,} results to make, {made:,} done"]
+    if results:
+        lines += ["", f"{'stage':<20}{'to make':>8}{'done':>7}{'compute':>11}{'disk':>9}  why"]
+    for stage in STAGES:
+        of_stage = [result for result in results if result.stage == stage]
+        if of_stage:
+            lines += _stage_lines(stage, of_stage, found.done.get(stage, 0))
+    for wrong in dict.fromkeys(found.publish.values()):
+        files = [file for file, said in found.publish.items() if said == wrong]
+        few = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        lines.append(f"{'publish':<20}{len(files):>8}{'':>27}  {few}: {wrong}")
+    return "\n".join([*lines, *(_total_lines(found) if results else [])])
+
+
+def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]:
+    seconds, size = _summed(results)
+    limit = "<" if any(result.at_most and not result.linked for result in results) else ""
+    unknown = any(result.bytes is None and not result.linked for result in results)
+    disk = "?" if unknown else bytes_text(size)
+    first, *rest = _reason_lines(results)
+    lines = [f"{stage:<20}{len(results):>8,}{done:>7,}{limit + seconds_text(seconds):>11}{disk:>9}  {first}"]
+    return lines + [f"{'':<55}  {line}" for line in rest]
+
+
+def _total_lines(found: PendingWork) -> list[str]:
+    results = found.results
+    seconds, size = _summed(results)
+    limits = sum(result.at_most and not result.linked for result in results)
+    lines = ["", f"compute: {seconds_text(seconds)} one after another, predicted from earlier results of the same kind"]
+    if limits:
+        lines[-1] += f"; {limits:,} without any are counted at their time limit (<)"
+    linked, may = sum(result.linked for result in results), [result for result in results if result.may_link]
+    if linked:
+        lines.append(f"linked: the work of {linked:,} has been done already; they cost nothing")
+    if may:
+        lines.append(
+            f"perhaps linked: {len(may):,} cost nothing if their inputs come out as they were "
+            f"({seconds_text(_summed(may)[0])} of the above)"
+        )
+    lines.append(f"download: {bytes_text(sum(result.download for result in results))}")
+    lines.append(f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free")
+    return lines
+
+
+def pending_json(found: PendingWork) -> dict[str, Any]:
+    """The same for scripts: every result with its reasons, and the sums."""
+    seconds, size = _summed(found.results)
+    return {
+        "scale": found.scale,
+        "targets": list(found.targets),
+        "jobs": found.jobs(),
+        "done": dict(found.done),
+        "seconds": round(seconds, 1),
+        "bytes": size,
+        "download_bytes": sum(result.download for result in found.results),
+        "free_bytes": found.free_bytes,
+        "publish": dict(found.publish),
+        "results": [
+            asdict(result) | {"reasons": [asdict(reason) | {"text": reason.text} for reason in result.reasons]}
+            for result in found.results
+        ],
+    }

@@ -21,6 +21,7 @@ from lntune.config.training import TrainingSettings
 from lntune.makers import Makers, read_accepted
 from lntune.nodes import Node, Part, make_node
 from lntune.stages.select import CHOSEN
+from lntune.store.accepted import AcceptedEdit
 from lntune.store.layout import Store
 from lntune.study import Study
 
@@ -46,13 +47,14 @@ class Variant:
 class Plan:
     """All results that a study can ask for. Each is made once, so equal results are the same Node."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, edits: Sequence[AcceptedEdit] | None = None) -> None:
+        """``edits`` that were accepted, if not those of the checkout's file."""
         self.study = study
         self.scale = study.scale
         self.protocol = study.protocol
         self.seed = study.settings.seeds[0]
         self.store = Store(study.store)
-        self.makers = Makers(read_accepted(study.root))
+        self.makers = Makers(read_accepted(study.root) if edits is None else edits)
         self._nodes: dict[tuple[str, str], Node] = {}
 
     # --- nodes -----------------------------------------------------------------------------------------------

@@ -11,19 +11,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lntune.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.errors import UserError
 from lntune.job import VARIABLE
-from lntune.nodes import Node, manifest_path
+from lntune.nodes import Node, can_link, is_done, manifest_path
 from lntune.orders import order_path, write_orders
 from lntune.plan import Plan
 from lntune.store.layout import Store
 from lntune.study import Study
 from lntune.targets import FORMATS, TABLES, is_right, result_node
+
+_TO_LINK = {"mem_mb": 1000, "runtime": 5, "gpu": 0}
+"""What linking a result takes."""
 
 
 def stop(error: UserError) -> NoReturn:
@@ -50,6 +53,8 @@ class Workflow:
                 self.plan.table(name)
         except UserError as error:
             stop(error)
+        self._started = False
+        self._links: dict[tuple[str, str], bool] = {}
 
     @property
     def store(self) -> str:
@@ -92,12 +97,28 @@ class Workflow:
         execution = self.plan.scale.execution
         return execution.stages.get(stage, execution.default).threads
 
-    def resources(self, stage: str) -> dict[str, int]:
-        """Memory (MB), time (minutes) and GPUs that a job of this stage is given."""
+    def resources(self, stage: str) -> dict[str, Callable[[Any], int]]:
+        """Memory (MB), time (minutes) and GPUs that a job of this stage is given.
+
+        Snakemake asks again when a job's inputs are there, just before it is submitted. A job that will find its work
+        done then asks for next to nothing, so that it does not queue for a GPU.
+        """
         execution = self.plan.scale.execution
         given = execution.stages.get(stage, execution.default)
-        found = {"mem_mb": given.mem_mb, "runtime": given.runtime}
-        return found | ({"gpu": given.gpus} if given.gpus else {})
+        found = {"mem_mb": given.mem_mb, "runtime": given.runtime} | ({"gpu": given.gpus} if given.gpus else {})
+        return {name: partial(self._resource, stage, name, amount) for name, amount in found.items()}
+
+    def _resource(self, stage: str, name: str, amount: int, wildcards: Any) -> int:
+        return min(amount, _TO_LINK[name]) if self._will_link(stage, wildcards.result) else amount
+
+    def _will_link(self, stage: str, name: str) -> bool:
+        if not self._started:
+            return False
+        if (stage, name) not in self._links:
+            node = self._node(stage, name)
+            there = all(is_done(self.plan.store, parent) for parent in node.parents())
+            self._links[stage, name] = there and can_link(self.plan.store, node)
+        return self._links[stage, name]
 
     def withdrawn(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
@@ -115,6 +136,7 @@ class Workflow:
     def start(self, *, warm: bool) -> None:
         """Before the first job."""
         prepare_jobs(self.plan.store, self.plan.nodes(), warm=warm)
+        self._started = True
 
 
 class DemoWeightsWorkflow:

@@ -1,5 +1,8 @@
 """table: scores of many models as one table, in CSV and Markdown, and where each cell comes from.
 
+cells.json names a cell's score and selection by their places among the inputs, not by their folders: a table whose
+numbers come from results of other names, but of the same content, is the same table.
+
 Every row also says how its learning rate was chosen, under which protocol it was asked and at which scale it was
 made, so that a copied line still tells what it is.
 """
@@ -71,7 +74,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
             if settings.intervals:
                 record[f"{column} 95% interval"] = cell.interval
             where = {"row": f"{row.group}: {row.title}", "column": column}
-            sources.append({**where, "value": cell.text, "scores": f"{folder.parent.name}/{folder.name}"})
+            sources.append({**where, "value": cell.text, "score": place, "selection": row.selection})
         record |= {
             "learning_rate": f"{selection['learning_rate']:g}",
             "selected_on": f"Flickr30k {settings.split}",

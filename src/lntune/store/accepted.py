@@ -23,7 +23,7 @@ class AcceptedEdit(Frozen):
 
     stage: str
     because: str = Field(min_length=1)
-    on: str
+    date: str
     code: dict[str, Change]
     packages: dict[str, Change]
 
@@ -39,15 +39,17 @@ def undone(
 ) -> tuple[dict[str, str], dict[str, str], tuple[AcceptedEdit, ...]]:
     """Code and packages as they were before the accepted edits, and the edits that were in force.
 
-    Edits are undone from the last to the first; one is in force if all that it changed is as it left it.
+    An edit is in force, and is undone, if all that it changed is as it left it, be it because another edit was undone
+    before; the newest come first, and each is undone once at most.
     """
     code, packages, used = dict(code), dict(packages), []
-    for edit in reversed(edits):
-        if edit.stage == stage and _holds(edit.code, code) and _holds(edit.packages, packages):
-            _undo(edit.code, code)
-            _undo(edit.packages, packages)
-            used.append(edit)
-    return code, packages, tuple(reversed(used))
+    left = [edit for edit in reversed(edits) if edit.stage == stage]
+    while edit := next((one for one in left if _holds(one.code, code) and _holds(one.packages, packages)), None):
+        _undo(edit.code, code)
+        _undo(edit.packages, packages)
+        left.remove(edit)
+        used.append(edit)
+    return code, packages, tuple(used)
 
 
 def _holds(changes: Mapping[str, Change], values: Mapping[str, str]) -> bool:

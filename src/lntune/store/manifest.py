@@ -20,6 +20,7 @@ from lntune.store.accepted import AcceptedEdit
 from lntune.store.canonical import digest
 from lntune.store.hashing import FileRecord
 from lntune.store.identity import Identity, input_name
+from lntune.store.layout import MANIFEST
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ResultId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
@@ -107,13 +108,7 @@ class Manifest(Frozen):
 
     def identity(self) -> Identity:
         """The identity that this manifest describes; its id is the manifest's unless someone edited it."""
-        inputs: dict[str, str | list[str]] = {
-            role: input_name(record.id, record.part)
-            if isinstance(record, InputRecord)
-            else [input_name(one.id, one.part) for one in record]
-            for role, record in self.inputs.items()
-        }
-        return Identity(self.stage, self.settings, self.code, self.packages, inputs)
+        return Identity(self.stage, self.settings, self.code, self.packages, input_names(self.inputs))
 
     def parents(self) -> Iterator[tuple[str, InputRecord]]:
         """Role and record of every input, in the order of the roles."""
@@ -152,6 +147,28 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(
             f"{path}: damaged manifest ({where}: {first['msg']}); delete its folder and make the result again"
         ) from error
+
+
+def input_names(inputs: Mapping[str, InputRecord | tuple[InputRecord, ...]]) -> dict[str, str | list[str]]:
+    """The inputs as an identity names them."""
+    return {
+        role: input_name(record.id, record.part)
+        if isinstance(record, InputRecord)
+        else [input_name(one.id, one.part) for one in record]
+        for role, record in inputs.items()
+    }
+
+
+def input_record(folder: Path) -> InputRecord:
+    """The record of a finished result that is an input, or of a folder in one.
+
+    Raises:
+        UserError: the result has no manifest, or a damaged one.
+    """
+    part = folder.name if folder.is_dir() and (folder.parent / MANIFEST).is_file() else None
+    manifest = read_manifest((folder if part is None else folder.parent) / MANIFEST)
+    content = manifest.part_content(part)
+    return InputRecord(stage=manifest.stage, label=manifest.label, id=manifest.id, part=part, content=content)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -28,13 +28,15 @@ from lntune.errors import UserError
 from lntune.store.accepted import AcceptedEdit
 from lntune.store.canonical import canonical_json
 from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity, input_name
+from lntune.store.identity import Identity
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import (
     InputRecord,
     Manifest,
     content_digest,
     flush,
+    input_names,
+    input_record,
     read_manifest,
     write_manifest,
 )
@@ -182,31 +184,14 @@ def _seal(folder: Path, names: Iterable[str]) -> None:
 def _input_records(
     identity: Identity, inputs: Mapping[str, Path | Sequence[Path]]
 ) -> dict[str, InputRecord | tuple[InputRecord, ...]]:
-    records: dict[str, InputRecord | tuple[InputRecord, ...]] = {}
-    ids: dict[str, str | list[str]] = {}
-    for role, folders in inputs.items():
-        if isinstance(folders, Path):
-            one = _input_record(folders)
-            records[role], ids[role] = one, input_name(one.id, one.part)
-        else:
-            several = tuple(_input_record(folder) for folder in folders)
-            records[role], ids[role] = several, [input_name(each.id, each.part) for each in several]
-    expected = identity.document()["inputs"]
-    if ids != expected:
-        raise ValueError(f"{identity.stage} was named after the inputs {expected}, but was given {ids}")
+    records: dict[str, InputRecord | tuple[InputRecord, ...]] = {
+        role: input_record(given) if isinstance(given, Path) else tuple(input_record(folder) for folder in given)
+        for role, given in inputs.items()
+    }
+    names, expected = input_names(records), identity.document()["inputs"]
+    if names != expected:
+        raise ValueError(f"{identity.stage} was named after the inputs {expected}, but was given {names}")
     return records
-
-
-def _input_record(folder: Path) -> InputRecord:
-    part = folder.name if folder.is_dir() and (folder.parent / MANIFEST).is_file() else None
-    manifest = read_manifest((folder if part is None else folder.parent) / MANIFEST)
-    return InputRecord(
-        stage=manifest.stage,
-        label=manifest.label,
-        id=manifest.id,
-        part=part,
-        content=manifest.part_content(part),
-    )
 
 
 def _install(built: Path, final: Path) -> bool:
