@@ -65,6 +65,17 @@ def accept(
 
 
 @app.command()
+def export(
+    table: Annotated[str, typer.Argument(help="A table, such as table3 or tables/table3.csv.")],
+    out: Annotated[Path, typer.Argument(help="The zip to write.")],
+) -> None:
+    """Write a table with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
+    from lntune.crate.export import export as write
+
+    print(write(Path("."), table, out).text)
+
+
+@app.command()
 def pin(
     name: Annotated[str, typer.Argument(help="The entry's name, which a scale refers to.")],
     folder: Annotated[Path, typer.Argument(help="The folder whose files make the entry.")],

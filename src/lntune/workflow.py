@@ -66,12 +66,16 @@ class Workflow:
         return [f"{TABLES}/{name}.{suffix}" for name in self.study.settings.experiments for suffix in FORMATS]
 
     def inputs(self, stage: str) -> Callable[[Any], list[str]]:
-        """A rule's input function: the manifests that a result of this stage is made from."""
+        """A rule's input function: the manifests that a result of this stage is made from.
+
+        What a finished result was made from and is there no more is left out: Snakemake would make the result again
+        as soon as anything else needs that input.
+        """
 
         def manifests(wildcards: Any) -> list[str]:
-            return [
-                str(manifest_path(self.plan.store, parent)) for parent in self._node(stage, wildcards.result).parents()
-            ]
+            node, store = self._node(stage, wildcards.result), self.plan.store
+            kept = (parent for parent in node.parents() if is_done(store, parent) or not is_done(store, node))
+            return [str(manifest_path(store, parent)) for parent in kept]
 
         return manifests
 
