@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from lntune.workflow import Workflow
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +183,28 @@ def test_start_up_imports_no_torch(made: Checkout) -> None:
         env=os.environ | {"PYTHONPATH": str(made.root / "src")},
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_a_job_that_will_be_linked_queues_for_no_gpu(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = copy.yaml("workflow/scales/tiny.yaml")
+    scale["execution"]["default"] |= {"gpus": 4, "runtime": 600, "mem_mb": 64000}
+    copy.write_yaml("workflow/scales/tiny.yaml", scale)
+    linked = next(folder for folder in copy.results("predict") if _manifest(folder)["origin"])
+    alone = next(folder for folder in copy.results("predict") if folder.name.rpartition("-")[0].endswith("-pope"))
+    for folder in (linked, alone):
+        shutil.rmtree(folder)
+    monkeypatch.chdir(copy.root)
+    workflow = Workflow(copy.root, {})
+    resources = workflow.resources("predict")
+
+    def asked(folder: Path) -> dict[str, int]:
+        return {name: amount(SimpleNamespace(result=folder.name)) for name, amount in resources.items()}
+
+    full = {"mem_mb": 64000, "runtime": 600, "gpu": 4}
+    assert (asked(linked), asked(alone)) == (full, full)  # a dry-run announces what a computation would take
+    workflow.start(warm=False)
+    assert (asked(linked), asked(alone)) == ({"mem_mb": 1000, "runtime": 5, "gpu": 0}, full)
+
+
+def _manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())

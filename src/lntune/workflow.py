@@ -21,6 +21,7 @@ from lntune.job import VARIABLE
 from lntune.nodes import Node, can_link, is_done, manifest_path
 from lntune.orders import order_path, write_orders
 from lntune.plan import Plan
+from lntune.store.claims import write_claim
 from lntune.store.layout import Store
 from lntune.study import Study
 from lntune.targets import FORMATS, TABLES, is_right, result_node
@@ -55,6 +56,7 @@ class Workflow:
             stop(error)
         self._started = False
         self._links: dict[tuple[str, str], bool] = {}
+        self._manifests: dict[Node, str] = {}
 
     @property
     def store(self) -> str:
@@ -73,11 +75,16 @@ class Workflow:
         """
 
         def manifests(wildcards: Any) -> list[str]:
-            node, store = self._node(stage, wildcards.result), self.plan.store
-            kept = (parent for parent in node.parents() if is_done(store, parent) or not is_done(store, node))
-            return [str(manifest_path(store, parent)) for parent in kept]
+            node = self._node(stage, wildcards.result)
+            found = [self._manifest(parent) for parent in node.parents()]
+            return [path for path in found if os.path.isfile(path)] if os.path.isfile(self._manifest(node)) else found
 
         return manifests
+
+    def _manifest(self, node: Node) -> str:
+        if node not in self._manifests:
+            self._manifests[node] = str(manifest_path(self.plan.store, node))
+        return self._manifests[node]
 
     def order(self, stage: str) -> Callable[[Any], str]:
         """A rule's parameter: where the order of the job lies."""
@@ -101,16 +108,18 @@ class Workflow:
         execution = self.plan.scale.execution
         return execution.stages.get(stage, execution.default).threads
 
-    def resources(self, stage: str) -> dict[str, Callable[[Any], int]]:
+    def resources(self, stage: str) -> dict[str, int | Callable[[Any], int]]:
         """Memory (MB), time (minutes) and GPUs that a job of this stage is given.
 
-        Snakemake asks again when a job's inputs are there, just before it is submitted. A job that will find its work
-        done then asks for next to nothing, so that it does not queue for a GPU.
+        For a stage with GPUs these are functions, which Snakemake asks again when a job's inputs are there, just before
+        it is submitted. A job that will find its work done then asks for next to nothing and queues for no GPU.
         """
         execution = self.plan.scale.execution
         given = execution.stages.get(stage, execution.default)
-        found = {"mem_mb": given.mem_mb, "runtime": given.runtime} | ({"gpu": given.gpus} if given.gpus else {})
-        return {name: partial(self._resource, stage, name, amount) for name, amount in found.items()}
+        if not given.gpus:
+            return {"mem_mb": given.mem_mb, "runtime": given.runtime}
+        amounts = {"mem_mb": given.mem_mb, "runtime": given.runtime, "gpu": given.gpus}
+        return {name: partial(self._resource, stage, name, amount) for name, amount in amounts.items()}
 
     def _resource(self, stage: str, name: str, amount: int, wildcards: Any) -> int:
         return min(amount, _TO_LINK[name]) if self._will_link(stage, wildcards.result) else amount
@@ -139,7 +148,13 @@ class Workflow:
 
     def start(self, *, warm: bool) -> None:
         """Before the first job."""
-        prepare_jobs(self.plan.store, self.plan.nodes(), warm=warm)
+        nodes = self.plan.nodes()
+        try:
+            write_claim(self.plan.store, self.study.root, [f"{node.stage}/{node.name}" for node in nodes])
+        except OSError as error:
+            print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
+                  file=sys.stderr)  # fmt: skip
+        prepare_jobs(self.plan.store, nodes, warm=warm)
         self._started = True
 
 

@@ -140,10 +140,8 @@ def forget_claim(store: Store, checkout: str) -> Claim:
         UserError: there is no such claim, or there are several.
     """
     claims = read_claims(store)
-    folder = str(Path(checkout).resolve())
-    found = [
-        claim for claim in claims if checkout == f"{claim.host}:{claim.checkout}" or claim.checkout in (checkout, folder)
-    ]
+    meant = {checkout, str(Path(checkout).resolve())}
+    found = [claim for claim in claims if {claim.checkout, f"{claim.host}:{claim.checkout}"} & meant]
     if not found:
         known = "; ".join(f"{claim.host}:{claim.checkout}" for claim in claims) or "none"
         raise UserError(f"--forget {checkout}: has no claim on {store.root}; there are: {known}")
