@@ -41,13 +41,31 @@ def trace(
     table: Annotated[str, typer.Argument(help="A table, such as table3 or tables/table3.csv.")],
     row: Annotated[str, typer.Argument(help="A row's title; with its group before a colon if several bear it.")],
     column: Annotated[str, typer.Argument(help="A column's title.")],
+    number: Annotated[int, typer.Argument(help="With --show: how many questions.", min=1)] = 5,
+    show: Annotated[bool, typer.Option("--show", help="Print some questions, the answers and their marks.")] = False,
+    wrong: Annotated[bool, typer.Option("--wrong", help="As --show, but wrong answers alone.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what one number of a table was made from, down to the raw files."""
-    from lntune.trace import trace_cell, trace_text
+    from lntune.trace.cell import trace_cell
+    from lntune.trace.text import trace_text
 
-    found = trace_cell(Path("."), table, row, column)
+    found = trace_cell(Path("."), table, row, column, show=number if show or wrong else 0, wrong=wrong)
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
+
+
+@app.command()
+def verify(
+    targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes; all cores if not given.", min=1)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hash and score again what targets rest on; name each file that is off and the cells that rest on it."""
+    from lntune.verify.check import verify as check
+
+    report = check(Path("."), targets or [], jobs)
+    print(json.dumps(report.to_json(), indent=1) if as_json else report.text())
+    raise typer.Exit(1 if report.problems else 0)
 
 
 @app.command()
@@ -62,6 +80,31 @@ def accept(
     for acceptance in give_word(Path("."), stages, because):
         print(acceptance.text)
     print(f"written to {ACCEPTED}; commit it with the edit")
+
+
+@app.command()
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Name every folder, however many there are.")] = False,
+    forget: Annotated[str, typer.Option(help="Drop the claim of a checkout, by its folder or HOST:FOLDER.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List what no current target needs, with sizes and reasons; delete it on request."""
+    from lntune.garbage.collect import collect
+    from lntune.garbage.deletion import delete as delete_all
+    from lntune.garbage.deletion import forget as drop
+    from lntune.garbage.listing import deleted_text, document, text
+
+    if forget:
+        print(f"dropped: {drop(Path('.'), forget).text}", file=sys.stderr)
+    found = collect(Path("."))
+    print(json.dumps(document(found), indent=1) if as_json else text(found, everything=everything))
+    if delete:
+        done = delete_all(found)
+        print(deleted_text(done), file=sys.stderr)
+        for failure in done.failures:
+            print(f"error: {failure}", file=sys.stderr)
+        raise typer.Exit(1 if done.failures else 0)
 
 
 @app.command()

@@ -142,7 +142,9 @@ class Workflow:
         path = Path(TABLES) / f"{wildcards.name}.{wildcards.format}"
         if not path.exists() or is_right(self.plan, path):
             return []
-        notice = Path(_temporary_folder()) / f"{path.name}-does-not-hold-what-it-should"
+        # In a folder of its own: Snakemake lists a folder once, and would miss the next file's notice.
+        notice = Path(_temporary_folder()) / path.name / "does-not-hold-what-it-should"
+        notice.parent.mkdir(exist_ok=True)
         notice.touch()
         return [str(notice)]
 

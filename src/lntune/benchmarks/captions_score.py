@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from lntune.benchmarks.java import java_first_on_path
 from lntune.benchmarks.official_files import (
@@ -31,6 +31,14 @@ _LINE_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
 _JVM_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
+class Tokenizer(Protocol):
+    """Whatever turns each group of captions into as many lines of words, as :func:`tokenize` does."""
+
+    def __call__(self, *groups: Sequence[str]) -> list[list[str]]:
+        """The lines of each group."""
+        ...
+
+
 def score(references_path: Path, answers_path: Path) -> dict[str, float]:
     """``CIDEr``, ``BLEU_1`` to ``BLEU_4`` and ``ROUGE_L`` over all images, x100."""
     return score_and_marks(references_path, answers_path)[0]
@@ -42,29 +50,28 @@ def marks(references_path: Path, answers_path: Path) -> dict[ImageId, dict[str, 
 
 
 def score_and_marks(
-    references_path: Path, answers_path: Path
+    references_path: Path, answers_path: Path, tokenizer: Tokenizer | None = None
 ) -> tuple[dict[str, float], dict[ImageId, dict[str, float]]]:
     """What :func:`score` and :func:`marks` give, for the cost of one."""
     references = read_references(references_path)
     answers = read_answers(answers_path)
     check_same_ids(references, answers, "image_id", asked=references_path, path=answers_path)
-    return score_captions(references, answers)
+    return score_captions(references, answers, tokenizer)
 
 
 def score_captions(
-    references: Mapping[Image, Sequence[str]], answers: Mapping[Image, str]
+    references: Mapping[Image, Sequence[str]], answers: Mapping[Image, str], tokenizer: Tokenizer | None = None
 ) -> tuple[dict[str, float], dict[Image, dict[str, float]]]:
     """Scores of untokenized captions over all images, and of each image; both x100.
 
-    ``references`` holds at least one caption per image, ``answers`` one.
+    ``references`` holds at least one caption per image, ``answers`` one. ``tokenizer`` stands in for
+    :func:`tokenize`, for who scores many models and has had all their captions tokenized at once.
     """
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.rouge.rouge import Rouge
 
     images = list(references)
-    human_lines, model_lines = tokenize(
-        [caption for image in images for caption in references[image]], [answers[image] for image in images]
-    )
+    human_lines, model_lines = (tokenizer or tokenize)(*caption_groups(references, answers))
     lines = iter(human_lines)
     human = {image: [next(lines) for _ in references[image]] for image in images}
     model = {image: [line] for image, line in zip(images, model_lines, strict=True)}
@@ -78,6 +85,13 @@ def score_captions(
         for place, image in enumerate(images)
     }
     return {name: 100 * float(value) for name, value in scores.items()}, by_image
+
+
+def caption_groups(
+    references: Mapping[Image, Sequence[str]], answers: Mapping[Image, str]
+) -> tuple[list[str], list[str]]:
+    """What :func:`score_captions` has tokenized: all references, image by image, and the answers."""
+    return [caption for captions in references.values() for caption in captions], [answers[i] for i in references]
 
 
 def tokenize(*groups: Sequence[str]) -> list[list[str]]:

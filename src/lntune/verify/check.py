@@ -1,0 +1,63 @@
+"""``lntune verify``: whether the tables still are what the stored results give, and the results what they are called.
+
+    report = verify(Path("."), ["tables/table3.csv"])
+    report.problems                 # each with its path, what is wrong, and the cells that rest on it
+    print(report.text())
+
+Files are hashed anew, the chain of ids and contents is followed, and scores, selections and tables are made again from
+the stored answers. Training and asking models is not repeated.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lntune.plan import Plan
+from lntune.study import Study
+from lntune.targets import targets_of
+from lntune.verify.again import check_again
+from lntune.verify.basis import Basis
+from lntune.verify.chain import check_manifests, note_deleted, note_links, note_words, read_manifests
+from lntune.verify.files import check_fetched, check_files, hash_results
+from lntune.verify.findings import Counts, Findings, Report
+from lntune.verify.shown import check_published
+from lntune.verify.workers import terminations_raise, workers
+
+
+def verify(root: Path, targets: Sequence[str] = (), jobs: int | None = None) -> Report:
+    """Check everything that the targets rest on.
+
+    Args:
+        root: the checkout.
+        targets: as :func:`lntune.targets.targets_of` takes them; without any, every table of the config.
+        jobs: how many processes score, and how many files are hashed, at a time; all cores unless given.
+
+    Raises:
+        UserError: a target means nothing under this config, or the config is wrong.
+    """
+    started = time.monotonic()
+    jobs = jobs or len(os.sched_getaffinity(0))
+    plan = Plan(Study.read(root))
+    asked = targets_of(plan, targets)
+    basis, findings = Basis(plan, asked), Findings()
+    with (
+        terminations_raise(),
+        tempfile.TemporaryDirectory(prefix="lntune-verify-") as folder,
+        workers(jobs, Path(folder)) as pool,
+    ):
+        check_published(plan, root, asked, findings)
+        manifests = read_manifests(basis, findings)
+        check_manifests(basis, manifests, findings)
+        held = hash_results(basis, jobs, findings)
+        check_files(basis, manifests, held, findings)
+        check_fetched(basis, held, findings)
+        scores = check_again(basis, manifests, held, findings, pool, Path(folder))
+    note_deleted(basis, findings)
+    note_words(basis, manifests, findings)
+    note_links(basis, manifests, findings)
+    files = {id(file): file for stored in held.values() for file in stored.values()}
+    total = sum(file.bytes for file in files.values())
+    counts = Counts(len(basis.done), len(files), total, scores, round(time.monotonic() - started, 3))
+    return findings.report(basis, counts)
