@@ -18,12 +18,16 @@ import pytest
 import yaml
 
 from checkout import Checkout, copy_checkout, job_counts
+from lntune.stages.registry import STAGES
 
 pytestmark = pytest.mark.slow
 
 TABLE = "tables/tiny.csv"
 SCALE = "workflow/scales/tiny.yaml"
 LLAVA = "src/lntune/data/llava.py"
+
+# Snakemake may have written half a line before.
+LINKED = re.compile(rf"({'|'.join(sorted(STAGES, key=len, reverse=True))}) \S+: linked from ")
 
 MODELS = {"connector", "finetune", "predict"}
 """The stages that need a model, hours on GPUs at paper scale."""
@@ -53,7 +57,7 @@ def run(checkout: Checkout, *targets: str) -> Ran:
     counts = job_counts(printed)
     counts.pop("all", None)
     assert counts == announced
-    linked = Counter(stage.replace("-", "_") for stage in re.findall(r"([a-z0-9-]+) \S+: linked from ", printed))
+    linked = Counter(stage.replace("-", "_") for stage in LINKED.findall(printed))
     assert pending(checkout, *targets) == {}
     return Ran({rule: n - linked[rule] for rule, n in counts.items() if n > linked[rule]}, dict(linked))
 

@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from lntune.store.manifest import (
     read_manifest,
     write_manifest,
 )
+from lntune.store.processes import host_name, is_alive
 from lntune.store.provenance import git_state, machine, peak_memory_bytes
 from lntune.store.reuse import find, linked, mark, work_of
 
@@ -99,7 +99,7 @@ def record(
             "accepted": tuple(accepted),
         }
         did = work_of(identity, noted["inputs"])
-        built = final.with_name(f".{final.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}")
+        built = final.with_name(f".{final.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}")
         built.mkdir()
         scratch.mkdir(parents=True, exist_ok=True)
         try:
@@ -217,25 +217,11 @@ def _install(built: Path, final: Path) -> bool:
 
 def _remove_leftovers(final: Path) -> None:
     """Delete what processes of this host left beside the final folder when they were killed."""
-    pattern = re.compile(re.escape(f".{final.name}.{_host()}.") + r"(\d+)\.[0-9a-f]{8}(\.old)?")
+    pattern = re.compile(re.escape(f".{final.name}.{host_name()}.") + r"(\d+)\.[0-9a-f]{8}(\.old)?")
     for entry in list(os.scandir(final.parent)):
         match = pattern.fullmatch(entry.name)
-        if match and not _alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it lives, and is another user's
-    return True
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
 
 
 @contextmanager

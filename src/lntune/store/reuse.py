@@ -20,6 +20,7 @@ from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest
 from lntune.store.place import place
 
 _MARKS = ".works"
+_ATTEMPTS = 100
 Inputs = Mapping[str, InputRecord | tuple[InputRecord, ...]]
 
 
@@ -35,8 +36,16 @@ def work_of(identity: Identity, inputs: Inputs) -> str:
 def mark(store: Store, stage: str, work: str, folder: str) -> None:
     """Note that the result in ``folder`` did this work; before it is in place, so that no result goes unmarked."""
     path = _marks(store, stage, work) / folder
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, _ATTEMPTS + 1):
+        with suppress(FileExistsError):
+            path.parent.mkdir()
+        try:
+            path.touch()
+            return
+        except FileNotFoundError:  # `lntune gc` has just deleted the empty folder
+            if attempt == _ATTEMPTS:
+                raise
 
 
 def find(store: Store, stage: str, work: str) -> Path | None:
