@@ -18,7 +18,7 @@ demo: environment
 	@cat tables/table3.md
 
 lint: environment
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
 test: lint

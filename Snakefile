@@ -19,7 +19,7 @@ os.environ["PYTHONPATH"] = SOURCE
 
 from lntune.workflow import FORMATS, TABLES, Workflow
 
-STUDY = Workflow(Path(workflow.basedir), config)
+STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 JOB = f"{sys.executable} -m lntune.job"
 
 

@@ -63,17 +63,13 @@ def fill(plan: Plan, *, code: str | None) -> int:
             document["code"] = {name: code for name in document["code"]}
         inputs = {}
         for role, ids in document["inputs"].items():
-            given = [
-                InputRecord(
-                    stage="s", label="l", id=one.split("/")[0], part=(one.split("/") + [None])[1], content="0" * 64
-                )
-                for one in ([ids] if isinstance(ids, str) else ids)
-            ]
+            given = [_input(one) for one in ([ids] if isinstance(ids, str) else ids)]
             inputs[role] = given[0] if isinstance(ids, str) else tuple(given)
         manifest = Manifest(
             stage=node.stage, label=node.label, id=node.id, settings=document["settings"], execution={}, inputs=inputs,
             outputs=outputs, content=content_digest(outputs), code=document["code"], packages=document["packages"],
-            git=None, seed=0, machine=machine, started=now, ended=now, wall_seconds=1.0, peak_memory_bytes=1, metrics={},
+            git=None, seed=0, machine=machine, started=now, ended=now, wall_seconds=1.0, peak_memory_bytes=1,
+            metrics={},
         )  # fmt: skip
         manifest = manifest.model_copy(update={"id": manifest.identity().id})
         path = plan.store.manifest(node.stage, node.label, manifest.id)
@@ -81,6 +77,11 @@ def fill(plan: Plan, *, code: str | None) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(path, manifest)
     return len(nodes)
+
+
+def _input(name: str) -> InputRecord:
+    id, _, part = name.partition("/")
+    return InputRecord(stage="s", label="l", id=id, part=part or None, content="0" * 64)
 
 
 def seconds(checkout: Checkout, command: Sequence[str]) -> tuple[float, str]:

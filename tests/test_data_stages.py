@@ -13,7 +13,7 @@ from lntune.data.llava import TYPE_FILES
 from lntune.data.questions import read_questions
 from lntune.data.samples import read_samples
 from lntune.errors import UserError
-from lntune.plan import STAGES, stage_module
+from lntune.stages.registry import STAGES, stage_module
 from stage_runs import draw_small, read, refusal, run
 
 

@@ -195,15 +195,17 @@ def test_a_job_that_will_be_linked_queues_for_no_gpu(copy: Checkout, monkeypatch
         shutil.rmtree(folder)
     monkeypatch.chdir(copy.root)
     workflow = Workflow(copy.root, {})
-    resources = workflow.resources("predict")
 
-    def asked(folder: Path) -> dict[str, int]:
-        return {name: amount(SimpleNamespace(result=folder.name)) for name, amount in resources.items()}
+    def asked(folder: Path, of: Workflow) -> dict[str, int]:
+        given = SimpleNamespace(result=folder.name)
+        return {name: amount(given) for name, amount in of.resources("predict").items()}
 
-    full = {"mem_mb": 64000, "runtime": 600, "gpu": 4}
-    assert (asked(linked), asked(alone)) == (full, full)  # a dry-run announces what a computation would take
+    full, little = {"mem_mb": 64000, "runtime": 600, "gpu": 4}, {"mem_mb": 1000, "runtime": 5, "gpu": 0}
+    assert (asked(linked, workflow), asked(alone, workflow)) == (full, full)  # as a dry-run announces them
     workflow.start(warm=False)
-    assert (asked(linked), asked(alone)) == ({"mem_mb": 1000, "runtime": 5, "gpu": 0}, full)
+    assert (asked(linked, workflow), asked(alone, workflow)) == (little, full)
+    inside = Workflow(copy.root, {}, in_job=True)  # SLURM refuses a step that asks for more than its job was given
+    assert (asked(linked, inside), asked(alone, inside)) == (little, full)
 
 
 def _manifest(folder: Path) -> dict:

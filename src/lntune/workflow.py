@@ -44,9 +44,15 @@ def prepare_jobs(store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
 
 
 class Workflow:
-    """A plan as Snakemake sees it."""
+    """A plan as Snakemake sees it.
 
-    def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
+    Args:
+        root: the checkout.
+        overrides: what ``--config`` says.
+        in_job: whether this Snakemake runs inside a cluster's job, and must ask for just what the job was given.
+    """
+
+    def __init__(self, root: Path, overrides: Mapping[str, Any], *, in_job: bool = False) -> None:
         try:
             self.plan = Plan(Study.read(root, overrides))
             self.study = self.plan.study
@@ -54,8 +60,7 @@ class Workflow:
                 self.plan.table(name)
         except UserError as error:
             stop(error)
-        self._started = False
-        self._links: dict[tuple[str, str], bool] = {}
+        self._running = in_job
         self._manifests: dict[Node, str] = {}
 
     @property
@@ -125,13 +130,11 @@ class Workflow:
         return min(amount, _TO_LINK[name]) if self._will_link(stage, wildcards.result) else amount
 
     def _will_link(self, stage: str, name: str) -> bool:
-        if not self._started:
+        if not self._running:
             return False
-        if (stage, name) not in self._links:
-            node = self._node(stage, name)
-            there = all(is_done(self.plan.store, parent) for parent in node.parents())
-            self._links[stage, name] = there and can_link(self.plan.store, node)
-        return self._links[stage, name]
+        node = self._node(stage, name)
+        there = all(is_done(self.plan.store, parent) for parent in node.parents())
+        return there and can_link(self.plan.store, node)
 
     def withdrawn(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
@@ -157,7 +160,7 @@ class Workflow:
             print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
                   file=sys.stderr)  # fmt: skip
         prepare_jobs(self.plan.store, nodes, warm=warm)
-        self._started = True
+        self._running = True
 
 
 class DemoWeightsWorkflow:
