@@ -44,7 +44,7 @@ class Pending:
     seconds: float
     at_most: bool
     bytes: int | None
-    download: int
+    fetch: int
     linked: bool
     may_link: bool
 
@@ -138,13 +138,13 @@ class _Forecast:
             seconds=median(one.wall_seconds for one in like) if like else limit,
             at_most=not like,
             bytes=round(median(_bytes(one) for one in like)) if like else None,
-            download=self._download(node),
+            fetch=self._fetched(node),
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
         )
 
-    def _download(self, node: Node) -> int:
-        """Bytes that a fetch brings into the store."""
+    def _fetched(self, node: Node) -> int:
+        """Bytes that a fetch copies or downloads into the store, by the catalogue."""
         if node.stage != "fetch":
             return 0
         return sum(file.bytes for file in self._plan.study.catalog_entry(node.label).files.values())
@@ -212,7 +212,7 @@ def _total_lines(found: PendingWork) -> list[str]:
             f"perhaps linked: {len(may):,} cost nothing if their inputs come out as they were "
             f"({seconds_text(_summed(may)[0])} of the above)"
         )
-    lines.append(f"download: {bytes_text(sum(result.download for result in results))}")
+    lines.append(f"fetch: {bytes_text(sum(result.fetch for result in results))} to copy or download")
     lines.append(f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free")
     return lines
 
@@ -227,7 +227,7 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "done": dict(found.done),
         "seconds": round(seconds, 1),
         "bytes": size,
-        "download_bytes": sum(result.download for result in found.results),
+        "fetch_bytes": sum(result.fetch for result in found.results),
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
         "results": [
