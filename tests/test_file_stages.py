@@ -58,7 +58,8 @@ def test_fetch_copies_what_has_the_right_digest(tmp_path: Path) -> None:
     for name, path in paths.items():
         path.write_bytes(contents[name])
     settings = {"files": {name: sha256(content) for name, content in contents.items()}}
-    metrics = run(tmp_path / "out", "fetch", settings, {}, paths={name: str(path) for name, path in paths.items()})
+    given = {name: str(path) for name, path in paths.items()}
+    metrics = run(tmp_path / "out", "fetch", settings, {}, paths=given, about="weights", licence="MIT")
     assert metrics == {"bytes": sum(map(len, contents.values()))}
     found = {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert found == contents
@@ -69,13 +70,13 @@ def test_fetch_refuses_what_has_not_and_leaves_nothing(tmp_path: Path) -> None:
     source.write_bytes(b"other weights")
     settings, wanted = {"files": {"model.safetensors": sha256(b"weights")}}, sha256(b"weights")
     paths = {"model.safetensors": str(source)}
-    assert refusal(tmp_path / "out", "fetch", settings, {}, paths=paths) == (
+    assert refusal(tmp_path / "out", "fetch", settings, {}, paths=paths, about="weights", licence="MIT") == (
         f"{source}: its sha256 is {sha256(b'other weights')}, the catalogue says {wanted}; "
         "restore the file, or pin it anew with `lntune pin`"
     )
     assert list((tmp_path / "out").iterdir()) == []
     source.unlink()
-    assert refusal(tmp_path / "again", "fetch", settings, {}, paths=paths) == (
+    assert refusal(tmp_path / "again", "fetch", settings, {}, paths=paths, about="weights", licence="MIT") == (
         f"{source}: no such file; the catalogue lists it (workflow/catalog.yaml)"
     )
     assert list((tmp_path / "again").iterdir()) == []
@@ -103,7 +104,7 @@ def test_a_pinned_folder_can_be_fetched(tmp_path: Path) -> None:
     assert catalog.entries["a-far-llm"].files["config.json"].path == str(outside / "config.json")
     settings = {"files": {name: one.sha256 for name, one in entry.files.items()}}
     paths = {name: str(root / one.path) for name, one in entry.files.items()}
-    assert run(tmp_path / "fetched", "fetch", settings, {}, paths=paths) == {"bytes": 9}
+    assert run(tmp_path / "fetched", "fetch", settings, {}, paths=paths, about="weights", licence="MIT") == {"bytes": 9}
 
 
 def test_pinning_again_replaces_one_entry_and_repeats_its_bytes(tmp_path: Path) -> None:

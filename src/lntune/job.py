@@ -6,7 +6,7 @@ Everything goes to LOG. Progress and the one line of an error are repeated on st
 where Snakemake runs; a traceback is in the log alone.
 This module imports nothing beyond Python's own library.
 ``--heavy`` marks stages that need torch. The light warm process looks first whether their result can be linked; if it
-must be computed, they wait for the heavy one while it starts.
+must be computed, it starts the heavy one, and they wait for that.
 """
 
 import os
@@ -17,8 +17,10 @@ import time
 from typing import BinaryIO
 
 VARIABLE = "LNTUNE_WARM"
+MUST_COMPUTE = 75
+"""The exit code of ``lntune.runner --link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
+
 _PATIENCE = 90.0
-_MUST_COMPUTE = 75
 
 
 def _connected(kind: str) -> socket.socket | None:
@@ -81,7 +83,7 @@ def _run(order: str, heavy: bool, log: BinaryIO) -> int:
     if not heavy:
         return _run_warm(light, [order], log)
     code = _run_warm(light, [order, "--link-only"], log)
-    if code != _MUST_COMPUTE:
+    if code != MUST_COMPUTE:
         return code
     client = _connected("heavy")
     return _run_here(order, log) if client is None else _run_warm(client, [order], log)

@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lntune.errors import UserError
-
-MUST_COMPUTE = 75
-"""The exit code of ``--link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
+from lntune.job import MUST_COMPUTE
 
 
 class _NothingToLinkError(Exception):

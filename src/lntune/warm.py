@@ -1,10 +1,10 @@
 """A warm process for local jobs: it has imported libraries once, and forks for every job.
 
 A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile
-starts two of these before the first local job, and they end with Snakemake: the light one is there at once, runs the
-stages that need no torch, and links what can be linked; the heavy one runs the rest. They import libraries alone and
-none of lntune's modules, so every job runs the code as it lies on the disk. On a cluster no such process exists, and
-:mod:`lntune.job` runs the job in a process of its own: the results are the same.
+starts the light one before the first local job, and it ends with Snakemake: it runs the stages that need no torch, and
+links what can be linked. The first job that must be computed makes it start the heavy one, which runs all those. They
+import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the disk. On
+a cluster no such process exists, and :mod:`lntune.job` runs the job in a process of its own: the results are the same.
 
     python -m lntune.warm light|heavy FOLDER PARENT_PID        the socket is FOLDER/light or FOLDER/heavy
 """
@@ -14,9 +14,12 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
 import sys
 from contextlib import suppress
 from importlib import import_module
+
+from lntune.job import MUST_COMPUTE
 
 _LIGHT = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
 _LIBRARIES = {
@@ -58,6 +61,7 @@ class Server:
 
     def __init__(self, path: str, parent: int) -> None:
         self.path, self.parent = path, parent
+        self.heavy: subprocess.Popen[bytes] | None = None
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -95,6 +99,12 @@ class Server:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
 
+    def start_heavy(self) -> None:
+        """Start the heavy process, unless that has been done; it ends when this one does."""
+        if self.heavy is None:
+            folder = os.path.dirname(self.path)
+            self.heavy = subprocess.Popen([sys.executable, "-m", "lntune.warm", "heavy", folder, str(os.getpid())])
+
     def _accept(self) -> None:
         connection, _ = self.listener.accept()
         message, files, _, _ = socket.recv_fds(connection, 1 << 16, 2)
@@ -128,8 +138,11 @@ class Server:
                 continue
             with suppress(KeyError):
                 self.selector.unregister(connection)
+            code = os.waitstatus_to_exitcode(status)
+            if code == MUST_COMPUTE:
+                self.start_heavy()
             with suppress(OSError):
-                connection.sendall(struct.pack("i", os.waitstatus_to_exitcode(status)))
+                connection.sendall(struct.pack("i", code))
             connection.close()
 
 

@@ -37,7 +37,7 @@ def stop(error: UserError) -> NoReturn:
 
 
 def prepare_jobs(store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
-    """Before the first job: write the orders, and start the warm processes if jobs run on this machine."""
+    """Before the first job: write the orders, and start a warm process if jobs run on this machine."""
     write_orders(store, nodes)
     if warm:
         _start_warm()
@@ -214,22 +214,18 @@ def _temporary_folder() -> str:
 
 
 def _start_warm() -> None:
-    """Start the warm processes; they end with this one."""
+    """Start the light warm process, which starts the heavy one when it is needed; it ends with this one."""
     folder = _temporary_folder()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "lntune.warm", kind, folder, str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for kind in ("light", "heavy")
-    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lntune.warm", "light", folder, str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.environ[VARIABLE] = folder
 
     def end() -> None:
-        for process in processes:
-            process.terminate()
-            process.wait()
+        process.terminate()
+        process.wait()
 
     atexit.register(end)
