@@ -1,7 +1,11 @@
-"""The command line: ``lntune plan | trace | score | pin``.
+"""The command line: ``lntune plan | trace | verify | accept | gc | export | score | pin``.
 
-    lntune plan tables/table3.csv                       what is done and what is pending
-    lntune trace table3 "LayerNorm-80K" POPE            where a number comes from
+    lntune plan tables/table3.csv                       what is pending, why, and what it will take
+    lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" POPE      where a number comes from
+    lntune verify tables/table3.csv                     hash and score everything behind a table again
+    lntune accept finetune --because "..."              an edit changes no result: nothing is made again
+    lntune gc                                           what nothing needs any more
+    lntune export tables/table3.csv OUT.zip             a table and all behind it as an RO-Crate
     lntune score pope QUESTIONS.json ANSWERS.jsonl      official scores of anyone's predictions
     lntune pin demo-my-llm FOLDER                       enter a folder of weights into the catalogue
 
