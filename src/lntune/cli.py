@@ -22,7 +22,9 @@ import typer
 from lntune.errors import UserError
 from lntune.score_cli import app as score_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(score_app, name="score")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
