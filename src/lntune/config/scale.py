@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lntune.config.base import Frozen
 from lntune.config.protocol import Benchmark, TemplateName
-from lntune.config.training import LoraSettings, Schedule
+from lntune.config.training import EngineName, LoraSettings, Schedule
 
 DrawnSet = Literal["pretrain", "instruct", "coco", "flickr30k", "vqav2", "pope", "mme"]
 
@@ -37,13 +37,15 @@ class SourceSettings(Frozen):
 class LlmSettings(Frozen):
     """An LLM: its folder in the catalogue, its name in tables, and the prompt template that it is tuned with.
 
-    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it.
+    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``size`` names the shape
+    that memory and time are predicted from before the weights are there.
     """
 
     title: str
     weights: str
     template: TemplateName
     system: str | None = None
+    size: Literal["7B", "13B"] | None = None
 
 
 class VisionSettings(Frozen):
@@ -80,10 +82,14 @@ class ConnectorStage(Frozen):
 
 
 class MethodSettings(Frozen):
-    """The learning rates that are tried for one tuning method, and LoRA's shape."""
+    """The learning rates that are tried for one tuning method, and LoRA's shape.
+
+    ``zero_stage`` is DeepSpeed's for this method, no part of a result: 3 where everything trains, 2 where most is frozen.
+    """
 
     learning_rates: tuple[LearningRate, ...] = Field(min_length=1, strict=False)
     lora: LoraSettings | None = None
+    zero_stage: int = Field(default=2, ge=0, le=3)
 
 
 class Stage(Frozen):
@@ -95,9 +101,24 @@ class Stage(Frozen):
     gpus: int = Field(default=0, ge=0)
 
 
-class ExecutionSettings(Frozen):
-    """How the work is carried out; none of it decides a result."""
+class GpuSettings(Frozen):
+    """The card that training is planned for: its memory as its maker counts it (10**9 bytes), and its speed."""
 
+    name: str
+    memory_gb: float = Field(gt=0)
+    reserve_gb: float = Field(default=4.0, ge=0, description="what CUDA, NCCL and fragmentation are left")
+    teraflops: float = Field(gt=0, description="dense matrix products at the scale's precision, by the data sheet")
+    utilisation: float = Field(default=0.35, gt=0, le=1, description="share of that which training reaches (assumed)")
+
+
+class ExecutionSettings(Frozen):
+    """How the work is carried out; none of it decides a result.
+
+    With ``gpu`` the plan chooses the micro-batch, no larger than ``micro_batch``, so that training fits the card.
+    """
+
+    engine: EngineName = "plain"
+    gpu: GpuSettings | None = None
     micro_batch: int = Field(ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)
     cache_features: bool

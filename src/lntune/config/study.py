@@ -21,3 +21,6 @@ class StudySettings(Frozen):
         description="Flickr30k split on which learning rates are chosen: test, as in the paper, or validation"
     )
     store: str = Field(min_length=1, description="folder of all results; may be shared")
+    copies: dict[str, str] = Field(
+        default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
+    )

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "bf16-weights"]
+EngineName = Literal["plain", "deepspeed"]
 
 
 class Schedule(Frozen):
@@ -14,7 +15,9 @@ class Schedule(Frozen):
 
     The optimiser is AdamW with betas 0.9 and 0.999 and eps 1e-8. Weight decay falls on matrices alone, never on
     norm weights or biases. ``max_length`` counts the positions that the LLM sees, image tokens included.
-    ``precision`` bf16 means autocast: the weights, their gradients and the optimiser stay in float32.
+    ``precision`` bf16 means autocast: the weights, their gradients and the optimiser stay in float32. bf16-weights is
+    DeepSpeed's bf16: all weights and gradients in bfloat16, with float32 master weights and optimiser state of what
+    trains; the paper's Table 2 was measured so, as its numbers tell.
     """
 
     epochs: float = Field(gt=0, description="may be a fraction of an epoch")
@@ -45,11 +48,14 @@ class LoraSettings(Frozen):
 class Execution(Frozen):
     """How a machine carries the run out: no part of a result's identity.
 
-    The weights are the same to the byte for equal ``micro_batch`` and ``threads``, and the same up to
-    rounding otherwise.
+    The weights are the same to the byte for equal values, and the same up to rounding otherwise.
     """
 
     micro_batch: int = Field(ge=1, description="samples in one forward and backward pass")
     threads: int = Field(ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1, description="null: no checkpoints")
     cache_features: bool = Field(default=True, description="keep the image features of the data in memory")
+    engine: EngineName = Field(default="plain", description="plain: one process; deepspeed: ``ranks`` of them")
+    ranks: int = Field(default=1, ge=1, description="processes, one a GPU, that share every global batch")
+    zero_stage: int = Field(default=0, ge=0, le=3, description="what DeepSpeed shards over the ranks")
+    workers: int = Field(default=1, ge=1, description="threads of a rank that read and decode pictures")
