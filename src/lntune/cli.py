@@ -15,7 +15,7 @@ Snakemake does the work (``snakemake tables/table3.csv``); these commands look a
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,17 +28,27 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(score_app, name="score")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Profile = Annotated[str | None, typer.Option(help="A Snakemake profile, such as slurm, whose `config` counts.")]
+Config = Annotated[list[str] | None, typer.Option(help="KEY=VALUE over config.yaml's; may be repeated.")]
+
+
+def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
+    from lntune.profiles import overrides_of
+
+    return overrides_of(Path("."), profile, config or [])
 
 
 @app.command()
 def plan(
     targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
     as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
 ) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
     from lntune.pending import pending, pending_json, pending_text
 
-    found = pending(Path("."), targets or [])
+    found = pending(Path("."), targets or [], _overrides(profile, config))
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
 
 
@@ -51,12 +61,15 @@ def trace(
     show: Annotated[bool, typer.Option("--show", help="Print some questions, the answers and their marks.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", help="As --show, but wrong answers alone.")] = False,
     as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
 ) -> None:
     """Show what one number of a table was made from, down to the raw files."""
     from lntune.trace.cell import trace_cell
     from lntune.trace.text import trace_text
 
-    found = trace_cell(Path("."), table, row, column, show=number if show or wrong else 0, wrong=wrong)
+    found = trace_cell(Path("."), table, row, column, show=number if show or wrong else 0, wrong=wrong,
+                       overrides=_overrides(profile, config))  # fmt: skip
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
 
 
@@ -65,11 +78,13 @@ def verify(
     targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes; all cores if not given.", min=1)] = None,
     as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
 ) -> None:
     """Hash and score again what targets rest on; name each file that is off and the cells that rest on it."""
     from lntune.verify.check import verify as check
 
-    report = check(Path("."), targets or [], jobs)
+    report = check(Path("."), targets or [], jobs, _overrides(profile, config))
     print(json.dumps(report.to_json(), indent=1) if as_json else report.text())
     raise typer.Exit(1 if report.problems else 0)
 
@@ -94,6 +109,8 @@ def gc(
     everything: Annotated[bool, typer.Option("--all", help="Name every folder, however many there are.")] = False,
     forget: Annotated[str, typer.Option(help="Drop the claim of a checkout, by its folder or HOST:FOLDER.")] = "",
     as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
 ) -> None:
     """List what no current target needs, with sizes and reasons; delete it on request."""
     from lntune.garbage.collect import collect
@@ -103,7 +120,7 @@ def gc(
 
     if forget:
         print(f"dropped: {drop(Path('.'), forget).text}", file=sys.stderr)
-    found = collect(Path("."))
+    found = collect(Path("."), _overrides(profile, config))
     print(json.dumps(document(found), indent=1) if as_json else text(found, everything=everything))
     if delete:
         done = delete_all(found)
@@ -117,11 +134,13 @@ def gc(
 def export(
     table: Annotated[str, typer.Argument(help="A table, such as table3 or tables/table3.csv.")],
     out: Annotated[Path, typer.Argument(help="The zip to write.")],
+    profile: Profile = None,
+    config: Config = None,
 ) -> None:
     """Write a table with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
     from lntune.crate.export import export as write
 
-    print(write(Path("."), table, out).text)
+    print(write(Path("."), table, out, _overrides(profile, config)).text)
 
 
 @app.command()

@@ -106,7 +106,8 @@ class Plan:
     def llm(self, name: str) -> tuple[LlmSettings, Node]:
         """An LLM's settings and its weights."""
         settings = self.study.named(self.scale.llms, name, "llm")
-        return settings, self.fetched(settings.weights)
+        weights = self.fetched(settings.weights)
+        return settings, self._node("convert", [name], {}, {"llm": weights}) if settings.convert else weights
 
     def vision(self, name: str) -> tuple[str, Node]:
         """A vision encoder's library and its weights."""

@@ -53,3 +53,21 @@ rule prepare:
         "prepare {wildcards.result}"
     shell:
         "{JOB} {params.order} {log}"
+
+
+rule convert:
+    input:
+        ancient(STUDY.inputs("convert")),
+    output:
+        f"{STUDY.store}/convert/{{result}}/manifest.json",
+    log:
+        "logs/convert/{result}.log",
+    params:
+        order=STUDY.order("convert"),
+    threads: STUDY.threads("convert")
+    resources:
+        **STUDY.resources("convert"),
+    message:
+        "convert {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"

@@ -70,4 +70,4 @@ class LockedFile(Frozen):
 class CatalogLock(Frozen):
     """``workflow/catalog.lock.yaml``: entry, then file, to what was recorded."""
 
-    entries: dict[str, dict[str, LockedFile]] = {}
+    entries: dict[str, dict[str, LockedFile]] = Field(default={})

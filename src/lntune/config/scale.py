@@ -38,7 +38,8 @@ class LlmSettings(Frozen):
     """An LLM: its folder in the catalogue, its name in tables, and the prompt template that it is tuned with.
 
     ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``size`` names the shape
-    that memory and time are predicted from before the weights are there.
+    that memory and time are predicted from before the weights are there; ``convert`` says that the weights are
+    published as PyTorch's pickles, and are made into safetensors once.
     """
 
     title: str
@@ -46,6 +47,7 @@ class LlmSettings(Frozen):
     template: TemplateName
     system: str | None = None
     size: Literal["7B", "13B"] | None = None
+    convert: bool = False
 
 
 class VisionSettings(Frozen):
@@ -84,7 +86,8 @@ class ConnectorStage(Frozen):
 class MethodSettings(Frozen):
     """The learning rates that are tried for one tuning method, and LoRA's shape.
 
-    ``zero_stage`` is DeepSpeed's for this method, no part of a result: 3 where everything trains, 2 where most is frozen.
+    ``zero_stage`` is DeepSpeed's for this method and no part of a result: 3 where everything trains, 2 where most is
+    frozen.
     """
 
     learning_rates: tuple[LearningRate, ...] = Field(min_length=1, strict=False)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lntune.crate.archive import Archive, Written
 from lntune.crate.contents import Contents, Source, contents_of
@@ -46,13 +47,14 @@ class CrateReport:
         )
 
 
-def export(root: Path, table: str, out: Path) -> CrateReport:
+def export(root: Path, table: str, out: Path, overrides: Mapping[str, Any] | None = None) -> CrateReport:
     """Write a table's crate to ``out``, whole or not at all.
 
     Args:
         root: the checkout; a store with a relative path and the published tables lie in the working directory.
         table: the table's name or its published file.
         out: the zip to write; one that is there is replaced.
+        overrides: values over config.yaml's, as the run had them.
 
     Raises:
         UserError: the table is not made or not published, its published file differs from its result, a file behind it
@@ -62,7 +64,7 @@ def export(root: Path, table: str, out: Path) -> CrateReport:
         raise UserError(f"{out}: there is no folder {out.parent}; make it first, or name another file")
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file in it, such as {out / table_name(table)}.zip")
-    plan = Plan(Study.read(root))
+    plan = Plan(Study.read(root, overrides))
     made = _made(plan, table)
     contents = contents_of(root, plan.store, table_name(table), made)
     part = out.with_name(f"{out.name}.part")

@@ -6,6 +6,7 @@ from typing import Any
 STAGES = {
     "draw": "draw",
     "fetch": "fetch",
+    "convert": "convert",
     "prepare": "prepare",
     "questions-captions": "questions_captions",
     "questions-pope": "questions_pope",

@@ -15,7 +15,7 @@ The way leads from the score over answers, selection, checkpoint, connector and 
 import csv
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,15 @@ _INTERVAL = " 95% interval"
 _LEARNING_RATE = "learning_rate"
 
 
-def trace_cell(root: Path, table: str, row: str, column: str, show: int = 0, wrong: bool = False) -> dict[str, Any]:
+def trace_cell(
+    root: Path,
+    table: str,
+    row: str,
+    column: str,
+    show: int = 0,
+    wrong: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The derivation of a cell, all of it fit for JSON.
 
     Args:
@@ -44,12 +52,13 @@ def trace_cell(root: Path, table: str, row: str, column: str, show: int = 0, wro
         column: a column of the table: a benchmark, its "95% interval" where there is one, or learning_rate.
         show: how many questions, with the model's answers and their marks, are found as well.
         wrong: of these, only questions that were answered wrongly.
+        overrides: values over config.yaml's, as the run had them.
 
     Raises:
         UserError: the table is not made yet, or there is no such row or column (the near ones are given), or several
             rows are meant, or questions are asked for where a column has none.
     """
-    plan = Plan(Study.read(root))
+    plan = Plan(Study.read(root, overrides))
     files = _files(table)
     made = _made(plan, root, files)
     cell = _cell(made, plan.store, row, column)

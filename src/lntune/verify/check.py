@@ -11,8 +11,9 @@ the stored answers. Training and asking models is not repeated.
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lntune.plan import Plan
 from lntune.study import Study
@@ -26,20 +27,26 @@ from lntune.verify.shown import check_published
 from lntune.verify.workers import terminations_raise, workers
 
 
-def verify(root: Path, targets: Sequence[str] = (), jobs: int | None = None) -> Report:
+def verify(
+    root: Path,
+    targets: Sequence[str] = (),
+    jobs: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Report:
     """Check everything that the targets rest on.
 
     Args:
         root: the checkout.
         targets: as :func:`lntune.targets.targets_of` takes them; without any, every table of the config.
         jobs: how many processes score, and how many files are hashed, at a time; all cores unless given.
+        overrides: values over config.yaml's, as the run had them.
 
     Raises:
         UserError: a target means nothing under this config, or the config is wrong.
     """
     started = time.monotonic()
     jobs = jobs or len(os.sched_getaffinity(0))
-    plan = Plan(Study.read(root))
+    plan = Plan(Study.read(root, overrides))
     asked = targets_of(plan, targets)
     basis, findings = Basis(plan, asked), Findings()
     with (
