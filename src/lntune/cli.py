@@ -1,6 +1,7 @@
-"""The command line: ``lntune plan | trace | verify | accept | gc | export | score | pin``.
+"""The command line: ``lntune plan | doctor | trace | verify | accept | gc | export | score | pin``.
 
     lntune plan tables/table3.csv                       what is pending, why, and what it will take
+    lntune doctor --profile slurm tables/table3.csv     what is missing on this cluster, and what to do about it
     lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" POPE      where a number comes from
     lntune verify tables/table3.csv                     hash and score everything behind a table again
     lntune accept finetune --because "..."              an edit changes no result: nothing is made again
@@ -128,6 +129,25 @@ def gc(
         for failure in done.failures:
             print(f"error: {failure}", file=sys.stderr)
         raise typer.Exit(1 if done.failures else 0)
+
+
+@app.command()
+def doctor(
+    targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub about gated repositories.")] = False,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
+    """Show what is missing on this machine, or with --profile slurm on its cluster, each thing with its remedy."""
+    from lntune.doctor.diagnose import diagnose
+    from lntune.doctor.findings import findings_json, findings_text
+
+    needs, found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline)
+    shown = findings_json if as_json else findings_text
+    said = shown(needs.work.targets, needs.work.scale, found)
+    print(json.dumps(said, indent=1) if as_json else said)
+    raise typer.Exit(1 if any(one.state == "missing" for one in found) else 0)
 
 
 @app.command()

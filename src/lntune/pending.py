@@ -74,7 +74,11 @@ def pending(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | N
     Raises:
         UserError: the config is wrong, or a target is unknown.
     """
-    plan = Plan(Study.read(root, overrides))
+    return pending_in(Plan(Study.read(root, overrides)), targets)
+
+
+def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
+    """As :func:`pending`, of a plan that is there already."""
     asked = targets_of(plan, targets)
     nodes = closure([target.node for target in asked])
     published = {

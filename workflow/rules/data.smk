@@ -70,4 +70,4 @@ rule convert:
     message:
         "convert {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.order} {log} --heavy"

@@ -51,6 +51,8 @@ def mark(store: Store, stage: str, work: str, folder: str) -> None:
 def find(store: Store, stage: str, work: str) -> Path | None:
     """The folder of a finished result that did this work, its files all there; None if there is none."""
     if not (store.root / _MARKS).is_dir():
+        if not store.root.is_dir():
+            return None
         _mark_all(store)
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(_marks(store, stage, work))):

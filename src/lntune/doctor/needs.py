@@ -1,0 +1,63 @@
+"""What a target still needs of a machine or a cluster, read from the plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lntune.config.catalog import Entry
+from lntune.config.scale import Stage
+from lntune.pending import PendingWork, pending_in
+from lntune.plan import Plan
+from lntune.study import Study
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Pending work and what it asks for.
+
+    Attributes:
+        study: the config and all that it names.
+        work: what is pending.
+        stages: what a job of each pending stage is given.
+        entries: catalogue entries that are to be fetched.
+    """
+
+    study: Study
+    work: PendingWork
+    stages: Mapping[str, Stage]
+    entries: Mapping[str, Entry]
+
+    @property
+    def gpus(self) -> int:
+        """The most GPUs that one job asks for."""
+        return max((stage.gpus for stage in self.stages.values()), default=0)
+
+    @property
+    def mem_mb(self) -> int:
+        """The most memory that one job asks for, in MB."""
+        return max((stage.mem_mb for stage in self.stages.values()), default=0)
+
+    @property
+    def threads(self) -> int:
+        """The most CPU cores that one job asks for."""
+        return max((stage.threads for stage in self.stages.values()), default=0)
+
+    def to_download(self) -> dict[str, Entry]:
+        """Entries of which no copy on disk is named and whose files lie elsewhere than in the repository."""
+        copies = self.study.settings.copies
+        return {
+            name: entry
+            for name, entry in self.entries.items()
+            if name not in copies and any(file.path is None for file in entry.files.values())
+        }
+
+
+def needs_of(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Needs:
+    """What the targets need; UserError as :func:`lntune.pending.pending`."""
+    plan = Plan(Study.read(root, overrides))
+    work = pending_in(plan, targets)
+    execution = plan.scale.execution
+    stages = {one.stage: execution.stages.get(one.stage, execution.default) for one in work.results}
+    fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
+    return Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})
