@@ -11,8 +11,10 @@ _MARK: dict[State, str] = {"ok": "ok", "missing": "MISSING", "lesser": "lesser",
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked for. ``missing``: the target cannot be made; ``lesser``: it can, but something is worse;
-    ``unknown``: it cannot be told from here. ``remedy`` is empty for ``ok``.
+    """One thing that was looked for.
+
+    ``missing``: the target cannot be made; ``lesser``: it can, but something is worse; ``unknown``: it cannot be told
+    from here. ``remedy`` is empty for ``ok``.
     """
 
     subject: str
