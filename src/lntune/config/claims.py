@@ -41,6 +41,9 @@ class Claim(Frozen):
     vary: dict[str, tuple[str, ...]] = Field(default={}, strict=False, description="name to the names it stands for")
     let: dict[str, str] = Field(default={}, description="name to a formula")
     readings: dict[str, str] = Field(default={}, description="what is meant to the formula for it")
+    beyond: tuple[str, ...] = Field(
+        default=(), strict=False, description="readings, and choices of `vary`, that the sentence does not say in words"
+    )
     note: str = ""
 
     @property

@@ -19,6 +19,8 @@ from lntune.errors import UserError
 from lntune.report.formula import Formula, Tables, Value
 from lntune.report.numbers import AbsentError, FormulaError
 
+FILE = "workflow/paper/claims.yaml"
+
 YES, CUT, NO, UNKNOWN = "yes", "cut off", "no", ""
 
 _EXTRA_DIGITS = 2
@@ -32,6 +34,7 @@ class Reading:
         claim: whose it is.
         name: what is meant; empty for a claim without a formula.
         formula: as it is written in the file.
+        worded: whether it is what the sentence says in words, and not only what may have been computed.
         paper: what the paper's tables yield; None if they do not print what is needed.
         agrees: whether that is what is claimed: yes, "cut off", no, or nothing.
         ours: what our tables yield; None if they lack a cell.
@@ -41,6 +44,7 @@ class Reading:
     claim: Claim
     name: str
     formula: str
+    worded: bool
     paper: float | None
     agrees: str
     ours: float | None
@@ -90,7 +94,7 @@ def assess(claims: Claims, *, paper: Tables, ours: Tables) -> list[Reading]:
     found = []
     for claim in claims.claims:
         if claim.id in seen:
-            raise UserError(f"claims.yaml: {claim.id}: two claims bear this id; rename one")
+            raise UserError(f"{FILE}: {claim.id}: two claims bear this id; rename one")
         seen.add(claim.id)
         found += list(_readings(claims, claim, paper, ours))
     return found
@@ -98,9 +102,13 @@ def assess(claims: Claims, *, paper: Tables, ours: Tables) -> list[Reading]:
 
 def _readings(claims: Claims, claim: Claim, paper: Tables, ours: Tables) -> Iterator[Reading]:
     if not claim.readings:
-        yield Reading(claim, "", "", None, UNKNOWN, None, UNKNOWN)
+        yield Reading(claim, "", "", True, None, UNKNOWN, None, UNKNOWN)
+    known = [*claim.readings, *(chosen for choices in claim.vary.values() for chosen in choices)]
+    for name in claim.beyond:
+        if name not in known:
+            raise UserError(f"{FILE}: {claim.id}: beyond: {name!r} is none of {', '.join(known)}")
     for title, text in claim.readings.items():
-        where = f"claims.yaml: {claim.id}: reading {title!r}"
+        where = f"{FILE}: {claim.id}: reading {title!r}"
         try:
             formula = Formula(text)
             let = {name: Formula(part) for name, part in claim.let.items()}
@@ -115,7 +123,8 @@ def _readings(claims: Claims, claim: Claim, paper: Tables, ours: Tables) -> Iter
                 raise UserError(f"{where}, on our tables: {error}") from None
             name = "; ".join([title, *(chosen.replace("_", " ") for chosen in choice.values())])
             written = _written(claim, text, choice)
-            yield Reading(claim, name, written, value, agreement(claim, value), own, agreement(claim, own))
+            worded = not {title, *choice.values()} & set(claim.beyond)
+            yield Reading(claim, name, written, worded, value, agreement(claim, value), own, agreement(claim, own))
 
 
 def _used(formula: Formula, let: Mapping[str, Formula]) -> set[str]:
@@ -154,6 +163,9 @@ def _value(
 
     The paper's own tables may lack only what the file says to be unprinted.
     """
+    used = _used(formula, let)
+    if missing and not any(one.reads_tables for one in (formula, *(let[name] for name in let if name in used))):
+        return None  # a computation from constants is no result of ours
     names: dict[str, Value] = {**claims.constants, **claims.names}
     for name, chosen in choice.items():
         if chosen not in claims.names:
@@ -161,7 +173,6 @@ def _value(
         names[name] = claims.names[chosen]
     unprinted = any(table in one.texts for one in (formula, *let.values()) for table in claims.unprinted)
     try:
-        used = _used(formula, let)
         for name, part in let.items():
             if name in used:
                 names[name] = part.value(tables, names)
@@ -180,8 +191,9 @@ def _value(
 def verdicts(readings: Sequence[Reading]) -> dict[str, str]:
     """Claim to what was found: under which readings the paper's tables agree with it.
 
-    "agrees" (with every reading), "one reading" or "some readings", "cut off" (none, unless digits are cut off), "no
-    reading", "not printed" (the tables do not hold what is needed), "setting" (nothing to compute).
+    "agrees" (under every reading that the words allow), "some readings" of these, "other words" (only under readings
+    that the words do not allow), "cut off" (none, unless digits are cut off), "no reading", "not printed" (the tables
+    do not hold what is needed), "setting" (nothing to compute).
     """
     by_claim: dict[str, list[Reading]] = {}
     for reading in readings:
@@ -192,12 +204,13 @@ def verdicts(readings: Sequence[Reading]) -> dict[str, str]:
 def _verdict(its: Sequence[Reading]) -> str:
     if not its[0].name:
         return "setting"
-    known = [one.agrees for one in its if one.agrees != UNKNOWN]
+    known = [one for one in its if one.agrees != UNKNOWN]
     if not known:
         return "not printed"
-    yes = known.count(YES)
-    if yes == len(known):
+    worded = [one.agrees for one in known if one.worded]
+    if worded and all(verdict == YES for verdict in worded):
         return "agrees"
-    if yes:
-        return "one reading" if yes == 1 else "some readings"
-    return "cut off" if CUT in known else "no reading"
+    if YES in worded:
+        return "some readings"
+    every = [one.agrees for one in known]
+    return "other words" if YES in every else "cut off" if CUT in every else "no reading"

@@ -8,8 +8,8 @@ from pathlib import Path
 from lntune.report.claims import CUT, UNKNOWN, YES, Reading, verdicts
 
 COLUMNS = (
-    "id", "place", "claim", "kind", "claimed", "implied", "reading", "formula", "paper_tables_yield", "agrees", "ours",
-    "ours_agrees", "note",
+    "id", "place", "claim", "kind", "claimed", "implied", "reading", "as_worded", "formula", "paper_tables_yield",
+    "agrees", "ours", "ours_agrees", "note",
 )  # fmt: skip
 """The CSV's header."""
 
@@ -24,19 +24,20 @@ def write_csv(path: Path, readings: Sequence[Reading]) -> None:
 
 def _record(one: Reading) -> tuple[str, ...]:
     claim = one.claim
+    worded = ("yes" if one.worded else "no") if one.name else ""
     return (
-        claim.id, claim.place, claim.claim, claim.kind, claim.claimed, "yes" if claim.implied else "", one.name,
+        claim.id, claim.place, claim.claim, claim.kind, claim.claimed, "yes" if claim.implied else "", one.name, worded,
         one.formula, one.shown(one.paper), one.agrees, one.shown(one.ours), one.ours_agrees, claim.note,
     )  # fmt: skip
 
 
 def nearest(its: Sequence[Reading]) -> Reading:
-    """Of one claim's readings the first that agrees, else the one whose value is nearest to the claimed."""
+    """Of one claim's readings the first that agrees, as worded if one does; else the one with the nearest value."""
 
-    def distance(one: Reading) -> tuple[int, float]:
+    def distance(one: Reading) -> tuple[int, bool, float]:
         rank = [YES, CUT].index(one.agrees) if one.agrees in (YES, CUT) else 2
         far = float("inf") if one.paper is None else abs(one.paper - float(Decimal(one.claim.value)))
-        return rank, 0.0 if rank == 0 else far
+        return rank, not one.worded, 0.0 if rank == 0 else far
 
     return min(its, key=distance)
 
@@ -53,8 +54,8 @@ def summary(readings: Sequence[Reading]) -> str:
     """How many claims follow from the paper's tables."""
     found = list(verdicts(readings).values())
     return (
-        f"{len(found)} claims: {found.count('agrees')} follow under every reading, "
-        f"{found.count('some readings') + found.count('one reading')} under some or one, "
+        f"{len(found)} claims: {found.count('agrees')} follow under every reading that their words allow, "
+        f"{found.count('some readings')} under some of these, {found.count('other words')} only under other ones, "
         f"{found.count('cut off')} only if digits are cut off, {found.count('no reading')} under none; "
         f"{found.count('not printed')} rest on numbers that the paper does not print, "
         f"{found.count('setting')} are settings."
@@ -78,6 +79,8 @@ def _line(its: Sequence[Reading]) -> str:
     known = [reading for reading in its if reading.agrees != UNKNOWN]
     agreeing = sum(reading.agrees == YES for reading in known)
     how_many = f" ({agreeing} of {len(known)} readings)" if len(known) > 1 else ""
+    if one.agrees == YES and not one.worded:
+        how_many = f", in other words{how_many}"
     says = f"{claim.claim}{' *(implied)*' if claim.implied else ''}"
     cells = (
         claim.id, claim.place, says, claim.claimed, one.name, one.shown(one.paper), f"{one.agrees}{how_many}",

@@ -159,6 +159,11 @@ class Formula:
         return list(dict.fromkeys(used))
 
     @property
+    def reads_tables(self) -> bool:
+        """Whether it asks for cells."""
+        return any(isinstance(node, ast.Name) and node.id in ("pick", "printed") for node in ast.walk(self._tree))
+
+    @property
     def texts(self) -> set[str]:
         """The texts in it, names of tables among them."""
         constants = (node.value for node in ast.walk(self._tree) if isinstance(node, ast.Constant))
