@@ -1,9 +1,10 @@
-"""The command line: ``lntune plan | doctor | trace | verify | accept | gc | export | score | pin``.
+"""The command line: ``lntune plan | doctor | trace | verify | compare | accept | gc | export | score | pin``.
 
     lntune plan tables/table3.csv                       what is pending, why, and what it will take
     lntune doctor --profile slurm tables/table3.csv     what is missing on this cluster, and what to do about it
     lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" POPE      where a number comes from
     lntune verify tables/table3.csv                     hash and score everything behind a table again
+    lntune compare table3                               a table beside the paper's
     lntune accept finetune --because "..."              an edit changes no result: nothing is made again
     lntune gc                                           what nothing needs any more
     lntune export tables/table3.csv OUT.zip             a table and all behind it as an RO-Crate
@@ -161,6 +162,26 @@ def export(
     from lntune.crate.export import export as write
 
     print(write(Path("."), table, out, _overrides(profile, config)).text)
+
+
+@app.command()
+def compare(
+    tables: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
+    """Show tables beside the paper's: differences, and whether the methods come out in the same order."""
+    from lntune.compare import compare_tables
+    from lntune.report.comparison_table import text
+
+    found = compare_tables(Path("."), tables or [], _overrides(profile, config))
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+        return
+    print(f"scale: {found.scale}, protocol: {found.protocol}\n\n{text(found.figures)}")
+    for name in found.pending:
+        print(f"note: {name} is not made yet; `snakemake tables/{name}.csv` makes it", file=sys.stderr)
 
 
 @app.command()

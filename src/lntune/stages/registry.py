@@ -21,6 +21,8 @@ STAGES = {
     "score-vqav2": "score_vqav2",
     "select": "select",
     "table": "table",
+    "claims": "claims",
+    "comparison": "comparison",
     "train-clip": "train_clip",
     "train-vit": "train_vit",
     "train-llm": "train_llm",

@@ -1,0 +1,47 @@
+"""comparison: our tables beside the paper's, figure by figure."""
+
+from pydantic import Field
+
+from lntune.config.base import Frozen
+from lntune.config.catalog import Sha256
+from lntune.report.comparison import compare
+from lntune.report.comparison_table import markdown, write_csv
+from lntune.report.paper_inputs import check, read_own, read_tables
+from lntune.stages.job import Job, Metrics
+
+PACKAGES = ()
+
+TITLE = "Our tables beside the paper's"
+HOW = (
+    "Each cell: the paper's, ours, the difference. An asterisk: the paper's value lies in our 95% interval. Kendall's "
+    "tau-b: how alike the rows of a group are ordered, 1 for the same order, -1 for the reverse."
+)
+
+
+class Settings(Frozen):
+    """The paper's tables by digest, and the tables of ours in the order of the inputs."""
+
+    files: dict[str, Sha256] = Field(min_length=1)
+    tables: tuple[str, ...] = Field(strict=False)
+    scale: str
+    scale_note: str
+    protocol: str
+
+
+class Execution(Frozen):
+    """Where the paper's files lie."""
+
+    paths: dict[str, str]
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write comparison.csv and comparison.md: all figures of the tables that both sides have."""
+    settings = job.settings
+    paper = read_tables(check(job.execution.paths, settings.files))
+    own = read_own(paper, settings.tables, job.folders("tables"))
+    compared = [one for table in own for one in compare(paper[table], own[table])]
+    write_csv(job.out / "comparison.csv", compared)
+    made = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
+    notes = (settings.scale_note, made, HOW)
+    (job.out / "comparison.md").write_text(markdown(compared, title=TITLE, notes=notes))
+    return {"tables": len(own), "figures": len(compared), "ours": sum(one.ours is not None for one in compared)}
