@@ -101,8 +101,7 @@ class _Lines:
         return (self._done - self._first) / seconds if seconds > 0 else 0.0
 
     def _write(self, text: str) -> None:
-        percent = 100 * self._done // self._total if self._total else 100
-        head = f"{self._label}: {count_text(self._done, self._total, self._unit)} ({percent}%)"
+        head = f"{self._label}: {count_text(self._done, self._total, self._unit)}"
         print(", ".join(part for part in (head, text, self._info) if part), file=self._stream, flush=True)
 
 
@@ -153,10 +152,11 @@ def _info_text(info: dict[str, object]) -> str:
 
 
 def count_text(done: int, total: int, unit: str) -> str:
-    """How much of how much: ``3/40 steps``, ``1.2 GB of 26 GB``."""
+    """How much of how much: ``3/40 steps (7%)``, ``1.2 GB of 26 GB (4%)``; ``1.2 GB`` where the whole is unknown."""
+    percent = f"({100 * done // total if total else 100}%)"
     if unit != "bytes":
-        return f"{done}/{total} {unit}"
-    return f"{bytes_text(done)} of {bytes_text(total)}"
+        return f"{done}/{total} {unit} {percent}"
+    return f"{bytes_text(done)} of {bytes_text(total)} {percent}" if done <= total else bytes_text(done)
 
 
 def rate_text(rate: float, unit: str) -> str:

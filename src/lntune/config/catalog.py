@@ -1,5 +1,6 @@
 """The catalogue of external files: where each comes from, its size, its sha256, its licence, and who may have it."""
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -22,6 +23,13 @@ def _inside(name: str) -> str:
     return name
 
 
+def _without_password(url: str) -> str:
+    if not re.fullmatch(r"https?://[^/@\s]+/\S+", url):
+        raise ValueError("expected an address for HTTP, without a password in it")  # which is not repeated
+    return url
+
+
+Url = Annotated[str, AfterValidator(_without_password)]
 FileName = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
 
 
@@ -74,9 +82,7 @@ class FileEntry(Frozen):
     """
 
     path: str | None = None
-    url: str | None = Field(
-        default=None, pattern=r"^https?://[^/@\s]+/\S+$", description="an address for HTTP without a password in it"
-    )
+    url: Url | None = None
     member: str | None = None
     hub: HubRepository | None = Field(default=None, description="a repository other than the entry's")
     bytes: int | None = Field(default=None, ge=0)

@@ -259,12 +259,13 @@ class Download:
         return min(known) if known else self._manner.largest
 
     def _begin(self, version: Version) -> None:
-        self._watch.advance(-self._partial.size)
+        self._throw_away()
         self._partial.begin(version)
         self._patched = False
 
     def _throw_away(self) -> None:
-        self._watch.advance(-self._partial.size)
+        if self._partial.size:
+            self._watch.advance(-self._partial.size)
         self._partial.remove()
 
     # --- the whole --------------------------------------------------------------------------------------------------

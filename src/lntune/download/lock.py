@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -73,8 +73,9 @@ def _alone(path: Path) -> Iterator[None]:
         except OSError:
             break
         # Whoever held it before has deleted the file, and a lock on a deleted file keeps nobody out.
-        if lock.exists() and os.path.samestat(os.stat(lock), os.fstat(handle)):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(lock), os.fstat(handle)):
+                break
         os.close(handle)
     try:
         yield

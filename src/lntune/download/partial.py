@@ -71,13 +71,11 @@ class Partial:
 
     def begin(self, version: Version) -> None:
         """Throw away what has arrived and wait for this version."""
-        self.close()
+        self.remove()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._note.unlink(missing_ok=True)  # first, so that no bytes are ever taken for another version's
-        self.path.unlink(missing_ok=True)  # not emptied: it may be linked to a file of the user's
         self.path.touch()
         self._note.write_text(json.dumps(asdict(version)))
-        self.version, self.size, self._hash = version, 0, hashlib.sha256()
+        self.version = version
 
     def write(self, block: bytes) -> None:
         """Add what has arrived."""
@@ -96,9 +94,14 @@ class Partial:
     def remove(self) -> None:
         """Delete what has arrived."""
         self.close()
-        self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        discard(self.path)
         self.version, self.size, self._hash = None, 0, hashlib.sha256()
+
+
+def discard(path: Path) -> None:
+    """Delete what has arrived of a file, unread."""
+    _note_of(path).unlink(missing_ok=True)  # first, so that no bytes are ever taken for another version's
+    path.unlink(missing_ok=True)  # and not emptied: it may be linked to a file of the user's
 
 
 def _note_of(path: Path) -> Path:

@@ -23,7 +23,7 @@ from lntune.download.http import Download, Expected, Watch
 from lntune.download.hub import HubFiles, commit_of
 from lntune.download.lock import read_lock, record
 from lntune.download.manner import Manner
-from lntune.download.partial import Partial
+from lntune.download.partial import Partial, discard
 from lntune.download.request import Remote, StoppedError
 from lntune.errors import UserError
 from lntune.progress import Progress, track
@@ -231,6 +231,7 @@ class _Fetching:
 
     def _from_disk(self, name: str, source: Path, tell: "_Told") -> _Found:
         place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)
+        discard(path)  # what a download brought before
         if name in self._execution.copies:
             where = f"the folder that config.yaml names under copies.{self._execution.entry}"
             sha256 = link_or_copy(
