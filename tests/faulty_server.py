@@ -68,8 +68,8 @@ class Answer(BaseHTTPRequestHandler):
     def send(self, body: bytes) -> None:
         """Send a piece of the body."""
         if self.command != "HEAD":
+            self.seen.sent += len(body)  # first: a client that has it all may be asking what was sent
             self.wfile.write(body)
-            self.seen.sent += len(body)
 
     def cut(self) -> None:
         """Reset the connection, as a network that breaks down does."""

@@ -184,6 +184,21 @@ def test_a_change_that_only_the_bytes_tell_of_is_seen(fetch: Fetch, server: Faul
     assert server.sent() == [30_000, 30_000, 60_000]
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_without_any_sign_of_a_version_all_is_compared(tmp_path: Path, server: FaultyServer, ranges: bool) -> None:
+    """Nobody pinned the file, and the server has neither ETag nor date: a joint could not be seen afterwards."""
+
+    def change(answer: Any) -> None:
+        server.files[PATH] = CONTENT
+        server.serve(answer)
+
+    fetch = Fetch(tmp_path, server, pinned=False, size=False)
+    server.etags, server.ranges, server.files[PATH] = False, ranges, OTHER
+    server.faults[PATH] = [cut(30_000), change]
+    fetch.right()
+    assert [(one.status, one.sent) for one in server.requests] == [(200, 30_000), (200, 60_000), (200, 60_000)]
+
+
 def test_dates_tell_versions_apart_where_there_are_no_etags(tmp_path: Path, server: FaultyServer) -> None:
     server.etags, server.dates, server.files[PATH] = False, True, OTHER
     fetch = Fetch(tmp_path, server, pinned=False)
@@ -213,7 +228,15 @@ def test_a_range_beyond_the_end_of_a_file_that_has_shrunk(tmp_path: Path, server
     assert fetch.refused().endswith("try again later; 90 kB of it are kept")
     server.files[PATH] = CONTENT
     fetch.right()
-    assert [one.status for one in server.requests][-2:] == [416, 200]
+    assert [(one.status, one.sent) for one in server.requests][-1] == (200, 60_000)
+    server.etags, server.files[PATH] = True, OTHER + OTHER
+    pinned = Fetch(tmp_path / "pinned", server, size=False)
+    pinned.folder.mkdir()
+    server.faults[PATH] = [no_length(90_000), status(416)]
+    server.files["/right"] = CONTENT
+    server.faults[PATH].append(status(302, Location="/right"))
+    pinned.right()
+    assert [one.status for one in server.requests][-3:] == [416, 302, 200]
 
 
 def test_a_part_that_was_not_asked_for(fetch: Fetch, server: FaultyServer) -> None:

@@ -90,8 +90,15 @@ def test_a_commit_that_was_recorded_is_asked_for_though_the_branch_has_moved(tmp
     assert Repository(tmp_path / "hub" / "models" / LLAMA).commit != old
     run(tmp_path / "again", "fetch", addressed(execution), {}, **execution)
     assert (tmp_path / "again" / "config.json").read_bytes() == FILES["config.json"]
+    partly = {**execution, "places": {**execution["places"], "more.txt": execution["places"]["sub/notes.txt"]}}
+    run(
+        tmp_path / "more", "fetch", addressed(partly), {}, **partly
+    )  # a file that was not recorded comes from there too
+    assert f"@{old}/" in read(tmp_path / "more" / "origins.json")["more.txt"]["origin"]
     hub.old.clear()
-    assert f"{LLAMA} has no revision" in refusal(tmp_path / "gone", "fetch", addressed(execution), {}, **execution)
+    assert f"{LLAMA} has no revision {old}" in refusal(
+        tmp_path / "gone", "fetch", addressed(execution), {}, **execution
+    )
     text = (tmp_path / "catalog.lock.yaml").read_text().replace(old, "main")  # as if no commit had been recorded
     (tmp_path / "catalog.lock.yaml").write_text(text)
     said = refusal(tmp_path / "moved", "fetch", addressed(execution), {}, **execution)
@@ -181,7 +188,7 @@ def test_a_token_that_cannot_be_one_is_not_repeated(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"revision": "nowhere"}, f"{LLAMA} has no revision nowhere; correct it in workflow/catalog.yaml"),
+        ({"revision": "nowhere"}, f"{LLAMA} has no revision nowhere; correct it in workflow/catalog.yaml, or in"),
         ({"names": ["gone.json"]}, f"{LLAMA} has no file gone.json at main; get it in another way"),
     ],
 )

@@ -1,5 +1,6 @@
 """Brings in a file that lies on a disk already: linked where that can be, else copied, and hashed in either case."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -36,6 +37,10 @@ def copy(source: Path, target: Path, advance: Callable[[int], None], missing: st
         raise UserError(f"{source}: {missing}") from None
     except (PermissionError, IsADirectoryError) as error:
         raise UserError(f"{source}: cannot be read ({error.strerror})") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{source}: cannot be copied to {target} ({error.strerror}); make room") from None
     return digest.hexdigest()
 
 

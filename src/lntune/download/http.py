@@ -146,7 +146,7 @@ class Download:
         if part.size and part.size == total:
             return
         headers = {}
-        if part.size and part.version:
+        if part.size and part.version and (part.version.is_known or self._expected.sha256):
             headers["Range"] = f"bytes={part.size}-"
             if part.version.if_range:
                 headers["If-Range"] = part.version.if_range
@@ -196,6 +196,8 @@ class Download:
         """Whether the server's version is not the one of which something has arrived."""
         before = self._partial.version
         assert before is not None
+        if here.total is not None and here.total < self._partial.size:
+            return True
         if before.identity is not None or here.identity is not None:
             return before.identity != here.identity
         pairs = ((before.etag, here.etag), (before.total, here.total))

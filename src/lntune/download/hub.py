@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from lntune.config.catalog import HubRepository, Place
+from lntune.config.catalog import CATALOG, LOCK, HubRepository, Place
 from lntune.download.manner import TryAgainError, retry_after
 from lntune.download.request import BY_HAND, Remote
 from lntune.errors import UserError
@@ -49,14 +49,13 @@ class HubFiles:
     Args:
         gated: whether someone must grant access.
         page: where that is asked for; None: the repository's own page.
-        commits: address of a file in the catalogue to the commit that it was recorded at, where it was.
+        commits: the commit of each repository of which a file was recorded: its branch may have moved since.
         timeout: seconds that the hub may take to answer.
     """
 
-    def __init__(self, gated: bool, page: str | None, commits: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, gated: bool, page: str | None, commits: Mapping[HubRepository, str], timeout: float) -> None:
         self._gated, self._page, self._timeout = gated, page, timeout
-        self._recorded = commits
-        self._commits: dict[HubRepository, str] = {}
+        self._commits = dict(commits)
         self._lock = threading.Lock()
         self._token = token_of_environment()
 
@@ -85,8 +84,7 @@ class HubFiles:
 
     def _revision(self, place: Place) -> str:
         assert place.hub is not None
-        recorded = self._recorded.get(place.address or "")
-        return self._commits.get(place.hub) or recorded or place.hub.revision
+        return self._commits.get(place.hub) or place.hub.revision
 
     def _metadata(self, shown: str, place: Place, revision: str) -> "HfFileMetadata":
         from httpx2 import RequestError
@@ -133,7 +131,8 @@ class HubFiles:
         if isinstance(error, GatedRepoError) or (self._gated and isinstance(error, RepositoryNotFoundError)):
             raise UserError(f"{shown}: {self._no_access(hub)}") from None
         if isinstance(error, RevisionNotFoundError):
-            what = f"{hub.repo} has no revision {hub.revision}; correct it in workflow/catalog.yaml"
+            where = f"{CATALOG}, or in {LOCK} if it is there"
+            what = f"{hub.repo} has no revision {self._revision(place)}; correct it in {where}"
         elif isinstance(error, RemoteEntryNotFoundError):
             what = f"{hub.repo} has no file {place.member} at {self._revision(place)}; {BY_HAND}"
         elif status in (401, 403) and self._token and not isinstance(error, RepositoryNotFoundError):

@@ -26,6 +26,11 @@ class Version:
     total: int | None = None
 
     @property
+    def is_known(self) -> bool:
+        """Whether it could be told from another version. If not, what comes later may be of another file."""
+        return bool(self.identity or self.etag or self.modified)
+
+    @property
     def if_range(self) -> str | None:
         """What asks the server to go on with this version or else to send all of another (RFC 9110, 13.1.5)."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified

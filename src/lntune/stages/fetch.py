@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from lntune.config.base import Frozen
-from lntune.config.catalog import CATALOG, LOCK, ORIGINS, FileName, LockedFile, Place, Sha256
+from lntune.config.catalog import CATALOG, LOCK, ORIGINS, FileName, HubRepository, LockedFile, Place, Sha256
 from lntune.download.copies import copy, link_or_copy
 from lntune.download.http import Download, Expected, Watch
 from lntune.download.hub import HubFiles, commit_of
@@ -126,11 +126,14 @@ class _Fetching:
         self._manner = Manner(job.execution.attempts, job.execution.pause, job.execution.timeout)
         self._stop = threading.Event()
 
-    def _commits(self) -> dict[str, str]:
-        """Address of a hub file to the commit that it was recorded at: a branch may have moved since."""
-        origins = {name: file.origin for name, file in self._recorded.items() if name in self._execution.places}
-        found = {self._execution.places[name].address or "": commit_of(origin) for name, origin in origins.items()}
-        return {address: commit for address, commit in found.items() if commit}
+    def _commits(self) -> dict[HubRepository, str]:
+        """The commit of each repository of the hub of which a file was recorded."""
+        found = {}
+        for name, file in self._recorded.items():
+            place, commit = self._execution.places.get(name), commit_of(file.origin)
+            if place is not None and place.hub is not None and commit is not None:
+                found[place.hub] = commit
+        return found
 
     def all(self) -> dict[str, _Found]:
         """Every file, several at a time; the first that cannot be had ends the others."""
