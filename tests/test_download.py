@@ -51,7 +51,7 @@ class Fetch:
         )
         self.execution: dict[str, Any] = {
             "entry": "data", "about": "a zip", "licence": "MIT", "places": {"a.zip": place}, "root": str(folder),
-            "lock": str(folder / "catalog.lock.yaml"), "pause": 0.01, "timeout": 0.4, "attempts": 4,
+            "lock": str(folder / "catalog.lock.yaml"), "pause": 0.01, "timeout": 0.8, "attempts": 4,
         }  # fmt: skip
         self.times = 0
 
