@@ -77,7 +77,8 @@ IN_CONFIG: dict[str, Edit] = {
     ),
     "empty config": (
         CONFIG, WHOLE, "# nothing\n",
-        "the file is empty; it must hold keys out of: scale, experiments, seeds, protocol, selection_split, store",
+        "the file is empty; it must hold keys out of: scale, experiments, seeds, protocol, selection_split, store, "
+        "copies",
     ),
     "bracket not closed": (
         CONFIG, "scale: demo", "scale: [demo",

@@ -293,7 +293,14 @@ def test_licences_of_fetched_files_are_those_of_the_manifest_or_else_of_the_cata
     assert [one.name for one in licences.all()] == ["Apache-2.0", "Some Licence 2"]
     assert licences.of(contents.last)[0].id == "#licence/Some-Licence-2"
     assert licences.fetched(silent).description("clip.bin") == "a CLIP"  # and no path of the machine
-    execution = {"licence": "MIT", "about": "another", "urls": {"clip.bin": "https://example.org/clip.bin"}}
+    urls = {"open_clip_config.json": "https://example.org/config.json"}
+    execution = {"licence": "MIT", "about": "another", "urls": urls}
     fetched = licences.fetched(manifest.model_copy(update={"execution": execution}))
     assert (fetched.licence, fetched.about) == ("MIT", "another")
-    assert fetched.urls == {"clip.bin": "https://example.org/clip.bin"}
+    assert fetched.urls == urls
+    hub = {"hub": {"repo": "a/b", "type": "model", "revision": "main"}, "member": "config.json"}
+    execution = {"licence": "MIT", "about": "another", "places": {"open_clip_config.json": hub}}
+    unpinned = {"settings": {"files": {}, "addresses": {"open_clip_config.json": "hf://a/b@main/config.json"}}}
+    fetched = licences.fetched(manifest.model_copy(update={"execution": execution, **unpinned}))
+    assert fetched.urls == {"open_clip_config.json": "https://huggingface.co/a/b/resolve/main/config.json"}
+    assert fetched.description("open_clip_config.json") == "another; sha256 recorded at the first download"

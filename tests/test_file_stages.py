@@ -3,15 +3,18 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from lntune.config.catalog import Catalog
+from checkout import ROOT
+from lntune.config.catalog import CATALOG, Catalog, Place
 from lntune.config.load import load
 from lntune.errors import UserError
-from lntune.pins import CATALOG, entry_of, pin
+from lntune.pins import entry_of, pin
 from stage_runs import Folders, read, refusal, run
 
 
@@ -52,31 +55,41 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def execution(root: Path, paths: dict[str, str]) -> dict[str, Any]:
+    """What a fetch of files on disk is told."""
+    places = {name: Place(path=path) for name, path in paths.items()}
+    lock = str(root / "catalog.lock.yaml")
+    return {"entry": "llm", "about": "weights", "licence": "MIT", "root": str(root), "lock": lock, "places": places}
+
+
 def test_fetch_copies_what_has_the_right_digest(tmp_path: Path) -> None:
     contents = {"config.json": b"{}", "shards/model.safetensors": bytes(range(256)) * 9000}
-    paths = {name: tmp_path / f"source{k}" for k, name in enumerate(contents)}
+    paths = {name: f"source{k}" for k, name in enumerate(contents)}
     for name, path in paths.items():
-        path.write_bytes(contents[name])
+        (tmp_path / path).write_bytes(contents[name])
     settings = {"files": {name: sha256(content) for name, content in contents.items()}}
-    given = {name: str(path) for name, path in paths.items()}
-    metrics = run(tmp_path / "out", "fetch", settings, {}, paths=given, about="weights", licence="MIT")
+    metrics = run(tmp_path / "out", "fetch", settings, {}, **execution(tmp_path, paths))
     assert metrics == {"bytes": sum(map(len, contents.values()))}
     found = {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    origins = json.loads(found.pop("origins.json"))
     assert found == contents
+    assert origins["config.json"] == {"bytes": 2, "sha256": sha256(b"{}"), "origin": "source0"}
+    assert not (tmp_path / "catalog.lock.yaml").exists()  # what is pinned needs no record
+    assert not any(os.path.samefile(tmp_path / path, tmp_path / "out" / name) for name, path in paths.items())
 
 
 def test_fetch_refuses_what_has_not_and_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "model.safetensors"
     source.write_bytes(b"other weights")
     settings, wanted = {"files": {"model.safetensors": sha256(b"weights")}}, sha256(b"weights")
-    paths = {"model.safetensors": str(source)}
-    assert refusal(tmp_path / "out", "fetch", settings, {}, paths=paths, about="weights", licence="MIT") == (
-        f"{source}: its sha256 is {sha256(b'other weights')}, the catalogue says {wanted}; "
+    given = execution(tmp_path, {"model.safetensors": "model.safetensors"})
+    assert refusal(tmp_path / "out", "fetch", settings, {}, **given) == (
+        f"{source}: its sha256 is {sha256(b'other weights')}, workflow/catalog.yaml says {wanted}; "
         "restore the file, or pin it anew with `lntune pin`"
     )
     assert list((tmp_path / "out").iterdir()) == []
     source.unlink()
-    assert refusal(tmp_path / "again", "fetch", settings, {}, paths=paths, about="weights", licence="MIT") == (
+    assert refusal(tmp_path / "again", "fetch", settings, {}, **given) == (
         f"{source}: no such file; the catalogue lists it (workflow/catalog.yaml)"
     )
     assert list((tmp_path / "again").iterdir()) == []
@@ -103,8 +116,8 @@ def test_a_pinned_folder_can_be_fetched(tmp_path: Path) -> None:
     assert (file.path, file.bytes, file.sha256) == ("workflow/weights/llm/model.safetensors", 7, sha256(b"weights"))
     assert catalog.entries["a-far-llm"].files["config.json"].path == str(outside / "config.json")
     settings = {"files": {name: one.sha256 for name, one in entry.files.items()}}
-    paths = {name: str(root / one.path) for name, one in entry.files.items()}
-    assert run(tmp_path / "fetched", "fetch", settings, {}, paths=paths, about="weights", licence="MIT") == {"bytes": 9}
+    given = execution(root, {name: str(one.path) for name, one in entry.files.items()})
+    assert run(tmp_path / "fetched", "fetch", settings, {}, **given) == {"bytes": 9}
 
 
 def test_pinning_again_replaces_one_entry_and_repeats_its_bytes(tmp_path: Path) -> None:
@@ -124,6 +137,38 @@ def test_pinning_again_replaces_one_entry_and_repeats_its_bytes(tmp_path: Path) 
     assert entries["a"]["about"] == "second" and entries["b"]["about"] == "first"
     assert entries["a"]["files"]["model.safetensors"]["bytes"] == 7
     assert [path.name for path in (tmp_path / "workflow").iterdir()] == ["catalog.yaml"]
+
+
+def test_pinning_keeps_the_comments_and_the_entries_of_others(tmp_path: Path) -> None:
+    """On the real catalogue: an entry that is pinned anew repeats its bytes, a new one is the only difference."""
+    (tmp_path / "workflow" / "weights").mkdir(parents=True)
+    text = (ROOT / CATALOG).read_text()
+    (tmp_path / CATALOG).write_text(text)
+    shutil.copytree(ROOT / "workflow" / "weights" / "clip", tmp_path / "workflow" / "weights" / "clip")
+    about = "the demo's CLIP, trained contrastively on drawn pictures and their captions"
+    pin(tmp_path, "demo-clip", tmp_path / "workflow" / "weights" / "clip", about, "Apache-2.0", {"record.json"})
+    assert (tmp_path / CATALOG).read_text() == text
+    pin(tmp_path, "my-llm", tmp_path / "workflow" / "weights" / "clip", "mine", "MIT", {"record.json"})
+    after = (tmp_path / CATALOG).read_text()
+    start = after.index("  my-llm:\n")
+    end = after.index("  # Bytes and sha256: computed from a clone.")
+    assert start < end and after[:start] + after[end:] == text
+    changed = load(tmp_path / CATALOG, Catalog).entries
+    assert {name: entry for name, entry in changed.items() if name != "my-llm"} == load(ROOT / CATALOG, Catalog).entries
+
+
+def test_pinning_into_a_catalogue_in_another_style_rewrites_it(tmp_path: Path) -> None:
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm" / "model.safetensors").write_bytes(b"one")
+    (tmp_path / CATALOG).write_text(
+        "entries: {b: {about: a b, licence: MIT, files: {x.json: {url: 'https://example.org/x.json'}}}}\n"
+    )
+    pin(tmp_path, "a", tmp_path / "llm", "an a", "MIT")
+    catalog = load(tmp_path / CATALOG, Catalog)
+    assert list(catalog.entries) == ["a", "b"]
+    assert catalog.entries["b"].files["x.json"].url == "https://example.org/x.json"
+    assert "null" not in (tmp_path / CATALOG).read_text()
 
 
 def test_pinning_refuses_an_empty_or_missing_folder(tmp_path: Path) -> None:

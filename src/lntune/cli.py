@@ -192,7 +192,7 @@ def pin(
     licence: Annotated[str, typer.Option(help="Under which licence.")] = "unknown",
 ) -> None:
     """Enter a folder's files into workflow/catalog.yaml, with the bytes and the sha256 of each."""
-    from lntune.pins import CATALOG
+    from lntune.config.catalog import CATALOG
     from lntune.pins import pin as enter
 
     enter(Path("."), name, folder, about or name, licence)

@@ -54,6 +54,12 @@ def check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
         check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
 
 
+def check_copies(file: Path, copies: Mapping[str, str], catalog: Catalog) -> None:
+    """Copies on disk are of entries that the catalogue has."""
+    for name in copies:
+        check_known(file, f"copies.{name}", name, catalog.entries, "catalogue entry")
+
+
 def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
     """MME's subtasks exist, each once, and prompts have no place for anything but the question."""
     for place, name in enumerate(protocol.mme_subtasks):

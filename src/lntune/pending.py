@@ -15,8 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lntune.fetched import check_recorded
 from lntune.nodes import Node, can_link, closure, is_done
 from lntune.plan import Plan
+from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.registry import STAGES
 from lntune.store.manifest import Manifest
 from lntune.store.shelf import Shelf
@@ -35,7 +37,8 @@ class Pending:
     ``seconds`` and ``bytes`` are predicted: those of an earlier result of this label, else the median of the stage's
     results. Where the store holds none, ``seconds`` is the scale's time limit (``at_most``) and ``bytes`` is None.
     ``linked`` says that its work has been done already, so that it costs nothing; ``may_link`` that it has if its
-    pending inputs come out as they were.
+    pending inputs come out as they were. Of a fetch, ``download`` and ``copy`` are the bytes that come from elsewhere
+    and from this machine's disks, and ``unknown`` the number of files to download whose size nobody knows yet.
     """
 
     stage: str
@@ -44,7 +47,9 @@ class Pending:
     seconds: float
     at_most: bool
     bytes: int | None
-    fetch: int
+    download: int
+    copy: int
+    unknown: int
     linked: bool
     may_link: bool
 
@@ -72,7 +77,7 @@ def pending(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | N
     """What is pending for the targets (:func:`lntune.targets.targets_of`), in the order in which it can be made.
 
     Raises:
-        UserError: the config is wrong, or a target is unknown.
+        UserError: the config is wrong, a target is unknown, or a fetched file is not what was recorded.
     """
     return pending_in(Plan(Study.read(root, overrides)), targets)
 
@@ -81,6 +86,7 @@ def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
     """As :func:`pending`, of a plan that is there already."""
     asked = targets_of(plan, targets)
     nodes = closure([target.node for target in asked])
+    check_recorded(plan.store, nodes, plan.study.catalog_lock)
     published = {
         str(target.file): _wrong(target.file) for target in asked if target.file and not is_right(plan, target.file)
     }
@@ -142,16 +148,27 @@ class _Forecast:
             seconds=median(one.wall_seconds for one in like) if like else limit,
             at_most=not like,
             bytes=round(median(_bytes(one) for one in like)) if like else None,
-            fetch=self._fetched(node),
+            **self._fetched(node),
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
         )
 
-    def _fetched(self, node: Node) -> int:
-        """Bytes that a fetch copies or downloads into the store, by the catalogue."""
-        if node.stage != "fetch":
-            return 0
-        return sum(file.bytes for file in self._plan.study.catalog_entry(node.label).files.values())
+    def _fetched(self, node: Node) -> dict[str, int]:
+        """What a fetch downloads and copies, by the catalogue, by what was recorded, and by the copies there are."""
+        found = {"download": 0, "copy": 0, "unknown": 0}
+        if not isinstance(node.execution, FetchExecution):
+            return found
+        recorded = self._plan.study.catalog_lock.entries.get(node.execution.entry, {})
+        for name, place in node.execution.places.items():
+            source = node.execution.copies.get(name) or place.path
+            if source is not None:
+                path = Path(node.execution.root, source)
+                found["copy"] += path.stat().st_size if path.is_file() else 0
+                continue
+            size = recorded[name].bytes if place.bytes is None and name in recorded else place.bytes
+            found["download"] += size or 0
+            found["unknown"] += size is None
+        return found
 
 
 def _bytes(manifest: Manifest) -> int:
@@ -216,9 +233,18 @@ def _total_lines(found: PendingWork) -> list[str]:
             f"perhaps linked: {len(may):,} cost nothing if their inputs come out as they were "
             f"({seconds_text(_summed(may)[0])} of the above)"
         )
-    lines.append(f"fetch: {bytes_text(sum(result.fetch for result in results))} to copy or download")
+    lines.append(_fetch_line(results))
     lines.append(f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free")
     return lines
+
+
+def _fetch_line(results: Sequence[Pending]) -> str:
+    unknown = sum(result.unknown for result in results)
+    more = f" and {unknown} file{'s' * (unknown > 1)} of unknown size" if unknown else ""
+    return (
+        f"fetch: {bytes_text(sum(result.download for result in results))}{more} to download, "
+        f"{bytes_text(sum(result.copy for result in results))} to copy"
+    )
 
 
 def pending_json(found: PendingWork) -> dict[str, Any]:
@@ -231,7 +257,7 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "done": dict(found.done),
         "seconds": round(seconds, 1),
         "bytes": size,
-        "fetch_bytes": sum(result.fetch for result in found.results),
+        "fetch": {key: sum(getattr(one, key) for one in found.results) for key in ("download", "copy", "unknown")},
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
         "results": [

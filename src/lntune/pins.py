@@ -2,21 +2,22 @@
 
 import hashlib
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
 
-from lntune.config.catalog import Catalog
-from lntune.config.load import load
+from lntune.config.catalog import CATALOG, Catalog
+from lntune.config.load import load, validate
 from lntune.errors import UserError
-
-CATALOG = Path("workflow/catalog.yaml")
 
 _HEADER = """\
 # Every file that comes from outside the workflow: where it lies, its bytes, its sha256, its licence. What a result is
-# made from is the sha256; the path only says where to find it. `lntune pin NAME FOLDER` writes an entry.
+# made from is the sha256; the address only says where to find it. `lntune pin NAME FOLDER` writes an entry.
 """
+
+_WIDTH = 110
 
 
 def entry_of(root: Path, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()) -> dict[str, object]:
@@ -37,11 +38,56 @@ def entry_of(root: Path, folder: Path, about: str, licence: str, leave_out: Coll
 
 
 def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()) -> None:
-    """Write or replace the entry ``name``; the rest of the catalogue stays as it is."""
+    """Write or replace the entry ``name``; the rest of the catalogue stays as it is, comments and all."""
     path = root / CATALOG
-    entries = load(path, Catalog).model_dump(mode="json")["entries"] if path.is_file() else {}
-    entries[name] = entry_of(root, folder, about, licence, leave_out)
-    text = yaml.safe_dump({"entries": dict(sorted(entries.items()))}, sort_keys=False, width=110)
+    entry = entry_of(root, folder, about, licence, leave_out)
+    before = load(path, Catalog) if path.is_file() else Catalog(entries={})
+    entries: dict[str, object] = before.model_dump(mode="json", exclude_defaults=True)["entries"]
+    entries[name] = entry
+    wanted = validate({"entries": entries}, Catalog, path)
+    text = _spliced(path.read_text(), name, entry) if before.entries else None
+    if text is None or not _means(text, wanted):
+        text = _HEADER + _dumped({"entries": dict(sorted(entries.items()))})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(_HEADER + text)
+    temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def _dumped(value: Mapping[str, object]) -> str:
+    return yaml.safe_dump(value, sort_keys=False, width=_WIDTH)
+
+
+def _means(text: str, wanted: Catalog) -> bool:
+    """Whether a text is the catalogue that is wanted: one that is written in another way than ours may not be."""
+    try:
+        return Catalog.model_validate(yaml.safe_load(text)) == wanted
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _spliced(text: str, name: str, entry: Mapping[str, object]) -> str:
+    """A catalogue's text with one entry replaced, or put before the first whose name comes after it.
+
+    An entry begins with its name, which is indented by two, and goes on to the comments of the next.
+    """
+    head = ""
+    blocks: list[tuple[str, str, str]] = []  # comments, name, text
+    comments = ""
+    for line in text.splitlines(keepends=True):
+        if line.startswith("  #"):
+            comments += line
+        elif re.match(r"  [^\s#]", line):
+            blocks.append((comments, line.split(":", 1)[0].strip().strip("'\""), line))
+            comments = ""
+        elif blocks:
+            before, known, body = blocks[-1]
+            blocks[-1] = (before, known, body + comments + line)
+            comments = ""
+        else:
+            head += comments + line
+            comments = ""
+    new = "".join(f"  {line}\n" for line in _dumped({name: entry}).splitlines())
+    place = next((place for place, (_, known, _) in enumerate(blocks) if known >= name), len(blocks))
+    same = place < len(blocks) and blocks[place][1] == name
+    blocks[place : place + same] = [(blocks[place][0] if same else "", name, new)]
+    return head + "".join(before + body for before, _, body in blocks) + comments

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from lntune.config.catalog import LOCK
 from lntune.config.experiment import RowSettings, TableSettings
 from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
@@ -95,11 +96,24 @@ class Plan:
     def fetched(self, entry: str) -> Node:
         """One entry of the catalogue."""
         chosen = self.study.catalog_entry(entry)
-        settings = {"files": {name: file.sha256 for name, file in chosen.files.items()}}
+        places = {name: chosen.place(name) for name in chosen.files}
+        pinned = {name: file.sha256 for name, file in chosen.files.items() if file.sha256 is not None}
+        settings = {
+            "files": pinned,
+            "addresses": {
+                name: place.address or f"by hand: {entry}/{name}"
+                for name, place in places.items()
+                if name not in pinned
+            },
+        }
+        folder = self.study.copies_folder(entry)
         execution = {
-            "about": chosen.about,
-            "licence": chosen.licence,
-            "paths": {name: str(self.study.root / file.path) for name, file in chosen.files.items()},
+            "entry": entry,
+            **chosen.model_dump(include={"about", "licence", "gated", "page", "manual"}),
+            "places": places,
+            "root": str(self.study.root.resolve()),
+            "lock": str(self.study.root.resolve() / LOCK),
+            "copies": {name: str(folder / name) for name in places} if folder else {},
         }
         return self._node("fetch", [entry], settings, execution=execution)
 

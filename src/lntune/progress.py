@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from lntune.units import bytes_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -26,6 +28,9 @@ class Progress(Protocol):
 
     def advance(self, n: int = 1, **info: object) -> None:
         """Count ``n`` more units as done and show the latest ``info``, such as ``loss=0.7``."""
+
+    def extend(self, n: int) -> None:
+        """Count ``n`` more units as to be done, where it turns out on the way how many there are."""
 
 
 @contextmanager
@@ -43,7 +48,7 @@ def track(
     Args:
         total: units in all.
         label: what is being done.
-        unit: what is counted, in the plural ("steps", "questions").
+        unit: what is counted, in the plural ("steps", "questions"); "bytes" are shown as MB, GB and so on.
         done: units that an earlier attempt has done; they do not count towards the rate.
         stream: where to write; standard error unless given, so that standard output stays clean.
         clock: seconds from any origin.
@@ -82,6 +87,9 @@ class _Lines:
             left = f", {duration((self._total - self._done) / rate)} left" if rate else ""
             self._write(f"{rate_text(rate, self._unit)}{left}")
 
+    def extend(self, n: int) -> None:
+        self._total += n
+
     def finish(self) -> None:
         now = self._clock()
         stopped = "" if self._done >= self._total else "stopped, "
@@ -93,16 +101,15 @@ class _Lines:
         return (self._done - self._first) / seconds if seconds > 0 else 0.0
 
     def _write(self, text: str) -> None:
-        percent = 100 * self._done // self._total if self._total else 100
-        head = f"{self._label}: {self._done}/{self._total} {self._unit} ({percent}%)"
+        head = f"{self._label}: {count_text(self._done, self._total, self._unit)}"
         print(", ".join(part for part in (head, text, self._info) if part), file=self._stream, flush=True)
 
 
 class _Bar:
     """A moving bar, drawn by rich."""
 
-    def __init__(self, bar: "RichProgress", task: "TaskID", unit: str, done: int) -> None:
-        self._bar, self._task, self._unit = bar, task, unit
+    def __init__(self, bar: "RichProgress", task: "TaskID", total: int, unit: str, done: int) -> None:
+        self._bar, self._task, self._total, self._unit = bar, task, total, unit
         self._done, self._first, self._started = done, done, time.monotonic()
 
     def advance(self, n: int = 1, **info: object) -> None:
@@ -114,24 +121,28 @@ class _Bar:
             fields["info"] = _info_text(info)
         self._bar.update(self._task, advance=n, **fields)  # type: ignore[arg-type]
 
+    def extend(self, n: int) -> None:
+        self._total += n
+        self._bar.update(self._task, total=self._total)
+
 
 @contextmanager
 def _bar(total: int, label: str, unit: str, done: int, stream: TextIO) -> Iterator[_Bar]:
     # Loaded here, since no job on a cluster needs it.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if unit == "bytes" else MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
     )
     with RichProgress(*columns, console=Console(file=stream)) as bar:
-        yield _Bar(bar, bar.add_task(label, total=total, completed=done, rate=unit, info=""), unit, done)
+        yield _Bar(bar, bar.add_task(label, total=total, completed=done, rate=unit, info=""), total, unit, done)
 
 
 def _info_text(info: dict[str, object]) -> str:
@@ -140,8 +151,18 @@ def _info_text(info: dict[str, object]) -> str:
     )
 
 
+def count_text(done: int, total: int, unit: str) -> str:
+    """How much of how much: ``3/40 steps (7%)``, ``1.2 GB of 26 GB (4%)``; ``1.2 GB`` where the whole is unknown."""
+    percent = f"({100 * done // total if total else 100}%)"
+    if unit != "bytes":
+        return f"{done}/{total} {unit} {percent}"
+    return f"{bytes_text(done)} of {bytes_text(total)} {percent}" if done <= total else bytes_text(done)
+
+
 def rate_text(rate: float, unit: str) -> str:
     """A rate in the largest unit of time that leaves a readable number: ``3.4 steps/s``, ``12 steps/min``."""
+    if unit == "bytes":
+        return f"{bytes_text(rate)}/s"
     if rate >= 1 or rate == 0:
         return f"{rate:.3g} {unit}/s"
     return f"{rate * 60:.3g} {unit}/min" if rate * 60 >= 1 else f"{rate * 3600:.3g} {unit}/h"

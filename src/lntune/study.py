@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lntune.config.catalog import Catalog, Entry
+from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry
 from lntune.config.experiment import TableSettings
 from lntune.config.load import load, unknown_name
 from lntune.config.protocol import ProtocolSettings
 from lntune.config.scale import ScaleSettings
 from lntune.config.study import StudySettings
-from lntune.consistency import check_known, check_protocol, check_scale, check_table
+from lntune.consistency import check_copies, check_known, check_protocol, check_scale, check_table
+from lntune.download.lock import read_lock
 from lntune.errors import UserError
 
 V = TypeVar("V")
@@ -51,8 +52,9 @@ class Study:
             settings,
             _load_named(root, "scales", settings.scale, ScaleSettings, "scale"),
             _load_named(root, "protocols", settings.protocol, ProtocolSettings, "protocol"),
-            load(root / "workflow" / "catalog.yaml", Catalog),
+            load(root / CATALOG, Catalog),
         )
+        check_copies(root / config, settings.copies, study.catalog)
         check_scale(study.scale_file, study.scale, study.catalog)
         check_protocol(study.protocol_file, study.protocol)
         for place, name in enumerate(settings.experiments):
@@ -98,9 +100,18 @@ class Study:
 
     def catalog_entry(self, name: str) -> Entry:
         """One entry of the catalogue."""
-        path = self.root / "workflow" / "catalog.yaml"
-        check_known(path, "entries", name, self.catalog.entries, "catalogue entry")
+        check_known(self.root / CATALOG, "entries", name, self.catalog.entries, "catalogue entry")
         return self.catalog.entries[name]
+
+    def copies_folder(self, entry: str) -> Path | None:
+        """The folder that holds an entry's files already, if config.yaml names one."""
+        folder = self.settings.copies.get(entry)
+        return None if folder is None else self.root.resolve() / Path(folder).expanduser()
+
+    @cached_property
+    def catalog_lock(self) -> CatalogLock:
+        """What the first downloads recorded; UserError if the file is damaged."""
+        return read_lock(self.root / LOCK)
 
     def named(self, group: Mapping[str, V], name: str, kind: str) -> V:
         """What the scale calls ``name``."""

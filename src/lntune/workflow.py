@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from lntune.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.errors import UserError
+from lntune.fetched import check_recorded
 from lntune.job import VARIABLE
 from lntune.nodes import Node, can_link, is_done, manifest_path
 from lntune.orders import order_path, write_orders
@@ -58,6 +59,7 @@ class Workflow:
             self.study = self.plan.study
             for name in self.study.settings.experiments:
                 self.plan.table(name)
+            check_recorded(self.plan.store, self.plan.nodes(), self.study.catalog_lock)
         except UserError as error:
             stop(error)
         self._running = in_job

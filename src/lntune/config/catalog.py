@@ -1,12 +1,36 @@
 """The catalogue of external files: where each comes from, its size, its sha256, its licence, and who may have it."""
 
+import re
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lntune.config.base import Frozen
 
+CATALOG = Path("workflow/catalog.yaml")
+LOCK = Path("workflow/catalog.lock.yaml")
+ORIGINS = "origins.json"
+"""Beside the files of a fetched entry: of each its bytes, its sha256 and where it came from."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or str(path) != name or name in ("manifest.json", ORIGINS):
+        raise ValueError(f"a file cannot be called {name!r}: it gets that name in the entry's folder")
+    return name
+
+
+def _without_password(url: str) -> str:
+    if not re.fullmatch(r"https?://[^/@\s]+/\S+", url):
+        raise ValueError("expected an address for HTTP, without a password in it")  # which is not repeated
+    return url
+
+
+Url = Annotated[str, AfterValidator(_without_password)]
+FileName = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
 
 
 class HubRepository(Frozen):
@@ -15,6 +39,36 @@ class HubRepository(Frozen):
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name")
     type: Literal["model", "dataset"]
     revision: str = Field(min_length=1, description="a commit of 40 digits, or a branch until one is known")
+
+
+class Place(Frozen):
+    """Where one file lies: on this disk, at an address, or in a repository of the hub; else a person must get it."""
+
+    path: str | None = None
+    url: str | None = None
+    hub: HubRepository | None = None
+    member: str | None = Field(default=None, description="its name in the hub's repository")
+    bytes: int | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where it comes from, in one word: a path, a URL, or ``hf://datasets/owner/name@revision/member``."""
+        return self.path or self.url or (self.hub_address(self.hub.revision) if self.hub else None)
+
+    def hub_address(self, revision: str) -> str:
+        """The hub file's address at a revision, as huggingface_hub writes it."""
+        assert self.hub is not None, "only for files of the hub"
+        kind = "datasets/" if self.hub.type == "dataset" else ""
+        return f"hf://{kind}{self.hub.repo}@{revision}/{self.member}"
+
+
+def web_address(address: str) -> str | None:
+    """The address that a browser takes, of a URL or a file of the hub (``hf://``); None of anything else."""
+    if address.startswith("hf://"):
+        repository, _, rest = address.removeprefix("hf://").partition("@")
+        revision, _, member = rest.partition("/")
+        return f"https://huggingface.co/{repository}/resolve/{revision}/{member}"
+    return address if address.startswith(("http://", "https://")) else None
 
 
 class FileEntry(Frozen):
@@ -28,7 +82,7 @@ class FileEntry(Frozen):
     """
 
     path: str | None = None
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: Url | None = None
     member: str | None = None
     hub: HubRepository | None = Field(default=None, description="a repository other than the entry's")
     bytes: int | None = Field(default=None, ge=0)
@@ -46,11 +100,26 @@ class Entry(Frozen):
 
     about: str
     licence: str
-    files: dict[str, FileEntry] = Field(min_length=1)
+    files: dict[FileName, FileEntry] = Field(min_length=1)
     hub: HubRepository | None = None
     gated: bool = Field(default=False, description="whether someone must grant access first")
     page: str | None = Field(default=None, description="where access is asked for, or files are to be had by hand")
     manual: str | None = Field(default=None, description="the step that a person must take, in one sentence")
+
+    @model_validator(mode="after")
+    def _repository_of_members(self) -> "Entry":
+        for name, file in self.files.items():
+            if file.member and not (file.hub or self.hub):
+                raise ValueError(f"{name} is a member of a hub repository; say which under hub")
+        return self
+
+    def place(self, name: str) -> Place:
+        """Where a file lies."""
+        file = self.files[name]
+        if file.path or file.url:
+            return Place(path=file.path, url=file.url, bytes=file.bytes)
+        hub = file.hub or self.hub
+        return Place(hub=hub, member=(file.member or name) if hub else None, bytes=file.bytes)
 
 
 class Catalog(Frozen):
@@ -60,7 +129,7 @@ class Catalog(Frozen):
 
 
 class LockedFile(Frozen):
-    """What the first download of a file found."""
+    """What a download found."""
 
     bytes: int = Field(ge=0)
     sha256: Sha256
@@ -68,6 +137,6 @@ class LockedFile(Frozen):
 
 
 class CatalogLock(Frozen):
-    """``workflow/catalog.lock.yaml``: entry, then file, to what was recorded."""
+    """``workflow/catalog.lock.yaml``: entry, then file, to what the first download recorded."""
 
     entries: dict[str, dict[str, LockedFile]] = Field(default={})

@@ -1,11 +1,12 @@
 """Under which licence each file behind a table is: the project's own, or that of the data that it was taken from."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from lntune.config.catalog import Catalog, Entry
+from lntune.config.catalog import ORIGINS, Catalog, Entry
 from lntune.crate.contents import Contents, Result
+from lntune.fetched import fetched_files
 from lntune.store.layout import slug
 from lntune.store.manifest import Manifest
 
@@ -26,18 +27,25 @@ _PROJECT = Licence("https://spdx.org/licenses/Apache-2.0", "Apache-2.0", "The Ap
 
 @dataclass(frozen=True)
 class Fetched:
-    """What is known of fetched files: sha256, download address and path in the checkout by name."""
+    """What is known of fetched files: sha256, download address and path in the checkout by name.
+
+    ``recorded`` are the names of those whose sha256 is what the first download found.
+    """
 
     about: str
     licence: str
     sha256: Mapping[str, str]
     urls: Mapping[str, str]
     paths: Mapping[str, str]
+    recorded: Collection[str]
 
     def description(self, name: str) -> str:
-        """What a file is, and where it lies in the checkout if it does."""
-        place = self.paths.get(name, "/")
-        return self.about if place.startswith("/") else f"{self.about}; in the checkout at {place}"
+        """What a file is, where it lies in the checkout if it does, and who says that its sha256 is the right one."""
+        if name == ORIGINS:
+            return "Where each of the files beside it came from, with bytes and sha256"
+        place = self.paths.get(name, "/")  # a path of the machine is told to nobody
+        checkout = "" if place.startswith("/") else f"; in the checkout at {place}"
+        return self.about + checkout + ("; sha256 recorded at the first download" if name in self.recorded else "")
 
 
 class Licences:
@@ -76,16 +84,14 @@ class Licences:
     def fetched(self, manifest: Manifest) -> Fetched:
         """What the manifest of fetched files says of them, and where it is silent, the catalogue."""
         execution, entry = manifest.execution, self._entry(manifest.label)
-        urls = execution.get("urls")
-        sha256 = manifest.settings["files"]
-        assert isinstance(sha256, dict)
+        files = fetched_files(manifest, self._contents.results[manifest.name].folder, entry)
         return Fetched(
             about=str(execution.get("about") or (entry.about if entry else "")),
             licence=str(execution.get("licence") or (entry.licence if entry else "unknown")),
-            sha256={name: str(one) for name, one in sha256.items()},
-            urls={name: str(url) for name, url in urls.items()} if isinstance(urls, dict) else {},
-            # Not those of the manifest, which are paths of the machine.
-            paths={name: file.path for name, file in entry.files.items()} if entry else {},
+            sha256={file.name: file.sha256 for file in files if file.sha256},
+            urls={file.name: file.url for file in files if file.url},
+            paths={file.name: file.path for file in files if file.path},
+            recorded={file.name for file in files if file.recorded},
         )
 
     def _entry(self, label: str) -> Entry | None:

@@ -1,64 +1,274 @@
-"""fetch: one entry of the catalogue, brought into the store and checked against its sha256."""
+"""fetch: one entry of the catalogue, brought into the store and checked.
 
-import hashlib
-import os
+Its files are downloaded, or copied from where they lie already. A file whose sha256 the catalogue pins must have that;
+of another the first download records what it found (``workflow/catalog.lock.yaml``), and later ones must find the same.
+What has arrived stays in the job's scratch folder until all is there, so that a killed job goes on where it was.
+
+Beside the files lies ``origins.json``: of each its bytes, its sha256 and where it came from.
+"""
+
+import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lntune.config.base import Frozen
-from lntune.config.catalog import Sha256
+from lntune.config.catalog import CATALOG, LOCK, ORIGINS, FileName, HubRepository, LockedFile, Place, Sha256
+from lntune.download.copies import copy, link_or_copy
+from lntune.download.http import Download, Expected, Watch
+from lntune.download.hub import HubFiles, commit_of
+from lntune.download.lock import read_lock, record
+from lntune.download.manner import Manner
+from lntune.download.partial import Partial, discard
+from lntune.download.request import Remote, StoppedError
 from lntune.errors import UserError
+from lntune.progress import Progress, track
 from lntune.stages.job import Job, Metrics
+from lntune.units import bytes_text
 
 PACKAGES = ()
 
+COPY = "a copy on disk"
+"""How the origin of a file begins that did not come from its address."""
+
 
 class Settings(Frozen):
-    """The files' sha256 by name: what they are, not where they lie."""
+    """What the files are: of those that the catalogue pins the sha256 by name, of the others the address.
 
-    files: dict[str, Sha256] = Field(min_length=1)
+    What the first download recorded of the latter is no part of it, so that recording it renames nothing.
+    """
+
+    files: dict[FileName, Sha256] = Field(default={})
+    addresses: dict[FileName, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _some(self) -> "Settings":
+        if not self.files and not self.addresses:
+            raise ValueError("an entry has at least one file")
+        return self
 
 
 class Execution(Frozen):
-    """What the entry is, under which licence, and where each file lies."""
+    """What the entry is, where each file lies, and how patiently it is downloaded.
 
+    Relative paths start at ``root``. ``copies`` are paths of files that lie on a disk already; ``lock`` is where
+    finds are recorded.
+    """
+
+    entry: str
     about: str
     licence: str
-    paths: dict[str, str]
+    places: dict[str, Place]
+    root: str
+    lock: str
+    gated: bool = False
+    page: str | None = None
+    manual: str | None = None
+    copies: dict[str, str] = Field(default={})
+    at_once: int = Field(default=4, ge=1, description="files that are brought in at the same time")
+    attempts: int = Field(default=8, ge=1)
+    pause: float = Field(default=1.0, ge=0, description="seconds before the second attempt")
+    timeout: float = Field(default=60.0, gt=0, description="seconds without a byte")
 
 
-def copy_checked(source: Path, target: Path, sha256: str) -> int:
-    """Copy a file and return its bytes; UserError, and no file, if its sha256 is not the expected one."""
-    digest, count = hashlib.sha256(), 0
-    partial = target.with_name(target.name + ".part")
-    try:
-        with source.open("rb") as reader, partial.open("wb") as writer:
-            while block := reader.read(1 << 20):
-                digest.update(block)
-                writer.write(block)
-                count += len(block)
-    except FileNotFoundError:
-        raise UserError(f"{source}: no such file; the catalogue lists it (workflow/catalog.yaml)") from None
-    if digest.hexdigest() != sha256:
-        partial.unlink()
-        raise UserError(
-            f"{source}: its sha256 is {digest.hexdigest()}, the catalogue says {sha256}; "
-            f"restore the file, or pin it anew with `lntune pin`"
-        )
-    os.replace(partial, target)
-    return count
+@dataclass(frozen=True)
+class _Found:
+    """A file that was brought in, where it lies now, and where it came from."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    origin: str
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Copy the entry's files."""
-    free = shutil.disk_usage(job.out).free
-    total = 0
-    for name, sha256 in job.settings.files.items():
-        source, target = Path(job.execution.paths[name]), job.out / name
-        if source.is_file() and source.stat().st_size > free:
-            raise UserError(f"{source}: {source.stat().st_size} bytes do not fit on the store's disk ({free} free)")
+    """Bring in the entry's files."""
+    _check_by_hand(job.execution)
+    found = _Fetching(job).all()
+    for name, one in found.items():
+        target = job.out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        total += copy_checked(source, target, sha256)
-    return {"bytes": total}
+        shutil.move(one.path, target)
+    origins = {
+        name: {"bytes": one.bytes, "sha256": one.sha256, "origin": one.origin} for name, one in sorted(found.items())
+    }
+    (job.out / ORIGINS).write_text(json.dumps(origins, indent=1) + "\n")
+    return {"bytes": sum(one.bytes for one in found.values())}
+
+
+def _check_by_hand(execution: Execution) -> None:
+    """UserError if a file is to be had by hand alone, and no copy of it was named."""
+    for name, place in execution.places.items():
+        if place.address is None and name not in execution.copies:
+            step = (execution.manual or "its owner gives it on request").rstrip(".")
+            page = f" ({execution.page})" if execution.page else ""
+            raise UserError(
+                f"{execution.entry}: {name} is to be had by hand: {step}{page}; then name its folder in config.yaml, "
+                f"as copies: {{{execution.entry}: FOLDER}}"
+            )
+
+
+class _Fetching:
+    """One run of the stage."""
+
+    def __init__(self, job: Job[Settings, Execution]) -> None:
+        self._execution, self._label = job.execution, job.label
+        self._pinned = job.settings.files
+        self._folder = job.scratch / "files"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = Path(job.execution.lock)
+        self._recorded = read_lock(self._lock).entries.get(job.execution.entry, {})
+        self._hub = HubFiles(job.execution.gated, job.execution.page, self._commits(), job.execution.timeout)
+        self._manner = Manner(job.execution.attempts, job.execution.pause, job.execution.timeout)
+        self._stop = threading.Event()
+
+    def _commits(self) -> dict[HubRepository, str]:
+        """The commit of each repository of the hub of which a file was recorded."""
+        found = {}
+        for name, file in self._recorded.items():
+            place, commit = self._execution.places.get(name), commit_of(file.origin)
+            if place is not None and place.hub is not None and commit is not None:
+                found[place.hub] = commit
+        return found
+
+    def all(self) -> dict[str, _Found]:
+        """Every file, several at a time; the first that cannot be had ends the others."""
+        names = list(self._execution.places)
+        sizes, arrived = {name: self._size(name) for name in names}, {name: self._arrived(name) for name in names}
+        missing = sum(max(0, (sizes[name] or 0) - arrived[name]) for name in names if not self._linked(name))
+        self._check_room(missing)
+        total = sum(max(sizes[name] or 0, arrived[name]) for name in names)
+        with track(total, self._label, "bytes", done=sum(arrived.values())) as progress:
+            tell = _Told(progress, {name for name in names if sizes[name] is None})
+            with ThreadPoolExecutor(self._execution.at_once) as pool:
+                futures = {pool.submit(self._one, name, tell): name for name in names}
+                try:
+                    for future in as_completed(futures):
+                        future.result()
+                except BaseException:
+                    self._stop.set()
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        return {name: future.result() for future, name in futures.items()}
+
+    # --- how much there is --------------------------------------------------------------------------------------------
+
+    def _source(self, name: str) -> Path | None:
+        """Where a file lies on a disk already, if it does."""
+        path = self._execution.copies.get(name) or self._execution.places[name].path
+        return None if path is None else Path(self._execution.root, path)
+
+    def _linked(self, name: str) -> bool:
+        """Whether a file will take no room, since it is linked."""
+        source = self._source(name)
+        linked = source is not None and name in self._execution.copies and source.exists()
+        return linked and source is not None and source.stat().st_dev == self._folder.stat().st_dev
+
+    def _size(self, name: str) -> int | None:
+        """Bytes of a file, if that is known."""
+        source, recorded = self._source(name), self._recorded.get(name)
+        if source is not None:
+            return source.stat().st_size if source.is_file() else 0
+        known = self._execution.places[name].bytes
+        return recorded.bytes if known is None and recorded is not None else known
+
+    def _arrived(self, name: str) -> int:
+        """Bytes of a download that an earlier attempt has brought."""
+        return 0 if self._source(name) is not None else Partial.arrived(self._folder / name)
+
+    def _check_room(self, missing: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if missing > free:
+            raise UserError(
+                f"{self._execution.entry}: {bytes_text(missing)} are still to come and do not fit on the store's disk "
+                f"({bytes_text(free)} free at {self._folder}); make room, or name another store in config.yaml"
+            )
+
+    # --- one file ---------------------------------------------------------------------------------------------------
+
+    def _one(self, name: str, tell: "_Told") -> _Found:
+        """Bring in a file, check it, and record what it is if nobody pinned it."""
+        if self._stop.is_set():
+            raise StoppedError
+        source = self._source(name)
+        found = self._download(name, tell) if source is None else self._from_disk(name, source, tell)
+        if name not in self._pinned:
+            record_of = LockedFile(bytes=found.bytes, sha256=found.sha256, origin=found.origin)
+            recorded = record(self._lock, self._execution.entry, name, record_of)
+            if recorded.sha256 != found.sha256:  # another job was first, since ours began
+                raise UserError(
+                    f"{self._execution.entry}: {name}: its sha256 is {found.sha256}, {LOCK} says {recorded.sha256}; "
+                    f"two downloads differ: find out which is right"
+                )
+        return found
+
+    def _expected(self, name: str) -> Expected:
+        recorded, size = self._recorded.get(name), self._execution.places[name].bytes
+        if name in self._pinned:
+            return Expected(size, self._pinned[name], str(CATALOG))
+        if recorded is not None:
+            return Expected(recorded.bytes, recorded.sha256, str(LOCK))
+        return Expected(size, None, str(CATALOG))
+
+    def _download(self, name: str, tell: "_Told") -> _Found:
+        place, shown, path = self._execution.places[name], f"{self._execution.entry}: {name}", self._folder / name
+        if place.url is not None:
+            url = place.url
+            shown = f"{shown} ({url})"
+
+        def remote() -> Remote:
+            return self._hub.remote(shown, place) if place.hub is not None else Remote(url)
+
+        def learn(total: int, missing: int) -> None:
+            self._check_room(missing)
+            tell.size(name, total)
+
+        partial, watch = Partial(path), Watch(tell.advance, learn, self._stop)
+        got = Download(shown, remote, partial, self._expected(name), self._manner, watch).run()
+        origin = place.url or self._hub.origin(place)
+        return _Found(path, got.bytes, got.sha256, origin)
+
+    def _from_disk(self, name: str, source: Path, tell: "_Told") -> _Found:
+        place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)
+        discard(path)  # what a download brought before
+        if name in self._execution.copies:
+            where = f"the folder that config.yaml names under copies.{self._execution.entry}"
+            sha256 = link_or_copy(
+                source, path, tell.advance, f"no such file in {where}; put it there, or remove the key"
+            )
+            origin = f"{COPY}, for {place.address or 'what is to be had by hand'}"
+            remedy = f"{where} holds another file: name the right one, or remove the key"
+        else:
+            sha256 = copy(source, path, tell.advance, f"no such file; the catalogue lists it ({CATALOG})")
+            origin, remedy = str(place.path), "restore the file, or pin it anew with `lntune pin`"
+        if expected.sha256 is not None and sha256 != expected.sha256:
+            path.unlink()
+            raise UserError(f"{source}: its sha256 is {sha256}, {expected.said_by} says {expected.sha256}; {remedy}")
+        size = path.stat().st_size
+        if expected.bytes is not None and size != expected.bytes:
+            path.unlink()
+            raise UserError(f"{source}: it has {size} bytes, {expected.said_by} says {expected.bytes}; {remedy}")
+        return _Found(path, size, sha256, origin)
+
+
+class _Told:
+    """Progress of all files together, told from several threads."""
+
+    def __init__(self, progress: Progress, unknown: set[str]) -> None:
+        self._progress, self._unknown, self._lock = progress, unknown, threading.Lock()
+
+    def advance(self, count: int) -> None:
+        """Count bytes of any file."""
+        with self._lock:
+            self._progress.advance(count)
+
+    def size(self, name: str, total: int) -> None:
+        """Learn how large a file is."""
+        with self._lock:
+            if name in self._unknown:
+                self._unknown.remove(name)
+                self._progress.extend(total)

@@ -10,12 +10,13 @@ for the code; ``inputs``, each with the role, the name, the part and the content
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lntune.errors import UserError
+from lntune.fetched import fetched_files
 from lntune.nodes import Node, Part
 from lntune.plan import Plan
 from lntune.store.hashing import hash_file
@@ -70,23 +71,17 @@ class Derivation:
             return {"state": "damaged", "problem": str(error)}, None
         facts = {"state": "there", **manifest.model_dump(mode="json", exclude={"code", "inputs"})}
         if manifest.stage == "fetch":
-            facts["raw"] = self._fetched(manifest)
+            facts["raw"] = self._fetched(manifest, folder)
         elif manifest.stage == "draw":
             facts["raw"] = _drawn(manifest, folder)
         elif manifest.stage == "select":
             facts["selection"] = _selection(manifest, folder)
         return facts, manifest
 
-    def _fetched(self, manifest: Manifest) -> Facts:
+    def _fetched(self, manifest: Manifest, folder: Path) -> Facts:
         """A catalogue entry's files; what an older manifest does not say is taken from the catalogue as it is now."""
         execution, entry = manifest.execution, self.plan.study.catalog.entries.get(manifest.label)
-        urls, paths = _texts(execution.get("urls")), _texts(execution.get("paths"))
-        if not paths and entry is not None:
-            paths = {name: file.path for name, file in entry.files.items()}
-        files = [
-            {"name": name, "sha256": sha256, "url": urls.get(name), "path": self._seen(paths.get(name))}
-            for name, sha256 in _texts(manifest.settings["files"]).items()
-        ]
+        files = [{**asdict(file), "path": self._seen(file.path)} for file in fetched_files(manifest, folder, entry)]
         about = execution.get("about") or (entry.about if entry else None)
         licence = execution.get("licence") or (entry.licence if entry else "unknown")
         return {"about": about, "licence": licence, "files": files}
@@ -95,10 +90,6 @@ class Derivation:
         """A path from the checkout's root, if it lies there."""
         root = self.root.resolve()
         return str(Path(path).relative_to(root)) if path and Path(path).is_relative_to(root) else path
-
-
-def _texts(value: object) -> dict[str, str]:
-    return {str(name): str(text) for name, text in value.items()} if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _TRAINED = (
     "{steps:,} steps on {samples:,} samples ({samples_truncated} truncated, {samples_misaligned} misaligned), "
     "final loss {final_loss:.4g}, {trainable_percent:.4g}% of {parameters:,} parameters trained"
 )
+_NOTES = {"recorded": "recorded at the first download", "copied": "from a copy on disk"}
 _SENTENCES = {
     "connector": _TRAINED,
     "finetune": _TRAINED,
@@ -207,7 +208,9 @@ def _raw(result: Facts) -> Iterator[str]:
     if together:
         yield f"from {folders.pop()}, by sha256:"
     for file, source in zip(raw["files"], sources, strict=True):
-        yield f"{file['sha256'] or 'CHANGED or deleted since it was made:'}  {file['name']}"
+        notes = [note for key, note in _NOTES.items() if file.get(key)]
+        about = f"  ({', '.join(notes)})" if notes else ""
+        yield f"{file['sha256'] or 'CHANGED or deleted since it was made:'}  {file['name']}{about}"
         if source and not together:
             yield f"  from {source}"
 

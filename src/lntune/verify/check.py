@@ -59,7 +59,7 @@ def verify(
         check_manifests(basis, manifests, findings)
         held = hash_results(basis, jobs, findings)
         check_files(basis, manifests, held, findings)
-        check_fetched(basis, held, findings)
+        check_fetched(basis, held, plan.study.catalog_lock, findings)
         scores = check_again(basis, manifests, held, findings, pool, Path(folder))
     note_deleted(basis, findings)
     note_words(basis, manifests, findings)

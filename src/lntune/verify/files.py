@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lntune.config.catalog import LOCK, ORIGINS, CatalogLock
+from lntune.fetched import origins_of
 from lntune.nodes import Node
 from lntune.progress import track
+from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.fetch import Settings as FetchSettings
 from lntune.store.hashing import hash_file
 from lntune.store.layout import MANIFEST
@@ -114,16 +117,37 @@ def check_files(basis: Basis, manifests: Mapping[Node, Manifest], held: Held, fi
                 _off(findings, file, "does not hold the bytes that its manifest says")
 
 
-def check_fetched(basis: Basis, held: Held, findings: Findings) -> None:
-    """Compare fetched files with the sha256 that their result is named after, whatever their manifest says now."""
+def check_fetched(basis: Basis, held: Held, lock: CatalogLock, findings: Findings) -> None:
+    """Compare fetched files with the sha256 that their result is named after, whatever their manifest says now.
+
+    Those that the catalogue does not pin are compared with what the first download recorded, in ``lock``, and with what
+    their own folder says that it found.
+    """
     for node, files in held.items():
         if isinstance(node.settings, FetchSettings):
-            for name, sha256 in node.settings.files.items():
+            for name, (sha256, what) in _known(basis, node, lock).items():
                 file = files.get(name)
                 if file is None:
                     findings.problem(basis.folder(node) / name, MISSING, [node])
-                elif file.sha256 and file.sha256 != sha256:
-                    _off(findings, file, "has another sha256 than the catalogue gave")
+                elif file.sha256 and sha256 and file.sha256 != sha256:
+                    _off(findings, file, what)
+
+
+def _known(basis: Basis, node: Node, lock: CatalogLock) -> dict[str, tuple[str | None, str]]:
+    """Of each file of a fetch the sha256 that it must have, if that is known, and what is said of one that has not."""
+    settings, execution = node.settings, node.execution
+    assert isinstance(settings, FetchSettings) and isinstance(execution, FetchExecution)
+    recorded, origins = lock.entries.get(execution.entry, {}), origins_of(basis.folder(node))
+    known: dict[str, tuple[str | None, str]] = {
+        name: (sha256, "has another sha256 than the catalogue gave") for name, sha256 in settings.files.items()
+    }
+    for name in settings.addresses:
+        if name in recorded:
+            known[name] = (recorded[name].sha256, f"has another sha256 than {LOCK} records")
+        else:
+            sha256 = origins[name].sha256 if name in origins else None
+            known[name] = (sha256, f"has another sha256 than {ORIGINS} beside it says")
+    return known
 
 
 def _off(findings: Findings, file: File, what: str) -> None:

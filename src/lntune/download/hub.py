@@ -1,0 +1,160 @@
+"""Finds files of the Hugging Face hub: where their bytes are to be had, at which commit, and by which hash.
+
+huggingface_hub knows the hub's addresses, its errors and how it wants to be asked. The bytes come by
+:mod:`lntune.download.http`, because ``hf_hub_download`` (2.4) begins a file anew whenever its process was killed.
+
+The token comes from the environment's HF_TOKEN alone. It is sent to the hub and to nobody else: large files lie on
+servers of their own, to which the hub gives signed addresses.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+from lntune.config.catalog import CATALOG, LOCK, HubRepository, Place
+from lntune.download.manner import TryAgainError, retry_after
+from lntune.download.request import BY_HAND, Remote
+from lntune.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
+
+TOKEN = "HF_TOKEN"
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+
+
+def token_of_environment() -> str | None:
+    """HF_TOKEN; UserError if it cannot be one, which does not repeat it."""
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        return None
+    if not re.fullmatch(r"[!-~]+", token):
+        raise UserError(
+            f"{TOKEN}: is no token: it has spaces or other characters that a token cannot have; set it anew"
+        )
+    return token
+
+
+def endpoint() -> str:
+    """Where the hub is: HF_ENDPOINT, or else the hub itself."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+class HubFiles:
+    """The hub files of one entry of the catalogue, each repository of them at one commit.
+
+    Args:
+        gated: whether someone must grant access.
+        page: where that is asked for; None: the repository's own page.
+        commits: the commit of each repository of which a file was recorded: its branch may have moved since.
+        timeout: seconds that the hub may take to answer.
+    """
+
+    def __init__(self, gated: bool, page: str | None, commits: Mapping[HubRepository, str], timeout: float) -> None:
+        self._gated, self._page, self._timeout = gated, page, timeout
+        self._commits = dict(commits)
+        self._lock = threading.Lock()
+        self._token = token_of_environment()
+
+    def remote(self, shown: str, place: Place) -> Remote:
+        """Where a file's bytes are to be had now.
+
+        Raises:
+            UserError: it is not there, or not for us.
+            TryAgainError: the hub cannot be reached, or asks to wait.
+        """
+        assert place.hub is not None
+        with self._lock:  # the first file's answer decides on the commit of all
+            revision = self._revision(place)
+            known = place.hub in self._commits
+            if not known:
+                metadata = self._metadata(shown, place, revision)
+                self._commits[place.hub] = metadata.commit_hash or ""
+        if known:
+            metadata = self._metadata(shown, place, revision)
+        return self._answer(place, metadata)
+
+    def origin(self, place: Place) -> str:
+        """The address of a file that was found, with the commit."""
+        assert place.hub is not None
+        return place.hub_address(self._revision(place))
+
+    def _revision(self, place: Place) -> str:
+        assert place.hub is not None
+        return self._commits.get(place.hub) or place.hub.revision
+
+    def _metadata(self, shown: str, place: Place, revision: str) -> "HfFileMetadata":
+        from httpx2 import RequestError
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        assert place.hub is not None and place.member is not None
+        where = endpoint()
+        url = hf_hub_url(place.hub.repo, place.member, repo_type=place.hub.type, revision=revision, endpoint=where)
+        try:
+            metadata = get_hf_file_metadata(url, token=self._token or False, timeout=self._timeout, endpoint=where)
+        except OfflineModeIsEnabled:
+            raise UserError(f"{shown}: HF_HUB_OFFLINE is set, so that the hub is not asked; unset it") from None
+        except HfHubHTTPError as error:
+            self._refused(shown, place, error)
+        except RequestError as error:
+            raise TryAgainError(f"no answer from the hub at {where} ({type(error).__name__})") from None
+        if metadata.commit_hash is None or metadata.etag is None:
+            raise UserError(f"{shown}: {where} does not answer as a hub does; correct HF_ENDPOINT")
+        return metadata
+
+    def _answer(self, place: Place, metadata: "HfFileMetadata") -> Remote:
+        assert place.hub is not None
+        ours = _origin(metadata.location) == _origin(endpoint())
+        headers = {"User-Agent": "lntune"}
+        if ours and self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return Remote(metadata.location, headers, metadata.size, metadata.etag, signed=not ours)
+
+    def _refused(self, shown: str, place: Place, error: Exception) -> NoReturn:
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            RemoteEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        assert place.hub is not None and isinstance(error, HfHubHTTPError)
+        hub, status = place.hub, error.response.status_code
+        if status in _PASSING:
+            why = f"HTTP {status} from the hub"
+            raise TryAgainError(why, retry_after(error.response.headers.get("Retry-After"))) from None
+        if isinstance(error, GatedRepoError) or (self._gated and isinstance(error, RepositoryNotFoundError)):
+            raise UserError(f"{shown}: {self._no_access(hub)}") from None
+        if isinstance(error, RevisionNotFoundError):
+            where = f"{CATALOG}, or in {LOCK} if it is there"
+            what = f"{hub.repo} has no revision {self._revision(place)}; correct it in {where}"
+        elif isinstance(error, RemoteEntryNotFoundError):
+            what = f"{hub.repo} has no file {place.member} at {self._revision(place)}; {BY_HAND}"
+        elif status in (401, 403) and self._token and not isinstance(error, RepositoryNotFoundError):
+            what = f"the hub does not accept the token of {TOKEN} (HTTP {status}); set a valid one that may read"
+        else:
+            what = f"the hub shows no repository {hub.repo} (HTTP {status}): it is gone or private; {BY_HAND}"
+        raise UserError(f"{shown}: {what}") from None
+
+    def _no_access(self, hub: HubRepository) -> str:
+        kind = "datasets/" if hub.type == "dataset" else ""
+        page = self._page or f"https://huggingface.co/{kind}{hub.repo}"
+        if self._token is None:
+            return f"{hub.repo} is gated and {TOKEN} is not set; ask for access at {page}, and set it to your token"
+        return f"{hub.repo} is gated and the account of {TOKEN} has no access; ask for it at {page}"
+
+
+def commit_of(origin: str) -> str | None:
+    """The commit in the address of a hub file, if it has one."""
+    found = re.search(r"@([0-9a-f]{40})/", origin) if origin.startswith("hf://") else None
+    return found[1] if found else None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,0 +1,121 @@
+"""A file on its way: what has arrived of it, its hash so far, and by what the server tells its versions apart."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which file the bytes are of.
+
+    Attributes:
+        identity: what names the bytes for good, such as the hub's hash; None if the server has no such thing.
+        etag: the server's name for this version.
+        modified: when it was changed, as the server writes it.
+        total: its bytes, if the server said.
+    """
+
+    identity: str | None = None
+    etag: str | None = None
+    modified: str | None = None
+    total: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it could be told from another version. If not, what comes later may be of another file."""
+        return bool(self.identity or self.etag or self.modified)
+
+    @property
+    def if_range(self) -> str | None:
+        """What asks the server to go on with this version or else to send all of another (RFC 9110, 13.1.5)."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+
+class Partial:
+    """What has arrived of one file, in ``path``; the version lies beside it, in ``path`` and ``.version``.
+
+    Opened again by another process, it goes on where the last one was killed: its bytes are hashed first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._note = _note_of(path)
+        self.version = _read_version(self._note)
+        self.size = 0
+        self._hash = hashlib.sha256()
+        if self.version is not None and path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    self._hash.update(block)
+                    self.size += len(block)
+        self._file: BinaryIO | None = None
+
+    @staticmethod
+    def arrived(path: Path) -> int:
+        """Bytes that have arrived at ``path``, unless they are of no use."""
+        return path.stat().st_size if path.is_file() and _read_version(_note_of(path)) is not None else 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what has arrived."""
+        return self._hash.hexdigest()
+
+    def is_called(self, name: str) -> bool:
+        """Whether what has arrived is what the hub knows by this hash: a sha256, or git's of files that git holds."""
+        if len(name) == 40:
+            git = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
+            self.close()  # so that all of it is in the file
+            git.update(self.path.read_bytes())
+            return git.hexdigest() == name
+        return len(name) != 64 or self.sha256 == name
+
+    def begin(self, version: Version) -> None:
+        """Throw away what has arrived and wait for this version."""
+        self.remove()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        self._note.write_text(json.dumps(asdict(version)))
+        self.version = version
+
+    def write(self, block: bytes) -> None:
+        """Add what has arrived."""
+        if self._file is None:
+            self._file = self.path.open("ab")
+        self._file.write(block)
+        self._hash.update(block)
+        self.size += len(block)
+
+    def close(self) -> None:
+        """Close the file; it can be written to again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def remove(self) -> None:
+        """Delete what has arrived."""
+        self.close()
+        discard(self.path)
+        self.version, self.size, self._hash = None, 0, hashlib.sha256()
+
+
+def discard(path: Path) -> None:
+    """Delete what has arrived of a file, unread."""
+    _note_of(path).unlink(missing_ok=True)  # first, so that no bytes are ever taken for another version's
+    path.unlink(missing_ok=True)  # and not emptied: it may be linked to a file of the user's
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(path.name + ".version")
+
+
+def _read_version(note: Path) -> Version | None:
+    """None if there is none, or a kill has cut it short; then what has arrived is of no use."""
+    try:
+        return Version(**json.loads(note.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
