@@ -20,6 +20,7 @@ STAGES = {
     "score-vqav2": "score_vqav2",
     "select": "select",
     "table": "table",
+    "data-table": "data_table",
     "train-clip": "train_clip",
     "train-vit": "train_vit",
     "train-llm": "train_llm",
