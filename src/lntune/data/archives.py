@@ -87,17 +87,18 @@ class Members:
         Raises:
             KeyError: there is no such member.
             BadMemberError: it is damaged, encrypted, of a compression that no archive here has, or larger than 1 GiB.
+            UserError: the disk does not give the archive's bytes.
         """
         start, packed, size, crc, method = self._places[name]
         if method not in _METHODS:
             raise BadMemberError("encrypted" if method == -1 else f"compressed by method {method}, not deflate")
         if size > _LARGEST:
             raise BadMemberError(f"{size} bytes when unpacked")
-        header = os.pread(self._file, _HEADER.size, start)
+        header = self._bytes(_HEADER.size, start) if start >= 0 else b""
         if len(header) < _HEADER.size or header[:4] != b"PK\3\4":
             raise BadMemberError("no member begins where the archive's list says")
         _, name_length, extra_length = _HEADER.unpack(header)
-        content = os.pread(self._file, packed, start + _HEADER.size + name_length + extra_length)
+        content = self._bytes(packed, start + _HEADER.size + name_length + extra_length)
         if method == zipfile.ZIP_DEFLATED:
             try:
                 content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
@@ -106,6 +107,12 @@ class Members:
         if len(content) != size or zlib.crc32(content) != crc:
             raise BadMemberError("its bytes are not those that were packed (CRC)")
         return content
+
+    def _bytes(self, number: int, start: int) -> bytes:
+        try:
+            return os.pread(self._file, number, start)
+        except OSError as error:  # the disk's fault, not the member's
+            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from None
 
     def read_or_refuse(self, name: str) -> bytes:
         """The same, but what is wrong becomes a UserError that names archive and member."""

@@ -22,7 +22,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 MOST_PIXELS = 50_000_000
 """A larger picture is refused before it is decoded; those of the study's data sets have at most a few million."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """The decoders that may see data from outside: Pillow has others, some of which start other programs."""
 
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
