@@ -2,19 +2,23 @@
 
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lntune.benchmarks import pope_questions, vqav2_score
-from lntune.data.archives import PictureArchive, write_zip
+from lntune.data.archives import write_zip
+from lntune.data.karpathy import ARCHIVE as SPLITS
 from lntune.data.llava import TYPE_FILES
+from lntune.data.pictures import PictureArchive
 from lntune.data.questions import read_questions
 from lntune.data.samples import read_samples
 from lntune.errors import UserError
 from lntune.stages.registry import STAGES, stage_module
-from stage_runs import draw_small, read, refusal, run
+from picture_files import jpeg
+from stage_runs import Folders, draw_small, read, refusal, run
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,12 @@ def test_every_stage_has_what_a_stage_has() -> None:
         assert module.Settings.model_config["extra"] == module.Execution.model_config["extra"] == "forbid"
 
 
-INSTRUCT = {"format": "llava-instruct", "types": (), "samples": None, "seed": 0}
+def of(folder: Path) -> Folders:
+    """Questions and pictures from one folder."""
+    return {"raw": folder, "images": folder}
+
+
+INSTRUCT = {"format": "llava-instruct", "types": (), "samples": None, "broken_share": 0.0, "seed": 0}
 PRETRAIN = INSTRUCT | {"format": "llava-pretrain"}
 
 
@@ -40,7 +49,7 @@ def talk(*texts: str) -> list[dict[str, str]]:
 def raw_pretrain(folder: Path, records: Any, members: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
     folder.mkdir()
     (folder / "chat.json").write_text(records if isinstance(records, str) else json.dumps(records))
-    write_zip(folder / "images.zip", [(name, b"picture") for name in members])
+    write_zip(folder / "images.zip", [(name, jpeg()) for name in members])
     return folder
 
 
@@ -65,19 +74,28 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
         other,
     ]
     out = tmp_path / "connector"
-    metrics = run(out, "prepare", PRETRAIN, {"raw": raw_pretrain(tmp_path / "raw", records)})
+    settings = PRETRAIN | {"broken_share": 0.5}
+    metrics = run(out, "prepare", settings, {"raw": raw_pretrain(tmp_path / "raw", records)})
     dropped = {
         "empty turn": 1,
-        "image not in the archive": 2,
+        "names no image": 1,
         "no conversation": 2,
         "not exactly one image, in the first turn": 3,
         "odd number of turns": 2,
+        "picture missing": 1,
         "repeats an earlier record": 1,
         "turns do not alternate": 2,
     }
-    assert read(out / "dropped.json") == dropped
-    assert metrics == {"samples": 2, **{f"dropped: {reason}": number for reason, number in dropped.items()}}
+    assert read(out / "dropped.json") == {"unit": "samples", "read": 15, "dropped": dropped, "kept": 2}
+    counts = {f"dropped: {reason}": number for reason, number in dropped.items()}
+    assert metrics == {"samples": 2, "read": 15, **counts}
     assert metrics["samples"] + sum(dropped.values()) == len(records)
+    listed = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+    assert Counter(one["reason"] for one in listed) == dropped
+    assert listed[0] == {"source": "chat.json[1]", "reason": "no conversation"}
+    assert listed[-1] == {
+        "source": "chat.json[11]", "reason": "picture missing", "picture": "c.jpg", "detail": "no member of images.zip",
+    }  # fmt: skip
     archive, samples = read_samples(out)
     assert archive == "images.zip"
     assert [(s.id, s.image, s.turns, s.source) for s in samples] == [
@@ -89,7 +107,7 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
 def test_prepare_puts_the_image_at_the_front_of_the_first_turn(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
-    write_zip(raw / "train2017.zip", [("train2017/1.jpg", b"")])
+    write_zip(raw / "train2017.zip", [("train2017/1.jpg", jpeg())])
     said = talk("What is it?\n<image>", "A cat.", "Where?", "On a mat.")
     (raw / "llava_instruct_80k.json").write_text(json.dumps([{"id": "x", "image": "1.jpg", "conversations": said}]))
     run(tmp_path / "80K", "prepare", INSTRUCT, {"raw": raw})
@@ -108,7 +126,8 @@ def test_prepare_chooses_types_by_membership(world: Path, tmp_path: Path) -> Non
         metrics = run(tmp_path / name, "prepare", INSTRUCT | {"types": (name,)}, {"raw": raw})
         samples = read_samples(tmp_path / name)[1]
         assert {sample.id for sample in samples} == {record["id"] for record in read(raw / file)}
-        assert metrics == {"samples": (12, 6, 6)[number], "dropped: of another type": (12, 18, 18)[number]}
+        kept = (12, 6, 6)[number]
+        assert metrics == {"samples": kept, "read": 24, "dropped: of another type": 24 - kept}
         found += samples
     assert {sample.id for sample in found} == {sample.id for sample in whole}
     two = INSTRUCT | {"types": ("detail", "complex_reasoning")}
@@ -125,7 +144,8 @@ def test_prepare_takes_some_at_random_by_the_seed_in_the_old_order(world: Path, 
     places = [int(source.split("[")[1][:-1]) for source in first]
     assert places == sorted(set(places)) and len(places) == 8
     assert (tmp_path / "first" / "samples.jsonl").read_bytes() == (tmp_path / "again" / "samples.jsonl").read_bytes()
-    assert read(tmp_path / "first" / "dropped.json") == {"beyond the number asked for": 16}
+    assert read(tmp_path / "first" / "dropped.json")["dropped"] == {"beyond the number asked for": 16}
+    assert (tmp_path / "first" / "dropped.jsonl").read_bytes() == b""
 
 
 def test_prepare_refuses_what_it_cannot_use(world: Path, tmp_path: Path) -> None:
@@ -133,9 +153,9 @@ def test_prepare_refuses_what_it_cannot_use(world: Path, tmp_path: Path) -> None
     assert refusal(tmp_path / "Conv.20K", "prepare", INSTRUCT | {"samples": 25}, raw) == (
         "data.Conv.20K.samples: 25 are asked for, 24 are left after the filters; ask for fewer"
     )
-    strange = raw_pretrain(tmp_path / "strange", [{"id": 1, "image": "z.jpg", "conversations": talk("<image>", "x")}])
+    strange = raw_pretrain(tmp_path / "strange", [{"id": 1, "image": "z.jpg", "conversations": talk("", "x")}])
     assert refusal(tmp_path / "none", "prepare", PRETRAIN, {"raw": strange}) == (
-        "none: no sample is left after the filters; are the records and the pictures of one set?"
+        "none: no sample is left after the filters; are the files those of one set?"
     )
     bad = raw_pretrain(tmp_path / "bad", '[{"id": 1,')
     said = refusal(tmp_path / "1", "prepare", PRETRAIN, {"raw": bad})
@@ -155,24 +175,25 @@ def test_prepare_refuses_what_it_cannot_use(world: Path, tmp_path: Path) -> None
 def test_pictures_are_read_in_place_or_refused_by_name(world: Path, tmp_path: Path) -> None:
     pictures = PictureArchive(world / "coco" / "val2014.zip")
     assert len(pictures.names()) == 40
-    assert pictures.read(pictures.names()[7]).size == (48, 48)
+    assert pictures.picture_or_refuse(pictures.names()[7]).size == (48, 48)
     with pytest.raises(UserError, match=r"val2014\.zip: has no member x\.jpg; the samples belong to another archive$"):
-        pictures.read("x.jpg")
+        pictures.picture_or_refuse("x.jpg")
     write_zip(tmp_path / "bad.zip", [("x.jpg", b"no picture")])
     with pytest.raises(UserError, match=r"bad\.zip: member x\.jpg is not a readable picture "):
-        PictureArchive(tmp_path / "bad.zip").read("x.jpg")
+        PictureArchive(tmp_path / "bad.zip").picture_or_refuse("x.jpg")
     whole = (world / "coco" / "val2014.zip").read_bytes()
     (tmp_path / "torn.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"torn\.zip: not a readable zip \(.*\); download it again$"):
-        PictureArchive(tmp_path / "torn.zip").read("x.jpg")
+        PictureArchive(tmp_path / "torn.zip")
 
 
 @pytest.mark.parametrize(("dataset", "split", "share"), [("coco", "test", 28), ("coco", "validation", 10),
                                                          ("flickr30k", "test", 14)])  # fmt: skip
 def test_questions_of_captioning_sets(world: Path, tmp_path: Path, dataset: str, split: str, share: int) -> None:
-    settings = {"dataset": dataset, "split": split, "request": "Describe it."}
-    metrics = run(tmp_path / "out", "questions-captions", settings, {"raw": world / dataset})
-    assert metrics == {"questions": share, "references": 5 * share}
+    settings = {"dataset": dataset, "split": split, "request": "Describe it.", "broken_share": 0.0}
+    metrics = run(tmp_path / "out", "questions-captions", settings, of(world / dataset))
+    read_, others = metrics.pop("read"), metrics.pop("dropped: of another split")
+    assert metrics == {"questions": share, "references": 5 * share} and read_ == share + others
     archive, questions = read_questions(tmp_path / "out")
     with zipfile.ZipFile(world / dataset / archive) as pictures:
         assert {question.image for question in questions} <= set(pictures.namelist())
@@ -183,9 +204,9 @@ def test_questions_of_captioning_sets(world: Path, tmp_path: Path, dataset: str,
 
 
 def test_questions_of_captioning_sets_refuse_other_files(tmp_path: Path) -> None:
-    raw, settings = tmp_path, {"dataset": "coco", "split": "test", "request": "?"}
-    path = raw / "dataset_coco.json"
-    image = {"split": "test", "imgid": 0, "filename": "a.jpg", "sentences": [{"sentid": 0}]}
+    settings = {"dataset": "coco", "split": "test", "request": "?", "broken_share": 0.0}
+    path = tmp_path / SPLITS / "dataset_coco.json"
+    image = {"split": "test", "cocoid": 0, "filepath": "val2014", "filename": "a.jpg", "sentences": [{"sentid": 0}]}
     for number, (content, said) in enumerate(
         {
             "[]": "a list where an object with 'images' is expected",
@@ -195,42 +216,37 @@ def test_questions_of_captioning_sets_refuse_other_files(tmp_path: Path) -> None
             json.dumps({"images": [image | {"split": "val"}]}): "no image belongs to the split 'test'",
         }.items()
     ):
-        path.write_text(content)
-        found = refusal(tmp_path / str(number), "questions-captions", settings, {"raw": raw})
+        write_zip(tmp_path / SPLITS, [("dataset_coco.json", content.encode())])
+        found = refusal(tmp_path / str(number), "questions-captions", settings, of(tmp_path))
         assert found.startswith(f"{path}: {said}")
 
 
 def test_questions_of_mme(world: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    metrics = run(out, "questions-mme", {"subtasks": ("count", "OCR")}, {"raw": world / "mme"})
-    assert metrics == {"questions": 12}
+    out, settings = tmp_path / "out", {"subtasks": ("count", "OCR", "artwork", "code_reasoning"), "broken_share": 0.0}
+    metrics = run(out, "questions-mme", settings, of(world / "mme"))
+    others = {"dropped: of another subtask": 60, "pictures_without_questions": 0}
+    assert metrics == {"questions": 24, "read": 84, **others}
     archive, questions = read_questions(out)
     with zipfile.ZipFile(world / "mme" / archive) as pictures:
         assert {question.image for question in questions} <= set(pictures.namelist())
     assert [question.id for question in questions[:2]] == ["count/0", "count/1"]
-    assert questions[6].image == "OCR/0001.jpg" and questions[6].text.startswith("Is the word on the sign ")
-    assert sorted(path.name for path in out.iterdir()) == ["OCR.txt", "count.txt", "questions.jsonl", "set.json"]
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "no such file"),
-        ("", "0 lines; MME has two questions to an image, and an image at least"),
-        ("a.jpg\tWhat?\tYes\n", "1 lines; MME has two questions to an image, and an image at least"),
-        ("a.jpg\tWhat?\tYes\na.jpg\tNo\n", "line 2 has 2 columns, not 3 (image, question, answer)"),
-        ("a.jpg\tWhat?\tYes\na.jpg\tWhat?\tmaybe\n", "line 2: the answer is 'maybe', neither Yes nor No"),
-    ],
-)
-def test_questions_of_mme_refuse_a_broken_file(tmp_path: Path, content: str | None, said: str) -> None:
-    if content is not None:
-        (tmp_path / "count.txt").write_text(content)
-    found = refusal(tmp_path / "out", "questions-mme", {"subtasks": ("count",)}, {"raw": tmp_path})
-    assert found == f"{tmp_path / 'count.txt'}: {said}"
+    front = "MME_Benchmark_release_version/MME_Benchmark"
+    assert questions[6].image == f"{front}/OCR/0001.jpg" and questions[6].text.startswith("Is the word on the sign ")
+    assert questions[12].image == f"{front}/artwork/images/0001.jpg"
+    assert questions[18].image == f"{front}/code_reasoning/0001.png"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "OCR.txt", "artwork.txt", "code_reasoning.txt", "count.txt", "dropped.json", "dropped.jsonl", "questions.jsonl",
+        "set.json",
+    ]  # fmt: skip
+    rows = [line.split("\t") for line in (out / "code_reasoning.txt").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["0001.png", "0001.png", "0002.png", "0002.png", "0003.png", "0003.png"]
+    assert [row[1] for row in rows] == [question.text for question in questions[18:]]
+    assert [row[2] for row in rows] == ["Yes", "No"] * 3
 
 
 def test_questions_of_pope(world: Path, tmp_path: Path) -> None:
-    metrics = run(tmp_path / "out", "questions-pope", {}, {"raw": world / "pope"})
+    inputs = {"raw": world / "pope", "images": world / "coco"}
+    metrics = run(tmp_path / "out", "questions-pope", {"broken_share": 0.0}, inputs)
     archive, questions = read_questions(tmp_path / "out")
     with zipfile.ZipFile(world / "coco" / archive) as pictures:
         assert {question.image for question in questions} <= set(pictures.namelist())
@@ -244,10 +260,12 @@ def test_questions_of_pope(world: Path, tmp_path: Path) -> None:
 def test_questions_of_vqav2_all_or_some(world: Path, tmp_path: Path) -> None:
     def asked(name: str, number: int | None, seed: int = 0) -> list[str]:
         out = tmp_path / name
-        metrics = run(out, "questions-vqav2", {"questions": number, "seed": seed}, {"raw": world / "vqav2"})
+        settings = {"questions": number, "broken_share": 0.0, "seed": seed}
+        metrics = run(out, "questions-vqav2", settings, {"raw": world / "vqav2", "images": world / "coco"})
         archive, questions = read_questions(out)
         ids = [question.id for question in questions]
-        assert archive == "val2014.zip" and metrics == {"questions": len(ids)}
+        beyond = {"dropped: beyond the number asked for": 36 - len(ids)} if len(ids) < 36 else {}
+        assert archive == "val2014.zip" and metrics == {"questions": len(ids), "read": 36, **beyond}
         assert list(map(str, vqav2_score.read_questions(out / "questions.json"))) == ids
         assert {str(id) for id in vqav2_score.read_annotations(out / "annotations.json")} == set(ids)
         return ids
@@ -269,17 +287,17 @@ def test_questions_of_vqav2_refuse_files_that_do_not_match(world: Path, tmp_path
             write_zip(tmp_path / name, [("x.json", json.dumps(content).encode())])
         return tmp_path
 
-    settings = {"questions": None, "seed": 0}
+    settings = {"questions": None, "broken_share": 0.0, "seed": 0}
     raw = written(asked, annotated | {"annotations": annotated["annotations"][1:]})
     first = asked["questions"][0]["question_id"]
-    assert refusal(tmp_path / "1", "questions-vqav2", settings, {"raw": raw}) == (
+    assert refusal(tmp_path / "1", "questions-vqav2", settings, of(raw)) == (
         f"{raw / names[1]}: no record for question_id '{first}' of {raw / names[0]}"
     )
     raw = written({"questions": [{"question_id": 1, "question": "?"}]}, annotated)
-    assert refusal(tmp_path / "2", "questions-vqav2", settings, {"raw": raw}) == (
+    assert refusal(tmp_path / "2", "questions-vqav2", settings, of(raw)) == (
         f"{raw / names[0]}: question 1: 'image_id' is missing"
     )
     raw = written([], annotated)
-    assert refusal(tmp_path / "3", "questions-vqav2", settings, {"raw": raw}) == (
+    assert refusal(tmp_path / "3", "questions-vqav2", settings, of(raw)) == (
         f"{raw / names[0]}: a list where an object with 'questions' is expected"
     )

@@ -157,7 +157,9 @@ def test_a_filter_that_drops_one_more_sample(copy: Checkout) -> None:
     assert "def pretrain_samples(" in text
     (copy.root / LLAVA).write_text(
         text.replace("def pretrain_samples(", "def _all_pretrain_samples(")
-        + "\n\ndef pretrain_samples(*given):\n    return list(_all_pretrain_samples(*given))[1:]\n"
+        + "\n\ndef pretrain_samples(folder, drops):\n"
+        + "    read, samples = _all_pretrain_samples(folder, drops)\n"
+        + '    drops.choose("the first", 1)\n    return read, samples[1:]\n'
     )
     ran = run(copy)
     assert ran.computed["prepare"] == 3 and ran.computed["connector"] == 1

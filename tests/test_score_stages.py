@@ -15,12 +15,20 @@ from lntune.data.questions import read_questions, write_answers
 from lntune.report.cells import cell_of
 from lntune.score_cli import app
 from lntune.stages.score_mme import sum_interval
-from stage_runs import draw_small, read, run
+from stage_runs import Folders, draw_small, read, run
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_small(tmp_path_factory.mktemp("drawn"))
+
+
+VQAV2 = {"questions": None, "broken_share": 0.0, "seed": 0}
+
+
+def asked(world: Path, questions: str, images: str = "") -> Folders:
+    """The folders of a benchmark's questions and of its pictures."""
+    return {"raw": world / questions, "images": world / (images or questions)}
 
 
 def printed(*arguments: object) -> Any:
@@ -42,7 +50,7 @@ def coins(number: int, seed: int) -> list[bool]:
 
 def test_scores_of_mme_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
     questions, out = tmp_path / "questions", tmp_path / "score"
-    run(questions, "questions-mme", {"subtasks": mme_score.ALL}, {"raw": world / "mme"})
+    run(questions, "questions-mme", {"subtasks": mme_score.ALL, "broken_share": 0.0}, asked(world, "mme"))
     ids = [question.id for question in read_questions(questions)[1]]
     right = dict(zip(ids, coins(len(ids), 1), strict=True))
     truth = {id: ("yes", "no")[int(id.split("/")[1]) % 2] for id in ids}
@@ -65,7 +73,7 @@ def test_scores_of_mme_are_those_of_its_official_files(world: Path, tmp_path: Pa
 
 
 def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
-    run(tmp_path / "questions", "questions-mme", {"subtasks": ("color",)}, {"raw": world / "mme"})
+    run(tmp_path / "questions", "questions-mme", {"subtasks": ("color",), "broken_share": 0.0}, asked(world, "mme"))
     answers = answered(tmp_path / "answers", {f"color/{k}": ("yes", "no")[k % 2] for k in range(6)})
     inputs = {"answers": answers, "questions": tmp_path / "questions"}
     run(tmp_path / "score", "score-mme", {"subtasks": ("color",)}, inputs)
@@ -77,7 +85,7 @@ def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
 
 def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
     questions, out = tmp_path / "questions", tmp_path / "score"
-    run(questions, "questions-pope", {}, {"raw": world / "pope"})
+    run(questions, "questions-pope", {"broken_share": 0.0}, asked(world, "pope", "coco"))
     labels = {
         f"{kind}/{one.question_id}": one.label
         for kind in pope_questions.KINDS
@@ -102,7 +110,7 @@ def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: P
 
 def test_scores_of_vqav2_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
     questions, out = tmp_path / "questions", tmp_path / "score"
-    run(questions, "questions-vqav2", {"questions": None, "seed": 0}, {"raw": world / "vqav2"})
+    run(questions, "questions-vqav2", VQAV2, asked(world, "vqav2", "coco"))
     annotations = vqav2_score.read_annotations(questions / "annotations.json")
     right = coins(len(annotations), 3)
     answers = {
@@ -122,8 +130,8 @@ def test_scores_of_vqav2_are_those_of_its_official_files(world: Path, tmp_path: 
 
 def test_scores_of_captions_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
     questions, out = tmp_path / "questions", tmp_path / "score"
-    settings = {"dataset": "flickr30k", "split": "test", "request": "?"}
-    run(questions, "questions-captions", settings, {"raw": world / "flickr30k"})
+    settings = {"dataset": "flickr30k", "split": "test", "request": "?", "broken_share": 0.0}
+    run(questions, "questions-captions", settings, asked(world, "flickr30k"))
     references = read(questions / "references.json")
     said = {str(one["image_id"]): one["caption"] for one in references["annotations"]}
     said[next(iter(said))] = ""

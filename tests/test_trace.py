@@ -18,6 +18,7 @@ import pytest
 
 from checkout import Checkout
 from lntune.benchmarks import mme_score, pope_score, vqav2_score
+from lntune.data.karpathy import read_images
 from lntune.errors import UserError
 from lntune.trace.cell import trace_cell
 from lntune.trace.text import trace_text
@@ -358,8 +359,9 @@ def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) 
     for one in trace(column="VQAv2", show=1000)["examples"]["shown"]:
         assert len(one["right"]) == 10
         assert one["mark"] == vqav2_score.accuracy(one["answer"], tuple(one["right"]))
-    (karpathy,) = made.root.glob("results/draw/flickr30k-*/dataset_flickr30k.json")
-    raw = {one["filename"]: one["sentences"] for one in json.loads(karpathy.read_text())["images"]}
+    (drawn,) = made.root.glob("results/draw/flickr30k-*")
+    images: list[Any] = read_images(drawn, "flickr30k")
+    raw = {f"flickr30k-images/{one['filename']}": one["sentences"] for one in images}
     captions = trace(column="Flickr30k", show=1000)["examples"]
     for one in captions["shown"]:
         assert one["right"] == [sentence["raw"] for sentence in raw[one["picture"]]]

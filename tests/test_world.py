@@ -17,8 +17,11 @@ import pytest
 from PIL import Image
 
 from lntune.benchmarks import mme_score, pope_questions, vqav2_score
-from lntune.data import llava
+from lntune.data import llava, mme_release
+from lntune.data.archives import Members
 from lntune.data.drawn_sets import WRITERS, pope_negatives, read_facts
+from lntune.data.drops import Drops
+from lntune.data.karpathy import read_images as karpathy_images
 from lntune.data.world import BACKGROUNDS, CATEGORIES, THINGS, Scene, split_of
 from world_oracle import (
     COLUMNS,
@@ -61,8 +64,9 @@ def lines(path: Path) -> list[Any]:
 def karpathy(world: Path, dataset: str) -> Iterator[tuple[str, str, list[str], Scene]]:
     """Member, split, captions and scene of each picture of a captioning set."""
     facts = read_facts(world / dataset)
-    for image in read(world / dataset / f"dataset_{dataset}.json")["images"]:
-        member = f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"]
+    images: list[Any] = karpathy_images(world / dataset, dataset)
+    for image in images:
+        member = f"{image.get('filepath', 'flickr30k-images')}/{image['filename']}"
         yield member, image["split"], [sentence["raw"] for sentence in image["sentences"]], facts[member]
 
 
@@ -227,34 +231,43 @@ def test_pope_random_asks_for_any_absent_thing(world: Path) -> None:
     assert all(len(set(draw)) == 3 and not set(draw) & set(names) for draw in draws)
 
 
+def read_mme(world: Path) -> dict[str, list[mme_release.Asked]]:
+    release = mme_release.read_release(Members(world / "mme" / mme_release.ARCHIVE))
+    assert set(release.subtasks) == set(mme_score.ALL) and not release.unasked
+    return release.subtasks
+
+
 @pytest.mark.parametrize("subtask", mme_score.ALL)
 def test_mmes_answers_follow_from_the_facts(world: Path, subtask: str) -> None:
     facts = read_facts(world / "mme")
-    rows = [line.split("\t") for line in (world / "mme" / f"{subtask}.txt").read_text().splitlines()]
-    assert len(rows) == 2 * SIZES["mme"]
-    assert [image for image, _, _ in rows[::2]] == [image for image, _, _ in rows[1::2]]
-    assert [answer for _, _, answer in rows] == ["Yes", "No"] * SIZES["mme"]
-    for image, question, answer in rows:
-        assert question.endswith("Please answer yes or no.")
-        assert right_answer(facts[f"{subtask}/{image}"], question) == answer.lower()
+    asked = read_mme(world)[subtask]
+    assert len(asked) == SIZES["mme"]
+    for one in asked:
+        assert [answer for _, answer in one.questions] == ["Yes", "No"] and one.member is not None
+        for question, answer in one.questions:
+            assert question.endswith("Please answer yes or no.")
+            assert right_answer(facts[one.member], question) == answer.lower()
 
 
 def test_mmes_subtasks_ask_different_things(world: Path) -> None:
     forms = {}
     for subtask in mme_score.ALL:
-        rows = [line.split("\t")[1] for line in (world / "mme" / f"{subtask}.txt").read_text().splitlines()]
+        rows = [question for one in read_mme(world)[subtask] for question, _ in one.questions]
         used = {next(form for form, _ in ORACLE if re.fullmatch(form, row.rsplit(" Please", 1)[0])) for row in rows}
         assert len(used) == 1
         forms[subtask] = used.pop()
     assert len(set(forms.values())) == 13  # posters and artwork ask alike, about different pictures
     facts = read_facts(world / "mme")
-    assert {scene.background for name, scene in facts.items() if name.startswith("posters/")} == {"poster"}
-    assert {scene.background for name, scene in facts.items() if name.startswith("artwork/")} == {"painting"}
+    assert {scene.background for name, scene in facts.items() if "/posters/" in name} == {"poster"}
+    assert {scene.background for name, scene in facts.items() if "/artwork/" in name} == {"painting"}
 
 
 @pytest.mark.parametrize("dataset", ["coco", "flickr30k"])
 def test_five_true_captions_a_picture(world: Path, dataset: str) -> None:
-    document = read(world / dataset / f"dataset_{dataset}.json")
+    with zipfile.ZipFile(world / dataset / "caption_datasets.zip") as archive:
+        names = ["dataset_coco.json", "dataset_flickr8k.json", "dataset_flickr30k.json"]
+        assert sorted(archive.namelist()) == sorted(names)
+        document = json.loads(archive.read(f"dataset_{dataset}.json"))
     assert document["dataset"] == dataset
     sentids = [sentence["sentid"] for image in document["images"] for sentence in image["sentences"]]
     assert sentids == list(range(5 * len(document["images"])))
@@ -290,19 +303,20 @@ def members(archive: Path) -> set[str]:
 
 
 def test_pretraining_pairs_a_picture_with_a_true_caption(world: Path) -> None:
-    facts, dropped = read_facts(world / "pretrain"), Counter[str]()
-    samples = list(llava.pretrain_samples(world / "pretrain", members(world / "pretrain" / "images.zip"), dropped))
-    assert len(samples) == SIZES["pretrain"] and not dropped
+    facts, drops = read_facts(world / "pretrain"), Drops()
+    read_, samples = llava.pretrain_samples(world / "pretrain", drops)
+    assert read_ == len(samples) == SIZES["pretrain"] and not drops.counts
+    assert {sample.image for sample in samples} == members(world / "pretrain" / "images.zip")
     for sample in samples:
         assert sample.turns[0] == "<image>"
         check_caption(sample.turns[1], facts[sample.image])
 
 
 def read_instruct(world: Path, *types: str) -> list[Any]:
-    dropped = Counter[str]()
-    archive = members(world / "instruct" / "train2017.zip")
-    samples = list(llava.instruct_samples(world / "instruct", archive, types, dropped))
-    assert set(dropped) <= {"of another type"}
+    drops = Drops()
+    _, samples = llava.instruct_samples(world / "instruct", types, drops)
+    assert set(drops.counts) <= {"of another type"}
+    assert {sample.image for sample in samples} <= members(world / "instruct" / "train2017.zip")
     return samples
 
 
@@ -384,7 +398,7 @@ def test_reasons_follow_from_what_things_are_good_for(world: Path) -> None:
 def test_the_same_seed_gives_the_same_bytes_and_another_others(world: Path, tmp_path: Path) -> None:
     again, other = draw_world(tmp_path / "again", seed=0), draw_world(tmp_path / "other", seed=1)
     files = sorted(path.relative_to(world) for path in world.rglob("*") if path.is_file())
-    assert len(files) == 37
+    assert len(files) == 23
     for file in files:
         assert (world / file).read_bytes() == (again / file).read_bytes(), file
         assert (world / file).read_bytes() != (other / file).read_bytes(), file
@@ -392,7 +406,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_others(world: Path, tmp_
 
 def test_archives_bear_no_times(world: Path) -> None:
     archives = sorted(world.rglob("*.zip"))
-    assert len(archives) == 7
+    assert len(archives) == 9
     for path in archives:
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
@@ -404,10 +418,10 @@ def test_archives_bear_no_times(world: Path) -> None:
 def test_a_set_of_pictures_comes_with_the_facts_of_each(world: Path) -> None:
     for name, archive in (
         ("pretrain", "images.zip"), ("instruct", "train2017.zip"), ("coco", "val2014.zip"),
-        ("flickr30k", "flickr30k-images.zip"), ("mme", "MME_images.zip"),
+        ("flickr30k", "flickr30k-images.zip"), ("mme", "MME_Benchmark_release_version.zip"),
     ):  # fmt: skip
         facts = read_facts(world / name)
-        assert set(facts) == members(world / name / archive)
+        assert set(facts) == {member for member in members(world / name / archive) if not member.endswith(".txt")}
         for scene in facts.values():
             cells = [thing.cell for thing in scene.things]
             assert cells == sorted(set(cells)) and scene.background in BACKGROUNDS

@@ -185,23 +185,22 @@ def reword(space: Workspace) -> None:
 
 NEW_TITLE = replaced(EXPERIMENT, "two ways to tune", "two ways")
 OLD_FILTER = """\
-    chosen = np.random.default_rng(seed).permutation(len(samples))[:number]
-    return [samples[k] for k in sorted(chosen)]
+    return [samples[place] for place in sorted(good)], faulty
 """
 NEW_FILTER = """\
-    chosen = set(np.random.default_rng(seed).permutation(len(samples))[:number].tolist())
-    return [sample for place, sample in enumerate(samples) if place in chosen]
+    chosen = set(good)
+    return [sample for place, sample in enumerate(samples) if place in chosen], faulty
 """
-FOUND = "        found = list(llava.pretrain_samples(raw, members, dropped))\n"
+FOUND = "        read, found = llava.pretrain_samples(raw, drops)\n"
 ONE_LESS_FOUND = f"""\
 {FOUND}\
         found = [sample for sample in found if not sample.source.endswith("[0]")]
-        dropped["the first"] += 1
+        drops.choose("the first", 1)
 """
-YIELDED = "        yield Sample(sample.id, sample.image, (IMAGE, sample.turns[1]), sample.source)\n"
+YIELDED = "        yield Sample(str(record.get(\"id\")), f\"{prefix}{record['image']}\", turns, source)\n"
 ONE_LESS_YIELDED = f"""\
-        if sample.source.endswith("[0]"):
-            dropped["the first"] += 1
+        if not prefix and source.endswith("[0]"):
+            drops.choose("the first", 1)
             continue
 {YIELDED}"""
 

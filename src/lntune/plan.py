@@ -19,6 +19,7 @@ from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import TrainingSettings
+from lntune.errors import UserError
 from lntune.makers import Makers, read_accepted
 from lntune.nodes import Node, Part, make_node
 from lntune.stages.select import CHOSEN
@@ -33,6 +34,9 @@ COLUMN_BENCHMARKS: dict[str, Benchmark] = {
     "Flickr30k": "flickr30k",
     "POPE": "pope",
 }
+
+DATA_TABLE = "data"
+"""The name of the one table that is no experiment's."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +139,41 @@ class Plan:
     def samples(self, data: str) -> Node:
         """The samples of a training set."""
         chosen = self._data(data)
-        settings = {"format": chosen.format, "types": chosen.types, "samples": chosen.samples, "seed": self.seed}
-        return self._node("prepare", [data], settings, {"raw": self.source(chosen.source)})
+        settings = {
+            "format": chosen.format,
+            "types": chosen.types,
+            "samples": chosen.samples,
+            "broken_share": self.scale.broken_share,
+            "seed": self.seed,
+        }
+        return self._node("prepare", [data], settings, {"raw": self.source(chosen.source)}, self._workers("prepare"))
+
+    def _workers(self, stage: str) -> dict[str, int]:
+        """As many threads decode pictures as the stage is given."""
+        execution = self.scale.execution
+        return {"workers": execution.stages.get(stage, execution.default).threads}
 
     @cache  # noqa: B019
     def questions(self, benchmark: Benchmark, split: SelectionSplit = "test") -> Node:
         """The questions of a benchmark; ``split`` counts for the captioning sets alone."""
-        raw = {"raw": self.source(self.scale.benchmarks[benchmark][0])}
+        sources = self.scale.benchmarks[benchmark]
+        inputs = {"raw": self.source(sources[0]), "images": self.source(sources[-1])}
         protocol = self.protocol
+        label: list[str] = [benchmark]
+        settings: dict[str, Any]
         if benchmark == "mme":
-            return self._node("questions-mme", ["mme"], {"subtasks": protocol.mme_subtasks}, raw)
-        if benchmark == "pope":
-            return self._node("questions-pope", ["pope"], {}, raw)
-        if benchmark == "vqav2":
-            settings: dict[str, Any] = {"questions": protocol.vqav2_questions, "seed": self.seed}
-            return self._node("questions-vqav2", ["vqav2"], settings, raw)
-        dataset = "coco" if benchmark == "mscoco" else "flickr30k"
-        settings = {"dataset": dataset, "split": split, "request": protocol.caption_request}
-        return self._node("questions-captions", [benchmark, split], settings, raw)
+            stage, settings = "questions-mme", {"subtasks": protocol.mme_subtasks}
+        elif benchmark == "pope":
+            stage, settings = "questions-pope", {}
+        elif benchmark == "vqav2":
+            stage, settings = "questions-vqav2", {"questions": protocol.vqav2_questions, "seed": self.seed}
+        else:
+            dataset = "coco" if benchmark == "mscoco" else "flickr30k"
+            stage, settings = "questions-captions", {"dataset": dataset, "request": protocol.caption_request}
+            settings["split"] = split
+            label.append(split)
+        settings["broken_share"] = self.scale.broken_share
+        return self._node(stage, label, settings, inputs, self._workers(stage))
 
     # --- training --------------------------------------------------------------------------------------------------
 
@@ -252,6 +273,7 @@ class Plan:
         given = {
             "batch_size": execution.prediction_batch,
             "threads": execution.stages.get("predict", execution.default).threads,
+            **self._workers("predict"),
         }
         return self._node("predict", label, settings, inputs, given)
 
@@ -298,8 +320,32 @@ class Plan:
         return Variant(llm, row.vision or self.scale.vision, row.method, row.data)
 
     @cache  # noqa: B019
+    def data_table(self) -> Node:
+        """The table of what all training sets and benchmarks of the scale are made of."""
+        path = self.study.experiment_path(DATA_TABLE)
+        if path.is_file():
+            raise UserError(f"{path}: tables/{DATA_TABLE} is the table of data sets; give this experiment another name")
+        rows, sets = [], []
+        for name, data in self.scale.data.items():
+            rows.append({"name": name, "use": "training", "source": data.source})
+            sets.append(self.samples(name))
+        columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
+        for benchmark, sources in self.scale.benchmarks.items():
+            rows.append({"name": columns[benchmark], "use": "benchmark", "source": " + ".join(dict.fromkeys(sources))})
+            sets.append(self.questions(benchmark))
+        settings = {
+            "name": DATA_TABLE,
+            "rows": rows,
+            "scale": self.study.settings.scale,
+            "scale_note": self.scale.note,
+        }
+        return self._node("data-table", [DATA_TABLE], settings, {"sets": tuple(sets)})
+
+    @cache  # noqa: B019
     def table(self, name: str) -> Node:
-        """One table of workflow/experiments."""
+        """One table of workflow/experiments, or the table of data, which every scale has."""
+        if name == DATA_TABLE:
+            return self.data_table()
         experiment: TableSettings = self.study.experiment(name)
         selections: list[Node] = []
         scores: list[Node] = []

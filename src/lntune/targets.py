@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lntune.errors import UserError
 from lntune.nodes import Node, is_done, result_folder
-from lntune.plan import Plan
+from lntune.plan import DATA_TABLE, Plan
 
 TABLES = "tables"
 FORMATS = ("csv", "md")
@@ -60,8 +60,8 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
     """The node of a result's folder, be its table one that the config names or another; UserError if there is none."""
     found = plan.find(stage, name)
     if found is None:
-        for experiment in plan.study.experiments():
-            plan.table(experiment)
+        for table in (*plan.study.experiments(), DATA_TABLE):
+            plan.table(table)
         found = plan.find(stage, name)
     if found is None:
         known = [f"{node.stage}/{node.name}" for node in plan.nodes()]

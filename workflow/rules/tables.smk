@@ -19,6 +19,24 @@ rule table:
         "{JOB} {params.order} {log}"
 
 
+rule data_table:
+    input:
+        ancient(STUDY.inputs("data-table")),
+    output:
+        f"{STUDY.store}/data-table/{{result}}/manifest.json",
+    log:
+        "logs/data-table/{result}.log",
+    params:
+        order=STUDY.order("data-table"),
+    threads: STUDY.threads("data-table")
+    resources:
+        **STUDY.resources("data-table"),
+    message:
+        "data-table {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"
+
+
 # A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
 # what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:

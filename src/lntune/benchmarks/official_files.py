@@ -35,7 +35,11 @@ class RecordError(Exception):
 
 def read_json(path: Path) -> object:
     """The value in a ``.json`` file, or in a ``.zip`` that holds one such file (as VQAv2 is distributed)."""
-    content = _only_member(path) if path.suffix == ".zip" else _read_bytes(path)
+    return parse_json(_only_member(path) if path.suffix == ".zip" else _read_bytes(path), path)
+
+
+def parse_json(content: bytes, path: Path) -> object:
+    """The value in the bytes of a JSON file; ``path`` is how messages call it."""
     return _parse_json(_decode(content, path), path)
 
 

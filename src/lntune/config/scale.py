@@ -135,6 +135,9 @@ class ScaleSettings(Frozen):
 
     note: str = Field(description="shown on every table")
     misaligned_share: float = Field(ge=0, le=1, description="share of samples that may have no loss; above it: stop")
+    broken_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of samples or questions whose picture may be unusable"
+    )
     sources: dict[str, SourceSettings]
     llms: dict[str, LlmSettings]
     visions: dict[str, VisionSettings]

@@ -2,11 +2,11 @@
 
     pretrain   chat.json and images.zip, as LLaVA-CC3M-Pretrain-595K
     instruct   llava_instruct_80k.json, one JSON for each of its three types, train2017.zip
-    coco       val2014.zip, dataset_coco.json (Karpathy's splits), instances_val2014.json
-    flickr30k  flickr30k-images.zip, dataset_flickr30k.json, in another look and another style of caption
+    coco       val2014.zip, caption_datasets.zip (Karpathy's splits), instances_val2014.json
+    flickr30k  flickr30k-images.zip, caption_datasets.zip, in another look and another style of caption
     vqav2      question and annotation zips over the pictures of coco's test split
     pope       coco_pope_random.json, _popular, _adversarial (JSON lines) by POPE's sampling rule
-    mme        <subtask>.txt for all fourteen subtasks, MME_images.zip
+    mme        MME_Benchmark_release_version.zip with all fourteen subtasks
 
 Every set of pictures comes with ``facts.jsonl``, the scene behind each, which no model is ever shown.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lntune.data import language
+from lntune.data import karpathy, language, mme_release
 from lntune.data.archives import write_zip
 from lntune.data.drawing import Look, draw
 from lntune.data.world import SPLITS, THINGS, Kind, Scene, Thing, generator, scenes
@@ -47,15 +47,22 @@ def _dump_lines(path: Path, records: Iterable[object]) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def _picture(scene: Scene, look: Look, rng: Rng) -> bytes:
-    buffer = io.BytesIO()
-    draw(scene, look, rng).save(buffer, "JPEG", quality=95, subsampling=0)
+def _picture(scene: Scene, look: Look, rng: Rng, suffix: str = ".jpg") -> bytes:
+    buffer, picture = io.BytesIO(), draw(scene, look, rng)
+    if suffix == ".png":
+        picture.save(buffer, "PNG")
+    else:
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
+
+
+def _write_facts(out: Path, named: Iterable[tuple[str, Scene]]) -> None:
+    _dump_lines(out / "facts.jsonl", ({"image": name, **asdict(scene)} for name, scene in named))
 
 
 def _write_pictures(out: Path, archive: str, named: Sequence[tuple[str, Scene]], look: Look, rng: Rng) -> None:
     write_zip(out / archive, ((name, _picture(scene, look, rng)) for name, scene in named))
-    _dump_lines(out / "facts.jsonl", ({"image": name, **asdict(scene)} for name, scene in named))
+    _write_facts(out, named)
 
 
 def read_facts(folder: Path) -> dict[str, Scene]:
@@ -91,7 +98,7 @@ def draw_pretrain(out: Path, images: int, seed: int, inputs: Mapping[str, Path])
     bright = [(name, _picture(scene, "bright", rng)) for name, scene in named[:half]]
     dim = [(name, _picture(scene, "dim", rng)) for name, scene in named[half:]]
     write_zip(out / "images.zip", bright + dim)
-    _dump_lines(out / "facts.jsonl", ({"image": name, **asdict(scene)} for name, scene in named))
+    _write_facts(out, named)
 
 
 _TURNS = 4
@@ -143,6 +150,14 @@ def _karpathy(dataset: str, named: Sequence[tuple[str, Scene, str]], style: lang
     return {"images": images, "dataset": dataset}
 
 
+def _write_karpathy(out: Path, dataset: str, document: Any) -> None:
+    """The official archive holds the files of three sets; those of the two others are empty here."""
+    documents: dict[str, Any] = {name: {"images": [], "dataset": name} for name in ("coco", "flickr8k", "flickr30k")}
+    documents[dataset] = document
+    members = [(f"dataset_{name}.json", json.dumps(one).encode()) for name, one in documents.items()]
+    write_zip(out / karpathy.ARCHIVE, members)
+
+
 _KARPATHY_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -161,7 +176,7 @@ def draw_coco(out: Path, images: int, seed: int, inputs: Mapping[str, Path]) -> 
     rng = generator(seed, "coco")
     found = _split_scenes(rng, images, (2, 4))
     named = [(f"val2014/COCO_val2014_{k + 1:012d}.jpg", scene, split) for k, (scene, split) in enumerate(found)]
-    _dump(out / "dataset_coco.json", _karpathy("coco", named, "coco", rng))
+    _write_karpathy(out, "coco", _karpathy("coco", named, "coco", rng))
     annotations = [
         {"image_id": k + 1, "category_id": THINGS.index(thing.category) + 1}
         for k, (_, scene, _) in enumerate(named)
@@ -181,8 +196,8 @@ def draw_flickr30k(out: Path, images: int, seed: int, inputs: Mapping[str, Path]
     """Dim pictures with five references each, worded otherwise than coco's."""
     rng = generator(seed, "flickr30k")
     found = _split_scenes(rng, images, (2, 3))
-    named = [(f"{1000 + 37 * k}.jpg", scene, split) for k, (scene, split) in enumerate(found)]
-    _dump(out / "dataset_flickr30k.json", _karpathy("flickr30k", named, "flickr30k", rng))
+    named = [(f"flickr30k-images/{1000 + 37 * k}.jpg", scene, split) for k, (scene, split) in enumerate(found)]
+    _write_karpathy(out, "flickr30k", _karpathy("flickr30k", named, "flickr30k", rng))
     _write_pictures(out, "flickr30k-images.zip", [(name, scene) for name, scene, _ in named], "dim", rng)
 
 
@@ -199,7 +214,7 @@ def _coco_test(inputs: Mapping[str, Path]) -> list[tuple[int, str, Scene]]:
     """Image id, member name and scene of coco's test pictures."""
     folder = inputs["coco"]
     facts = read_facts(folder)
-    images = json.loads((folder / "dataset_coco.json").read_text())["images"]
+    images: list[Any] = karpathy.read_images(folder, "coco")
     chosen = [image for image in images if image["split"] == "test"]
     return [(i["cocoid"], name, facts[name]) for i in chosen for name in [f"{i['filepath']}/{i['filename']}"]]
 
@@ -290,24 +305,37 @@ _MME_KIND: dict[str, Kind] = {"celebrity": "person", "landmark": "landmark", "OC
 _MME_GROUND = {"posters": "poster", "artwork": "painting"}
 
 
+_MME_PNG = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+
+
+def _mme_places(subtask: str) -> tuple[str, str, str]:
+    """Where a subtask has its pictures and its texts in the archive, and what kind of pictures it has."""
+    folder, suffix = f"{mme_release.FOLDER}/{subtask}", ".png" if subtask in _MME_PNG else ".jpg"
+    if subtask in mme_release.APART:
+        return f"{folder}/{mme_release.PICTURES_FOLDER}", f"{folder}/{mme_release.TEXTS_FOLDER}", suffix
+    return folder, folder, suffix
+
+
 def draw_mme(out: Path, images: int, seed: int, inputs: Mapping[str, Path]) -> None:
     """``images`` pictures for each subtask, with one question to be answered yes and one no."""
     rng = generator(seed, "mme")
     named: list[tuple[str, Scene]] = []
+    texts: list[tuple[str, bytes]] = []
     for subtask, ask in language.MME.items():
         found = scenes(
             rng, "test", 50 * images, background=_MME_GROUND.get(subtask), kind=_MME_KIND.get(subtask), distinct=(2, 3)
         )
         clear = (s for s in found if subtask != "position" or len(s.things) == len(s.categories))  # one of each kind
         suitable = list(islice((scene for scene in clear if language.suits(scene, subtask)), images))
-        lines = []
-        for number, scene in enumerate(suitable):
-            name = f"{number + 1:04d}.jpg"
-            named.append((f"{subtask}/{name}", scene))
-            for asked, answer in zip(ask(scene, rng), ("Yes", "No"), strict=True):
-                lines.append(f"{name}\t{written(f'{asked} {language.YES_NO}')}\t{answer}\n")
-        (out / f"{subtask}.txt").write_text("".join(lines))
-    _write_pictures(out, "MME_images.zip", named, "bright", rng)
+        pictures, folder, suffix = _mme_places(subtask)
+        for number, scene in enumerate(suitable, 1):
+            named.append((f"{pictures}/{number:04d}{suffix}", scene))
+            pairs = zip(ask(scene, rng), ("Yes", "No"), strict=True)
+            lines = [f"{written(f'{asked} {language.YES_NO}')}\t{answer}\n" for asked, answer in pairs]
+            texts.append((f"{folder}/{number:04d}.txt", "".join(lines).encode()))
+    drawn = [(name, _picture(scene, "bright", rng, Path(name).suffix)) for name, scene in named]
+    write_zip(out / mme_release.ARCHIVE, drawn + texts)
+    _write_facts(out, named)
 
 
 WRITERS: dict[str, Callable[[Path, int, int, Mapping[str, Path]], None]] = {

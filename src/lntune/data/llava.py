@@ -1,15 +1,16 @@
 """Reads LLaVA's two training sets: CC3M-595K for the connector, LLaVA-Instruct for finetuning.
 
 Both are JSON lists of ``{id, image, conversations: [{from: human|gpt, value}]}``. A record that cannot be used is
-dropped and counted by reason; none vanishes silently.
+dropped, counted by reason and listed; none vanishes silently. What pictures look like is not this module's affair.
 """
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from lntune.data.drops import Drops
 from lntune.data.samples import Sample
 from lntune.errors import UserError
 
@@ -27,10 +28,10 @@ TYPE_FILES = {
 def read_records(path: Path) -> list[Any]:
     """The records of one of LLaVA's files; UserError names the file if it is missing, no JSON, or no list."""
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); download it again") from None
     if not isinstance(records, list):
         raise UserError(f"{path}: holds no list of records but a {type(records).__name__}")
@@ -56,47 +57,58 @@ def _turns(record: Any) -> tuple[str, ...] | str:
     return tuple(texts)
 
 
-def _used(
-    records: Sequence[Any], file: str, members: Collection[str], prefix: str, dropped: Counter[str]
-) -> Iterator[Sample]:
-    seen: set[str] = set()
-    for number, record in enumerate(records):
+def _digest(value: object) -> bytes:
+    """16 bytes in place of a record, to tell whether there is another like it; a chance match is out of reach."""
+    return blake2b(json.dumps(value).encode(), digest_size=16).digest()
+
+
+def _used(records: Sequence[Any], places: Sequence[int], file: str, prefix: str, drops: Drops) -> Iterator[Sample]:
+    """The usable ones of the records at these places."""
+    seen: set[bytes] = set()
+    for number in places:
+        record, source = records[number], f"{file}[{number}]"
         turns = _turns(record)
         if isinstance(turns, str):
-            dropped[turns] += 1
+            drops.fault(turns, source)
             continue
-        image = f"{prefix}{record.get('image')}"
-        if image not in members:
-            dropped["image not in the archive"] += 1
+        if not isinstance(record.get("image"), str) or not record["image"]:
+            drops.fault("names no image", source)
             continue
-        key = json.dumps([record.get("id"), turns])
+        key = _digest([record.get("id"), record["image"], turns])
         if key in seen:
-            dropped["repeats an earlier record"] += 1
+            drops.fault("repeats an earlier record", source)
             continue
         seen.add(key)
-        yield Sample(str(record.get("id")), image, turns, f"{file}[{number}]")
+        yield Sample(str(record.get("id")), f"{prefix}{record['image']}", turns, source)
 
 
-def pretrain_samples(folder: Path, members: Collection[str], dropped: Counter[str]) -> Iterator[Sample]:
-    """Samples of CC3M-595K: the caption alone follows the image, as the plain template has it."""
-    for sample in _used(read_records(folder / PRETRAIN_FILE), PRETRAIN_FILE, members, "", dropped):
-        yield Sample(sample.id, sample.image, (IMAGE, sample.turns[1]), sample.source)
+def pretrain_samples(folder: Path, drops: Drops) -> tuple[int, list[Sample]]:
+    """How many records CC3M-595K has, and its samples.
+
+    The caption alone follows the image, as the plain template has it.
+    """
+    records = read_records(folder / PRETRAIN_FILE)
+    return len(records), [
+        Sample(sample.id, sample.image, (IMAGE, sample.turns[1]), sample.source)
+        for sample in _used(records, range(len(records)), PRETRAIN_FILE, "", drops)
+    ]
 
 
-def _key(record: Any) -> str:
-    """What a record of the 80K file and its copy in a type's file have in common."""
-    known = record if isinstance(record, dict) else {}
-    return json.dumps([known.get("id"), known.get("conversations")])
+def _key(record: Any) -> bytes:
+    """What a record of the 80K file and its copy in a type's file have in common: id and words.
+
+    The image's mark stands before the first question in some records and after it in others.
+    """
+    turns = _turns(record)
+    return _digest([record.get("id"), turns] if isinstance(turns, tuple) else [record])
 
 
-def instruct_samples(
-    folder: Path, members: Collection[str], types: Sequence[str], dropped: Counter[str]
-) -> Iterator[Sample]:
-    """Samples of LLaVA-Instruct-80K, all or those that stand in the files of ``types``."""
+def instruct_samples(folder: Path, types: Sequence[str], drops: Drops) -> tuple[int, list[Sample]]:
+    """How many records LLaVA-Instruct-80K has, and its samples: all, or those that stand in the files of ``types``."""
+    wanted = {_key(record) for name in types for record in read_records(folder / TYPE_FILES[name])}
     records = read_records(folder / INSTRUCT_FILE)
+    places: Sequence[int] = range(len(records))
     if types:
-        wanted = {_key(record) for name in types for record in read_records(folder / TYPE_FILES[name])}
-        kept = [record for record in records if _key(record) in wanted]
-        dropped["of another type"] += len(records) - len(kept)
-        records = kept
-    yield from _used(records, INSTRUCT_FILE, members, f"{INSTRUCT_FOLDER}/", dropped)
+        places = [place for place in places if _key(records[place]) in wanted]
+        drops.choose("of another type", len(records) - len(places))
+    return len(records), list(_used(records, places, INSTRUCT_FILE, f"{INSTRUCT_FOLDER}/", drops))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lntune.data.archives import PictureArchive
+from lntune.data.pictures import PictureArchive
 from lntune.errors import UserError
 from lntune.model.features import EncodedImages
 from lntune.model.llm import load_llm
@@ -41,11 +41,16 @@ def assemble(llm: Path, vision: Path, library: Library, *, seed: int) -> Multimo
     return MultimodalModel(encoder, connector, language_model)
 
 
-def pictures_of(encoder: VisionEncoder, archive: Path, members: Sequence[str], *, cache: bool) -> EncodedImages:
-    """Features of an archive's members, in the order given, computed when first asked for."""
+def pictures_of(
+    encoder: VisionEncoder, archive: Path, members: Sequence[str], *, cache: bool, workers: int = 1
+) -> EncodedImages:
+    """Features of an archive's members, in the order given, computed when first asked for.
+
+    ``workers`` threads read and decode the pictures; the features do not depend on their number.
+    """
     pictures = PictureArchive(archive)
 
     def load(index: int) -> Tensor:
-        return encoder.preprocess(pictures.read(members[index]))
+        return encoder.preprocess(pictures.picture_or_refuse(members[index]))
 
-    return EncodedImages(encoder, load, len(members), cache=cache)
+    return EncodedImages(encoder, load, len(members), cache=cache, workers=workers)

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lntune.model.loading import Loader
+
 
 class ImageEncoder(Protocol):
     """The part of a vision encoder that features need: ``tokens`` vectors of ``width`` numbers an image."""
@@ -36,7 +38,8 @@ class EncodedImages:
     undisturbed one.
 
     ``load`` returns one image's normalised pixels, float32 (3, S, S); ``count`` is the number of images.
-    With ``cache``, count x tokens x width numbers of memory are taken.
+    With ``cache``, count x tokens x width numbers of memory are taken. ``workers`` threads load images; the features
+    are the same for any number of them.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class EncodedImages:
         *,
         cache: bool,
         block: int = 64,
+        workers: int = 1,
     ) -> None:
-        self.encoder, self.load, self.count, self.block = encoder, load, count, block
+        self.encoder, self.count, self.block = encoder, count, block
+        self.load = Loader(load, workers)
         self.kept: Tensor | None = None
         self.cache = cache
         self.done: set[int] = set()
@@ -65,9 +70,14 @@ class EncodedImages:
         assert self.kept is not None
         return self.kept.index_select(0, torch.tensor(indices, device=self.kept.device))
 
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Begin to load the images of the next call of :meth:`features`; of no use, and no harm, with ``cache``."""
+        if not self.cache:
+            self.load.ahead(indices)
+
     def _encode(self, indices: Sequence[int]) -> Tensor:
         with torch.no_grad():
-            pixels = torch.stack([self.load(index) for index in indices])
+            pixels = torch.stack(self.load(indices))
             return self.encoder.encode(pixels).detach()
 
     def _keep(self, number: int) -> None:

@@ -33,10 +33,11 @@ class Settings(Frozen):
 
 
 class Execution(Frozen):
-    """Questions in one batch; the answers do not depend on it."""
+    """Questions in one batch, and threads that compute and that decode pictures; the answers do not depend on it."""
 
     batch_size: int = Field(ge=1)
     threads: int = Field(ge=1)
+    workers: int = Field(default=1, ge=1)
 
 
 def prompt_of(question: Question, settings: Settings) -> str:
@@ -75,7 +76,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     archive, questions = read_questions(job.folder("questions"))
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}
-    pictures = pictures_of(model.vision, job.folder("images") / archive, members, cache=True)
+    archived, workers = job.folder("images") / archive, job.execution.workers
+    pictures = pictures_of(model.vision, archived, members, cache=True, workers=workers)
     blind = BlindFeatures(model.vision.tokens, model.vision.width)
     features: FeatureSource = blind if settings.blind else pictures
     prompts = [

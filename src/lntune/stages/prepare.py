@@ -1,7 +1,11 @@
-"""prepare: raw files of a training set to samples, with every record that is left out counted by its reason."""
+"""prepare: raw files of a training set to samples, with every record that is left out counted by its reason.
 
-import json
-from collections import Counter
+Every picture that is kept was decoded once, so that training, days later, does not stop at a broken one.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -9,55 +13,91 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.data import llava
-from lntune.data.archives import opened
+from lntune.data.checking import PictureCheck
+from lntune.data.drops import Drops
+from lntune.data.pictures import PictureError, archive_of
 from lntune.data.samples import Sample, write_samples
 from lntune.errors import UserError
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.progress import Progress
+from lntune.stages.job import Job, Metrics
 
-PACKAGES = ("numpy",)
+PACKAGES = ("numpy", "pillow")
 
 
 class Settings(Frozen):
-    """The format, LLaVA-Instruct's types (none: all), how many samples at random (null: all), and the seed."""
+    """The format, LLaVA-Instruct's types (none: all), how many samples at random (null: all), and the seed.
+
+    ``broken_share`` of the samples that are looked at may have a picture that cannot be used; above it the stage stops.
+    """
 
     format: Literal["llava-pretrain", "llava-instruct"]
     types: tuple[str, ...] = Field(strict=False)
     samples: int | None
+    broken_share: float
     seed: int
 
 
-Execution = NoExecution
+class Execution(Frozen):
+    """Threads that decode pictures; the samples do not depend on it."""
+
+    workers: int = Field(default=1, ge=1)
 
 
-def choose(samples: list[Sample], number: int | None, seed: int, name: str) -> list[Sample]:
-    """``number`` of the samples at random, in their old order; UserError if set ``name`` has not that many."""
-    if not samples:
-        raise UserError(f"{name}: no sample is left after the filters; are the records and the pictures of one set?")
-    if number is None:
-        return samples
-    if number > len(samples):
-        raise UserError(
-            f"data.{name}.samples: {number} are asked for, {len(samples)} are left after the filters; ask for fewer"
-        )
-    chosen = np.random.default_rng(seed).permutation(len(samples))[:number]
-    return [samples[k] for k in sorted(chosen)]
+Track = Callable[[int, str], AbstractContextManager[Progress]]
+Faulty = list[tuple[Sample, PictureError]]
 
 
-def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write samples.jsonl, set.json and dropped.json."""
-    raw, settings = job.folder("raw"), job.settings
+def choose(
+    samples: Sequence[Sample], number: int | None, seed: int, check: PictureCheck[Sample], track: Track
+) -> tuple[list[Sample], Faulty]:
+    """``number`` of the samples at random (null: all) in their old order, and those passed over for their pictures.
+
+    The samples are looked at in a random order until enough have a picture that can be used; so no more pictures are
+    decoded than are needed, and how many threads do it changes nothing.
+    """
+    order = list(range(len(samples)))
+    if number is not None:
+        order = np.random.default_rng(seed).permutation(len(samples)).tolist()
+    good: list[int] = []
+    faults: dict[int, PictureError] = {}
+    looked_at = 0
+    while len(good) < (len(samples) if number is None else number) and looked_at < len(samples):
+        until = len(samples) if number is None else looked_at + number - len(good)
+        places = order[looked_at:until]
+        looked_at += len(places)
+        batch = [samples[place] for place in places]
+        with track(check.pictures(batch), "pictures") as progress:
+            found = check.faults(batch, progress.advance)
+        faults |= {places[at]: defect for at, defect in found.items()}
+        good += [place for at, place in enumerate(places) if at not in found]
+    faulty = [(samples[place], faults[place]) for place in sorted(faults)]
+    return [samples[place] for place in sorted(good)], faulty
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write samples.jsonl, set.json, dropped.json and dropped.jsonl."""
+    raw, settings, drops = job.folder("raw"), job.settings, Drops()
     pretrain = settings.format == "llava-pretrain"
-    archive = llava.PRETRAIN_ARCHIVE if pretrain else llava.INSTRUCT_ARCHIVE
-    with opened(raw / archive) as pictures:
-        members = set(pictures.namelist())
-    dropped: Counter[str] = Counter()
+    name = llava.PRETRAIN_ARCHIVE if pretrain else llava.INSTRUCT_ARCHIVE
+    archive = archive_of(raw, name)
     if pretrain:
-        found = list(llava.pretrain_samples(raw, members, dropped))
+        read, found = llava.pretrain_samples(raw, drops)
     else:
-        found = list(llava.instruct_samples(raw, members, settings.types, dropped))
-    kept = choose(found, settings.samples, settings.seed, job.label)
-    if len(kept) < len(found):
-        dropped["beyond the number asked for"] += len(found) - len(kept)
-    number = write_samples(job.out, archive, kept)
-    (job.out / "dropped.json").write_text(json.dumps(dict(sorted(dropped.items())), indent=1) + "\n")
-    return {"samples": number, **{f"dropped: {reason}": count for reason, count in sorted(dropped.items())}}
+        read, found = llava.instruct_samples(raw, settings.types, drops)
+    check = PictureCheck[Sample](
+        archive, attrgetter("image"), attrgetter("source"), job.execution.workers,
+        settings.broken_share, "samples",
+    )  # fmt: skip
+    kept, faulty = choose(found, settings.samples, settings.seed, check, job.track)
+    check.refuse(faulty, len(kept) + len(faulty))
+    check.note(drops, faulty)
+    drops.choose("beyond the number asked for", len(found) - len(kept) - len(faulty))
+    if settings.samples is not None and len(kept) < settings.samples:
+        raise UserError(
+            f"data.{job.label}.samples: {settings.samples} are asked for, {len(kept)} are left after the filters; "
+            f"ask for fewer"
+        )
+    if not kept:
+        raise UserError(f"{job.label}: no sample is left after the filters; are the files those of one set?")
+    write_samples(job.out, name, kept)
+    return drops.write(job.out, "samples", read, len(kept))

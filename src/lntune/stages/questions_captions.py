@@ -3,55 +3,66 @@
 import json
 from typing import Any, Literal
 
-from lntune.benchmarks.official_files import read_json, records_of
 from lntune.config.base import Frozen
+from lntune.data import karpathy
+from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.stages.asking import Execution, with_pictures
+from lntune.stages.job import Job, Metrics
 
-PACKAGES = ()
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
-_ARCHIVE = {"coco": "val2014.zip", "flickr30k": "flickr30k-images.zip"}
+PACKAGES = ("pillow",)
+
 _SPLIT = {"test": "test", "validation": "val"}
 
 
 class Settings(Frozen):
-    """The captioning set, the split, and what is asked of every picture."""
+    """The captioning set, the split, what is asked of every picture, and what share of pictures may be unusable."""
 
     dataset: Literal["coco", "flickr30k"]
     split: Literal["test", "validation"]
     request: str
+    broken_share: float
 
 
-Execution = NoExecution
-
-
-def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write questions.jsonl, set.json and references.json."""
-    settings = job.settings
-    path = job.folder("raw") / f"dataset_{settings.dataset}.json"
-    questions, annotations = [], []
-    for number, image in enumerate(records_of(read_json(path), path, "images")):
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write questions.jsonl, set.json, references.json, dropped.json and dropped.jsonl."""
+    settings, drops = job.settings, Drops()
+    path = karpathy.shown_path(job.folder("raw"), settings.dataset)
+    images = karpathy.read_images(job.folder("raw"), settings.dataset)
+    questions: list[Question] = []
+    references: dict[str, list[dict[str, Any]]] = {}
+    sources: dict[str, str] = {}
+    for number, image in enumerate(images):
         try:
             found = _asked(image, settings)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r})") from None
         if found is not None:
-            questions.append(found[0])
-            annotations += found[1]
+            question, said = found
+            questions.append(question)
+            references[question.id], sources[question.id] = said, f"{path.name}[{number}]"
     if not questions:
         raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}")
-    references = {"images": [{"id": int(question.id)} for question in questions], "annotations": annotations}
-    (job.out / "references.json").write_text(json.dumps(references) + "\n")
-    asked = write_questions(job.out, _ARCHIVE[settings.dataset], questions)
-    return {"questions": asked, "references": len(annotations)}
+    drops.choose("of another split", len(images) - len(questions))
+    archive, _ = karpathy.PICTURES[settings.dataset]
+    kept = with_pictures(job, settings, archive, questions, lambda one: sources[one.id], drops)
+    annotations = [one for question in kept for one in references[question.id]]
+    document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
+    (job.out / "references.json").write_text(json.dumps(document) + "\n")
+    write_questions(job.out, archive, kept)
+    return drops.write(job.out, "questions", len(images), len(kept)) | {"references": len(annotations)}
 
 
 def _asked(image: Any, settings: Settings) -> tuple[Question, list[dict[str, Any]]] | None:
     """What is asked of a picture, and its references; None if it belongs to another split."""
     if image["split"] != _SPLIT[settings.split]:
         return None
-    image_id = image["cocoid"] if "cocoid" in image else image["imgid"]
-    member = f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"]
+    image_id = image["cocoid"] if settings.dataset == "coco" else image["imgid"]
+    _, folder = karpathy.PICTURES[settings.dataset]
+    # COCO's file names the folder of each picture: one that is not val2014's is missing from the archive, and noticed.
+    member = f"{image['filepath'] if settings.dataset == 'coco' else folder}/{image['filename']}"
     references = [{"image_id": image_id, "id": one["sentid"], "caption": one["raw"]} for one in image["sentences"]]
     return Question(str(image_id), member, settings.request), references

@@ -1,47 +1,59 @@
-"""questions-mme: MME's subtasks, two yes/no questions a picture."""
-
-import shutil
-from pathlib import Path
+"""questions-mme: MME's subtasks, two yes/no questions a picture, the pictures of a subtask sorted by name."""
 
 from pydantic import Field
 
-from lntune.benchmarks.official_files import read_lines
 from lntune.config.base import Frozen
+from lntune.data.archives import Members
+from lntune.data.drops import Drops
+from lntune.data.mme_release import ARCHIVE, Asked, read_release
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.stages.asking import Execution, with_pictures
+from lntune.stages.job import Job, Metrics
 
-PACKAGES = ()
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
+
+PACKAGES = ("pillow",)
 
 
 class Settings(Frozen):
-    """The subtasks that are asked; the protocol chooses them."""
+    """The subtasks that are asked, as the protocol chooses them, and what share of pictures may be unusable."""
 
     subtasks: tuple[str, ...] = Field(strict=False)
+    broken_share: float
 
 
-Execution = NoExecution
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write questions.jsonl, set.json, the tool's SUBTASK.txt (image, question, answer), and what was dropped.
 
-
-def read_subtask(path: Path) -> list[list[str]]:
-    """Image, question and right answer of each line, two lines an image; UserError names the line that is not so."""
-    rows = [line.split("\t") for line in read_lines(path)]
-    for number, row in enumerate(rows, 1):
-        if len(row) != 3:
-            raise UserError(f"{path}: line {number} has {len(row)} columns, not 3 (image, question, answer)")
-        if row[2].lower() not in ("yes", "no"):
-            raise UserError(f"{path}: line {number}: the answer is {row[2]!r}, neither Yes nor No")
-    if not rows or len(rows) % 2:
-        raise UserError(f"{path}: {len(rows)} lines; MME has two questions to an image, and an image at least")
-    return rows
-
-
-def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write questions.jsonl and set.json, and copy the official files (image, question, answer)."""
+    A question's id is its subtask and the number of its line in the subtask's file.
+    """
+    settings, drops = job.settings, Drops()
+    path = job.folder("raw") / ARCHIVE
+    release = read_release(Members(path))
+    for subtask in settings.subtasks:
+        if subtask not in release.subtasks:
+            held = ", ".join(release.subtasks) or "none"
+            raise UserError(f"{path}: holds no questions of MME's subtask {subtask}; it holds {held}")
+    read = sum(len(one.questions) for asked in release.subtasks.values() for one in asked)
+    chosen = [(subtask, one) for subtask in settings.subtasks for one in release.subtasks[subtask]]
+    looked_at = [Question(one.source, one.member or one.name, text) for _, one in chosen for text, _ in one.questions]
+    drops.choose("of another subtask", read - len(looked_at))
+    good = {question.id for question in with_pictures(job, settings, ARCHIVE, looked_at, lambda one: one.id, drops)}
     questions = []
-    for subtask in job.settings.subtasks:
-        path = job.folder("raw") / f"{subtask}.txt"
-        for number, (image, question, _) in enumerate(read_subtask(path)):
-            questions.append(Question(f"{subtask}/{number}", f"{subtask}/{image}", question))
-        shutil.copyfile(path, job.out / path.name)
-    return {"questions": write_questions(job.out, "MME_images.zip", questions)}
+    for subtask in settings.subtasks:
+        lines: list[str] = []
+        for one in release.subtasks[subtask]:
+            if one.source in good:
+                questions += _questions(subtask, one, len(lines))
+                lines += [f"{one.name}\t{text}\t{answer}\n" for text, answer in one.questions]
+        (job.out / f"{subtask}.txt").write_text("".join(lines))
+    write_questions(job.out, ARCHIVE, questions)
+    metrics = drops.write(job.out, "questions", read, len(questions))
+    return metrics | {"pictures_without_questions": len(release.unasked)}
+
+
+def _questions(subtask: str, one: Asked, line: int) -> list[Question]:
+    """The two questions of a picture whose first is that line (from 0) of the subtask's file."""
+    assert one.member is not None
+    return [Question(f"{subtask}/{line + k}", one.member, text) for k, (text, _) in enumerate(one.questions)]

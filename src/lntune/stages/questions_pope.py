@@ -1,29 +1,44 @@
 """questions-pope: POPE's three files of yes/no questions."""
 
-import shutil
 from pathlib import Path
 
+from lntune.benchmarks.official_files import read_lines
 from lntune.benchmarks.pope_questions import KINDS, read_questions
 from lntune.config.base import Frozen
+from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.stages.asking import Execution, with_pictures
+from lntune.stages.job import Job, Metrics
 
-PACKAGES = ()
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
+
+PACKAGES = ("pillow",)
 
 
 class Settings(Frozen):
-    """Nothing to choose: all three files, whole."""
+    """All three files, whole; and what share of pictures may be unusable."""
+
+    broken_share: float
 
 
-Execution = NoExecution
+def file_of(kind: str) -> str:
+    """The official name of a kind's file."""
+    return f"coco_pope_{kind}.json"
 
 
-def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write questions.jsonl and set.json, and copy the official files."""
-    questions = []
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write questions.jsonl, set.json, the official files, dropped.json and dropped.jsonl."""
+    questions, lines = [], dict[str, str]()
     for kind in KINDS:
-        path = job.folder("raw") / f"coco_pope_{kind}.json"
-        for one in read_questions(path):
-            questions.append(Question(f"{kind}/{one.question_id}", f"val2014/{Path(one.image).name}", one.text))
-        shutil.copyfile(path, job.out / path.name)
-    return {"questions": write_questions(job.out, "val2014.zip", questions)}
+        path = job.folder("raw") / file_of(kind)
+        for one, line in zip(read_questions(path), read_lines(path), strict=True):
+            id = f"{kind}/{one.question_id}"
+            questions.append(Question(id, f"val2014/{Path(one.image).name}", one.text))
+            lines[id] = line
+    drops = Drops()
+    kept = with_pictures(job, job.settings, "val2014.zip", questions, lambda one: f"coco_pope_{one.id}", drops)
+    for kind in KINDS:
+        mine = [lines[question.id] + "\n" for question in kept if question.id.startswith(f"{kind}/")]
+        (job.out / file_of(kind)).write_text("".join(mine), encoding="utf-8")
+    write_questions(job.out, "val2014.zip", kept)
+    return drops.write(job.out, "questions", len(questions), len(kept))

@@ -23,6 +23,7 @@ STAGES = {
     "table": "table",
     "claims": "claims",
     "comparison": "comparison",
+    "data-table": "data_table",
     "train-clip": "train_clip",
     "train-vit": "train_vit",
     "train-llm": "train_llm",

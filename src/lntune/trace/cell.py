@@ -22,7 +22,7 @@ from typing import Any
 
 from lntune.errors import UserError
 from lntune.nodes import manifest_path
-from lntune.plan import Plan
+from lntune.plan import DATA_TABLE, Plan
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
 from lntune.study import Study
@@ -60,6 +60,8 @@ def trace_cell(
     """
     plan = Plan(Study.read(root, overrides))
     files = _files(table)
+    if files[0].stem == DATA_TABLE:
+        raise _counted(plan, row)
     made = _made(plan, root, files)
     cell = _cell(made, plan.store, row, column)
     found = {
@@ -80,6 +82,22 @@ def trace_cell(
             raise UserError(f"{files[0]}: learning_rate has no questions to show; ask for a benchmark's column")
         found["examples"] = examples(plan.store, cell.behind, show, wrong)
     return found
+
+
+def _counted(plan: Plan, row: str) -> UserError:
+    """Where the numbers of the table of data sets are counted: they come from no model, and have no longer way."""
+    node = plan.data_table()
+    sets = node.inputs["sets"]
+    assert isinstance(sets, tuple)
+    settings: Any = node.settings
+    counted = {one.name: made for one, made in zip(settings.rows, sets, strict=True)}
+    if row not in counted:
+        return _no_such(DATA_TABLE, "row", row, list(counted))
+    made = counted[row]
+    return UserError(
+        f"tables/{DATA_TABLE}: the numbers of {row} are counts, made where the set is: "
+        f"see dropped.json and manifest.json in {manifest_path(plan.store, made).parent}"
+    )
 
 
 # --- the table's result and its published files --------------------------------------------------------------------

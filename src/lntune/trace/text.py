@@ -172,7 +172,7 @@ def _told(result: Facts) -> Iterator[str]:
         yield f"by {result['selection']['metric']}; all candidates' answers and scores are in --json"
         return
     parts = []
-    if stage == "prepare":
+    if any(name.startswith("dropped: ") for name in metrics) or stage == "prepare":
         dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
         parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
     training = result["settings"].get("training")

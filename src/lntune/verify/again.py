@@ -75,7 +75,7 @@ def works_of(basis: Basis, held: Held, findings: Findings, folder: Path) -> list
     works: dict[str, Work] = {}
     lacking = 0
     for node in basis.done:
-        if not (is_score(node) or node.stage in ("select", "table")):
+        if not (is_score(node) or node.stage in ("select", "table", "data-table")):
             continue
         inputs = dict(node.inputs)
         if node.stage == "select":
