@@ -80,6 +80,7 @@ def run_order(path: Path, *, link_only: bool = False) -> None:
         inputs=inputs,
         execution=order["execution"],
         seed=document["settings"].get("seed"),
+        ranks=order["execution"].get("ranks", 1),
         accepted=[AcceptedEdit.model_validate(edit) for edit in order["accepted"]],
         announce=lambda text: print(f"{order['stage']} {order['label']}: {text}", file=sys.stderr, flush=True),
     )
