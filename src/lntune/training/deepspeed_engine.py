@@ -63,6 +63,7 @@ class DeepSpeedEngine:
             model=wrapped, optimizer=optimizer, config=config, dist_init_required=False
         )
         self.engine.train(model.training)
+        self._create_moments()
 
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
@@ -108,11 +109,12 @@ class DeepSpeedEngine:
             if owners[name] == ranks.rank():
                 for key, value in entries.items():
                     yield f"{key}/{name}", value.detach().reshape(self.shapes[name])
-                yield f"step/{name}", step
+                yield f"step/{name}", step.clone()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put a whole state back, each rank its own part; see :class:`Engine`."""
-        self._create_moments(state[f"step/{next(iter(self.named))}"])
+        for part in self._flat_parts():
+            self._adamw_state()[part]["step"].copy_(state[f"step/{next(iter(self.named))}"])
         for name, parameter in self.named.items():
             for key in ("weight", *MOMENTS):
                 value = state[f"{key}/{name}"]
@@ -195,13 +197,14 @@ class DeepSpeedEngine:
         step: Tensor = self._adamw_state()[self._flat_parts()[0]]["step"]
         return step
 
-    def _create_moments(self, step: Tensor) -> None:
-        """Give AdamW the state that its first step would make, to be filled."""
+    def _create_moments(self) -> None:
+        """Give AdamW now the state that its first step would make.
+
+        DeepSpeed looks for it after that step of its first parameter group, and never finds that of the others.
+        """
         for part in self._flat_parts():
-            self._adamw_state()[part] = {
-                "step": step.to(part.device, copy=True),
-                **{key: torch.zeros_like(part) for key in MOMENTS},
-            }
+            step = torch.zeros((), dtype=torch.float32, device=part.device)
+            self._adamw_state()[part] = {"step": step, **{key: torch.zeros_like(part) for key in MOMENTS}}
         if self.stage in (1, 2):
             self.optimizer._lazy_init_hp_params_optimizer_state()
 
@@ -286,6 +289,8 @@ def configuration(settings: TrainingSettings, execution: Execution, trainable_nu
         "zero_optimization": {
             "stage": stage,
             "overlap_comm": False,
+            # It would replace torch's linear for the whole process, with one that rounds otherwise in bfloat16.
+            "memory_efficient_linear": False,
             # A buffer of this many numbers is held; the default, 500 million, is more than many methods train.
             "reduce_bucket_size": max(min(500_000_000, trainable_numbers), 1_000_000),
         },

@@ -16,11 +16,10 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lntune.errors import UserError
-from lntune.training.interruption import SIGNALS, STOP_FILE, handling
+from lntune.training.interruption import SIGNALS, STOP_FILE, stop_requests
 
 RANK_FOLDER = "LNTUNE_RANK_FOLDER"
 """Set on ranks: the folder through which they and the launcher talk."""
@@ -79,14 +78,7 @@ def rank_environment(ranks: int, threads: int, folder: Path) -> dict[str, str]:
 
 def _run(module: str, folder: Path, ranks: int, threads: int) -> int:
     """Start torchrun, hand on signals, and return its exit code."""
-    asked: list[float] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGTERM and asked:
-            raise SystemExit(128 + number)  # which ends the ranks at once
-        asked.append(time.monotonic())
-        (folder / STOP).touch()
-
+    limit = float("inf")
     process = subprocess.Popen(
         [sys.executable, "-m", "lntune.training.torchrun", str(ranks), module, str(folder)],
         stdin=subprocess.PIPE,
@@ -95,13 +87,15 @@ def _run(module: str, folder: Path, ranks: int, threads: int) -> int:
         preexec_fn=_ignore_signals,
     )
     try:
-        with handling(ask):
-            while True:
+        with stop_requests() as asked:
+            while time.monotonic() < limit:
                 try:
                     return process.wait(1.0)
                 except subprocess.TimeoutExpired:
-                    if asked and time.monotonic() > asked[0] + GRACE_SECONDS:
-                        return 1
+                    if asked() and not (folder / STOP).exists():
+                        (folder / STOP).touch()
+                        limit = time.monotonic() + GRACE_SECONDS
+            return 1
     finally:
         process.kill()
         process.wait()

@@ -3,7 +3,7 @@
     python -m lntune.training.torchrun RANKS MODULE FOLDER
 
 This is ``torchrun --standalone --nproc-per-node=RANKS -m MODULE FOLDER``, with a pipe from the launcher as standard
-input. How ranks ended goes to FOLDER/ended.json; torchrun's own words go to the log, which is standard output.
+input. How ranks ended goes to FOLDER/ended.json.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 def main(ranks: int, module: str, folder: Path) -> int:
     """Run the ranks to their end."""
     threading.Thread(target=_end_with_launcher, daemon=True).start()
-    logging.basicConfig(stream=sys.stdout, level=logging.WARNING)
+    logging.disable(logging.CRITICAL)  # the launcher says in one line what torchrun says in forty
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
