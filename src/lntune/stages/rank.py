@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,10 @@ def runs_on_ranks(job: Job[AnySettings, Execution]) -> bool:
 
 
 def run_on_ranks(job: Job[AnySettings, Execution], stage: str) -> Metrics:
-    """Run the stage in the module of that name on ``execution.ranks`` ranks; return the first rank's metrics."""
+    """Run the stage in the module of that name on ``execution.ranks`` ranks; return the first rank's metrics.
+
+    DeepSpeed's version is one of them: like the engine it is no part of a result's identity.
+    """
     import torch  # noqa: F401  (loaded, so that the manifest names the GPUs)
 
     document = {
@@ -43,7 +47,7 @@ def run_on_ranks(job: Job[AnySettings, Execution], stage: str) -> Metrics:
         "scratch": str(job.scratch),
     }
     metrics: Metrics = launch(__name__, document, job.execution.ranks, job.execution.threads, job.label)
-    return metrics
+    return metrics | {"deepspeed": version("deepspeed")}
 
 
 def read_job(document: dict[str, Any]) -> tuple[Callable[[Any], Metrics], Job[Any, Execution]]:
