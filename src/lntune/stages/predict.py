@@ -57,8 +57,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
     from safetensors.torch import load_file
 
+    from lntune.model import device
     from lntune.model.assemble import assemble, load_connector, pictures_of
-    from lntune.model.device import place
     from lntune.model.encode import encode_prompt
     from lntune.model.features import BlindFeatures, FeatureSource
     from lntune.model.generate import Prompt, generate
@@ -72,16 +72,15 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     load_trainable(model, load_file(job.folder("tuned") / "tuned.safetensors"))
-    place(model).eval()
+    device.place(model).eval()
     archive, questions = read_questions(job.folder("questions"))
     members = list(dict.fromkeys(question.image for question in questions))
-    numbers = {member: number for number, member in enumerate(members)}
+    place = {member: number for number, member in enumerate(members)}
     pictures = pictures_of(model.vision, job.folder("images") / archive, members, cache=True)
     blind = BlindFeatures(model.vision.tokens, model.vision.width)
     features: FeatureSource = blind if settings.blind else pictures
     prompts = [
-        Prompt(encode_prompt(tokenizer, prompt_of(question, settings)), numbers[question.image])
-        for question in questions
+        Prompt(encode_prompt(tokenizer, prompt_of(question, settings)), place[question.image]) for question in questions
     ]
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
