@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from lntune.errors import UserError
 from lntune.model.encode import IMAGE_ID
 from lntune.model.features import EncodedImages, FeatureSource
 from lntune.model.multimodal import MultimodalModel
-from lntune.training.batches import epoch_batches, micro_batches, step_batches
-from lntune.training.checkpoint import Checkpoint, save_checkpoint
+from lntune.training.batches import epoch_batches, rank_share, step_batches
+from lntune.training.checkpoint import save_checkpoint
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import Recorder, TrainingResult, accumulate, train
 from lntune.training.schedule import learning_rate, total_steps
@@ -124,7 +124,7 @@ def test_batches_hold_samples_of_similar_length_and_come_in_random_order() -> No
         return sum(len(group) * max(lengths[index] for index in group) for group in groups)
 
     assert padded(batches) < 1.05 * sum(lengths)
-    assert padded(micro_batches(range(4096), 32)) > 1.6 * sum(lengths), "unsorted, for comparison"
+    assert padded(rank_share(range(4096), 32)) > 1.6 * sum(lengths), "unsorted, for comparison"
     longest = [max(lengths[index] for index in batch) for batch in batches]
     assert longest != sorted(longest) and all(
         [lengths[i] for i in batch] == sorted((lengths[i] for i in batch), reverse=True) for batch in batches
@@ -183,8 +183,8 @@ def test_only_what_requires_gradients_changes(tmp_path: Path) -> None:
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     seen: list[set[str]] = []
 
-    def recorder(step: int, model: MultimodalModel) -> dict[str, object]:
-        seen.append({name for name, parameter in model.named_parameters() if parameter.grad is not None})
+    def recorder(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
+        seen.append(set(gradients))
         return {}
 
     run(model, tmp_path, recorder=recorder)
@@ -215,7 +215,7 @@ def test_clipping_scales_gradients_to_the_limit() -> None:
         engine = PlainEngine(model, changed(max_grad_norm=limit))
         accumulate(engine, random_samples(11), picture_features(model), 4)
         before = float(engine.step(1e-3))
-        given = [10 * value.norm() for key, value in engine.state().items() if key.startswith("exp_avg/")]
+        given = [10 * value.norm() for key, value in engine.state() if key.startswith("exp_avg/")]
         norms[limit] = float(torch.stack(given).norm())
         assert before > 0.25
     assert norms[0.25] == pytest.approx(0.25, rel=1e-4) and norms[None] == pytest.approx(before, rel=1e-4)
@@ -281,9 +281,8 @@ class DeadlySource:
         return self.source.features(indices)
 
 
-def gradient_norms(step: int, model: MultimodalModel) -> dict[str, object]:
-    norm = model.llm.model.layers[0].input_layernorm.weight.grad.norm()
-    return {"norm_gradient": float(norm)}
+def gradient_norms(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
+    return {"norm_gradient": float(gradients["llm.model.layers.0.input_layernorm.weight"].norm())}
 
 
 def child(folder: Path, requests: int, kill_in_step: int) -> None:
@@ -292,10 +291,10 @@ def child(folder: Path, requests: int, kill_in_step: int) -> None:
     folder.mkdir(exist_ok=True)
     model = norms_and_connector(dropout=0.1)
 
-    def recorder(step: int, model: MultimodalModel) -> dict[str, object]:
+    def recorder(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
         if step == kill_in_step:
             kill_self()
-        return gradient_norms(step, model)
+        return gradient_norms(step, gradients)
 
     source = DeadlySource(picture_features(model), requests)
     scratch, log = folder / "scratch", folder / "metrics.jsonl"
@@ -367,7 +366,7 @@ def test_a_checkpoint_of_another_run_is_left_out(what: str, tmp_path: Path, capl
             model.llm.lm_head.weight[3, 3] += 1
     started: list[int] = []
 
-    def recorder(step: int, model: MultimodalModel) -> dict[str, object]:
+    def recorder(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
         started.append(step)
         return {}
 
@@ -381,7 +380,7 @@ def test_the_same_run_resumes_with_another_micro_batch(tmp_path: Path) -> None:
     run(norms_and_connector(), tmp_path, execution=RESUMABLE)
     started: list[int] = []
 
-    def recorder(step: int, model: MultimodalModel) -> dict[str, object]:
+    def recorder(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
         started.append(step)
         return {}
 
@@ -391,9 +390,9 @@ def test_the_same_run_resumes_with_another_micro_batch(tmp_path: Path) -> None:
 
 def test_saving_a_checkpoint_replaces_the_older_one(tmp_path: Path) -> None:
     for step in (3, 20, 9):
-        save_checkpoint(tmp_path, "digest", Checkpoint(step, ["{}\n"] * step, {"a": torch.full((2,), step)}))
+        save_checkpoint(tmp_path, "digest", step, ["{}\n"] * step, [("a", torch.full((2,), step))])
         assert [path.name for path in tmp_path.iterdir()] == [f"step-{step}"]
-        assert load_file(tmp_path / f"step-{step}" / "tensors.safetensors")["a"].tolist() == [step, step]
+        assert load_file(tmp_path / f"step-{step}" / "tensors-0-0.safetensors")["a"].tolist() == [step, step]
 
 
 def test_text_only_samples_need_no_features(tmp_path: Path) -> None:

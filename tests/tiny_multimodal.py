@@ -28,14 +28,16 @@ class PatchEncoder(nn.Module):
         return self.patch(pixels).flatten(2).transpose(1, 2)
 
 
-def tiny_model(attention_dropout: float = 0.0, seed: int = 0) -> MultimodalModel:
+def tiny_model(
+    attention_dropout: float = 0.0, seed: int = 0, hidden_size: int = 16, vocab_size: int = VOCABULARY
+) -> MultimodalModel:
     torch.manual_seed(seed)
     config = LlamaConfig(
-        hidden_size=16,
+        hidden_size=hidden_size,
         intermediate_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
-        vocab_size=VOCABULARY,
+        vocab_size=vocab_size,
         max_position_embeddings=64,
         initializer_range=0.3,
         attention_dropout=attention_dropout,
@@ -43,7 +45,8 @@ def tiny_model(attention_dropout: float = 0.0, seed: int = 0) -> MultimodalModel
         eos_token_id=2,
         pad_token_id=0,
     )
-    return MultimodalModel(PatchEncoder(), build_connector(6, 16, seed=0), LlamaForCausalLM(config)).eval()
+    connector = build_connector(6, hidden_size, seed=0)
+    return MultimodalModel(PatchEncoder(), connector, LlamaForCausalLM(config)).eval()
 
 
 def picture(index: int) -> Tensor:

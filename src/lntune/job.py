@@ -4,23 +4,45 @@
 
 Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
 where Snakemake runs; a traceback is in the log alone.
-This module imports nothing beyond Python's own library.
+SIGTERM and SIGUSR1 are handed on to the job, which may save what it has done before it ends; its exit code is waited
+for. This module imports nothing beyond Python's own library.
 ``--heavy`` marks stages that need torch. The light warm process looks first whether their result can be linked; if it
 must be computed, it starts the heavy one, and they wait for that.
 """
 
 import os
+import signal
 import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import BinaryIO
 
 VARIABLE = "LNTUNE_WARM"
 MUST_COMPUTE = 75
 """The exit code of ``lntune.runner --link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
 
+FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+
 _PATIENCE = 90.0
+
+
+class _Forward:
+    """Hands signals on to the job; before there is one, they end this process."""
+
+    def __init__(self) -> None:
+        self.job: Callable[[int], object] | None = None
+        for number in FORWARDED:
+            signal.signal(number, self._came)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if self.job is None:
+            raise SystemExit(128 + number)
+        with suppress(OSError):  # it has just ended
+            self.job(number)
 
 
 def _connected(kind: str) -> socket.socket | None:
@@ -49,23 +71,26 @@ def _relay(pipe: int, log: BinaryIO) -> None:
     os.close(pipe)
 
 
-def _run_warm(client: socket.socket, arguments: list[str], log: BinaryIO) -> int:
+def _run_warm(client: socket.socket, arguments: list[str], log: BinaryIO, forward: _Forward) -> int:
     """Hand the job over and wait for its exit code."""
     reader, writer = os.pipe()
     message = "\0".join([os.getcwd(), *arguments]).encode()
     socket.send_fds(client, [message], [log.fileno(), writer])
+    forward.job = lambda number: client.send(bytes([number]))
     os.close(writer)
     _relay(reader, log)
     answer = client.recv(4)
+    forward.job = None
     return int(struct.unpack("i", answer)[0]) if len(answer) == 4 else 1
 
 
-def _run_here(order: str, log: BinaryIO) -> int:
+def _run_here(order: str, log: BinaryIO, forward: _Forward) -> int:
     """Run the job in a process of its own."""
     import subprocess
 
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-m", "lntune.runner", order], stdout=log, stderr=writer)
+    forward.job = process.send_signal
     os.close(writer)
     try:
         _relay(reader, log)
@@ -77,16 +102,25 @@ def _run_here(order: str, log: BinaryIO) -> int:
 
 
 def _run(order: str, heavy: bool, log: BinaryIO) -> int:
+    forward = _Forward()
     light = _connected("light")
     if light is None:
-        return _run_here(order, log)
+        return _run_here(order, log, forward)
     if not heavy:
-        return _run_warm(light, [order], log)
-    code = _run_warm(light, [order, "--link-only"], log)
+        return _run_warm(light, [order], log, forward)
+    code = _run_warm(light, [order, "--link-only"], log, forward)
     if code != MUST_COMPUTE:
         return code
     client = _connected("heavy")
-    return _run_here(order, log) if client is None else _run_warm(client, [order], log)
+    return _run_here(order, log, forward) if client is None else _run_warm(client, [order], log, forward)
+
+
+def _say_signal(code: int, order: str, log: BinaryIO) -> None:
+    """A job that a signal ended could not say so itself."""
+    name = os.path.basename(order).removesuffix(".json")
+    line = f"error: {name}: ended by {signal.Signals(-code).name}\n".encode()
+    log.write(line)
+    os.write(2, line)
 
 
 def main(arguments: list[str]) -> int:
@@ -95,6 +129,8 @@ def main(arguments: list[str]) -> int:
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
     with open(log, "wb") as file:
         code = _run(order, "--heavy" in arguments, file)
+        if code < 0:
+            _say_signal(code, order, file)
     return code if code >= 0 else 128 - code
 
 

@@ -12,6 +12,7 @@ With ``--link-only`` a result whose work has been done before is linked, and for
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -80,6 +81,7 @@ def run_order(path: Path, *, link_only: bool = False) -> None:
         inputs=inputs,
         execution=order["execution"],
         seed=document["settings"].get("seed"),
+        ranks=order["execution"].get("ranks", 1),
         accepted=[AcceptedEdit.model_validate(edit) for edit in order["accepted"]],
         announce=lambda text: print(f"{order['stage']} {order['label']}: {text}", file=sys.stderr, flush=True),
     )
@@ -88,6 +90,7 @@ def run_order(path: Path, *, link_only: bool = False) -> None:
 def main(arguments: list[str]) -> int:
     """Run the order that the argument names; a mistake is one line, a defect's traceback goes to stdout."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # "save soon": a stage that can handles it itself
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
         run_order(Path(arguments[0]), link_only="--link-only" in arguments)

@@ -19,7 +19,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-from lntune.job import MUST_COMPUTE
+from lntune.job import FORWARDED, MUST_COMPUTE
 
 _LIGHT = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
 _LIBRARIES = {
@@ -93,7 +93,7 @@ class Server:
                     with suppress(BlockingIOError):
                         os.read(reader, 1024)
                 else:
-                    self._client_gone(key.fd)
+                    self._hear_client(key.fd)
             self._reap()
         for child in self.jobs:
             with suppress(ProcessLookupError):
@@ -119,14 +119,24 @@ class Server:
         self.jobs[child] = connection
         self.selector.register(connection, selectors.EVENT_READ)
 
-    def _client_gone(self, descriptor: int) -> None:
-        """A client that closes early was killed: its job ends with it."""
+    def _hear_client(self, descriptor: int) -> None:
+        """A client sends the numbers of signals for its job; one that closes early was killed: its job ends with it."""
         for child, connection in self.jobs.items():
             if connection.fileno() == descriptor:
-                self.selector.unregister(connection)
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGTERM)
+                numbers = self._received(connection)
+                if not numbers:
+                    self.selector.unregister(connection)
+                for number in numbers or [signal.SIGTERM]:
+                    with suppress(ProcessLookupError):
+                        os.kill(child, number)
                 return
+
+    def _received(self, connection: socket.socket) -> list[int]:
+        """The signals that a client asks for; none from one that is gone."""
+        try:
+            return [number for number in connection.recv(16) if number in FORWARDED]
+        except OSError:
+            return []
 
     def _reap(self) -> None:
         while self.jobs:

@@ -1,6 +1,6 @@
 """Puts a multimodal model together from the folders of its parts, and gives it pictures to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -15,11 +15,13 @@ from lntune.model.vision import Library, VisionEncoder, load_vision
 CONNECTOR = "connector.safetensors"
 
 
-def save_connector(model: MultimodalModel, folder: Path) -> None:
-    """Write the connector's weight and bias."""
+def save_connector(weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the connector's weight and bias, which are named ``connector.weight`` and ``connector.bias``."""
     from safetensors.torch import save_file
 
-    save_file({name: value.contiguous() for name, value in model.connector.state_dict().items()}, folder / CONNECTOR)
+    own = {name.removeprefix("connector."): value.contiguous() for name, value in weights.items()}
+    assert set(own) == {"weight", "bias"}, "nothing else trained"
+    save_file(own, folder / CONNECTOR)
 
 
 def load_connector(model: MultimodalModel, folder: Path) -> None:

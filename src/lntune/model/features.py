@@ -84,7 +84,8 @@ class EncodedImages:
         start = number * self.block
         encoded = self._encode(range(start, min(start + self.block, self.count)))
         if self.kept is None:
-            self.kept = encoded.new_zeros(self.count, *encoded.shape[1:])
+            # On the CPU, wherever the encoder is: a benchmark's pictures would fill a GPU.
+            self.kept = torch.zeros(self.count, *encoded.shape[1:], dtype=encoded.dtype)
         self.kept[start : start + len(encoded)] = encoded
         self.done.add(number)
 

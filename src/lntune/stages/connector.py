@@ -5,6 +5,7 @@ from typing import Literal
 from lntune.config.base import Frozen
 from lntune.config.training import Execution, TrainingSettings
 from lntune.stages.job import Job, Metrics
+from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES, tune
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]
@@ -23,8 +24,11 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write connector.safetensors and metrics.jsonl."""
     from lntune.model.assemble import save_connector
 
-    model, metrics = tune(
+    if runs_on_ranks(job):
+        return run_on_ranks(job, __name__)
+    weights, metrics = tune(
         job, job.settings, template="plain", system=None, method="connector-only", lora=None, connector=None
     )
-    save_connector(model, job.out)
+    if weights:
+        save_connector(weights, job.out)
     return metrics

@@ -6,6 +6,7 @@ from lntune.config.base import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
 from lntune.stages.job import Job, Metrics
+from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
 
@@ -34,10 +35,10 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write tuned.safetensors and metrics.jsonl."""
     from safetensors.torch import save_file
 
-    from lntune.model.tuning import trainable_state
-
+    if runs_on_ranks(job):
+        return run_on_ranks(job, __name__)
     settings = job.settings
-    model, metrics = tune(
+    weights, metrics = tune(
         job,
         settings,
         template=settings.template,
@@ -46,5 +47,6 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         lora=settings.lora,
         connector=job.folder("connector"),
     )
-    save_file({name: value.contiguous() for name, value in trainable_state(model).items()}, job.out / TUNED)
+    if weights:
+        save_file({name: value.contiguous() for name, value in weights.items()}, job.out / TUNED)
     return metrics

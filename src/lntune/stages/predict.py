@@ -58,6 +58,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
     from safetensors.torch import load_file
 
+    from lntune.model import device
     from lntune.model.assemble import assemble, load_connector, pictures_of
     from lntune.model.encode import encode_prompt
     from lntune.model.features import BlindFeatures, FeatureSource
@@ -72,7 +73,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     load_trainable(model, load_file(job.folder("tuned") / "tuned.safetensors"))
-    model.eval()
+    device.place(model).eval()
     archive, questions = read_questions(job.folder("questions"))
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}

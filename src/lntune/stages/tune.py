@@ -11,7 +11,7 @@ from lntune.model.prompts import Rendered, Turn, render
 from lntune.stages.job import Job, Metrics
 
 if TYPE_CHECKING:
-    from lntune.model.multimodal import MultimodalModel
+    from torch import Tensor
 
 PACKAGES = ("torch", "transformers", "tokenizers", "open_clip_torch", "timm", "pillow")
 """The distributions that shape what training makes."""
@@ -48,23 +48,28 @@ def tune(
     method: str,
     lora: LoraSettings | None,
     connector: Path | None,
-) -> tuple["MultimodalModel", Metrics]:
-    """Train what ``method`` marks on the job's samples; write metrics.jsonl; return the model and the metrics.
+) -> tuple[dict[str, "Tensor"], Metrics]:
+    """Train what ``method`` marks on the job's samples; write metrics.jsonl; return what trained and the metrics.
 
     The job's roles are llm, vision, samples, images. ``connector`` is the folder of a pretrained one; without it, a
-    fresh one is drawn from the seed.
+    fresh one is drawn from the seed. Of several ranks, only the first is given what trained.
     """
     from lntune.model.assemble import assemble, load_connector, pictures_of
+    from lntune.model.device import place
     from lntune.model.encode import encode_all
     from lntune.model.llm import load_tokenizer
     from lntune.model.tuning import apply_method, trainable_report
+    from lntune.training import ranks
     from lntune.training.loop import train
 
     archive, samples = read_samples(job.folder("samples"))
-    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
-    if connector is not None:
-        load_connector(model, connector)
-    apply_method(model, method, lora, seed=settings.seed)
+    with ranks.one_at_a_time():
+        model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+        if connector is not None:
+            load_connector(model, connector)
+        apply_method(model, method, lora, seed=settings.seed)
+        place(model, settings.training.precision)
+    report = trainable_report(model)
     encoded, masks = encode_all(
         load_tokenizer(job.folder("llm")),
         [(rendered(sample, template, system), place) for place, sample in enumerate(samples)],
@@ -80,9 +85,8 @@ def tune(
         model, encoded, features, settings.training, job.execution, settings.seed,
         job.scratch, job.out / "metrics.jsonl", job.label,
     )  # fmt: skip
-    report = trainable_report(model)
     last = result.losses[-20:]
-    return model, {
+    return result.weights, {
         "steps": result.steps,
         "final_loss": sum(last) / len(last),
         "samples": masks.total,
@@ -90,4 +94,17 @@ def tune(
         "trainable": report.trainable,
         "parameters": report.total,
         "trainable_percent": report.percent,
+        **({"resumed_at": result.resumed_at} if result.resumed_at else {}),
+        **peak_gpu_memory(),
     }
+
+
+def peak_gpu_memory() -> Metrics:
+    """The most that PyTorch held on the fullest of the ranks' GPUs, in bytes; nothing where there is no GPU."""
+    import torch
+
+    from lntune.training import ranks
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_bytes": ranks.largest(torch.cuda.max_memory_allocated())}

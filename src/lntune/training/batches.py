@@ -46,6 +46,12 @@ def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: in
         yield batches[step % per_epoch]
 
 
-def micro_batches(batch: Sequence[Item], micro_batch: int) -> list[Sequence[Item]]:
-    """Cut a global batch into pieces of at most ``micro_batch`` samples."""
-    return [batch[start : start + micro_batch] for start in range(0, len(batch), micro_batch)]
+def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
+    """Return the micro batches of one rank's share of a global batch: as many for every rank.
+
+    Samples are dealt out like cards, so that all ranks have samples of similar lengths; a rank that has fewer
+    than the others gets empty micro batches in the end.
+    """
+    passes = -(-len(batch) // (ranks * micro_batch))
+    mine = batch[rank::ranks]
+    return [mine[start : start + micro_batch] for start in range(0, passes * micro_batch, micro_batch)]

@@ -1,30 +1,35 @@
 """A run's resumable state on disk: written whole or not at all, and used only by the run that it belongs to.
 
-A checkpoint is a folder ``step-<steps done>`` with ``tensors.safetensors`` (trainable weights and optimiser
-state), ``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps and the run's
-digest). There is no random state in it: every step seeds its own random numbers, and the order of samples
-follows from the seed.
+A checkpoint is a folder ``step-<steps done>`` with trainable weights and optimiser state in safetensors files,
+``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps, the run's digest, the files).
+Every rank writes whole tensors, its share of them, so a checkpoint fits any engine and any number of ranks. There is
+no random state in it: every step seeds its own random numbers, and the order of samples follows from the seed.
 """
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn, uint8
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from lntune.config.training import TrainingSettings
 from lntune.model.encode import EncodedSample
+from lntune.training import ranks
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"
-FILES = ("tensors.safetensors", "metrics.jsonl", "state.json")
+STATE, METRICS = "state.json", "metrics.jsonl"
+FILE_BYTES = 2 << 30
+"""A rank begins another file after this much, and holds no more of the checkpoint in host memory."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,27 @@ class Checkpoint:
 
     step: int
     metrics: list[str]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of safetensors files, each read when it is asked for."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.files: dict[str, Any] = {}
+        for path in paths:
+            file = safe_open(path, framework="pt")
+            self.files |= dict.fromkeys(file.keys(), file)  # type: ignore[no-untyped-call]
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self.files[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
 
 
 def run_digest(model: nn.Module, samples: Sequence[EncodedSample], settings: TrainingSettings, seed: int) -> str:
@@ -47,34 +72,60 @@ def run_digest(model: nn.Module, samples: Sequence[EncodedSample], settings: Tra
         digest.update(json.dumps([sample.input_ids, sample.labels, sample.image]).encode())
     for name, parameter in model.named_parameters():
         digest.update(f"{name} {parameter.dtype} {list(parameter.shape)} {parameter.requires_grad}".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(uint8).numpy().data)
+        digest.update(ranks.raw_bytes(parameter))
     return digest.hexdigest()
 
 
-def save_checkpoint(folder: Path, digest: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint under ``folder``, then remove the older ones.
+def save_checkpoint(
+    folder: Path, digest: str, step: int, metrics: Sequence[str], tensors: Iterable[tuple[str, Tensor]]
+) -> None:
+    """Write a checkpoint under ``folder``, then remove the older ones; every rank gives its share of the tensors.
 
     All files are on the disk before the folder gets its name, so a kill at any moment leaves either the old
     state or the new one.
     """
-    writing = folder / UNFINISHED
-    shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir(parents=True)
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()},
-        writing / "tensors.safetensors",
-    )
-    (writing / "metrics.jsonl").write_text("".join(checkpoint.metrics))
-    (writing / "state.json").write_text(json.dumps({"step": checkpoint.step, "run": digest}))
-    for path in [*writing.iterdir(), writing]:
+    writing, first = folder / UNFINISHED, ranks.rank() == 0
+    if first:
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+    ranks.barrier()
+    write_tensors(writing, tensors)
+    ranks.barrier()
+    if first:
+        names = sorted(path.name for path in writing.iterdir())
+        (writing / METRICS).write_text("".join(metrics))
+        (writing / STATE).write_text(json.dumps({"step": step, "run": digest, "tensors": names}))
+        for path in (writing / METRICS, writing / STATE, writing):
+            flush_to_disk(path)
+        target = folder / f"step-{step}"
+        shutil.rmtree(target, ignore_errors=True)
+        writing.rename(target)
+        flush_to_disk(folder)
+        for older in checkpoint_folders(folder):
+            if older != target:
+                shutil.rmtree(older)
+    ranks.barrier()
+
+
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Write this rank's tensors into files of its own, about ``FILE_BYTES`` each."""
+    held: dict[str, Tensor] = {}
+    files = 0
+
+    def write() -> None:
+        nonlocal files
+        path = folder / f"tensors-{ranks.rank()}-{files}.safetensors"
+        save_file(held, path)
         flush_to_disk(path)
-    target = folder / f"step-{checkpoint.step}"
-    shutil.rmtree(target, ignore_errors=True)
-    writing.rename(target)
-    flush_to_disk(folder)
-    for older in checkpoint_folders(folder):
-        if older != target:
-            shutil.rmtree(older)
+        held.clear()
+        files += 1
+
+    for name, tensor in tensors:
+        held[name] = tensor.cpu().contiguous()
+        if sum(value.nbytes for value in held.values()) >= FILE_BYTES:
+            write()
+    if held:
+        write()
 
 
 def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
@@ -83,17 +134,21 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
     One of another run is left out with a line in the log; it is removed when this run saves its first.
     """
     for path in checkpoint_folders(folder):
-        if not all((path / name).exists() for name in FILES):
+        if not all((path / name).exists() for name in (METRICS, STATE)):
             continue  # an older one, whose removal was cut short
-        state = json.loads((path / "state.json").read_text())
-        if state["run"] != digest:
-            logger.warning(
-                "%s: ignored, made with other settings, seed, samples or base weights; training starts over",
-                path,
-            )
+        state = json.loads((path / STATE).read_text())
+        files = [path / name for name in state["tensors"]]
+        if not all(file.exists() for file in files):
             continue
-        metrics = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
-        return Checkpoint(state["step"], metrics, load_file(path / "tensors.safetensors"))
+        if state["run"] != digest:
+            if ranks.rank() == 0:
+                logger.warning(
+                    "%s: ignored, made with other settings, seed, samples or base weights; training starts over",
+                    path,
+                )
+            continue
+        metrics = (path / METRICS).read_text().splitlines(keepends=True)
+        return Checkpoint(state["step"], metrics, StoredTensors(files))
     return None
 
 

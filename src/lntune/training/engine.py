@@ -1,11 +1,11 @@
 """What turns a micro batch into gradients and gradients into new weights, and the numerics it runs under.
 
 :class:`Engine` is all that the training loop knows of it. :class:`PlainEngine` is plain PyTorch in one
-process; an engine that shards optimiser state over several GPUs can take its place without a change to the
-loop.
+process; :class:`lntune.training.deepspeed_engine.DeepSpeedEngine` shares the work and the optimiser's state among
+several ranks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -17,19 +17,37 @@ from lntune.model.multimodal import MultimodalModel
 
 
 class Engine(Protocol):
-    """Gradients, updates and resumable state of one model."""
+    """Gradients, updates and resumable state of one model.
 
-    def backward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
-        """Add a micro batch's gradients to those held; return its part of the global batch's loss."""
+    With several ranks, every rank calls the same methods in the same order.
+    """
+
+    def backward(
+        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
+    ) -> Tensor:
+        """Add a micro batch's gradients to those held; return its part of the global batch's loss.
+
+        ``last`` marks this rank's last micro batch before :meth:`step`. An empty one adds nothing; ranks that
+        have fewer samples than others pass it.
+        """
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """The global batch's whole gradients by name; between the last :meth:`backward` and :meth:`step`."""
 
     def step(self, learning_rate: float) -> Tensor:
         """Clip, update the weights, drop the gradients; return the gradients' norm before clipping."""
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the trainable weights and the optimiser's state by name."""
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield trainable weights and the optimiser's state with their names: this rank's part of them.
+
+        All ranks' parts together are whole, and the same whatever the engine and the number of ranks.
+        """
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put a state that ``state`` returned in place."""
+        """Put a whole state in place."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what trained, in whole; on other ranks than the first, nothing."""
 
 
 class PlainEngine:
@@ -40,25 +58,25 @@ class PlainEngine:
     """
 
     def __init__(self, model: MultimodalModel, settings: TrainingSettings) -> None:
+        assert settings.precision != "bf16-weights", "float32 masters of bfloat16 weights are DeepSpeed's"
         self.model, self.settings = model, settings
-        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        assert self.named, "nothing trains"
+        self.named = trainable(model)
         self.device = next(iter(self.named.values())).device
-        self.optimizer = torch.optim.AdamW(
-            decay_groups(self.named.values(), settings.weight_decay),
-            lr=settings.learning_rate,
-            betas=(0.9, 0.999),
-            eps=1e-8,
-            fused=True,
-        )
+        self.optimizer = adamw(self.named.values(), settings)
 
-    def backward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
+    def backward(
+        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
+    ) -> Tensor:
         """Run one micro batch forward and backward; see :class:`Engine`."""
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            loss: Tensor = self.model(samples, features, answer_tokens)
+            loss: Tensor = self.model(samples, some_features(self.model, features), answer_tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """The gradients held, not copied; see :class:`Engine`."""
+        return {name: p.grad for name, p in self.named.items() if p.grad is not None}
 
     def step(self, learning_rate: float) -> Tensor:
         """Clip to ``max_grad_norm`` and update at this rate; see :class:`Engine`."""
@@ -70,13 +88,12 @@ class PlainEngine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def state(self) -> dict[str, Tensor]:
-        """Return ``weight/<parameter>`` and ``<optimiser's key>/<parameter>``; see :class:`Engine`."""
-        state = {f"weight/{name}": parameter.detach() for name, parameter in self.named.items()}
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield ``weight/<parameter>`` and ``<optimiser's key>/<parameter>``; see :class:`Engine`."""
         for name, parameter in self.named.items():
-            held = self.optimizer.state.get(parameter, {})
-            state |= {f"{key}/{name}": value for key, value in held.items()}
-        return state
+            yield f"weight/{name}", parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                yield f"{key}/{name}", value
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put weights and optimiser state back; see :class:`Engine`."""
@@ -89,6 +106,37 @@ class PlainEngine:
                 parameter.data.copy_(value)
             else:
                 self.optimizer.state[parameter][kind] = value
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the model's own tensors, not copies; see :class:`Engine`."""
+        return {name: parameter.detach() for name, parameter in self.named.items()}
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that require gradients by name; there must be some."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert named, "nothing trains"
+    return named
+
+
+def some_features(model: MultimodalModel, features: Tensor | None) -> Tensor:
+    """Return the features, or without any those of no image, (0, T, W).
+
+    Those change no number, but the connector takes part in every pass: its gradient is zero then, not missing, and
+    ranks that see no image gather its weights along with those that do.
+    """
+    return torch.zeros(0, model.vision.tokens, model.vision.width) if features is None else features
+
+
+def adamw(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
+    """Return the optimiser that :class:`Schedule` names, with the peak learning rate."""
+    return torch.optim.AdamW(
+        decay_groups(parameters, settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        fused=True,
+    )
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:

@@ -8,11 +8,13 @@ undisturbed one.
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor
@@ -23,25 +25,50 @@ from lntune.model.encode import EncodedSample
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel, count_answer_tokens
 from lntune.model.numerics import numerics
-from lntune.progress import track
-from lntune.training.batches import micro_batches, step_batches
-from lntune.training.checkpoint import Checkpoint, load_checkpoint, run_digest, save_checkpoint
-from lntune.training.engine import Engine, PlainEngine
+from lntune.progress import Progress, track
+from lntune.training import ranks
+from lntune.training.batches import rank_share, step_batches
+from lntune.training.checkpoint import load_checkpoint, run_digest, save_checkpoint
+from lntune.training.engine import Engine, PlainEngine, trainable
+from lntune.training.interruption import Interrupted, stop_requests
 from lntune.training.schedule import learning_rate, total_steps
 
-# Called with the index of the step and the model, after the backward passes and before clipping and update.
-# What it returns joins the step's line of the metrics log, and so survives a kill with it.
-Recorder = Callable[[int, MultimodalModel], Mapping[str, object]]
+# Called with the index of the step and the whole gradients by name, after the backward passes and before clipping
+# and update; what it returns joins the step's line of the metrics log, and so survives a kill with it. With several
+# ranks each of them calls it, and all must ask for the same gradients in the same order.
+Recorder = Callable[[int, Mapping[str, Tensor]], Mapping[str, object]]
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run: optimiser steps, the loss of each, answer tokens seen, seconds in this process."""
+    """A finished run: optimiser steps, the loss of each, answer tokens seen, seconds in this process.
+
+    ``weights`` is what trained, by name, in whole; it is empty on other ranks than the first. ``resumed_at`` is the
+    number of steps that earlier attempts had done.
+    """
 
     steps: int
     losses: list[float]
     tokens: int
     seconds: float
+    resumed_at: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what each step needs to know."""
+
+    samples: Sequence[EncodedSample]
+    features: FeatureSource
+    settings: TrainingSettings
+    execution: Execution
+    seed: int
+    scratch: Path
+    digest: str
+    total: int
+    label: str
+    recorder: Recorder | None
 
 
 def train(
@@ -56,45 +83,54 @@ def train(
     label: str,
     recorder: Recorder | None = None,
 ) -> TrainingResult:
-    """Train, in place, the parameters of ``model`` that require gradients.
+    """Train the parameters of ``model`` that require gradients: in place with the plain engine; the result has them.
 
     ``log`` gets one JSON line a step: step, loss (mean cross entropy over the step's answer tokens),
     learning_rate, answer_tokens, grad_norm (before clipping) and what ``recorder`` adds; no times, so that
     equal runs write equal bytes. ``scratch`` holds the checkpoints; what it holds of this very run is
-    resumed from. ``label`` names the run in the progress shown. Raises UserError when the loss is no longer
-    finite.
+    resumed from. ``label`` names the run in the progress shown.
+
+    With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises UserError when the loss is no
+    longer finite, and Interrupted when a signal asks to stop; what was done is then saved.
     """
     started = time.monotonic()
     total = total_steps(len(samples), settings)
+    first = ranks.rank() == 0
     with (
         numerics(execution.threads, settings.precision),
         training_mode(model, settings.gradient_checkpointing),
+        stop_requests() as asked,
     ):
-        digest = run_digest(model, samples, settings, seed)
-        engine: Engine = PlainEngine(model, settings)
+        digest = ranks.from_first(lambda: run_digest(model, samples, settings, seed))
+        ranks.check_same(trainable(model).items(), "at the start of training")
+        engine = make_engine(model, settings, execution)
         lines = resume(engine, scratch, digest)
-        log.write_text("".join(lines))
-        lengths = [len(sample.input_ids) for sample in samples]
-        batches = step_batches(lengths, settings.global_batch, seed, len(lines), total)
+        done = len(lines)
+        run = Run(samples, features, settings, execution, seed, scratch, digest, total, label, recorder)
+        if first:
+            log.write_text("".join(lines))
         with (
-            log.open("a", buffering=1) as file,
-            track(total, label, "steps", done=len(lines)) as progress,
+            open(log if first else os.devnull, "a", buffering=1) as file,
+            open(os.devnull, "w") as nowhere,
+            track(total, label, "steps", done=done, stream=None if first else nowhere) as progress,
         ):
-            for step, batch in enumerate(batches, start=len(lines)):
-                torch.manual_seed(step_seed(seed, step))
-                chosen = [samples[index] for index in batch]
-                loss = accumulate(engine, chosen, features, execution.micro_batch)
-                recorded = recorder(step, model) if recorder else {}
-                rate = learning_rate(step, total, settings)
-                loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
-                answers = count_answer_tokens(chosen)
-                lines.append(metrics_line(step, loss_value, norm, rate, answers, recorded))
-                file.write(lines[-1])
-                every = execution.checkpoint_steps
-                if every and (step + 1) % every == 0 and step + 1 < total:
-                    save_checkpoint(scratch, digest, Checkpoint(step + 1, lines, engine.state()))
-                progress.advance(1, loss=loss_value)
-    return summarise(lines, time.monotonic() - started)
+            go_on(run, engine, lines, file, progress, asked)
+        weights = engine.weights()
+    return summarise(lines, time.monotonic() - started, done, weights)
+
+
+def make_engine(model: MultimodalModel, settings: TrainingSettings, execution: Execution) -> Engine:
+    """Return the engine that ``execution`` names; UserError for what it cannot do."""
+    if execution.engine == "deepspeed":
+        from lntune.training.deepspeed_engine import DeepSpeedEngine
+
+        assert ranks.ranks() == execution.ranks, "the ranks are joined before training"
+        return DeepSpeedEngine(model, settings, execution)
+    if execution.ranks > 1:
+        raise UserError(f"execution.engine: plain is one process, not {execution.ranks} ranks; choose deepspeed")
+    if settings.precision == "bf16-weights":
+        raise UserError("execution.engine: precision bf16-weights needs deepspeed; choose that, or bf16")
+    return PlainEngine(model, settings)
 
 
 def resume(engine: Engine, scratch: Path, digest: str) -> list[str]:
@@ -107,13 +143,47 @@ def resume(engine: Engine, scratch: Path, digest: str) -> list[str]:
     return checkpoint.metrics
 
 
+def go_on(
+    run: Run, engine: Engine, lines: list[str], file: TextIO, progress: Progress, asked: Callable[[], bool]
+) -> None:
+    """Do the steps that ``lines`` does not tell of yet, adding to it; Interrupted once ``asked`` is true."""
+    saved, every = len(lines), run.execution.checkpoint_steps
+    lengths = [len(sample.input_ids) for sample in run.samples]
+    batches = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.total)
+    for step, batch in enumerate(batches, start=saved):
+        stop = ranks.anywhere(asked())
+        if step > saved and (stop or (every and step % every == 0)):
+            save_checkpoint(run.scratch, run.digest, step, lines, engine.state())
+            saved = step
+        if stop:
+            raise Interrupted(run.label, step, run.total)
+        lines.append(do_step(run, engine, step, [run.samples[index] for index in batch]))
+        file.write(lines[-1])
+        progress.advance(1, loss=json.loads(lines[-1])["loss"])
+
+
+def do_step(run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample]) -> str:
+    """Do one optimiser step; return its line of the log."""
+    torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
+    loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch))
+    recorded = run.recorder(step, engine.gradients()) if run.recorder else {}
+    rate = learning_rate(step, run.total, run.settings)
+    loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
+    return metrics_line(step, loss_value, norm, rate, count_answer_tokens(batch), recorded)
+
+
 def accumulate(engine: Engine, batch: Sequence[EncodedSample], features: FeatureSource, micro_batch: int) -> Tensor:
-    """Run a global batch through the engine in micro batches; return its mean loss an answer token."""
+    """Run this rank's share of a global batch through the engine in micro batches; return its part of the loss.
+
+    The parts of all ranks add up to the batch's mean loss an answer token.
+    """
     answer_tokens = count_answer_tokens(batch)
+    share = rank_share(batch, micro_batch, ranks.rank(), ranks.ranks())
     losses = []
-    for micro in micro_batches(batch, micro_batch):
+    for number, micro in enumerate(share, start=1):
         images = [sample.image for sample in micro if sample.image is not None]
-        losses.append(engine.backward(micro, features.features(images) if images else None, answer_tokens))
+        found = features.features(images) if images else None
+        losses.append(engine.backward(micro, found, answer_tokens, last=number == len(share)))
     return torch.stack(losses).sum()
 
 
@@ -137,16 +207,18 @@ def metrics_line(
     return json.dumps(line) + "\n"
 
 
-def summarise(lines: Sequence[str], seconds: float) -> TrainingResult:
+def summarise(lines: Sequence[str], seconds: float, resumed_at: int, weights: dict[str, Tensor]) -> TrainingResult:
     """Return the result that a complete log tells of."""
     records = [json.loads(line) for line in lines]
     losses = [record["loss"] for record in records]
-    return TrainingResult(len(records), losses, sum(record["answer_tokens"] for record in records), seconds)
+    tokens = sum(record["answer_tokens"] for record in records)
+    return TrainingResult(len(records), losses, tokens, seconds, resumed_at, weights)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of one step's random numbers (dropout), from the run's seed and the step's index."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:8], "big") >> 1
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Return the seed of one step's random numbers (dropout) on one rank, from the run's seed and the step's index."""
+    text = f"{seed}:{step}:{rank}" if rank else f"{seed}:{step}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 @contextmanager

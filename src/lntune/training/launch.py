@@ -1,0 +1,179 @@
+"""Starts the ranks of one job on this node with torchrun, and ends with all of them or with one line about why not.
+
+The launching process stays their parent: it passes on that the job shall stop, waits while they save, and reads what
+they have to say from a folder of their own. Nobody outlives anybody: torchrun ends all ranks when one ends; a launcher
+that is killed closes a pipe, at which torchrun's process ends, and a rank whose parent is gone ends, too.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lntune.errors import UserError
+from lntune.training.interruption import SIGNALS, STOP_FILE, stop_requests
+
+RANK_FOLDER = "LNTUNE_RANK_FOLDER"
+"""Set on ranks: the folder through which they and the launcher talk."""
+
+GRACE_SECONDS = 1800.0
+"""How long ranks that were asked to stop may take to save; Slurm's KillWait is usually shorter, and rules."""
+
+DOCUMENT, RESULT, STOP, ENDED = "job.json", "result.json", "stop", "ended.json"
+_TICK = 0.2
+
+# What Slurm, MPI and an outer torchrun tell a process about its place would be taken for the rank's own.
+_MISLEADING = ("SLURM_", "OMPI_", "PMI_", "PMIX_", "MPI_", "TORCHELASTIC_", "PET_")
+_MISLEADING_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
+
+
+class RankCrash(RuntimeError):  # noqa: N818
+    """A rank ended by a defect or was killed; its traceback is in the log."""
+
+
+def launch(module: str, document: dict[str, Any], ranks: int, threads: int, label: str) -> Any:
+    """Run ``python -m module FOLDER`` as this many ranks, ``document`` being in FOLDER; return the first's result.
+
+    ``module`` calls :func:`run_as_rank`. Raises the UserError that a rank raised, Interrupted among them, and
+    RankCrash for anything else.
+    """
+    with tempfile.TemporaryDirectory(prefix="lntune-ranks-") as name:
+        folder = Path(name)
+        (folder / DOCUMENT).write_text(json.dumps(document))
+        code = _run(module, folder, ranks, threads)
+        result = folder / RESULT
+        if code == 0 and result.is_file():
+            return json.loads(result.read_text())
+        raise _failure(folder, code, label)
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """What the launcher handed to its ranks."""
+    document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text())
+    return document
+
+
+def rank_environment(ranks: int, threads: int, folder: Path) -> dict[str, str]:
+    """The environment of torchrun and its ranks, without what would mislead them."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_MISLEADING) and name not in _MISLEADING_NAMES
+    }
+    return kept | {
+        RANK_FOLDER: str(folder),
+        STOP_FILE: str(folder / STOP),
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _run(module: str, folder: Path, ranks: int, threads: int) -> int:
+    """Start torchrun, hand on signals, and return its exit code."""
+    limit = float("inf")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lntune.training.torchrun", str(ranks), module, str(folder)],
+        stdin=subprocess.PIPE,
+        env=rank_environment(ranks, threads, folder),
+        start_new_session=True,  # Ctrl-C is the launcher's to handle
+        preexec_fn=_ignore_signals,
+    )
+    try:
+        with stop_requests() as asked:
+            while time.monotonic() < limit:
+                try:
+                    return process.wait(1.0)
+                except subprocess.TimeoutExpired:
+                    if asked() and not (folder / STOP).exists():
+                        (folder / STOP).touch()
+                        limit = time.monotonic() + GRACE_SECONDS
+            return 1
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _ignore_signals() -> None:
+    """Slurm sends its signals to every process: torchrun would end the ranks, which are saving."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _failure(folder: Path, code: int, label: str) -> Exception:
+    """Why the ranks ended: what failed first, for the others fail in consequence."""
+    path = folder / ENDED
+    ended = {int(rank): code for rank, code in json.loads(path.read_text()).items()} if path.is_file() else {}
+    told = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
+    silent = [rank for rank, code in ended.items() if code < 0 and not (folder / f"failed-{rank}.json").exists()]
+    if silent:
+        name = signal.Signals(-ended[silent[0]]).name
+        hint = "; the machine may be out of memory" if name == "SIGKILL" else ""
+        return RankCrash(f"{label}: rank {silent[0]} was ended by {name}{hint}")
+    if told:
+        first = min(told, key=lambda one: float(one["time"]))
+        if first["user"]:
+            return UserError(first["text"])
+        return RankCrash(f"{label}: rank {first['rank']}: {first['text']}")
+    if (folder / STOP).exists():
+        return RankCrash(f"{label}: the ranks did not stop within {GRACE_SECONDS:g} s and were ended")
+    return RankCrash(f"{label}: the ranks ended with exit code {code}; the log may say why")
+
+
+def run_as_rank(folder: Path, work: Callable[[], Any]) -> int:
+    """On a rank: join the others, do the work, and leave the first rank's result or the failure in ``folder``."""
+    number = int(os.environ["RANK"])
+    if number > 0:
+        os.dup2(1, 2)  # what the first rank says is enough; the rest is for the log
+    threading.Thread(target=_end_with_parent, args=(os.getppid(), folder, number), daemon=True).start()
+    try:
+        import torch.distributed
+
+        from lntune.training import ranks
+
+        ranks.start()
+        result = work()
+        if number == 0:
+            _write(folder / RESULT, result)
+        ranks.barrier()
+        torch.distributed.destroy_process_group()
+    except UserError as error:
+        return _failed(folder, number, str(error), user=True)
+    except BaseException as error:
+        traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
+        return _failed(folder, number, " ".join(f"{type(error).__name__}: {error}".split()), user=False)
+    return 0
+
+
+def _failed(folder: Path, rank: int, text: str, *, user: bool) -> int:
+    """Leave word of a failure, and end without waiting for collective operations that never end."""
+    _write(folder / f"failed-{rank}.json", {"rank": rank, "time": time.time(), "user": user, "text": text})
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _write(path: Path, content: Any) -> None:
+    """Write JSON so that it is there whole or not at all."""
+    unfinished = path.with_name("." + path.name)
+    unfinished.write_text(json.dumps(content))
+    unfinished.rename(path)
+
+
+def _end_with_parent(parent: int, folder: Path, rank: int) -> None:
+    """End this rank when torchrun is gone, or another rank has failed and this one may wait for it in vain."""
+    while os.getppid() == parent:
+        if any(path.name != f"failed-{rank}.json" for path in folder.glob("failed-*.json")):
+            time.sleep(2.0)  # it may be about to say the same, as after a stop
+            break
+        time.sleep(_TICK)
+    os._exit(1)

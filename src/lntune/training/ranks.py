@@ -1,0 +1,128 @@
+"""The processes that share a training run: which one this is, and what all of them agree on.
+
+Without :func:`start` there is one process, rank 0 of 1, and everything here is free.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from blake3 import blake3
+from torch import Tensor
+
+from lntune.errors import UserError
+from lntune.model.device import device
+
+PATIENCE = timedelta(minutes=60)
+"""After this long in one collective operation the others give up on a rank that does not come.
+
+Long, since ranks load their weights one after another and the first writes files alone; a rank that dies is noticed at
+once by torchrun.
+"""
+
+
+def start() -> None:
+    """Join the ranks that torchrun started: NCCL between GPUs, gloo between processes without one."""
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(device())
+    else:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this node
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+
+
+def rank() -> int:
+    """This process's number among the ranks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes share the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if ranks() > 1:
+        dist.all_reduce(torch.zeros(1, device=device()))
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over the ranks."""
+    if ranks() > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    if ranks() == 1:
+        return flag
+    return bool(total(torch.tensor([float(flag)], device=device())).item() > 0)
+
+
+def largest(value: int) -> int:
+    """The largest of the ranks' values."""
+    return max(int.from_bytes(row, "big") for row in _gathered(value.to_bytes(8, "big")))
+
+
+def from_first(compute: Callable[[], str]) -> str:
+    """What rank 0 computes, 64 hex digits, on every rank."""
+    mine = bytes.fromhex(compute()) if rank() == 0 else bytes(32)
+    assert len(mine) == 32
+    return _gathered(mine)[0].hex()
+
+
+def check_same(weights: Iterable[tuple[str, Tensor]], when: str) -> None:
+    """UserError, on every rank, unless all ranks hold the same weights to the byte.
+
+    LLaVA once drew another connector on every rank (LLaVA issue 1440); this finds it before a GPU-week is spent.
+    """
+    if ranks() == 1:
+        return
+    digest = blake3(max_threads=blake3.AUTO)
+    for name, value in weights:
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(raw_bytes(value))
+    digests = _gathered(digest.digest())
+    odd = [str(number) for number, found in enumerate(digests) if found != digests[0]]
+    if odd:
+        raise UserError(
+            f"rank {', '.join(odd)} holds other weights than rank 0 {when}; all ranks must load the same files with "
+            "the same versions of the packages"
+        )
+
+
+def raw_bytes(value: Tensor) -> memoryview:
+    """A tensor's values as they lie in memory."""
+    data: memoryview = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return data
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let the ranks through the block one after another where each leaves with its model on a GPU.
+
+    So host memory holds one copy of the weights at a time, whatever the number of ranks. Without GPUs every rank keeps
+    its copy anyway, and they go together.
+    """
+    turns = ranks() if torch.cuda.is_available() else 1
+    for turn in range(turns):
+        if turns == 1 or turn == rank():
+            yield
+        if turns > 1:
+            barrier()
+
+
+def _gathered(mine: bytes) -> list[bytes]:
+    """Every rank's bytes, of which all have as many, in order of rank."""
+    if ranks() == 1:
+        return [mine]
+    tensor = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device())
+    rows = [torch.empty_like(tensor) for _ in range(ranks())]
+    dist.all_gather(rows, tensor)
+    return [bytes(row.cpu().tolist()) for row in rows]

@@ -1,0 +1,191 @@
+"""Real DeepSpeed on one and two ranks of this machine's CPU, held against the plain loop."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from checkout import ROOT
+from deepspeed_cells import Cell, train_cell
+from lntune.errors import UserError
+from lntune.training.launch import RankCrash, launch
+
+pytestmark = pytest.mark.slow
+
+METHODS = ("finetune", "lora", "layernorm", "layernorm-simp")
+STAGES = (0, 2, 3)
+RESUMED = {"dropout": 0.1, "settings": {"epochs": 3.0, "max_steps": 14}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _ranks_find_the_tests() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
+        yield
+
+
+def deepspeed(ranks: int, stage: int, **execution: Any) -> dict[str, Any]:
+    return {"engine": "deepspeed", "ranks": ranks, "zero_stage": stage, **execution}
+
+
+def on_ranks(root: Path, cells: dict[str, dict[str, Any]], ranks: int) -> dict[str, dict[str, Any]]:
+    """Run the cells in one launch; return what each returned, by name."""
+    document = {"cells": [{**cell, "folder": str(root / name)} for name, cell in cells.items()]}
+    return dict(zip(cells, launch("deepspeed_cells", document, ranks, 1, "cells"), strict=True))
+
+
+def plain(root: Path, name: str, cell: Cell) -> dict[str, Any]:
+    return train_cell({**cell, "folder": str(root / f"{name}-plain"), "execution": {}})
+
+
+def equality_cells(ranks: int) -> dict[str, dict[str, Any]]:
+    """ZeRO stages and methods, a last batch of one sample (a rank has none), and gradient checkpointing."""
+    cells: dict[str, dict[str, Any]] = {
+        f"{method}-{stage}": {"method": method, "execution": deepspeed(ranks, stage), "large": True}
+        for method in (METHODS if ranks > 1 else ("layernorm",))
+        for stage in STAGES
+    }
+    for stage in (2, 3):
+        cells[f"uneven-{stage}"] = {"method": "layernorm", "samples": 9, "execution": deepspeed(ranks, stage)}
+        cells[f"checkpointed-{stage}"] = {
+            "method": "finetune", "execution": deepspeed(ranks, stage), "large": True,
+            "settings": {"gradient_checkpointing": True, "max_grad_norm": None, "weight_decay": 0.1},
+        }  # fmt: skip
+    cells["text"] = {"method": "layernorm", "execution": deepspeed(ranks, 3), "plant": "text only"}
+    for stage in STAGES:
+        cells[f"bf16-{stage}"] = {
+            "method": "layernorm", "execution": deepspeed(ranks, stage), "settings": {"precision": "bf16"}
+        }  # fmt: skip
+        cells[f"weights-{stage}"] = {
+            "method": "layernorm", "execution": deepspeed(ranks, stage), "settings": {"precision": "bf16-weights"}
+        }  # fmt: skip
+    return cells
+
+
+def resuming_cells(ranks: int, name: str, **more: Any) -> dict[str, dict[str, Any]]:
+    return {
+        f"{name}-{stage}": {"method": "layernorm", "execution": deepspeed(ranks, stage), **RESUMED, **more}
+        for stage in STAGES
+    }
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, dict[str, Any]]:
+    """The number of ranks, the folder, and what all cells returned that run to their end in one launch."""
+    ranks = request.param
+    root = tmp_path_factory.mktemp(f"ranks{ranks}")
+    stopped = resuming_cells(ranks, "stopped", plant="stop", at=5)
+    cells = equality_cells(ranks) | resuming_cells(ranks, "undisturbed") | stopped
+    return ranks, root, on_ranks(root, cells, ranks)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_losses_norms_and_weights_are_those_of_the_plain_loop(
+    made: tuple[int, Path, dict[str, Any]], record_property: Callable[[str, object], None]
+) -> None:
+    ranks, root, returned = made
+    for name, cell in equality_cells(ranks).items():
+        if cell.get("settings", {}).get("precision"):
+            continue
+        wanted = plain(root, name, cell)["losses"]
+        apart = max(abs(a - b) for a, b in zip(returned[name]["losses"], wanted, strict=True))
+        record_property(f"{name}, {ranks} ranks", apart)
+        assert apart < 1e-5, name
+        for found, expected in zip(lines(root / name), lines(root / f"{name}-plain"), strict=True):
+            assert found.keys() == expected.keys()
+            assert found["answer_tokens"] == expected["answer_tokens"]
+            assert found["learning_rate"] == expected["learning_rate"]
+            assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
+            assert found.get("norm_gradient", 0) == pytest.approx(expected.get("norm_gradient", 0), rel=1e-4, abs=1e-9)
+        tuned, reference = (load_file(root / folder / "tuned.safetensors") for folder in (name, f"{name}-plain"))
+        assert {key: value.shape for key, value in tuned.items()} == {
+            key: value.shape for key, value in reference.items()
+        }
+        assert all((tuned[key] - reference[key]).abs().max() < 1e-4 for key in tuned), name
+
+
+def test_bfloat16_comes_close_and_saves_float32(made: tuple[int, Path, dict[str, Any]]) -> None:
+    ranks, root, returned = made
+    for stage in STAGES:
+        for name in (f"bf16-{stage}", f"weights-{stage}"):
+            cell = equality_cells(ranks)[name]
+            wanted = plain(root, name, {**cell, "settings": {}})["losses"]
+            assert returned[name]["losses"] == pytest.approx(wanted, rel=0.03) and returned[name]["losses"] != wanted
+            assert {str(value.dtype) for value in load_file(root / name / "tuned.safetensors").values()} == {
+                "torch.float32"
+            }
+    assert returned["weights-2"]["losses"] != returned["bf16-2"]["losses"]
+
+
+def test_a_stopped_run_resumes_to_the_same_bytes(made: tuple[int, Path, dict[str, Any]]) -> None:
+    _, root, returned = made
+    for stage in STAGES:
+        stopped, whole = root / f"stopped-{stage}", root / f"undisturbed-{stage}"
+        assert returned[stopped.name]["stopped"] == (
+            "cell: stopped at step 6 of 14; the next attempt goes on from there"
+        )
+        assert returned[stopped.name]["resumed_at"] == 6 and returned[whole.name]["resumed_at"] == 0
+        assert [line["step"] for line in lines(stopped)] == list(range(1, 15))
+        for name in ("tuned.safetensors", "metrics.jsonl"):
+            assert (stopped / name).read_bytes() == (whole / name).read_bytes(), (stage, name)
+
+
+KILLED = {"execution": deepspeed(2, 2, checkpoint_steps=4), "method": "layernorm", **RESUMED}
+
+
+def test_a_killed_rank_is_named_and_the_run_resumes_with_any_engine(tmp_path: Path) -> None:
+    """Stage 2 on two ranks; the checkpoint then serves stages 2 and 3, another number of ranks, and the plain loop."""
+    with pytest.raises(RankCrash, match=r"^cells: rank 1 was ended by SIGKILL; the machine may be out of memory$"):
+        on_ranks(tmp_path, {"killed": {**KILLED, "plant": "kill", "at": 6}}, 2)
+    scratch = tmp_path / "killed" / "scratch"
+    assert [path.name for path in scratch.iterdir()] == ["step-4"]
+    for name in ("same", "third", "other base", "plain"):
+        shutil.copytree(tmp_path / "killed", tmp_path / name)
+    cells = {
+        "same": KILLED,
+        "third": KILLED | {"execution": deepspeed(2, 3)},
+        "other base": KILLED | {"plant": "base"},
+        "undisturbed": KILLED,
+    }
+    returned = on_ranks(tmp_path, cells, 2)
+    assert {name: one["resumed_at"] for name, one in returned.items()} == {
+        "same": 4, "third": 4, "other base": 0, "undisturbed": 0,
+    }  # fmt: skip
+    for name in ("tuned.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "same" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    losses = returned["undisturbed"]["losses"]
+    assert returned["third"]["losses"] == pytest.approx(losses, abs=1e-5)
+    alone = train_cell({**KILLED, "folder": str(tmp_path / "plain"), "execution": {}, "dropout": 0.0})
+    assert alone["resumed_at"] == 4 and alone["losses"][:4] == losses[:4]
+
+
+@pytest.mark.parametrize(
+    ("plant", "error", "text"),
+    [
+        ("user error", UserError, "samples.jsonl: planted; mend it"),
+        ("defect", RankCrash, "cells: rank 1: ValueError: planted"),
+        (
+            "connector", UserError,
+            "rank 1 holds other weights than rank 0 at the start of training; all ranks must load the same files with "
+            "the same versions of the packages",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_rank_has_to_say_comes_out_as_one_line(
+    plant: str, error: type[Exception], text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cell = {"method": "layernorm", "execution": deepspeed(2, 2), "plant": plant, "at": 2}
+    with pytest.raises(error) as raised:
+        on_ranks(tmp_path, {"failing": cell}, 2)
+    assert str(raised.value) == text
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.err
+    assert ("ValueError: planted" in printed.out) == (plant == "defect")
