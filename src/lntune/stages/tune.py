@@ -80,7 +80,9 @@ def tune(
     )
     pictures = job.folder("images") / archive
     members = [sample.image for sample in samples]
-    features = pictures_of(model.vision, pictures, members, cache=job.execution.cache_features)
+    features = pictures_of(
+        model.vision, pictures, members, cache=job.execution.cache_features, workers=job.execution.workers
+    )
     result = train(
         model, encoded, features, settings.training, job.execution, settings.seed,
         job.scratch, job.out / "metrics.jsonl", job.label,
