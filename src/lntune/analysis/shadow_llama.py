@@ -116,7 +116,7 @@ class Step:
         run, rows = self.run, batch.samples * batch.length
         run.ledger.moment, run.ledger.part = "the forward pass", ACTIVATIONS
         weights = self.gather(self.model.llm.model.embed_tokens)
-        words = ops.look_up(run, self.model.llm.model.embed_tokens.weight, rows)
+        words = ops.look_up(run, self.model.llm.model.embed_tokens.weight, rows, leaf=self.checkpointing)
         del weights
         if features is None:
             return words

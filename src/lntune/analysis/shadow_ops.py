@@ -206,23 +206,29 @@ def select(run: Shadow, x: Tensor, numel: int) -> Tensor:
 
 
 def insert(run: Shadow, x: Tensor, rows: Tensor) -> Tensor:
-    """``index_copy`` of rows into a copy of ``x``; each gets its share of the gradient as a copy."""
+    """``index_copy`` of rows into a copy of ``x``: saves the rows; each gets its share of the gradient as a copy."""
     sizes = (x.numel * x.itemsize, rows.numel * rows.itemsize)
     wanted = (x.needs, rows.needs)
 
     def backward(gradient: Buffer) -> list[Buffer | None]:
         return [run.ledger.new(size) if needs else None for size, needs in zip(sizes, wanted, strict=True)]
 
-    return run.record(run.tensor(x.numel, x.itemsize), [x.maker, rows.maker], backward)
+    return run.record(run.tensor(x.numel, x.itemsize), [x.maker, rows.maker], backward, [rows.buffer])
 
 
-def look_up(run: Shadow, table: Weight, rows: int) -> Tensor:
-    """``F.embedding``: saves the ids alone; the gradient of the table is as large as the table."""
+def look_up(run: Shadow, table: Weight, rows: int, *, leaf: bool) -> Tensor:
+    """``F.embedding``: saves the ids alone; the gradient of the table is as large as the table.
+
+    As a ``leaf`` the words of a frozen table ask for a gradient nevertheless: transformers'
+    activation_checkpointing_enable sees to that (enable_input_require_grads).
+    """
     result = run.tensor(rows * table.shape[1], run.weight)
-    if not table.trains:
-        return result
     size = table.numel * run.weight
-    return run.record(result, [table], lambda gradient: [run.ledger.new(size)])
+    if table.trains:
+        return run.record(result, [table], lambda gradient: [run.ledger.new(size)])
+    if leaf:
+        result.maker = Function((), lambda gradient: (), [result.buffer])
+    return result
 
 
 def answer_loss(run: Shadow, logits: Tensor) -> Function | None:
