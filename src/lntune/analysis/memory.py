@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.analysis import zero_memory
+from lntune.analysis.engine_memory import engine_memory
 from lntune.analysis.ledger import Ledger
 from lntune.analysis.shadow import Shadow
 from lntune.analysis.shadow_llama import Batch, Step, see
@@ -35,7 +35,7 @@ class Setup(Frozen):
 
     ``length`` counts all positions of a sample, image tokens included, ``answer_tokens`` those of them that bear a
     loss. ``accumulation`` says that an optimiser step has several micro-batches, so that gradients are held while the
-    next are made. ``cached_images`` is the number of pictures whose features are kept on the card.
+    next are made.
     """
 
     llm: LlmShape
@@ -52,7 +52,13 @@ class Setup(Frozen):
     answer_tokens: int = Field(default=128, ge=1)
     accumulation: bool = False
     device: Device = "cuda"
-    cached_images: int = 0
+
+    @property
+    def stage(self) -> int | None:
+        """The ZeRO stage that is used, None for the plain engine: bfloat16 weights have masters from stage 1 on."""
+        if self.engine == "plain":
+            return None
+        return max(self.zero_stage, 1) if self.precision == "bf16-weights" else self.zero_stage
 
 
 class MemoryAccount(Frozen):
@@ -72,25 +78,20 @@ def predict_memory(setup: Setup) -> MemoryAccount:
     ledger.moment = "before the step"
     weight = WEIGHT_BYTES[setup.precision]
     model = Skeleton(setup.llm, setup.vision, setup.method, setup.lora)
-    engine = zero_memory.engine_of(setup.engine, setup.zero_stage, setup.ranks, ledger, model, weight)
-    held = [ledger.new(setup.cached_images * setup.vision.tokens * setup.vision.width * 4, "cached image features")]
-    if setup.device == "cuda":
-        held.append(ledger.new(CUBLAS_WORKSPACE, "cuBLAS workspace"))
-    run = Shadow(
-        ledger, weight,
-        autocast=setup.precision == "bf16", device=setup.device, linear_saves_input=engine.linear_saves_input,
-    )  # fmt: skip
-    step = Step(run, model, setup.llm, setup.checkpointing, engine.gradient, engine.gather)
+    stage = setup.stage
+    engine = engine_memory(ledger, model, weight, stage, setup.ranks)
+    workspace = ledger.new(CUBLAS_WORKSPACE if setup.device == "cuda" else 0, "cuBLAS workspace")
+    run = Shadow(ledger, weight, autocast=setup.precision == "bf16", device=setup.device, keeps_casts=stage != 3)
+    step = Step(run, model, setup.llm, setup.checkpointing, engine.gradient)
     batch = Batch(setup.micro_batch, setup.length, setup.micro_batch * setup.answer_tokens, setup.micro_batch)
     for last in (False, True) if setup.accumulation else (True,):
-        features = see(run, setup.vision, batch, weight)
-        loss = step.forward(batch, features)
-        del features
+        engine.start()
+        loss = step.forward(batch, setup.vision)
         step.backward(loss)
         del loss
         engine.end_of_backward(last)
     engine.optimiser_step()
-    del held
+    del workspace
     return MemoryAccount(
         peak=ledger.peak,
         moment=ledger.peak_moment,

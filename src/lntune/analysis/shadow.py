@@ -118,13 +118,14 @@ class Shadow:
     Attributes:
         weight: bytes of a weight.
         autocast: whether matrix products cast what they read to bfloat16.
+        keeps_casts: whether autocast keeps its copy of a weight that trains until it ends.
         recording: whether gradients will be asked for.
         device: "cuda" or "cpu"; they differ in dropout and in the attention kernel's workspace.
     """
 
-    def __init__(self, ledger: Ledger, weight: int, *, autocast: bool, device: str, linear_saves_input: bool) -> None:
+    def __init__(self, ledger: Ledger, weight: int, *, autocast: bool, device: str, keeps_casts: bool) -> None:
         self.ledger, self.weight, self.autocast, self.device = ledger, weight, autocast, device
-        self.linear_saves_input = linear_saves_input
+        self.keeps_casts = keeps_casts
         self.recording = True
         self.cast_weights: dict[Weight, Tensor] = {}
 

@@ -5,20 +5,16 @@ checkpointing as torch.utils.checkpoint does it without reentry: a block's input
 when the block's gradients are computed, up to the last tensor that they need.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from lntune.analysis import shadow_ops as ops
 from lntune.analysis.ledger import Buffer
 from lntune.analysis.shadow import Function, GradientHook, Shadow, Source, Tensor, run_backward
 from lntune.analysis.shapes import LlmShape, VisionShape
-from lntune.analysis.skeleton import Block, Module, Skeleton
+from lntune.analysis.skeleton import Block, Skeleton
 
 ACTIVATIONS, RECOMPUTED, BACKWARD = "activations kept", "recomputed block", "gradients that flow"
 LOGITS, VISION = "logits and loss", "vision encoder's pass"
-
-Gather = Callable[[Module], object]
-"""Called before a module's weights are read; what it returns is held while they are."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +27,18 @@ class Batch:
     images: int
 
 
-def see(run: Shadow, shape: VisionShape, batch: Batch, weight: int) -> Tensor:
-    """The vision encoder's pass without gradients, block by block; its features, float32."""
+def see(run: Shadow, shape: VisionShape, batch: Batch) -> Tensor:
+    """The vision encoder's pass, float32 and without gradients; its features."""
     ledger = run.ledger
     ledger.moment, ledger.part = "the vision encoder's pass", VISION
     rows, width = batch.images * (shape.tokens + 1), shape.width
-    pixels = [ledger.new(batch.images * 3 * shape.image**2 * size) for size in {ops.FULL, weight}]
-    residual = ledger.new(rows * width * weight)
+    pixels = ledger.new(batch.images * 3 * shape.image**2 * ops.FULL)
+    residual = ledger.new(rows * width * ops.FULL)
     del pixels
     # In a block: the residual, the norm's output, and the widest of what follows (queries, keys, values and their
     # mixture, or the MLP's inner numbers before and after their activation).
     inside = max(4 * width + width, 2 * shape.intermediate) + 2 * width
-    ledger.touch(rows * inside * weight)
+    ledger.touch(rows * inside * ops.FULL)
     del residual
     return run.tensor(batch.images * shape.tokens * width, ops.FULL)
 
@@ -70,7 +66,7 @@ def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmSha
 
 
 def checkpointed(
-    run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmShape, hook: GradientHook, gather: Gather
+    run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmShape, hook: GradientHook
 ) -> Tensor:
     """A block of which the input alone is kept."""
     trains = block.trains
@@ -83,7 +79,6 @@ def checkpointed(
     needs = x.needs
 
     def backward(gradient: Buffer) -> list[Buffer | None]:
-        weights = gather(block)
         run.ledger.part = RECOMPUTED
         cached, run.cast_weights = run.cast_weights, {}
         source = Source() if needs else None
@@ -92,7 +87,6 @@ def checkpointed(
         run.ledger.part = BACKWARD
         assert inner is not None
         run_backward(inner, gradient, hook)
-        del weights
         return [source.gradient if source is not None else None]
 
     maker = x.maker if needs else None
@@ -109,49 +103,40 @@ class Step:
     shape: LlmShape
     checkpointing: bool
     hook: GradientHook
-    gather: Gather
 
-    def embedded(self, batch: Batch, features: Tensor | None) -> Tensor:
+    def embedded(self, batch: Batch, features: Tensor) -> Tensor:
         """MultimodalModel.embed: words, and the projected features in the image's places."""
         run, rows = self.run, batch.samples * batch.length
         run.ledger.moment, run.ledger.part = "the forward pass", ACTIVATIONS
-        weights = self.gather(self.model.llm.model.embed_tokens)
         words = ops.look_up(run, self.model.llm.model.embed_tokens.weight, rows, leaf=self.checkpointing)
-        del weights
-        if features is None:
-            return words
         image_rows = features.numel // self.model.connector.inputs
         if not run.autocast:
             features = ops.cast(run, features, run.weight)
-        weights = self.gather(self.model.connector)
         projected = ops.cast(run, ops.linear(run, features, self.model.connector, image_rows), words.itemsize)
-        del weights
         return ops.insert(run, words, projected)
 
-    def forward(self, batch: Batch, features: Tensor | None) -> Function:
+    def forward(self, batch: Batch, vision: VisionShape) -> Function:
         """Loss of a micro-batch; returns its function."""
         run, rows = self.run, batch.samples * batch.length
+        features = see(run, vision, batch)
         embedded = x = self.embedded(batch, features)
         run.ledger.part = ACTIVATIONS
         rotation = run.ledger.new(2 * batch.length * self.shape.head_dim * x.itemsize)  # cosine and sine
         for place, block in enumerate(self.model.llm.model.layers):
             run.ledger.moment = f"the forward pass of block {place + 1}"
-            weights = self.gather(block)
             if self.checkpointing:
-                x = checkpointed(run, block, x, rows, self.shape, self.hook, self.gather)
+                x = checkpointed(run, block, x, rows, self.shape, self.hook)
             else:
                 x = block_forward(run, block, x, rows, self.shape)
-            del weights
         run.ledger.moment = "the loss"
         last = ops.norm(run, x, self.model.llm.model.norm.weight, rows)
         del x
         chosen = ops.select(run, last, batch.answers * self.shape.hidden)
         run.ledger.part = LOGITS
-        weights = self.gather(self.model.llm.lm_head)
         logits = ops.linear(run, chosen, self.model.llm.lm_head, batch.answers)
         logits = ops.cast(run, logits, ops.FULL)
         loss = ops.answer_loss(run, logits)
-        del weights, embedded, rotation
+        del embedded, rotation, features
         assert loss is not None, "nothing trains"
         return loss
 

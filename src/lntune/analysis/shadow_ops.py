@@ -59,12 +59,11 @@ def matmul(run: Shadow, x: Tensor, weight: Weight, rows: int) -> Tensor:
     of a frozen one only as long as something has saved it.
     """
     outputs, inputs = weight.shape
-    saves_input = weight.trains or run.linear_saves_input
-    before, held = x.itemsize, [x.buffer] if saves_input else []
+    before, held = x.itemsize, [x.buffer] if weight.trains else []
     narrowed = run.autocast and x.itemsize == FULL
     if narrowed:
         inner = run.ledger.new(x.numel * HALF)
-        held = [inner] if saves_input else []
+        held = [inner] if weight.trains else []
     itemsize = HALF if run.autocast else x.itemsize
     copy = _cast_weight(run, weight) if run.autocast else None
     if copy is not None and x.needs:
@@ -78,8 +77,8 @@ def matmul(run: Shadow, x: Tensor, weight: Weight, rows: int) -> Tensor:
             towards_x = run.ledger.new(rows * inputs * before)
         return [towards_x, towards_weight]
 
-    maker = weight if copy is None else copy.maker
-    return run.record(run.tensor(rows * outputs, itemsize), [x.maker, maker if trains else None], backward, held)
+    maker = copy.maker if copy is not None else weight if trains else None
+    return run.record(run.tensor(rows * outputs, itemsize), [x.maker, maker], backward, held)
 
 
 def _cast_weight(run: Shadow, weight: Weight) -> Tensor:
@@ -89,7 +88,9 @@ def _cast_weight(run: Shadow, weight: Weight) -> Tensor:
     size = weight.numel * run.weight
     copy = run.tensor(weight.numel, HALF, "autocast copies of weights")
     if weight.trains:
-        run.cast_weights[weight] = run.record(copy, [weight], lambda gradient: [run.ledger.new(size)])
+        run.record(copy, [weight], lambda gradient: [run.ledger.new(size)])
+    if weight.trains and run.keeps_casts:
+        run.cast_weights[weight] = copy
     return copy
 
 
@@ -213,7 +214,7 @@ def insert(run: Shadow, x: Tensor, rows: Tensor) -> Tensor:
     def backward(gradient: Buffer) -> list[Buffer | None]:
         return [run.ledger.new(size) if needs else None for size, needs in zip(sizes, wanted, strict=True)]
 
-    return run.record(run.tensor(x.numel, x.itemsize), [x.maker, rows.maker], backward, [rows.buffer])
+    return run.record(run.tensor(x.numel, x.itemsize), [x.maker, rows.maker], backward, [rows.buffer] if rows.needs else [])
 
 
 def look_up(run: Shadow, table: Weight, rows: int, *, leaf: bool) -> Tensor:

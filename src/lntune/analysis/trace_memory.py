@@ -86,7 +86,9 @@ def run_steps(model: MultimodalModel, setup: Setup, live: LiveTensors, steps: in
             live.restart()
             for _ in range(2 if setup.accumulation else 1):
                 images = [sample.image for sample in samples if sample.image is not None]
-                engine.backward(samples, features.features(images), count_answer_tokens(samples))
+                seen = features.features(images).to(model.connector.weight.dtype)
+                engine.backward(samples, seen, count_answer_tokens(samples))
+                del seen
             if setup.precision == "bf16-weights":
                 _forget_gradients(engine)  # the update is DeepSpeed's: predicted, not traced
             else:
@@ -127,8 +129,8 @@ def training_settings(setup: Setup) -> TrainingSettings:
 
 def build_model(setup: Setup) -> MultimodalModel:
     """The multi-modal model of these sizes with random weights, of which the method's train."""
+    vision = _vision(setup.vision)  # float32 whatever the precision: it is not part of what trains
     with _default_type(torch.bfloat16 if setup.precision == "bf16-weights" else torch.float32):
-        vision = _vision(setup.vision)
         connector = nn.Linear(vision.width, setup.llm.hidden)
         model = MultimodalModel(vision, connector, LlamaForCausalLM(llama_config(setup.llm)))
         apply_method(model, setup.method, setup.lora)
