@@ -6,12 +6,12 @@ fused one, which works in place.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from lntune.analysis.ledger import Buffer, Ledger
-from lntune.analysis.skeleton import Skeleton, Weight
+from lntune.analysis.skeleton import Module, Skeleton, Weight
 
 GRADIENTS, BUFFERS, STEP = "gradients", "DeepSpeed's buffers", "copies of the optimiser's step"
+FETCHED, LOADED = "weights fetched from all ranks", "weights as they are loaded"
 
 REDUCE_BUCKET = 500_000_000
 """Numbers in a bucket at most (reduce_bucket_size); no more than train, no fewer than SMALLEST_BUCKET."""
@@ -30,23 +30,29 @@ REUSE_DISTANCE, PREFETCH, SUB_GROUP = 1_000_000_000, 50_000_000, 1_000_000_000
 FULL, DOUBLE = 4, 8
 
 
-class EngineMemory(Protocol):
-    """What the dry step tells an engine."""
+class EngineMemory:
+    """What the dry step tells an engine; one that keeps all weights whole need not know where the pass is."""
+
+    def use(self, module: Module, *, backward: bool) -> None:
+        """A pass comes to a module."""
+
+    def leave(self, module: Module, until_used_again: float) -> None:
+        """A pass leaves a module, whose weights are used again after so many other numbers have been."""
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
         """A weight's gradient of one micro-batch is finished."""
-
-    def start(self) -> None:
-        """A micro-batch's forward pass begins."""
+        raise NotImplementedError
 
     def end_of_backward(self, last: bool) -> None:
         """A micro-batch's backward pass is over; ``last`` of the optimiser's step or not."""
+        raise NotImplementedError
 
     def optimiser_step(self) -> None:
         """Clip and update."""
+        raise NotImplementedError
 
 
-class PlainMemory:
+class PlainMemory(EngineMemory):
     """Plain PyTorch, and ZeRO stage 0: weights, gradients of their type, and AdamW's two moments, all whole."""
 
     def __init__(self, ledger: Ledger, model: Skeleton, weight: int, *, reduces: bool) -> None:
@@ -59,9 +65,6 @@ class PlainMemory:
             ledger.new(total * 2 * weight + FULL * len(trained), "AdamW's moments"),
         ]
         self.gradients: dict[Weight, Buffer] = {}
-
-    def start(self) -> None:
-        """Nothing is fetched."""
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
         """Keep it; a later one is added to it in place."""
@@ -98,7 +101,7 @@ def _frozen(ledger: Ledger, model: Skeleton, weight: int, ranks: int) -> list[Bu
     return [ledger.new(frozen * weight // ranks, "frozen weights"), ledger.new(vision * FULL, "vision encoder")]
 
 
-class _Sharded:
+class _Sharded(EngineMemory):
     """What ZeRO's stages 1 to 3 have in common: the groups of parameters, and a bucket that gradients are put into."""
 
     def __init__(self, ledger: Ledger, model: Skeleton, weight: int, ranks: int) -> None:
@@ -147,6 +150,9 @@ class ZeroMemory(_Sharded):
     def __init__(self, ledger: Ledger, model: Skeleton, weight: int, ranks: int, stage: int) -> None:
         super().__init__(ledger, model, weight, ranks)
         self.stage = stage
+        ledger.touch(
+            (model.numel - model.vision.numel + self.total) * weight, part=LOADED
+        )  # flattened beside themselves
         self.held = [
             *_frozen(ledger, model, weight, ranks=1),
             ledger.new(self.total * weight, "weights that train"),  # bit16_groups_flat
@@ -168,9 +174,6 @@ class ZeroMemory(_Sharded):
                     found += one.numel
                 start += one.numel
         return found
-
-    def start(self) -> None:
-        """Nothing is fetched."""
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
         """Stage 2 puts it into the bucket at once, stage 1 keeps it until the step's last micro-batch."""
@@ -215,60 +218,78 @@ class ZeroMemory(_Sharded):
 class Zero3Memory(_Sharded):
     """ZeRO stage 3: weights are shared out too, and fetched when they are used."""
 
-    def __init__(self, ledger: Ledger, model: Skeleton, weight: int, ranks: int) -> None:
+    def __init__(self, ledger: Ledger, model: Skeleton, weight: int, ranks: int, *, gloo: bool) -> None:
         super().__init__(ledger, model, weight, ranks)
-        tuned = [one for one in model.weights() if one is not model.vision.weight]
-        small = sum(one.numel for one in tuned if one.numel < PERSISTENT)
+        self.copies = 2 if gloo and ranks > 1 else 1
+        ledger.touch((model.numel - model.vision.numel) * weight, part=LOADED)  # whole until they are shared out
+        llm = model.llm
+        self.order: list[Module] = [llm.model.embed_tokens, model.connector, *llm.model.layers, llm.lm_head]
+        small = sum(one.numel for module in self.order for one in module.weights() if one.numel < PERSISTENT)
         self.held = [
             *_frozen(ledger, model, weight, ranks),
             ledger.new(self.share * weight, "weights that train"),  # lp_param_buffer
             ledger.new(small * weight, "weights that train"),
-            # fp32_partitioned_groups_flat: the weights themselves if they are float32
-            ledger.new(self.share * FULL if weight != FULL else 0, "master weights"),
+            # fp32_partitioned_groups_flat: a copy even if they are float32, as a device never equals its name
+            ledger.new(self.share * FULL, "master weights"),
             ledger.new(self.bucket_numel * weight, BUFFERS),
             ledger.new(self.share * weight, GRADIENTS),  # grad_partitions_flat_buffer
         ]
-        everything = sum(one.numel for one in tuned) - small
-        block = model.llm.model.layers[0].numel
-        # What is used again within the reuse distance is kept: half of that on each side of the turn from forward to
-        # backward. An upper bound: how much it is changes from module to module.
-        self.fetched_numel = min(everything, REUSE_DISTANCE // 2 + block + PREFETCH)
-        self.fetched: Buffer | None = None
+        self.fetched: dict[Module, Buffer] = {}
+        self.ahead: Buffer | None = None
 
-    def start(self) -> None:
-        """Weights are fetched as the pass goes on."""
-        if self.fetched is None:
-            self.fetched = self.ledger.new(self.fetched_numel * self.weight, "weights fetched from all ranks")
+    def use(self, module: Module, *, backward: bool) -> None:
+        """Fetch a module's weights, and ahead of their use some of those that come next."""
+        self.ahead = None
+        if module not in self.fetched:
+            self.fetched[module] = self.ledger.new(self._large(module) * self.weight, FETCHED)
+        place = self.order.index(module)
+        coming = self.order[:place] if backward else self.order[place + 1 :]
+        missing = sum(self._large(one) for one in coming if one not in self.fetched)
+        self.ahead = self.ledger.new(min(PREFETCH, missing) * self.weight, FETCHED)
+
+    def leave(self, module: Module, until_used_again: float) -> None:
+        """Keep it if it is used again soon."""
+        if until_used_again >= REUSE_DISTANCE:
+            self.fetched.pop(module, None)
+
+    def _large(self, module: Module) -> int:
+        return sum(one.numel for one in module.weights() if one.numel >= PERSISTENT)
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
         """Into the bucket."""
         self.into_bucket(weight, gradient)
 
     def reduce(self) -> None:
-        """reduce_scatter_coalesced joins the bucket's gradients; this rank's part goes into the flat buffer."""
+        """reduce_scatter_coalesced joins the bucket's gradients, which gloo copies once more; this rank's are kept."""
         if len(self.filled) > 1:
-            self.ledger.touch(sum(one.numel for one in self.filled) * self.weight, part=BUFFERS)
+            size = sum(one.numel for one in self.filled) * self.weight
+            self.ledger.touch(*[size] * self.copies, part=BUFFERS)
         self.filled, self.large = [], None
 
     def end_of_backward(self, last: bool) -> None:
-        """Reduce what is left."""
+        """Reduce what is left. The words' table has no input with a gradient, at which it would be released."""
         self.ledger.moment = "the reduction of gradients"
+        self.fetched = {module: held for module, held in self.fetched.items() if module is self.order[0]}
+        self.ahead = None
         self.reduce()
 
     def optimiser_step(self) -> None:
         """Weights are given back; then sub-group by sub-group as in the other stages."""
-        self.fetched = None
+        self.fetched = {}
         self.norm(max(-(-one.numel // self.ranks) for group in self.groups for one in group))
         for group in self.groups:
             largest = max(one.numel for one in group) // self.ranks
             numel = min(self.part(group), SUB_GROUP + largest)
-            del largest
             flat = self.flatten(numel, len(group))
             del flat
 
 
-def engine_memory(ledger: Ledger, model: Skeleton, weight: int, stage: int | None, ranks: int) -> EngineMemory:
-    """The account of an engine: plain PyTorch (``stage`` None), or DeepSpeed at a ZeRO stage."""
+def engine_memory(
+    ledger: Ledger, model: Skeleton, weight: int, stage: int | None, ranks: int, *, gloo: bool
+) -> EngineMemory:
+    """The account of an engine: plain PyTorch (``stage`` None), or DeepSpeed at a ZeRO stage, between CPUs by gloo."""
     if stage is None or stage == 0:
         return PlainMemory(ledger, model, weight, reduces=stage is not None)
-    return Zero3Memory(ledger, model, weight, ranks) if stage == 3 else ZeroMemory(ledger, model, weight, ranks, stage)
+    if stage == 3:
+        return Zero3Memory(ledger, model, weight, ranks, gloo=gloo)
+    return ZeroMemory(ledger, model, weight, ranks, stage)

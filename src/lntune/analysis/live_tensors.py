@@ -58,6 +58,6 @@ class LiveTensors(TorchDispatchMode):
         """Run an operation and follow what it returns."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":  # those take no memory
                 self.follow(leaf, str(func))
         return result

@@ -79,13 +79,12 @@ def predict_memory(setup: Setup) -> MemoryAccount:
     weight = WEIGHT_BYTES[setup.precision]
     model = Skeleton(setup.llm, setup.vision, setup.method, setup.lora)
     stage = setup.stage
-    engine = engine_memory(ledger, model, weight, stage, setup.ranks)
+    engine = engine_memory(ledger, model, weight, stage, setup.ranks, gloo=setup.device == "cpu")
     workspace = ledger.new(CUBLAS_WORKSPACE if setup.device == "cuda" else 0, "cuBLAS workspace")
     run = Shadow(ledger, weight, autocast=setup.precision == "bf16", device=setup.device, keeps_casts=stage != 3)
-    step = Step(run, model, setup.llm, setup.checkpointing, engine.gradient)
+    step = Step(run, model, setup.llm, setup.checkpointing, engine)
     batch = Batch(setup.micro_batch, setup.length, setup.micro_batch * setup.answer_tokens, setup.micro_batch)
     for last in (False, True) if setup.accumulation else (True,):
-        engine.start()
         loss = step.forward(batch, setup.vision)
         step.backward(loss)
         del loss

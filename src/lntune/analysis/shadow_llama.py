@@ -5,16 +5,22 @@ checkpointing as torch.utils.checkpoint does it without reentry: a block's input
 when the block's gradients are computed, up to the last tensor that they need.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from typing import TypeVar
 
 from lntune.analysis import shadow_ops as ops
+from lntune.analysis.engine_memory import EngineMemory
 from lntune.analysis.ledger import Buffer
 from lntune.analysis.shadow import Function, GradientHook, Shadow, Source, Tensor, run_backward
 from lntune.analysis.shapes import LlmShape, VisionShape
-from lntune.analysis.skeleton import Block, Skeleton
+from lntune.analysis.skeleton import Block, Module, Skeleton
 
 ACTIVATIONS, RECOMPUTED, BACKWARD = "activations kept", "recomputed block", "gradients that flow"
 LOGITS, VISION = "logits and loss", "vision encoder's pass"
+
+AnyModule = TypeVar("AnyModule", bound=Module)
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,7 @@ def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmSha
     return ops.add(run, x, down)
 
 
-def checkpointed(
-    run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmShape, hook: GradientHook
-) -> Tensor:
+def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmShape, hook: GradientHook) -> Tensor:
     """A block of which the input alone is kept."""
     trains = block.trains
     run.recording = False
@@ -102,38 +106,43 @@ class Step:
     model: Skeleton
     shape: LlmShape
     checkpointing: bool
-    hook: GradientHook
+    engine: EngineMemory
 
     def embedded(self, batch: Batch, features: Tensor) -> Tensor:
         """MultimodalModel.embed: words, and the projected features in the image's places."""
         run, rows = self.run, batch.samples * batch.length
         run.ledger.moment, run.ledger.part = "the forward pass", ACTIVATIONS
-        words = ops.look_up(run, self.model.llm.model.embed_tokens.weight, rows, leaf=self.checkpointing)
-        image_rows = features.numel // self.model.connector.inputs
+        table = self._enter(self.model.llm.model.embed_tokens)
+        words = ops.look_up(run, table.weight, rows, leaf=self.checkpointing)
+        connector = self._enter(self.model.connector)
+        image_rows = features.numel // connector.inputs
         if not run.autocast:
             features = ops.cast(run, features, run.weight)
-        projected = ops.cast(run, ops.linear(run, features, self.model.connector, image_rows), words.itemsize)
+        projected = ops.cast(run, ops.linear(run, features, connector, image_rows), words.itemsize)
+        after = sum(block.numel for block in self.model.llm.model.layers) + self.model.llm.lm_head.numel
+        for module in (table, connector):
+            self.engine.leave(module, self._distance(after))
         return ops.insert(run, words, projected)
 
     def forward(self, batch: Batch, vision: VisionShape) -> Function:
         """Loss of a micro-batch; returns its function."""
-        run, rows = self.run, batch.samples * batch.length
+        run, rows, head = self.run, batch.samples * batch.length, self.model.llm.lm_head
         features = see(run, vision, batch)
         embedded = x = self.embedded(batch, features)
         run.ledger.part = ACTIVATIONS
         rotation = run.ledger.new(2 * batch.length * self.shape.head_dim * x.itemsize)  # cosine and sine
-        for place, block in enumerate(self.model.llm.model.layers):
-            run.ledger.moment = f"the forward pass of block {place + 1}"
-            if self.checkpointing:
-                x = checkpointed(run, block, x, rows, self.shape, self.hook)
-            else:
-                x = block_forward(run, block, x, rows, self.shape)
+        after = sum(block.numel for block in self.model.llm.model.layers) + head.numel
+        for place, block in enumerate(self.model.llm.model.layers, start=1):
+            after -= block.numel
+            run.ledger.moment = f"the forward pass of block {place}"
+            x = self._block(self._enter(block), x, rows, place)
+            self.engine.leave(block, self._distance(after))
         run.ledger.moment = "the loss"
         last = ops.norm(run, x, self.model.llm.model.norm.weight, rows)
         del x
-        chosen = ops.select(run, last, batch.answers * self.shape.hidden)
+        chosen = ops.mark(run, ops.select(run, last, batch.answers * self.shape.hidden), self._leaver(head))
         run.ledger.part = LOGITS
-        logits = ops.linear(run, chosen, self.model.llm.lm_head, batch.answers)
+        logits = ops.linear(run, chosen, self._enter(head), batch.answers)
         logits = ops.cast(run, logits, ops.FULL)
         loss = ops.answer_loss(run, logits)
         del embedded, rotation, features
@@ -141,7 +150,32 @@ class Step:
         return loss
 
     def backward(self, loss: Function) -> None:
-        """All gradients, each handed to the hook."""
+        """All gradients, each handed to the engine."""
         self.run.cast_weights.clear()  # autocast has ended
         self.run.ledger.moment, self.run.ledger.part = "the backward pass", BACKWARD
-        run_backward(loss, self.run.ledger.new(ops.FULL), self.hook)
+        run_backward(loss, self.run.ledger.new(ops.FULL), self.engine.gradient)
+
+    def _block(self, block: Block, x: Tensor, rows: int, place: int) -> Tensor:
+        """A block's forward pass, between marks at which the backward pass enters and leaves it."""
+
+        def enter() -> None:
+            self.run.ledger.moment = f"the backward pass of block {place}"
+            self.engine.use(block, backward=True)
+
+        x = ops.mark(self.run, x, self._leaver(block))
+        if self.checkpointing:
+            x = checkpointed(self.run, block, x, rows, self.shape, self.engine.gradient)
+        else:
+            x = block_forward(self.run, block, x, rows, self.shape)
+        return ops.mark(self.run, x, enter)
+
+    def _enter(self, module: AnyModule) -> AnyModule:
+        self.engine.use(module, backward=False)
+        return module
+
+    def _leaver(self, module: Module) -> Callable[[], None]:
+        return lambda: self.engine.leave(module, inf)
+
+    def _distance(self, after: int) -> int:
+        """Numbers that are used before the backward pass comes back over ``after`` of them, twice if it recomputes."""
+        return after * (3 if self.checkpointing else 2)

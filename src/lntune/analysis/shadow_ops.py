@@ -4,7 +4,7 @@ Each says what it makes on the way, what its function saves, and what its backwa
 transformers' modeling_llama.py and sdpa_attention.py, PEFT's lora/layer.py and PyTorch's derivatives.yaml.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lntune.analysis.ledger import Buffer
 from lntune.analysis.shadow import Function, Shadow, Tensor
@@ -200,6 +200,16 @@ def attention(run: Shadow, q: Tensor, k: Tensor, v: Tensor, rows: int, heads: in
     return run.record(result, [q.maker, k.maker, v.maker], backward, saved)
 
 
+def mark(run: Shadow, x: Tensor, passed: Callable[[], None]) -> Tensor:
+    """``x`` itself; ``passed`` is called when its gradient comes by."""
+
+    def backward(gradient: Buffer) -> list[Buffer]:
+        passed()
+        return [gradient]
+
+    return run.record(Tensor(x.numel, x.itemsize, x.buffer), [x.maker], backward)
+
+
 def select(run: Shadow, x: Tensor, numel: int) -> Tensor:
     """``index_select`` of some rows: its gradient is as large as ``x`` and zero elsewhere."""
     size = x.numel * x.itemsize
@@ -214,7 +224,9 @@ def insert(run: Shadow, x: Tensor, rows: Tensor) -> Tensor:
     def backward(gradient: Buffer) -> list[Buffer | None]:
         return [run.ledger.new(size) if needs else None for size, needs in zip(sizes, wanted, strict=True)]
 
-    return run.record(run.tensor(x.numel, x.itemsize), [x.maker, rows.maker], backward, [rows.buffer] if rows.needs else [])
+    return run.record(
+        run.tensor(x.numel, x.itemsize), [x.maker, rows.maker], backward, [rows.buffer] if rows.needs else []
+    )
 
 
 def look_up(run: Shadow, table: Weight, rows: int, *, leaf: bool) -> Tensor:
