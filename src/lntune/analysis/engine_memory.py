@@ -234,6 +234,9 @@ class Zero3Memory(_Sharded):
             ledger.new(self.bucket_numel * weight, BUFFERS),
             ledger.new(self.share * weight, GRADIENTS),  # grad_partitions_flat_buffer
         ]
+        self.large_of = {
+            module: sum(one.numel for one in module.weights() if one.numel >= PERSISTENT) for module in self.order
+        }
         self.fetched: dict[Module, Buffer] = {}
         self.ahead: Buffer | None = None
 
@@ -241,19 +244,16 @@ class Zero3Memory(_Sharded):
         """Fetch a module's weights, and ahead of their use some of those that come next."""
         self.ahead = None
         if module not in self.fetched:
-            self.fetched[module] = self.ledger.new(self._large(module) * self.weight, FETCHED)
+            self.fetched[module] = self.ledger.new(self.large_of[module] * self.weight, FETCHED)
         place = self.order.index(module)
         coming = self.order[:place] if backward else self.order[place + 1 :]
-        missing = sum(self._large(one) for one in coming if one not in self.fetched)
+        missing = sum(self.large_of[one] for one in coming if one not in self.fetched)
         self.ahead = self.ledger.new(min(PREFETCH, missing) * self.weight, FETCHED)
 
     def leave(self, module: Module, until_used_again: float) -> None:
         """Keep it if it is used again soon."""
         if until_used_again >= REUSE_DISTANCE:
             self.fetched.pop(module, None)
-
-    def _large(self, module: Module) -> int:
-        return sum(one.numel for one in module.weights() if one.numel >= PERSISTENT)
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
         """Into the bucket."""

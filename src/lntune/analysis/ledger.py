@@ -14,11 +14,17 @@ class Ledger:
         self.parts: dict[str, int] = {}
         self.total = 0
         self.peak = 0
-        self.peak_parts: Mapping[str, int] = {}
         self.peak_moment = ""
         self.moment = ""
         self.part = ""
         """What new buffers are for, if they do not say otherwise."""
+        self._peak_parts: Mapping[str, int] = {}
+        self._at_peak = False
+
+    @property
+    def peak_parts(self) -> Mapping[str, int]:
+        """What made up the peak."""
+        return self.parts.copy() if self._at_peak else self._peak_parts
 
     def take(self, part: str, size: int) -> None:
         """Hold more."""
@@ -26,13 +32,25 @@ class Ledger:
         self.total += size
         if self.total > self.peak:
             self.peak = self.total
-            self.peak_parts = self.parts.copy()
             self.peak_moment = self.moment
+            self._at_peak = True
 
     def give(self, part: str, size: int) -> None:
         """Hold less."""
+        self._before_change()
         self.parts[part] -= size
         self.total -= size
+
+    def move(self, before: str, after: str, size: int) -> None:
+        """Enter what is held under another part."""
+        self._before_change()
+        self.parts[before] -= size
+        self.parts[after] = self.parts.get(after, 0) + size
+
+    def _before_change(self) -> None:
+        """Write down the parts before they are others than at the peak; copying them at every rise would take long."""
+        if self._at_peak:
+            self._peak_parts, self._at_peak = self.parts.copy(), False
 
     def new(self, size: int, part: str = "") -> "Buffer":
         """A buffer of so many bytes, held until nothing refers to it."""
@@ -59,7 +77,6 @@ class Buffer:
 
     def rename(self, part: str) -> "Buffer":
         """Enter it under another part."""
-        self.ledger.parts[self.part] -= self.size
-        self.ledger.parts[part] = self.ledger.parts.get(part, 0) + self.size
+        self.ledger.move(self.part, part, self.size)
         self.part = part
         return self

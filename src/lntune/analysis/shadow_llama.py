@@ -119,9 +119,8 @@ class Step:
         if not run.autocast:
             features = ops.cast(run, features, run.weight)
         projected = ops.cast(run, ops.linear(run, features, connector, image_rows), words.itemsize)
-        after = sum(block.numel for block in self.model.llm.model.layers) + self.model.llm.lm_head.numel
         for module in (table, connector):
-            self.engine.leave(module, self._distance(after))
+            self.engine.leave(module, self._distance(self.shape.parameters))
         return ops.insert(run, words, projected)
 
     def forward(self, batch: Batch, vision: VisionShape) -> Function:
@@ -131,12 +130,12 @@ class Step:
         embedded = x = self.embedded(batch, features)
         run.ledger.part = ACTIVATIONS
         rotation = run.ledger.new(2 * batch.length * self.shape.head_dim * x.itemsize)  # cosine and sine
-        after = sum(block.numel for block in self.model.llm.model.layers) + head.numel
-        for place, block in enumerate(self.model.llm.model.layers, start=1):
-            after -= block.numel
+        layers = self.model.llm.model.layers
+        size = layers[0].numel
+        for place, block in enumerate(layers, start=1):
             run.ledger.moment = f"the forward pass of block {place}"
             x = self._block(self._enter(block), x, rows, place)
-            self.engine.leave(block, self._distance(after))
+            self.engine.leave(block, self._distance((len(layers) - place) * size + head.numel))
         run.ledger.moment = "the loss"
         last = ops.norm(run, x, self.model.llm.model.norm.weight, rows)
         del x

@@ -5,7 +5,6 @@ its own code, and one that is added is known here too.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
 from lntune.analysis.shapes import LlmShape, VisionShape
@@ -14,17 +13,11 @@ from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 
 
-@dataclass(eq=False)
 class Weight:
-    """A parameter: its shape, and whether it trains."""
+    """A parameter: its shape, how many numbers it holds, and whether it trains."""
 
-    shape: tuple[int, ...]
-    trains: bool = False
-
-    @property
-    def numel(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
+    def __init__(self, shape: tuple[int, ...], *, trains: bool = False) -> None:
+        self.shape, self.numel, self.trains = shape, prod(shape), trains
 
 
 class Module:
