@@ -18,8 +18,9 @@ from lntune.config.experiment import RowSettings, TableSettings
 from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
-from lntune.config.training import TrainingSettings
+from lntune.config.training import Schedule, TrainingSettings
 from lntune.errors import UserError
+from lntune.fitting import carried_out, training_job
 from lntune.makers import Makers, read_accepted
 from lntune.nodes import Node, Part, make_node
 from lntune.stages.select import CHOSEN
@@ -177,13 +178,18 @@ class Plan:
 
     # --- training --------------------------------------------------------------------------------------------------
 
-    def _training_execution(self, stage: str) -> dict[str, Any]:
+    def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> dict[str, Any]:
+        """How a training job is carried out; where there is a card, so that it fits (UserError if it cannot)."""
         execution = self.scale.execution
+        threads = execution.stages.get(stage, execution.default).threads
+        chosen = carried_out(training_job(self.study, stage, llm, vision, method, schedule), execution)
         return {
             "micro_batch": execution.micro_batch,
-            "threads": execution.stages.get(stage, execution.default).threads,
+            "threads": threads,
+            "workers": max(1, threads // chosen.get("ranks", 1)),
             "checkpoint_steps": execution.checkpoint_steps,
             "cache_features": execution.cache_features,
+            **chosen,
         }
 
     @cache  # noqa: B019
@@ -204,7 +210,8 @@ class Plan:
             "samples": self.samples(stage.data),
             "images": self.source(self._data(stage.data).source),
         }
-        return self._node("connector", [llm, vision], settings, inputs, self._training_execution("connector"))
+        execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
+        return self._node("connector", [llm, vision], settings, inputs, execution)
 
     @cache  # noqa: B019
     def candidate(self, variant: Variant, learning_rate: float) -> Node:
@@ -231,7 +238,10 @@ class Plan:
             "images": self.source(self._data(variant.data).source),
         }
         label = [*self._label(variant), f"{learning_rate:g}"]
-        return self._node("finetune", label, settings, inputs, self._training_execution("finetune"))
+        execution = self._training_execution(
+            "finetune", variant.llm, variant.vision, variant.method, self.scale.finetune
+        )
+        return self._node("finetune", label, settings, inputs, execution)
 
     def _label(self, variant: Variant) -> list[str]:
         vision = [] if variant.vision == self.scale.vision else [variant.vision]

@@ -7,6 +7,7 @@ the padding, and no mask is passed: the fused causal attention kernel applies.
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,13 +54,15 @@ class MultimodalModel(nn.Module):
         device = table.weight.device
         rows = [splice_image(row, 0 if features is None else features.shape[1]) for row in ids]
         longest = max(map(len, rows))
-        padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-        embedded: Tensor = table(padded.clamp(min=0).to(device))
+        padded = [row + [0] * (longest - len(row)) for row in rows]
+        embedded: Tensor = table(torch.tensor(padded).clamp(min=0).to(device))
         if features is not None:
-            slots = (padded.flatten() == IMAGE_ID).nonzero().squeeze(1)
+            # Found without a tensor, so that a step can be traced on fake ones (analysis/trace_memory.py).
+            slots = [place for place, token in enumerate(chain.from_iterable(padded)) if token == IMAGE_ID]
             assert len(slots) == features.shape[0] * features.shape[1], "one row of features an image"
             projected = self.connector(features.to(device)).flatten(0, 1).to(embedded.dtype)
-            embedded = embedded.flatten(0, 1).index_copy(0, slots.to(device), projected).view_as(embedded)
+            at = torch.tensor(slots).to(device)
+            embedded = embedded.flatten(0, 1).index_copy(0, at, projected).view_as(embedded)
         return embedded, [len(row) for row in rows]
 
     def answer_loss(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:

@@ -68,7 +68,11 @@ def _open_clip(folder: Path) -> VisionEncoder:
     import open_clip
 
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
-    visual = model.visual
+    return open_clip_encoder(model.visual, preprocess)
+
+
+def open_clip_encoder(visual: Any, preprocess: Callable[[Any], Tensor]) -> VisionEncoder:
+    """The encoder of an open_clip model's vision tower."""
     visual.proj = None  # the output projection is not used, and Table 2's totals leave it out
     image_size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     second_to_last = len(visual.transformer.resblocks) - 2
@@ -89,6 +93,11 @@ def _timm(folder: Path) -> VisionEncoder:
 
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
     data = resolve_model_data_config(model)
+    return timm_encoder(model, create_transform(**data, is_training=False), data["input_size"][1])
+
+
+def timm_encoder(model: Any, preprocess: Callable[[Any], Tensor], image_size: int) -> VisionEncoder:
+    """The encoder of a timm vision transformer for square pictures of ``image_size`` pixels."""
     second_to_last = len(model.blocks) - 2
 
     def patch_tokens(pixels: Tensor) -> Tensor:
@@ -97,7 +106,7 @@ def _timm(folder: Path) -> VisionEncoder:
         )[0]
         return features
 
-    return VisionEncoder(model, patch_tokens, create_transform(**data, is_training=False), data["input_size"][1])
+    return VisionEncoder(model, patch_tokens, preprocess, image_size)
 
 
 def load_vision(folder: Path, library: Library) -> VisionEncoder:

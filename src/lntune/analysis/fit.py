@@ -1,0 +1,128 @@
+"""Which micro-batch and ZeRO stage make a training job fit its card; a job that nothing makes fit is refused.
+
+    choice = choose(job, gpu, limit=execution.micro_batch)
+    choice.micro_batch, choice.zero_stage, choice.account.peak
+
+Pure Python: the plan asks for every training job before anything is queued.
+"""
+
+from dataclasses import dataclass
+
+from lntune.analysis.memory import MemoryAccount, Setup, predict_memory
+from lntune.analysis.shapes import LlmShape, VisionShape
+from lntune.config.scale import GpuSettings
+from lntune.config.training import EngineName, LoraSettings, Schedule
+from lntune.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What decides the memory of one training job; ``label`` names it in an error, ``stage`` its key in the scale."""
+
+    label: str
+    stage: str
+    llm: LlmShape
+    vision: VisionShape
+    method: str
+    lora: LoraSettings | None
+    schedule: Schedule
+    engine: EngineName
+    ranks: int
+    zero_stage: int
+
+    def setup(self, micro_batch: int, zero_stage: int) -> Setup:
+        """Its step at a micro-batch and ZeRO stage: every sample as long as the schedule lets it be, most of it answer.
+
+        So no batch that the data may hold takes more.
+        """
+        return Setup(
+            llm=self.llm,
+            vision=self.vision,
+            method=self.method,
+            lora=self.lora,
+            precision=self.schedule.precision,
+            checkpointing=self.schedule.gradient_checkpointing,
+            engine=self.engine,
+            zero_stage=zero_stage,
+            ranks=self.ranks,
+            micro_batch=micro_batch,
+            length=self.schedule.max_length,
+            answer_tokens=max(self.schedule.max_length - self.vision.tokens, 1),
+            accumulation=self.schedule.global_batch > self.ranks * micro_batch,
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a job is carried out, and what it is predicted to take at its peak on each GPU."""
+
+    ranks: int
+    micro_batch: int
+    zero_stage: int
+    account: MemoryAccount
+
+
+def usable(gpu: GpuSettings) -> float:
+    """Bytes of a card that tensors may take."""
+    return (gpu.memory_gb - gpu.reserve_gb) * 1e9
+
+
+def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
+    """The largest micro-batch up to ``limit`` that fits, at the method's ZeRO stage, or a higher one if none does.
+
+    Micro-batches that divide a rank's share of the global batch are preferred: others leave a smaller one at the end
+    of every step.
+
+    Raises:
+        UserError: not even one sample at a time fits, with all that DeepSpeed can share out.
+    """
+    stages = range(job.zero_stage, 4) if job.engine == "deepspeed" else (0,)
+    for zero_stage in stages:
+        for sizes in _micro_batches(job.schedule.global_batch, job.ranks, limit):
+            found = _largest_that_fits(job, zero_stage, sizes, usable(gpu))
+            if found is not None:
+                return found
+    setup = job.setup(1, stages[-1])
+    needed = predict_memory(setup).peak
+    sharded = f", ZeRO {stages[-1]}" if job.engine == "deepspeed" else ""
+    raise UserError(
+        f"{job.label} on {job.ranks} x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB a GPU (predicted) "
+        f"at micro-batch 1{sharded}, has {usable(gpu) / 1e9:.0f}; {_remedy(job)}"
+    )
+
+
+def _remedy(job: TrainingJob) -> str:
+    ways = []
+    if job.engine == "deepspeed":
+        ways.append(f"give the stage more GPUs (execution.stages.{job.stage}.gpus)")
+    else:
+        ways.append("choose execution.engine: deepspeed, which shares the work among several GPUs")
+    if not job.schedule.gradient_checkpointing:
+        ways.append("turn gradient_checkpointing on")
+    if job.schedule.precision != "bf16-weights" and job.engine == "deepspeed":
+        ways.append("choose precision: bf16-weights")
+    ways.append("lower max_length")
+    return ", or ".join(ways)
+
+
+def _micro_batches(global_batch: int, ranks: int, limit: int) -> list[list[int]]:
+    """Sizes to try, smallest first: those that divide a rank's share, then powers of two."""
+    most = min(limit, -(-global_batch // ranks))
+    dividing = [size for size in range(1, most + 1) if global_batch % (ranks * size) == 0]
+    powers = [1 << power for power in range(most.bit_length()) if 1 << power <= most]
+    return [sizes for sizes in (dividing, powers) if sizes]
+
+
+def _largest_that_fits(job: TrainingJob, zero_stage: int, sizes: list[int], limit: float) -> Choice | None:
+    """By bisection: more samples never take less."""
+    found = None
+    low, high = 0, len(sizes)
+    while low < high:
+        middle = (low + high) // 2
+        account = predict_memory(job.setup(sizes[middle], zero_stage))
+        if account.peak <= limit:
+            found = Choice(job.ranks, sizes[middle], zero_stage, account)
+            low = middle + 1
+        else:
+            high = middle
+    return found
