@@ -105,7 +105,7 @@ class Stage(Frozen):
 
 
 class GpuSettings(Frozen):
-    """The card that training is planned for: its memory as its maker counts it (10**9 bytes), and its speed."""
+    """The card that training is planned for: its memory in 10**9 bytes, as CUDA reports it, and its speed."""
 
     name: str
     memory_gb: float = Field(gt=0)
