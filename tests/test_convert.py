@@ -1,6 +1,5 @@
 """Vicuna's way of being published, in miniature: pickled shards and a SentencePiece model, converted and compared."""
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -8,51 +7,16 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lntune.model.llm import load_llm, load_tokenizer
 from stage_runs import refusal, run
-
-TEXT = "the image of a cat and two dogs on red grass near an old house what is there colour number yes no"
-WORDS = TEXT.split()
-
-
-def train_sentencepiece(folder: Path, size: int = 400, **others: Any) -> Path:
-    """A byte-pair model with byte fall-back, as LLaMA's: folder/tokenizer.model."""
-    generator = random.Random(0)
-    text = folder / "text.txt"
-    text.write_text("\n".join(" ".join(generator.choices(WORDS, k=12)) + "?" for _ in range(500)))
-    kind = {"model_type": "bpe", "byte_fallback": True, "character_coverage": 1.0} | others
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(text), model_prefix=str(folder / "tokenizer"), vocab_size=size, unk_id=0, bos_id=1, eos_id=2,
-        pad_id=-1, normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
-        minloglevel=2, **kind,
-    )  # fmt: skip
-    text.unlink()
-    return folder / "tokenizer.model"
+from tiny_llama import WORDS, train_sentencepiece, write_vicuna
 
 
 @pytest.fixture
 def vicuna(tmp_path: Path) -> Path:
-    """A tiny LLaMA as two pickled shards with an index, the buffers of early checkpoints among the tensors."""
-    folder = tmp_path / "vicuna"
-    folder.mkdir()
-    train_sentencepiece(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=2048, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    config.save_pretrained(folder)
-    state = LlamaForCausalLM(config).half().state_dict()
-    state |= {f"model.layers.{k}.self_attn.rotary_emb.inv_freq": torch.ones(4) for k in range(2)}
-    names = sorted(state)
-    shards = {f"pytorch_model-0000{k + 1}-of-00002.bin": names[k::2] for k in range(2)}
-    for file, held in shards.items():
-        torch.save({name: state[name] for name in held}, folder / file)
-    index = {"metadata": {}, "weight_map": {name: file for file, held in shards.items() for name in held}}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    return folder
+    write_vicuna(tmp_path / "vicuna")
+    return tmp_path / "vicuna"
 
 
 def test_every_tensor_comes_out_and_the_model_loads(vicuna: Path, tmp_path: Path) -> None:
