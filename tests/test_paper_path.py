@@ -1,4 +1,4 @@
-"""The paper's scale from an empty store to a table, its own YAML and code, on files that are small and served from here.
+"""The paper's scale from an empty store to a table, its own YAML and code, on small files that are served from here.
 
 Every catalogue entry of the study keeps its name, its files and its kind (hub, plain address, gated, pickled); only the
 address and the bytes are others: a LLaMA 2 and a Vicuna in miniature, the demo's CLIP, and drawn data sets in the
