@@ -47,7 +47,7 @@ class TrainingJob:
             ranks=self.ranks,
             micro_batch=micro_batch,
             length=self.schedule.max_length,
-            answer_tokens=max(self.schedule.max_length - self.vision.tokens, 1),
+            answer_tokens=max(self.schedule.max_length - self.vision.tokens - 1, 1),
             accumulation=self.schedule.global_batch > self.ranks * micro_batch,
         )
 
