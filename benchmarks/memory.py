@@ -140,9 +140,10 @@ def line(name: str, measured: Mapping[str, float]) -> str:
     engine = "plain" if setup.stage is None else f"ZeRO {setup.stage}, {setup.ranks} ranks"
     off = [predicted.peak / measured[key] - 1 for key in ("live", "resident")]
     checkpointed = "yes" if setup.checkpointing else "no"
+    size = f"{setup.llm.parameters / 1e6:.0f} M"
     numbers = " | ".join(f"{value / 1e9:.3f}" for value in (predicted.peak, measured["live"], measured["resident"]))
     return (
-        f"| {name} | {setup.llm.parameters / 1e6:.0f} M | {setup.method} | {setup.precision} | {engine} | {checkpointed} "
+        f"| {name} | {size} | {setup.method} | {setup.precision} | {engine} | {checkpointed} "
         f"| {numbers} | {off[0]:+.1%} | {off[1]:+.1%} | {predicted.moment} |"
     )
 
@@ -150,9 +151,11 @@ def line(name: str, measured: Mapping[str, float]) -> str:
 HEAD = """\
 # Memory of real training steps on the CPU, predicted and measured
 
-Written by `python benchmarks/memory.py`; docs/memory.md says what is predicted and how. GB are 10^9 bytes.
+Written by `python benchmarks/memory.py`; docs/memory.md says what is predicted and how. GB are 10^9 bytes. Live: bytes
+of live tensors at the step's peak; off: the prediction against that, then against resident memory. At: when in the step
+the peak is predicted.
 
-| case | LLM | method | precision | engine | checkpoints | predicted | live tensors | resident | off (live) | off (resident) | at |
+| case | LLM | method | precision | engine | checkpoints | predicted | live | resident | off | off (resident) | at |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 

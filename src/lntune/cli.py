@@ -136,7 +136,9 @@ def memory(
     length: Annotated[int | None, typer.Option(help="Positions of a sample, the image's among them.", min=2)] = None,
     precision: Annotated[Precision | None, typer.Option(help="Of the training.")] = None,
     zero: Annotated[int | None, typer.Option(help="DeepSpeed's ZeRO stage.", min=0, max=3)] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Also trace the real step, without numbers (seconds).")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Also trace the real step, without numbers (seconds).")
+    ] = False,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's Table 2 beside predictions and a fit.")] = False,
     as_json: AsJson = False,
 ) -> None:

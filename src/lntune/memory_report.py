@@ -1,7 +1,7 @@
 """``lntune memory``: what training takes on a card, predicted from the models' sizes; every number says so.
 
-    lntune memory                                       all methods and LLMs of the config's scale
-    lntune memory --method layernorm --llm 13B --gpus 2 one of them, itemised
+lntune memory                                       all methods and LLMs of the config's scale
+lntune memory --method layernorm --llm 13B --gpus 2 one of them, itemised
 """
 
 from collections.abc import Mapping, Sequence
@@ -215,7 +215,6 @@ def traced_text(trace: Mapping[str, Any]) -> str:
     """One line about a trace."""
     off = trace["predicted_bytes"] / trace["traced_bytes"] - 1
     return (
-        f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted for the "
-        f"same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
+        f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted for "
+        f"the same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
     )
-

@@ -1,8 +1,8 @@
 """The memory in the paper's Table 2 beside what is predicted, and beside a fit: ``lntune memory --paper``.
 
-The paper does not say at which batch, length or engine it measured. So the prediction is made under several assumptions,
-all named, and none chosen by its outcome. The fit is another thing: two constants taken from three of the paper's own
-rows, of use to see whether the other rows follow.
+The paper does not say at which batch, length or engine it measured. So the prediction is made under several
+assumptions, all named, and none chosen by its outcome. The fit is another thing: two constants taken from three of the
+paper's own rows, of use to see whether the other rows follow.
 """
 
 import csv
@@ -32,11 +32,12 @@ FITTED = (("lora", "7B"), ("attn-qv", "7B"), ("layernorm", "7B"))
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of Table 2: gigabytes (10**9 bytes are taken for one), None for out of memory."""
+    """A cell pair of Table 2: gigabytes (10**9 bytes are taken for one; None: out of memory), percent that trains."""
 
     method: str
     size: str
     printed: float | None
+    percent: float
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -45,7 +46,12 @@ def read_rows(path: Path) -> list[Row]:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         return [
-            Row(row["method"], row["size"], None if row["memory_gb"] == "OOM" else float(row["memory_gb"]))
+            Row(
+                row["method"],
+                row["size"],
+                None if row["memory_gb"] == "OOM" else float(row["memory_gb"]),
+                float(row["trainable_percent"]),
+            )
             for row in rows
         ]
     except (OSError, KeyError, ValueError) as error:
@@ -129,11 +135,11 @@ def text(root: Path) -> str:
         peaks = [predicted(row, batch, length) for batch, length in ASSUMED]
         lines.append("| " + " | ".join(_cells(row, peaks, fitted(row, (slope, rest)))) + " |")
     note = (
-        "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the percentages "
-        "are what is missing or too much of the paper's figure. OOM agrees: under how many of the assumptions the "
+        "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the "
+        "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the assumptions the "
         f"prediction is on the paper's side of {CARD / 1e9:g} GB. "
-        f"Fit (not a prediction): 2 bytes a parameter, {slope:.2f} bytes a trainable one and {rest / 1e9:.2f} GB, the last "
-        "two fitted on the rows marked *; the other rows are held out."
+        f"Fit (not a prediction): 2 bytes a parameter, {slope:.2f} bytes a trainable one and {rest / 1e9:.2f} GB, the "
+        "last two fitted on the rows marked *; the other rows are held out."
     )
     return "\n".join([*lines, "", note])
 
