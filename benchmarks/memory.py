@@ -37,6 +37,7 @@ def _llama(hidden: int, intermediate: int, layers: int, vocabulary: int, kv_head
     )  # fmt: skip
 
 
+SMALL = _llama(256, 688, 3, 16000)
 DEEP, WIDE = _llama(512, 1376, 16, 8000), _llama(1024, 2816, 8, 32000)
 HUGE, SHARED = _llama(2048, 5504, 6, 32000), _llama(1024, 2816, 8, 16000, kv_heads=4)
 
@@ -65,6 +66,8 @@ CASES: Mapping[str, Setup] = {
     "wide-finetune-bf16": _case(WIDE, "finetune", "bf16", True, micro_batch=4),
     "shared-keys-layernorm": _case(SHARED, "layernorm", "fp32", False),
     "huge-connector": _case(HUGE, "connector-only", "fp32", True, micro_batch=4),
+    "small-zero2-2-ranks": _case(SMALL, "layernorm", "bf16-weights", True, **_zero(2, 2, accumulation=True)),
+    "small-zero3-2-ranks": _case(SMALL, "attn-mlp", "bf16-weights", True, **_zero(3, 2)),
     "zero0-layernorm": _case(DEEP, "layernorm", "fp32", False, **_zero(0, 1, micro_batch=8)),
     "zero1-qv-bf16": _case(WIDE, "attn-qv", "bf16-weights", False, **_zero(1, 1)),
     "zero2-finetune-bf16": _case(WIDE, "finetune", "bf16-weights", True, **_zero(2, 1)),
@@ -86,8 +89,9 @@ def measure(setup: Setup) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if setup.engine == "deepspeed":
-        from lntune.training import ranks
         from lntune.training.deepspeed_engine import import_deepspeed
+
+        from lntune.training import ranks
 
         ranks.start()
         import_deepspeed()

@@ -18,7 +18,6 @@ from lntune.errors import UserError
 from lntune.fitting import llm_shape, vision_shape
 from lntune.study import Study
 
-
 PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
 """Taken for 7B and 13B by themselves: the rank that gives the percentages of the paper's Table 2."""
 
@@ -215,6 +214,6 @@ def traced_text(trace: Mapping[str, Any]) -> str:
     """One line about a trace."""
     off = trace["predicted_bytes"] / trace["traced_bytes"] - 1
     return (
-        f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted for "
-        f"the same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
+        f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted "
+        f"for the same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
     )

@@ -136,8 +136,8 @@ def text(root: Path) -> str:
         lines.append("| " + " | ".join(_cells(row, peaks, fitted(row, (slope, rest)))) + " |")
     note = (
         "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the "
-        "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the assumptions the "
-        f"prediction is on the paper's side of {CARD / 1e9:g} GB. "
+        "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the "
+        f"assumptions the prediction is on the paper's side of {CARD / 1e9:g} GB. "
         f"Fit (not a prediction): 2 bytes a parameter, {slope:.2f} bytes a trainable one and {rest / 1e9:.2f} GB, the "
         "last two fitted on the rows marked *; the other rows are held out."
     )
