@@ -37,6 +37,7 @@ def _llama(hidden: int, intermediate: int, layers: int, vocabulary: int, kv_head
     )  # fmt: skip
 
 
+SMALL = _llama(256, 688, 3, 16000)
 DEEP, WIDE = _llama(512, 1376, 16, 8000), _llama(1024, 2816, 8, 32000)
 HUGE, SHARED = _llama(2048, 5504, 6, 32000), _llama(1024, 2816, 8, 16000, kv_heads=4)
 
@@ -65,6 +66,8 @@ CASES: Mapping[str, Setup] = {
     "wide-finetune-bf16": _case(WIDE, "finetune", "bf16", True, micro_batch=4),
     "shared-keys-layernorm": _case(SHARED, "layernorm", "fp32", False),
     "huge-connector": _case(HUGE, "connector-only", "fp32", True, micro_batch=4),
+    "small-zero2-2-ranks": _case(SMALL, "layernorm", "bf16-weights", True, **_zero(2, 2, accumulation=True)),
+    "small-zero3-2-ranks": _case(SMALL, "attn-mlp", "bf16-weights", True, **_zero(3, 2)),
     "zero0-layernorm": _case(DEEP, "layernorm", "fp32", False, **_zero(0, 1, micro_batch=8)),
     "zero1-qv-bf16": _case(WIDE, "attn-qv", "bf16-weights", False, **_zero(1, 1)),
     "zero2-finetune-bf16": _case(WIDE, "finetune", "bf16-weights", True, **_zero(2, 1)),
@@ -140,9 +143,10 @@ def line(name: str, measured: Mapping[str, float]) -> str:
     engine = "plain" if setup.stage is None else f"ZeRO {setup.stage}, {setup.ranks} ranks"
     off = [predicted.peak / measured[key] - 1 for key in ("live", "resident")]
     checkpointed = "yes" if setup.checkpointing else "no"
+    size = f"{setup.llm.parameters / 1e6:.0f} M"
     numbers = " | ".join(f"{value / 1e9:.3f}" for value in (predicted.peak, measured["live"], measured["resident"]))
     return (
-        f"| {name} | {setup.llm.parameters / 1e6:.0f} M | {setup.method} | {setup.precision} | {engine} | {checkpointed} "
+        f"| {name} | {size} | {setup.method} | {setup.precision} | {engine} | {checkpointed} "
         f"| {numbers} | {off[0]:+.1%} | {off[1]:+.1%} | {predicted.moment} |"
     )
 
@@ -150,9 +154,11 @@ def line(name: str, measured: Mapping[str, float]) -> str:
 HEAD = """\
 # Memory of real training steps on the CPU, predicted and measured
 
-Written by `python benchmarks/memory.py`; docs/memory.md says what is predicted and how. GB are 10^9 bytes.
+Written by `python benchmarks/memory.py`; docs/memory.md says what is predicted and how. GB are 10^9 bytes. Live: bytes
+of live tensors at the step's peak; off: the prediction against that, then against resident memory. At: when in the step
+the peak is predicted.
 
-| case | LLM | method | precision | engine | checkpoints | predicted | live tensors | resident | off (live) | off (resident) | at |
+| case | LLM | method | precision | engine | checkpoints | predicted | live | resident | off | off (resident) | at |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 

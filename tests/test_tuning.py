@@ -14,6 +14,7 @@ from lntune.model.tuning import (
     LoraSettings,
     apply_method,
     load_trainable,
+    printed_percent,
     trainable_report,
     trainable_state,
 )
@@ -71,8 +72,7 @@ def test_table_2_to_the_printed_digit(paper):
     for method in sorted(TABLE_2, key="lora".__eq__):  # LoRA last: it changes the model
         apply_method(model, method, lora)
         report = trainable_report(model)
-        digits = len(TABLE_2[method][0].partition(".")[2])
-        printed[method] = f"{report.percent:.{digits}f}"
+        printed[method] = printed_percent(report.percent)
         assert report.trainable == sum(report.parameters.values())
     assert printed == {method: cells[scale == "13B"] for method, cells in TABLE_2.items()}
 

@@ -197,7 +197,7 @@ ONE_LESS_FOUND = f"""\
         found = [sample for sample in found if not sample.source.endswith("[0]")]
         drops.choose("the first", 1)
 """
-YIELDED = "        yield Sample(str(record.get(\"id\")), f\"{prefix}{record['image']}\", turns, source)\n"
+YIELDED = '        yield Sample(str(record.get("id")), f"{prefix}{record[\'image\']}", turns, source)\n'
 ONE_LESS_YIELDED = f"""\
         if not prefix and source.endswith("[0]"):
             drops.choose("the first", 1)

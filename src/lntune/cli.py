@@ -1,4 +1,4 @@
-"""The command line: ``lntune plan | doctor | trace | verify | compare | accept | gc | export | score | pin``.
+"""The command line: ``lntune plan | memory | doctor | trace | verify | compare | accept | gc | export | score | pin``.
 
     lntune plan tables/table3.csv                       what is pending, why, and what it will take
     lntune doctor --profile slurm tables/table3.csv     what is missing on this cluster, and what to do about it
@@ -9,6 +9,7 @@
     lntune gc                                           what nothing needs any more
     lntune export tables/table3.csv OUT.zip             a table and all behind it as an RO-Crate
     lntune score pope QUESTIONS.json ANSWERS.jsonl      official scores of anyone's predictions
+    lntune memory --method layernorm --llm 13B          what training takes on the card, predicted
     lntune pin demo-my-llm FOLDER                       enter a folder of weights into the catalogue
 
 Snakemake does the work (``snakemake tables/table3.csv``); these commands look at it.
@@ -21,8 +22,10 @@ from typing import Annotated, Any
 
 import typer
 
+from lntune.config.training import Precision
 from lntune.errors import UserError
 from lntune.score_cli import app as score_app
+from lntune.study import Study
 
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
 
@@ -182,6 +185,44 @@ def compare(
     print(f"scale: {found.scale}, protocol: {found.protocol}\n\n{text(found.figures)}")
     for name in found.pending:
         print(f"note: {name} is not made yet; `snakemake tables/{name}.csv` makes it", file=sys.stderr)
+
+
+@app.command()
+def memory(
+    method: Annotated[str | None, typer.Option(help="A tuning method; without any: all of the scale.")] = None,
+    llm: Annotated[str | None, typer.Option(help="An LLM of the scale, or 7B or 13B; without any: all.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs that share the work.", min=1)] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Samples in one pass; else the one that fits.", min=1)] = None,
+    length: Annotated[int | None, typer.Option(help="Positions of a sample, the image's among them.", min=2)] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Of the training.")] = None,
+    zero: Annotated[int | None, typer.Option(help="DeepSpeed's ZeRO stage.", min=0, max=3)] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Also trace the real step, without numbers (seconds).")
+    ] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's Table 2 beside predictions and a fit.")] = False,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
+    """Predict the memory of training steps on the scale's card, without a GPU."""
+    from lntune import memory_report as report
+    from lntune import paper_memory
+
+    if paper:
+        root = Path(".")
+        print(json.dumps(paper_memory.document(root), indent=1) if as_json else paper_memory.text(root))
+        return
+    study = Study.read(Path("."), _overrides(profile, config))
+    question = report.Question(method, llm, gpus, micro_batch, length, precision, zero)
+    found = report.answers(study, question)
+    traces = {place: report.traced(answer) for place, answer in enumerate(found)} if trace else {}
+    if as_json:
+        print(json.dumps(report.document(found, traces), indent=1))
+    elif question.itemised or trace:
+        for place, answer in enumerate(found):
+            print(report.itemised(study, answer), *([report.traced_text(traces[place])] if trace else []), sep="\n")
+    else:
+        print(report.table(study, found))
 
 
 @app.command()

@@ -6,12 +6,13 @@ Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 from pathlib import Path
 from typing import Any
 
-from lntune.analysis.fit import TrainingJob, choose
+from lntune.analysis.fit import TrainingJob, choose, prediction_batch
 from lntune.analysis.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.config.load import shown
 from lntune.config.scale import ExecutionSettings
 from lntune.config.training import Schedule
 from lntune.errors import UserError
+from lntune.paper_memory import TABLE, read_rows
 from lntune.study import Study
 
 DEFAULT_ZERO_STAGE = 2
@@ -46,7 +47,9 @@ def _folder(study: Study, entry: str, config: str) -> Path | None:
     return (study.root / file.path).parent if file is not None and file.path is not None else None
 
 
-def training_job(study: Study, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> TrainingJob | None:
+def training_job(
+    study: Study, stage: str, llm: str, vision: str, method: str, schedule: Schedule
+) -> TrainingJob | None:
     """What decides a job's memory; None where the scale names no card to fit."""
     execution = study.scale.execution
     if execution.gpu is None:
@@ -82,3 +85,22 @@ def carried_out(job: TrainingJob | None, execution: ExecutionSettings) -> dict[s
         "zero_stage": choice.zero_stage,
         "micro_batch": choice.micro_batch,
     }
+
+
+def papers_row(study: Study, llm: str, method: str) -> dict[str, float | None] | None:
+    """What the paper's Table 2 prints for an LLM whose size it names and a method; None for others, as in the demo."""
+    size = study.named(study.scale.llms, llm, "llm").size
+    if size is None:
+        return None
+    rows = read_rows(study.root / TABLE)
+    found = [row for row in rows if (row.method, row.size) == (method, size)]
+    return {"memory_gb": found[0].printed, "trainable_percent": found[0].percent} if found else None
+
+
+def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int) -> int:
+    """How many questions a model is asked at a time: the scale's number, or less if the card needs it."""
+    execution = study.scale.execution
+    if execution.gpu is None:
+        return execution.prediction_batch
+    shapes = llm_shape(study, llm), vision_shape(study, vision)
+    return prediction_batch(f"predict {llm}", *shapes, new_tokens, execution.gpu, execution.prediction_batch)

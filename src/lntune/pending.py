@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from lntune.fetched import check_recorded
+from lntune.forecast import Forecast, Prediction, gpu_document, gpu_lines
 from lntune.nodes import Node, can_link, closure, is_done
 from lntune.plan import Plan
 from lntune.stages.fetch import Execution as FetchExecution
@@ -36,6 +37,7 @@ class Pending:
 
     ``seconds`` and ``bytes`` are predicted: those of an earlier result of this label, else the median of the stage's
     results. Where the store holds none, ``seconds`` is the scale's time limit (``at_most``) and ``bytes`` is None.
+    With ``prediction``, of a job on the scale's card, it is that instead (lntune.forecast).
     ``linked`` says that its work has been done already, so that it costs nothing; ``may_link`` that it has if its
     pending inputs come out as they were. Of a fetch, ``download`` and ``copy`` are the bytes that come from elsewhere
     and from this machine's disks, and ``unknown`` the number of files to download whose size nobody knows yet.
@@ -52,6 +54,7 @@ class Pending:
     unknown: int
     linked: bool
     may_link: bool
+    prediction: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class _Forecast:
         self._shelf = Shelf(plan.store)
         self._missing = {id(node) for node in missing}
         self._roots: dict[int, set[str]] = {}
+        self._on_card = Forecast(plan)
 
     def of(self, node: Node) -> Pending:
         """A node's forecast; those of its inputs come first. An input that follows from others passes on from what."""
@@ -140,17 +144,19 @@ class _Forecast:
         like = [earlier] if earlier else self._shelf.some(node.stage)
         execution = self._plan.scale.execution
         limit = execution.stages.get(node.stage, execution.default).runtime * 60.0
+        prediction = self._on_card.of(node)
         waits = any(id(parent) in self._missing for parent in node.parents())
         return Pending(
             stage=node.stage,
             name=node.name,
             reasons=tuple(reasons),
-            seconds=median(one.wall_seconds for one in like) if like else limit,
-            at_most=not like,
-            bytes=round(median(_bytes(one) for one in like)) if like else None,
+            seconds=median(one.wall_seconds for one in like) if like else prediction.seconds if prediction else limit,
+            at_most=not like and prediction is None,
+            bytes=round(median(_bytes(one) for one in like)) if like else prediction.bytes if prediction else None,
             **self._fetched(node),
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
+            prediction=prediction,
         )
 
     def _fetched(self, node: Node) -> dict[str, int]:
@@ -223,8 +229,12 @@ def _total_lines(found: PendingWork) -> list[str]:
     seconds, size = _summed(results)
     limits = sum(result.at_most and not result.linked for result in results)
     lines = ["", f"compute: {seconds_text(seconds)} one after another, predicted from earlier results of the same kind"]
+    on_card = _on_card(results)
+    if on_card:
+        lines[-1] += ", or from the models' sizes (docs/memory.md)"
     if limits:
         lines[-1] += f"; {limits:,} without any are counted at their time limit (<)"
+    lines += gpu_lines(on_card)
     linked, may = sum(result.linked for result in results), [result for result in results if result.may_link]
     if linked:
         lines.append(f"linked: the work of {linked:,} has been done already; they cost nothing")
@@ -247,6 +257,11 @@ def _fetch_line(results: Sequence[Pending]) -> str:
     )
 
 
+def _on_card(results: Sequence[Pending]) -> list[tuple[str, float, Prediction]]:
+    """The jobs that compute on the scale's card, with the seconds that are counted for each."""
+    return [(one.stage, one.seconds, one.prediction) for one in results if one.prediction and not one.linked]
+
+
 def pending_json(found: PendingWork) -> dict[str, Any]:
     """The same for scripts: every result with its reasons, and the sums."""
     seconds, size = _summed(found.results)
@@ -260,6 +275,7 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "fetch": {key: sum(getattr(one, key) for one in found.results) for key in ("download", "copy", "unknown")},
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
+        "on_card": gpu_document(_on_card(found.results)),
         "results": [
             asdict(result) | {"reasons": [asdict(reason) | {"text": reason.text} for reason in result.reasons]}
             for result in found.results

@@ -20,7 +20,7 @@ from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Schedule, TrainingSettings
 from lntune.errors import UserError
-from lntune.fitting import carried_out, training_job
+from lntune.fitting import batch_of_questions, carried_out, papers_row, training_job
 from lntune.makers import Makers, read_accepted
 from lntune.nodes import Node, Part, make_node
 from lntune.stages.select import CHOSEN
@@ -38,6 +38,10 @@ COLUMN_BENCHMARKS: dict[str, Benchmark] = {
 
 DATA_TABLE = "data"
 """The name of the one table that is no experiment's."""
+
+
+MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
+"""Samples and positions of the step whose memory is measured; the paper does not tell its own."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,35 @@ class Plan:
         )
         return self._node("finetune", label, settings, inputs, execution)
 
+    @cache  # noqa: B019
+    def measure(self, llm: str, vision: str, method: str) -> Node:
+        """What one LLM, encoder and method take: parameters that train, and memory (a row of the paper's Table 2)."""
+        library, vision_node = self.vision(vision)
+        chosen = self.study.named(self.scale.methods, method, "method")
+        schedule = self.scale.finetune
+        settings = {
+            "method": method,
+            "lora": chosen.lora,
+            "library": library,
+            "precision": schedule.precision,
+            "gradient_checkpointing": schedule.gradient_checkpointing,
+            "zero_stage": chosen.zero_stage,
+            "micro_batch": MEASURED_BATCH,
+            "length": min(schedule.max_length, MEASURED_LENGTH),
+            "paper": papers_row(self.study, llm, method),
+            "seed": self.seed,
+        }
+        execution = self.scale.execution
+        given = {
+            "micro_batch": MEASURED_BATCH,
+            "threads": execution.stages.get("measure", execution.default).threads,
+            "engine": execution.engine,
+            "zero_stage": chosen.zero_stage,
+        }
+        inputs = {"llm": self.llm(llm)[1], "vision": vision_node}
+        label = [llm, *([] if vision == self.scale.vision else [vision]), method]
+        return self._node("measure", label, settings, inputs, given)
+
     def _label(self, variant: Variant) -> list[str]:
         vision = [] if variant.vision == self.scale.vision else [variant.vision]
         return [variant.llm, *vision, variant.method, variant.data]
@@ -281,7 +314,9 @@ class Plan:
         }
         execution = self.scale.execution
         given = {
-            "batch_size": execution.prediction_batch,
+            "batch_size": batch_of_questions(
+                self.study, variant.llm, variant.vision, self.protocol.asking(benchmark).max_new_tokens
+            ),
             "threads": execution.stages.get("predict", execution.default).threads,
             **self._workers("predict"),
         }

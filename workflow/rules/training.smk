@@ -1,4 +1,4 @@
-# Connector pretraining, finetuning, and the choice of a learning rate.
+# Connector pretraining, finetuning, what it takes, and the choice of a learning rate.
 
 
 rule connector:
@@ -33,6 +33,24 @@ rule finetune:
         **STUDY.resources("finetune"),
     message:
         "finetune {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log} --heavy"
+
+
+rule measure:
+    input:
+        ancient(STUDY.inputs("measure")),
+    output:
+        f"{STUDY.store}/measure/{{result}}/manifest.json",
+    log:
+        "logs/measure/{result}.log",
+    params:
+        order=STUDY.order("measure"),
+    threads: STUDY.threads("measure")
+    resources:
+        **STUDY.resources("measure"),
+    message:
+        "measure {wildcards.result}"
     shell:
         "{JOB} {params.order} {log} --heavy"
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from lntune.analysis.fit import TrainingJob
+from lntune.analysis.memory_of_asking import PROMPT_TOKENS
 from lntune.analysis.shapes import LlmShape, VisionShape
 from lntune.analysis.skeleton import Skeleton
 from lntune.config.scale import GpuSettings, TrainingData
@@ -27,13 +28,12 @@ QUESTIONS: Mapping[str, int] = MappingProxyType(
 )
 """Questions of the benchmarks' splits where the protocol takes all."""
 
-PROMPT_TOKENS = 120
-"""Tokens of text before an answer begins (assumed)."""
-
 START_UP = 180.0
 """Seconds until a job's first step: imports, reading weights, joining the ranks (assumed)."""
 
-FP32_SHARE: Mapping[Precision, float] = MappingProxyType({"fp32": 1.0, "tf32": 1 / 8, "bf16": 1 / 16, "bf16-weights": 1 / 16})
+FP32_SHARE: Mapping[Precision, float] = MappingProxyType(
+    {"fp32": 1.0, "tf32": 1 / 8, "bf16": 1 / 16, "bf16-weights": 1 / 16}
+)
 """What predict, which computes in float32, reaches of the card's speed at the scale's precision (A100's data sheet)."""
 
 READ_BYTES = 1e12
@@ -44,7 +44,7 @@ ANSWER_BYTES = 200
 
 
 def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
-    """Operations of one sample's forward pass: of the LLM (the head at ``answers`` positions), of the vision encoder."""
+    """Operations of one sample's forward pass: of the LLM, its head at ``answers`` positions; of the vision encoder."""
     tokens = vision.tokens + text
     matrices = llm.parameters - 2 * llm.vocabulary * llm.hidden
     attention = 2 * llm.layers * tokens * tokens * llm.heads * llm.head_dim  # causal: half of 4 t^2 d
@@ -76,19 +76,18 @@ def training_seconds(job: TrainingJob, data: TrainingData, gpu: GpuSettings) -> 
 
 
 def prediction_seconds(
-    llm: LlmShape, vision: VisionShape, questions: int, new_tokens: int, batch: int, gpu: GpuSettings, precision: Precision
+    llm: LlmShape,
+    vision: VisionShape,
+    questions: int,
+    new_tokens: int,
+    batch: int,
+    gpu: GpuSettings,
+    precision: Precision,
 ) -> float:
     """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one card in float32."""
     reading, seen = forward_operations(llm, vision, PROMPT_TOKENS, 1)
     generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
     return START_UP + questions * ((reading + seen) / (_speed(gpu) * FP32_SHARE[precision]) + generating)
-
-
-def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int) -> int:
-    """Memory of asking: float32 weights, and keys and values of a batch. Not checked against a measurement."""
-    tokens = vision.tokens + PROMPT_TOKENS + new_tokens
-    cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * 4 * tokens * batch
-    return 4 * (llm.parameters + vision.parameters) + cache
 
 
 def tuned_bytes(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:

@@ -9,6 +9,7 @@ Pure Python: the plan asks for every training job before anything is queued.
 from dataclasses import dataclass
 
 from lntune.analysis.memory import MemoryAccount, Setup, predict_memory
+from lntune.analysis.memory_of_asking import prediction_bytes
 from lntune.analysis.shapes import LlmShape, VisionShape
 from lntune.config.scale import GpuSettings
 from lntune.config.training import EngineName, LoraSettings, Schedule
@@ -47,7 +48,7 @@ class TrainingJob:
             ranks=self.ranks,
             micro_batch=micro_batch,
             length=self.schedule.max_length,
-            answer_tokens=max(self.schedule.max_length - self.vision.tokens, 1),
+            answer_tokens=max(self.schedule.max_length - self.vision.tokens - 1, 1),
             accumulation=self.schedule.global_batch > self.ranks * micro_batch,
         )
 
@@ -126,3 +127,23 @@ def _largest_that_fits(job: TrainingJob, zero_stage: int, sizes: list[int], limi
         else:
             high = middle
     return found
+
+
+def prediction_batch(
+    label: str, llm: LlmShape, vision: VisionShape, new_tokens: int, gpu: GpuSettings, limit: int
+) -> int:
+    """How many questions to ask at a time on one card: ``limit``, halved until they fit.
+
+    Raises:
+        UserError: not even one question fits beside the weights.
+    """
+    batch = limit
+    while prediction_bytes(llm, vision, new_tokens, batch) > usable(gpu):
+        if batch == 1:
+            needed = prediction_bytes(llm, vision, new_tokens, 1)
+            raise UserError(
+                f"{label} on 1 x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB (predicted) to ask one "
+                f"question in float32, has {usable(gpu) / 1e9:.0f}; name a larger card (execution.gpu)"
+            )
+        batch = max(batch // 2, 1)
+    return batch

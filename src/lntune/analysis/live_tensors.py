@@ -28,8 +28,10 @@ class LiveTensors(TorchDispatchMode):
     """
 
     def __init__(self, there: Iterable[Tensor] = ()) -> None:
-        super().__init__()
-        self.now, self.peak, self.operation = 0, 0, ""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
+        self.operation = ""
         self._followed: dict[int, weakref.ref[Any]] = {}
         for tensor in there:
             self.follow(tensor, "what was there before")

@@ -16,7 +16,7 @@ from pydantic import Field
 from lntune.analysis.engine_memory import engine_memory
 from lntune.analysis.ledger import Ledger
 from lntune.analysis.shadow import Shadow
-from lntune.analysis.shadow_llama import Batch, Step, see
+from lntune.analysis.shadow_llama import Batch, Step
 from lntune.analysis.shapes import LlmShape, VisionShape
 from lntune.analysis.skeleton import Skeleton
 from lntune.config.base import Frozen

@@ -1,7 +1,6 @@
 """A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from lntune.analysis.memory import Setup
 from lntune.analysis.shapes import LlmShape, VisionShape
-from lntune.config.training import Execution, TrainingSettings
+from lntune.config.training import Execution, Precision, TrainingSettings
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
 from lntune.model.multimodal import MultimodalModel, count_answer_tokens
@@ -92,11 +91,20 @@ def training_settings(setup: Setup) -> TrainingSettings:
 
 def build_model(setup: Setup) -> MultimodalModel:
     """The multi-modal model of these sizes with random weights, of which the method's train."""
-    vision = _vision(setup.vision)  # float32 whatever the precision: it is not part of what trains
-    with _default_type(torch.bfloat16 if setup.precision == "bf16-weights" else torch.float32):
-        connector = nn.Linear(vision.width, setup.llm.hidden)
-        model = MultimodalModel(vision, connector, LlamaForCausalLM(llama_config(setup.llm)))
-        apply_method(model, setup.method, setup.lora)
+    vision = _vision(setup.vision)
+    model = MultimodalModel(
+        vision, nn.Linear(vision.width, setup.llm.hidden), LlamaForCausalLM(llama_config(setup.llm))
+    )
+    apply_method(model, setup.method, setup.lora)
+    return set_precision(model, setup.precision)
+
+
+def set_precision(model: MultimodalModel, precision: Precision) -> MultimodalModel:
+    """Make connector and LLM bfloat16 where the precision is bf16-weights; buffers and the vision encoder stay."""
+    if precision == "bf16-weights":
+        for part in (model.connector, model.llm):
+            for parameter in part.parameters():
+                parameter.data = parameter.data.to(torch.bfloat16)
     return model
 
 
@@ -139,13 +147,3 @@ def _vision(shape: VisionShape) -> VisionEncoder:
 
 def _no_pictures(picture: Any) -> Tensor:
     raise AssertionError("made-up samples have pixels")
-
-
-@contextmanager
-def _default_type(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

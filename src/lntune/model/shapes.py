@@ -6,33 +6,13 @@ second and without a download. Vicuna v1.1 and LLaMA 2 have the same shapes at 7
 base.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
+from lntune.analysis.shapes import LLAMA, VOCABULARY
 from lntune.errors import UserError
 from lntune.model.multimodal import MultimodalModel
-
-LLAMA: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {
-        "7B": {
-            "hidden_size": 4096,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-        },
-        "13B": {
-            "hidden_size": 5120,
-            "intermediate_size": 13824,
-            "num_hidden_layers": 40,
-            "num_attention_heads": 40,
-        },
-    }
-)
-"""What differs between the two sizes (Touvron et al., 2023, and the models' config.json)."""
 
 
 def paper_model(scale: str) -> MultimodalModel:
@@ -60,4 +40,4 @@ def llama_config(scale: str) -> LlamaConfig:
     if scale not in LLAMA:
         raise UserError(f"there is no LLaMA of scale '{scale}': choose one of {', '.join(LLAMA)}")
     sizes = LLAMA[scale]
-    return LlamaConfig(vocab_size=32000, max_position_embeddings=4096, tie_word_embeddings=False, **sizes)
+    return LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=4096, tie_word_embeddings=False, **sizes)

@@ -183,6 +183,11 @@ def trainable_report(model: Multimodal) -> TrainableReport:
     return TrainableReport(trainable, total, 100 * trainable / total, counts)
 
 
+def printed_percent(percent: float) -> str:
+    """A percentage as Table 2 prints it: two digits, and three where two would say zero."""
+    return f"{percent:.2f}" if percent >= 0.01 else f"{percent:.3f}"
+
+
 def trainable_state(model: Multimodal) -> dict[str, Tensor]:
     """What trains, LoRA included, under names that begin with ``connector.`` or ``llm.``.
 

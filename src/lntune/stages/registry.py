@@ -14,6 +14,7 @@ STAGES = {
     "questions-vqav2": "questions_vqav2",
     "connector": "connector",
     "finetune": "finetune",
+    "measure": "measure",
     "predict": "predict",
     "score-captions": "score_captions",
     "score-pope": "score_pope",

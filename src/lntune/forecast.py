@@ -1,0 +1,137 @@
+"""What jobs that never ran will take on the scale's card, for ``lntune plan``: seconds, bytes, memory, GPUs.
+
+Everything is predicted from the models' sizes under the assumptions of lntune.analysis.duration. A scale without a card
+(the demo) gets none of it: its jobs are known from earlier results, or by their time limit.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lntune.analysis.duration import (
+    ANSWER_BYTES,
+    QUESTIONS,
+    prediction_seconds,
+    training_seconds,
+    tuned_bytes,
+)
+from lntune.analysis.fit import TrainingJob
+from lntune.analysis.memory import predict_memory
+from lntune.analysis.memory_of_asking import prediction_bytes
+from lntune.config.protocol import Benchmark
+from lntune.fitting import training_job
+from lntune.nodes import Node
+from lntune.plan import Plan
+from lntune.store.layout import slug
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one job: seconds, bytes of its result, GPUs that it holds, and peak memory on each (None: not predicted)."""
+
+    seconds: float
+    bytes: int
+    gpus: int
+    memory: int | None
+
+
+class Forecast:
+    """Predictions for a plan's jobs."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._scale, self._study = plan.scale, plan.study
+        self._protocol = plan.protocol
+        self._gpu = plan.scale.execution.gpu
+        if self._gpu is None:
+            return
+        self._llms = {id(plan.llm(name)[1]): name for name in self._scale.llms}
+        self._visions = {id(plan.vision(name)[1]): name for name in self._scale.visions}
+        self._data = {slug([name]): settings for name, settings in self._scale.data.items()}
+
+    def of(self, node: Node) -> Prediction | None:
+        """What a job will take; None if the scale names no card, or for a stage that does not use one."""
+        if self._gpu is None or node.stage not in ("connector", "finetune", "predict"):
+            return None
+        return self._asking(node) if node.stage == "predict" else self._training(node)
+
+    def _training(self, node: Node) -> Prediction:
+        assert self._gpu is not None
+        job = self._job(node)
+        data = self._data[self._parent(node, "samples").label]
+        account = predict_memory(job.setup(self._execution(node, "micro_batch"), self._execution(node, "zero_stage")))
+        return Prediction(
+            seconds=training_seconds(job, data, self._gpu),
+            bytes=tuned_bytes(job.llm, job.vision, job.method, job.lora),
+            gpus=job.ranks,
+            memory=account.peak,
+        )
+
+    def _asking(self, node: Node) -> Prediction:
+        assert self._gpu is not None
+        job, batch = self._job(node), self._execution(node, "batch_size")
+        benchmark = self._parent(node, "questions").label.partition("-")[0]
+        questions = QUESTIONS[benchmark]
+        if benchmark == "vqav2" and self._protocol.vqav2_questions is not None:
+            questions = self._protocol.vqav2_questions
+        tokens = self._protocol.asking(_BENCHMARKS[benchmark]).max_new_tokens
+        precision = self._scale.finetune.precision
+        return Prediction(
+            seconds=prediction_seconds(job.llm, job.vision, questions, tokens, batch, self._gpu, precision),
+            bytes=questions * ANSWER_BYTES,
+            gpus=1,
+            memory=prediction_bytes(job.llm, job.vision, tokens, batch),
+        )
+
+    def _job(self, node: Node) -> TrainingJob:
+        """The training job that a node is, or whose model it asks."""
+        llm = self._llms[id(self._parent(node, "llm"))]
+        vision = self._visions[id(self._parent(node, "vision"))]
+        connector = node.stage == "connector"
+        method = "connector-only" if connector else str(getattr(node.settings, "method", ""))
+        schedule = self._scale.connector.schedule if connector else self._scale.finetune
+        job = training_job(self._study, node.stage, llm, vision, method, schedule)
+        assert job is not None, "there is a card"
+        return job
+
+    @staticmethod
+    def _parent(node: Node, role: str) -> Node:
+        given = node.inputs[role]
+        assert isinstance(given, Node), f"{role} is one result"
+        return given
+
+    @staticmethod
+    def _execution(node: Node, name: str) -> int:
+        return int(getattr(node.execution, name))
+
+
+_BENCHMARKS: dict[str, Benchmark] = {
+    "mme": "mme", "vqav2": "vqav2", "mscoco": "mscoco", "flickr30k": "flickr30k", "pope": "pope",
+}  # fmt: skip
+
+
+def gpu_lines(jobs: Sequence[tuple[str, float, Prediction]]) -> list[str]:
+    """GPU-hours by stage and in total, and peak memory by stage, from (stage, seconds, prediction) of jobs."""
+    if not jobs:
+        return []
+    hours: dict[str, float] = defaultdict(float)
+    memory: dict[str, int] = defaultdict(int)
+    for stage, seconds, prediction in jobs:
+        hours[stage] += seconds * prediction.gpus / 3600
+        memory[stage] = max(memory[stage], prediction.memory or 0)
+    total = sum(hours.values())
+    by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
+    peaks = ", ".join(f"{stage} {value / 1e9:.0f} GB" for stage, value in memory.items() if value)
+    return [
+        f"GPU-hours: {total:,.0f} predicted ({by_stage})",
+        f"peak memory on a GPU, predicted: {peaks}",
+    ]
+
+
+def gpu_document(jobs: Sequence[tuple[str, float, Prediction]]) -> dict[str, dict[str, float]]:
+    """The same for scripts: by stage, predicted GPU-hours and the largest predicted peak in bytes."""
+    found: dict[str, dict[str, float]] = {}
+    for stage, seconds, prediction in jobs:
+        entry = found.setdefault(stage, {"predicted_gpu_hours": 0.0, "predicted_peak_bytes": 0})
+        entry["predicted_gpu_hours"] += seconds * prediction.gpus / 3600
+        entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], prediction.memory or 0)
+    return found

@@ -1,0 +1,134 @@
+"""measure: what Table 2 tells of one LLM, vision encoder and method: parameters that train, and memory.
+
+measure.json holds every number with a label: ``measured`` (on this machine, in a real training step of the real model),
+``predicted`` (lntune.analysis.memory), ``paper`` (as printed).
+"""
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from lntune.config.base import Frozen
+from lntune.config.training import Execution, LoraSettings, Precision
+from lntune.stages.job import Job, Metrics
+
+if TYPE_CHECKING:
+    from lntune.analysis.memory import Setup
+    from lntune.model.multimodal import MultimodalModel
+
+PACKAGES = ("torch", "transformers", "tokenizers", "open_clip_torch", "timm", "peft", "deepspeed")
+
+MEASURED = "measure.json"
+
+__all__ = ["MEASURED", "PACKAGES", "Execution", "Settings", "run"]
+
+
+class Paper(Frozen):
+    """What the paper prints: gigabytes, or null where it says OOM; percent of parameters that train."""
+
+    memory_gb: float | None
+    trainable_percent: float
+
+
+class Settings(Frozen):
+    """The method, and the step: ``micro_batch`` samples of ``length`` positions, ``answer_tokens`` of them answer."""
+
+    method: str
+    lora: LoraSettings | None
+    library: Literal["open_clip", "timm"]
+    precision: Precision
+    gradient_checkpointing: bool
+    zero_stage: int = Field(ge=0, le=3)
+    micro_batch: int = Field(ge=1)
+    length: int = Field(ge=2)
+    paper: Paper | None
+    seed: int
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write measure.json."""
+    if job.execution.engine == "deepspeed":
+        from lntune.stages.rank import run_on_ranks, runs_on_ranks
+
+        if runs_on_ranks(job):
+            metrics: Metrics = run_on_ranks(job, __name__)
+            return metrics
+    from lntune.analysis.memory import predict_memory
+    from lntune.model.assemble import assemble
+    from lntune.model.numerics import numerics
+    from lntune.model.tuning import apply_method, printed_percent, trainable_report
+
+    settings = job.settings
+    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+    apply_method(model, settings.method, settings.lora, seed=settings.seed)
+    report = trainable_report(model)
+    setup = _setup(job, model)
+    with numerics(job.execution.threads, settings.precision), job.track(1, "steps"):
+        measured = _measured(model, setup)
+    account = predict_memory(setup)
+    numbers: list[dict[str, Any]] = [
+        {"name": "trainable", "value": report.trainable, "label": "measured"},
+        {"name": "parameters", "value": report.total, "label": "measured"},
+        {"name": "trainable_percent", "value": printed_percent(report.percent), "label": "measured"},
+        {"name": "peak_bytes", "value": measured, "label": "measured", "how": _how(setup)},
+        {"name": "peak_bytes", "value": account.peak, "label": "predicted", "parts": account.parts},
+    ]
+    if settings.paper is not None:
+        numbers += [
+            {"name": "memory_gb", "value": settings.paper.memory_gb or "OOM", "label": "paper"},
+            {"name": "trainable_percent", "value": printed_percent(settings.paper.trainable_percent), "label": "paper"},
+        ]
+    document = {"setup": setup.model_dump(mode="json"), "numbers": numbers}
+    (job.out / MEASURED).write_text(json.dumps(document, indent=1) + "\n")
+    return {"trainable": report.trainable, "parameters": report.total, "predicted_bytes": account.peak}
+
+
+def _how(setup: "Setup") -> str:
+    if setup.device == "cuda":
+        return "torch.cuda.max_memory_allocated in the second step"
+    return "bytes of live tensors at the second step's peak, on the CPU"
+
+
+def _setup(job: Job[Settings, Execution], model: "MultimodalModel") -> "Setup":
+    """The step as the prediction knows it."""
+    import torch
+
+    from lntune.analysis.memory import Setup
+    from lntune.analysis.shapes import llm_on_disk, vision_on_disk
+
+    settings = job.settings
+    return Setup(
+        llm=llm_on_disk(job.folder("llm")),
+        vision=vision_on_disk(job.folder("vision"), settings.library),
+        method=settings.method,
+        lora=settings.lora,
+        precision=settings.precision,
+        checkpointing=settings.gradient_checkpointing,
+        engine=job.execution.engine,
+        zero_stage=settings.zero_stage,
+        micro_batch=settings.micro_batch,
+        length=settings.length,
+        answer_tokens=max((settings.length - model.vision.tokens) // 3, 1),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+def _measured(model: "MultimodalModel", setup: "Setup") -> int | str:
+    """The second step's peak in bytes; "OOM" if the GPU's memory did not do."""
+    import torch
+
+    from lntune.analysis.live_tensors import LiveTensors
+    from lntune.analysis.training_step import run_steps, set_precision
+
+    set_precision(model, setup.precision)
+    if setup.device == "cpu":
+        with LiveTensors(model.parameters()) as live:
+            run_steps(model, setup, live.restart)
+        return int(live.peak)
+    try:
+        model.to("cuda")
+        run_steps(model, setup, torch.cuda.reset_peak_memory_stats)
+    except torch.cuda.OutOfMemoryError:
+        return "OOM"
+    return int(torch.cuda.max_memory_allocated())
