@@ -145,7 +145,7 @@ class Plan:
         execution = self.scale.execution
         return {
             "micro_batch": execution.micro_batch,
-            "threads": execution.stages.get(stage, execution.default).threads,
+            "threads": execution.of(stage).threads,
             "checkpoint_steps": execution.checkpoint_steps,
             "cache_features": execution.cache_features,
         }
@@ -236,7 +236,7 @@ class Plan:
         execution = self.scale.execution
         given = {
             "batch_size": execution.prediction_batch,
-            "threads": execution.stages.get("predict", execution.default).threads,
+            "threads": execution.of("predict").threads,
         }
         return self._node("predict", label, settings, inputs, given)
 
