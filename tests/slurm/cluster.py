@@ -54,7 +54,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
 GresTypes=gpu
-ReturnToService=2
+ReturnToService=1
 MinJobAge={min_job_age}
 KillWait={kill_wait}
 SlurmdTimeout=300
@@ -142,6 +142,10 @@ class Cluster:
     def node_state(self) -> str:
         """What sinfo says of the node."""
         return self.run("sinfo", "--noheader", "--format=%T", "--partition=cpu").strip()
+
+    def set_node(self, state: str) -> None:
+        """Take the node down, or bring it back."""
+        self.run("scontrol", "update", f"NodeName={socket.gethostname()}", f"State={state}", "Reason=test")
 
     # --- starting and stopping ---------------------------------------------------------------------------------
 
