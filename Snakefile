@@ -17,10 +17,15 @@ SOURCE = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SOURCE)
 os.environ["PYTHONPATH"] = SOURCE
 
+from lntune.allocations import TURN
 from lntune.workflow import FORMATS, TABLES, Workflow
 
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
-JOB = f"{sys.executable} -m lntune.job"
+# exec: no shell stands between Snakemake and a job that a signal is meant for.
+JOB = f"exec {sys.executable} -m lntune.job"
+if STUDY.cluster:
+    workflow.localrules(*STUDY.local_rules())
+    workflow.register_resource(TURN, 1)  # of each allocation, see below
 
 
 wildcard_constraints:
@@ -32,6 +37,10 @@ wildcard_constraints:
 localrules:
     all,
     publish,
+
+
+resource_scopes:
+    turn="local",
 
 
 rule all:

@@ -33,7 +33,7 @@ from lntune.store.claims import Owner, forget_claim, read_claims, write_claim
 from lntune.store.hashing import hash_tree
 from lntune.store.identity import Identity
 from lntune.store.layout import Store
-from lntune.store.manifest import Manifest, read_manifest
+from lntune.store.manifest import Manifest, read_manifest, write_manifest
 from lntune.store.record import record
 from lntune.store.reuse import mark
 from lntune.study import Study
@@ -626,18 +626,19 @@ def test_folders_of_works_go_with_their_last_mark(toy: Toy) -> None:
 
 
 def test_a_mark_is_made_though_its_folder_is_deleted_meanwhile(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch, deleted = Path.touch, []
+    data, _ = simple(toy.store, "prepare", "data", "d", {})
+    manifest, write, deleted = read_manifest(data / "manifest.json"), write_manifest, []
 
-    def late(path: Path) -> None:
+    def late(path: Path, manifest: Manifest) -> None:
         if not deleted:
             path.parent.rmdir()
             deleted.append(path)
-        touch(path)
+        write(path, manifest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "touch", late)
-        mark(toy.store, "prepare", "a" * 64, "data-0123456789ab")
-    assert len(deleted) == 1 and deleted[0].is_file()
+        patched.setattr("lntune.store.reuse.write_manifest", late)
+        mark(toy.store, "a" * 64, manifest)
+    assert len(deleted) == 1 and read_manifest(deleted[0]) == manifest
 
 
 # --- deleting ------------------------------------------------------------------------------------------------------

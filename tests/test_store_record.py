@@ -74,6 +74,30 @@ def test_a_result_and_its_manifest(store: Store) -> None:
     assert manifest.machine.cores >= 1 and manifest.machine.ranks == 1
 
 
+def test_a_finished_result_that_lost_its_manifest_gets_it_back(store: Store) -> None:
+    """Snakemake deletes the manifests of all jobs that shared an allocation when one of them fails."""
+    first, said = record(store, IDENTITY, "toy", work), []
+    (folder(store) / "manifest.json").unlink()
+    assert record(store, IDENTITY, "toy", refuse, announce=said.append) == first
+    assert read_manifest(folder(store) / "manifest.json") == first
+    assert said == ["had lost its manifest; the files are whole, and nothing was done again"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "lost", "more"])
+def test_a_result_without_manifest_whose_files_differ_is_made_again(store: Store, damage: str) -> None:
+    first = record(store, IDENTITY, "toy", work)
+    (folder(store) / "manifest.json").unlink()
+    file = folder(store) / "weights" / "a.bin"
+    file.unlink()
+    if damage != "lost":
+        file.write_bytes(b"abd" if damage == "changed" else b"abc")
+    if damage == "more":
+        (folder(store) / "stranger").touch()
+    second = record(store, IDENTITY, "toy", work)
+    assert second.outputs == first.outputs and second.started > first.started
+    assert file.read_bytes() == b"abc" and not (folder(store) / "stranger").exists()
+
+
 def test_a_finished_result_is_not_made_again(store: Store) -> None:
     first = record(store, IDENTITY, "toy", work)
     assert record(store, IDENTITY, "toy", refuse) == first

@@ -55,7 +55,7 @@ def training_job(
     if execution.gpu is None:
         return None
     settings = study.scale.methods.get(method)
-    gpus = execution.stages.get(stage, execution.default).gpus
+    gpus = execution.of(stage).gpus
     return TrainingJob(
         label=f"{stage} {llm} {method}" if stage == "finetune" else f"{stage} {llm}",
         stage=stage,

@@ -88,7 +88,7 @@ def _job(study: Study, question: Question, llm: str, method: str, settings: Meth
         vision = VISIONS[study.scale.visions[study.scale.vision].library]
     if schedule.max_length < vision.tokens + 2:
         raise UserError(f"--length {schedule.max_length}: the image alone takes {vision.tokens} positions; give more")
-    gpus = question.gpus or execution.stages.get("finetune", execution.default).gpus or 1
+    gpus = question.gpus or execution.of("finetune").gpus or 1
     sharing = gpus > 1 or question.zero_stage is not None or schedule.precision == "bf16-weights"
     zero_stage = settings.zero_stage if question.zero_stage is None else question.zero_stage
     return TrainingJob(

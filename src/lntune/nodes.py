@@ -11,7 +11,7 @@ from lntune.makers import Maker
 from lntune.stages.registry import stage_module
 from lntune.store.identity import Identity, input_name
 from lntune.store.layout import Store, slug
-from lntune.store.manifest import input_record
+from lntune.store.manifest import InputRecord, input_record
 from lntune.store.reuse import find, work_of
 
 
@@ -114,12 +114,30 @@ def is_done(store: Store, node: Node) -> bool:
 
 
 def can_link(store: Store, node: Node) -> bool:
-    """Whether a result whose inputs are all there can be linked, because its work has been done before."""
-    records = {
-        role: _record(given) if isinstance(given, Path) else tuple(_record(folder) for folder in given)
-        for role, given in input_folders(store, node).items()
-    }
-    return find(store, node.stage, work_of(node.identity, records)) is not None
+    """Whether a result can be linked because its work has been done before.
+
+    Its inputs need not be there, if they can be linked themselves: then it is known what they will hold.
+    """
+    return _found(store, node) is not None
+
+
+def _found(store: Store, node: Node) -> Path | None:
+    """The finished result under another name that did a node's work."""
+    records: dict[str, InputRecord | tuple[InputRecord, ...]] = {}
+    for role, given in node.inputs.items():
+        ones = given if isinstance(given, tuple) else (given,)
+        known = [record for one in ones if (record := _will_hold(store, one))]
+        if len(known) < len(ones):
+            return None
+        records[role] = tuple(known) if isinstance(given, tuple) else known[0]
+    return find(store, node.stage, work_of(node.identity, records))
+
+
+def _will_hold(store: Store, given: Node | Part) -> InputRecord | None:
+    """What an input holds, or will hold once it has been linked; None if that has to be computed first."""
+    node, inside = (given.node, given.folder) if isinstance(given, Part) else (given, "")
+    folder = result_folder(store, node) if is_done(store, node) else _found(store, node)
+    return _record(folder / inside) if folder else None
 
 
 _record = cache(input_record)

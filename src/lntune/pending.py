@@ -143,7 +143,7 @@ class _Forecast:
         reasons = own or [Reason("input", ", ".join(stage for stage in STAGES if stage in roots))]
         like = [earlier] if earlier else self._shelf.some(node.stage)
         execution = self._plan.scale.execution
-        limit = execution.stages.get(node.stage, execution.default).runtime * 60.0
+        limit = execution.of(node.stage).runtime * 60.0
         prediction = self._on_card.of(node)
         waits = any(id(parent) in self._missing for parent in node.parents())
         return Pending(

@@ -156,7 +156,7 @@ class Plan:
     def _workers(self, stage: str) -> dict[str, int]:
         """As many threads decode pictures as the stage is given."""
         execution = self.scale.execution
-        return {"workers": execution.stages.get(stage, execution.default).threads}
+        return {"workers": execution.of(stage).threads}
 
     @cache  # noqa: B019
     def questions(self, benchmark: Benchmark, split: SelectionSplit = "test") -> Node:
@@ -185,7 +185,7 @@ class Plan:
     def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> dict[str, Any]:
         """How a training job is carried out; where there is a card, so that it fits (UserError if it cannot)."""
         execution = self.scale.execution
-        threads = execution.stages.get(stage, execution.default).threads
+        threads = execution.of(stage).threads
         chosen = carried_out(training_job(self.study, stage, llm, vision, method, schedule), execution)
         return {
             "micro_batch": execution.micro_batch,
@@ -268,7 +268,7 @@ class Plan:
         execution = self.scale.execution
         given = {
             "micro_batch": MEASURED_BATCH,
-            "threads": execution.stages.get("measure", execution.default).threads,
+            "threads": execution.of("measure").threads,
             "engine": execution.engine,
             "zero_stage": chosen.zero_stage,
         }
@@ -317,7 +317,7 @@ class Plan:
             "batch_size": batch_of_questions(
                 self.study, variant.llm, variant.vision, self.protocol.asking(benchmark).max_new_tokens
             ),
-            "threads": execution.stages.get("predict", execution.default).threads,
+            "threads": execution.of("predict").threads,
             **self._workers("predict"),
         }
         return self._node("predict", label, settings, inputs, given)

@@ -7,28 +7,33 @@ tables/table3.csv, are compared with what they should hold.
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lntune.allocations import Allocations, check_cluster
+from lntune.config.base import Frozen
+from lntune.config.cluster import ClusterSettings
+from lntune.config.load import validate
 from lntune.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.errors import UserError
 from lntune.fetched import check_recorded
 from lntune.job import VARIABLE
-from lntune.nodes import Node, can_link, is_done, manifest_path
+from lntune.nodes import Node, can_link, manifest_path
 from lntune.orders import order_path, write_orders
 from lntune.plan import Plan
+from lntune.stages.registry import STAGES
 from lntune.store.claims import write_claim
 from lntune.store.layout import Store
 from lntune.study import Study
 from lntune.targets import FORMATS, TABLES, is_right, result_node
 
-_TO_LINK = {"mem_mb": 1000, "runtime": 5, "gpu": 0}
-"""What linking a result takes."""
+SITE = Path("slurm") / "site.yaml"
 
 
 def stop(error: UserError) -> NoReturn:
@@ -49,21 +54,28 @@ class Workflow:
 
     Args:
         root: the checkout.
-        overrides: what ``--config`` says.
+        overrides: what ``--config`` and the profile's file say; ``cluster`` is for the profile ``slurm`` alone.
         in_job: whether this Snakemake runs inside a cluster's job, and must ask for just what the job was given.
     """
 
     def __init__(self, root: Path, overrides: Mapping[str, Any], *, in_job: bool = False) -> None:
+        given = dict(overrides)
+        names = given.pop("cluster", None)
         try:
-            self.plan = Plan(Study.read(root, overrides))
+            self.plan = Plan(Study.read(root, given))
             self.study = self.plan.study
             for name in self.study.settings.experiments:
                 self.plan.table(name)
             check_recorded(self.plan.store, self.plan.nodes(), self.study.catalog_lock)
+            self.cluster = None if names is None else _cluster(root, names, self.plan)
         except UserError as error:
             stop(error)
+        self.allocations = Allocations(self.plan, self.cluster, self._will_link)
         self._running = in_job
         self._manifests: dict[Node, str] = {}
+        if in_job:
+            # SLURM's warning goes to every process of a job; it is meant for the one that trains.
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     @property
     def store(self) -> str:
@@ -112,31 +124,24 @@ class Workflow:
 
     def threads(self, stage: str) -> int:
         """CPU cores that a job of this stage is given."""
-        execution = self.plan.scale.execution
-        return execution.stages.get(stage, execution.default).threads
+        return self.allocations.amounts(stage).threads
 
-    def resources(self, stage: str) -> dict[str, int | Callable[[Any], int]]:
-        """Memory (MB), time (minutes) and GPUs that a job of this stage is given.
+    def resources(self, stage: str) -> dict[str, Any]:
+        """What a job of this stage is given besides, as a rule's ``resources``; on a cluster also where it runs."""
+        return self.allocations.resources(stage, lambda wildcards: self._node(stage, wildcards.result))
 
-        For a stage with GPUs these are functions, which Snakemake asks again when a job's inputs are there, just before
-        it is submitted. A job that will find its work done then asks for next to nothing and queues for no GPU.
-        """
-        execution = self.plan.scale.execution
-        given = execution.stages.get(stage, execution.default)
-        if not given.gpus:
-            return {"mem_mb": given.mem_mb, "runtime": given.runtime}
-        amounts = {"mem_mb": given.mem_mb, "runtime": given.runtime, "gpu": given.gpus}
-        return {name: partial(self._resource, stage, name, amount) for name, amount in amounts.items()}
+    def group(self, stage: str) -> Callable[[Any], str | None] | None:
+        """A rule's ``group``, on a cluster: jobs of one group share an allocation."""
+        if self.cluster is None:
+            return None
+        return lambda wildcards: self.allocations.group(self._node(stage, wildcards.result))
 
-    def _resource(self, stage: str, name: str, amount: int, wildcards: Any) -> int:
-        return min(amount, _TO_LINK[name]) if self._will_link(stage, wildcards.result) else amount
+    def local_rules(self) -> list[str]:
+        """Rules whose jobs run beside Snakemake, also on a cluster."""
+        return [STAGES[stage] for stage in self.cluster.login_node] if self.cluster else []
 
-    def _will_link(self, stage: str, name: str) -> bool:
-        if not self._running:
-            return False
-        node = self._node(stage, name)
-        there = all(is_done(self.plan.store, parent) for parent in node.parents())
-        return there and can_link(self.plan.store, node)
+    def _will_link(self, node: Node) -> bool:
+        return self._running and can_link(self.plan.store, node)
 
     def withdrawn(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
@@ -163,6 +168,20 @@ class Workflow:
                   file=sys.stderr)  # fmt: skip
         prepare_jobs(self.plan.store, nodes, warm=warm)
         self._running = True
+
+
+def _cluster(root: Path, names: Mapping[str, Any], plan: Plan) -> ClusterSettings:
+    """The cluster's names, checked."""
+    file = root / SITE
+    cluster = validate({"cluster": dict(names)}, _Site, file).cluster
+    check_cluster(file, cluster, plan)
+    return cluster
+
+
+class _Site(Frozen):
+    """What ``slurm/site.yaml`` holds besides values of the config."""
+
+    cluster: ClusterSettings
 
 
 class DemoWeightsWorkflow:

@@ -85,6 +85,8 @@ rule predict:
     threads: STUDY.threads("predict")
     resources:
         **STUDY.resources("predict"),
+    group:
+        STUDY.group("predict")
     message:
         "predict {wildcards.result}"
     shell:

@@ -31,6 +31,8 @@ rule finetune:
     threads: STUDY.threads("finetune")
     resources:
         **STUDY.resources("finetune"),
+    group:
+        STUDY.group("finetune")
     message:
         "finetune {wildcards.result}"
     shell:
@@ -67,6 +69,8 @@ rule select:
     threads: STUDY.threads("select")
     resources:
         **STUDY.resources("select"),
+    group:
+        STUDY.group("select")
     message:
         "select {wildcards.result}"
     shell:

@@ -133,6 +133,10 @@ class ExecutionSettings(Frozen):
     default: Stage
     stages: dict[str, Stage] = Field(default={}, description="stages that are given something else")
 
+    def of(self, stage: str) -> Stage:
+        """What a job of this stage is given."""
+        return self.stages.get(stage, self.default)
+
 
 class ScaleSettings(Frozen):
     """One file of workflow/scales."""

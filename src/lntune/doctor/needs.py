@@ -58,6 +58,6 @@ def needs_of(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | 
     plan = Plan(Study.read(root, overrides))
     work = pending_in(plan, targets)
     execution = plan.scale.execution
-    stages = {one.stage: execution.stages.get(one.stage, execution.default) for one in work.results}
+    stages = {one.stage: execution.of(one.stage) for one in work.results}
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
     return Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})

@@ -41,7 +41,7 @@ from lntune.store.manifest import (
 )
 from lntune.store.processes import host_name, is_alive
 from lntune.store.provenance import git_state, machine, peak_memory_bytes
-from lntune.store.reuse import find, linked, mark, work_of
+from lntune.store.reuse import find, linked, mark, restore, work_of
 
 Work = Callable[[Path, Path], Mapping[str, JsonValue]]
 
@@ -99,6 +99,10 @@ def record(
             "accepted": tuple(accepted),
         }
         did = work_of(identity, noted["inputs"])
+        restored = restore(store, did, identity, label)
+        if restored:
+            announce("had lost its manifest; the files are whole, and nothing was done again")
+            return restored
         built = final.with_name(f".{final.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}")
         built.mkdir()
         scratch.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,7 @@ def record(
             else:
                 manifest = _make(identity, noted, ranks, work, built, scratch)
             write_manifest(built / MANIFEST, manifest)
-            mark(store, identity.stage, did, final.name)
+            mark(store, did, manifest)
             ours = _install(built, final)
             shutil.rmtree(scratch, ignore_errors=True)
         finally:

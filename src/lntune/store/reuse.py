@@ -1,9 +1,12 @@
 """Early cut-off: where the same work has been done before, its files are linked instead of computed again.
 
 The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
-inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``. A mark is a hint: what it
-leads to is believed after its manifest has been read and its files have been seen. Marks that are lost with their
-folder are written anew from the manifests.
+inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark
+is a hint: what it leads to is believed after its manifest has been read and its files have been seen. Marks that are
+lost with their folder are written anew from the manifests.
+
+A mark also gives a finished result back its manifest. Of jobs that share an allocation, Snakemake deletes all manifests
+when one of them fails, those of the finished ones too.
 """
 
 import os
@@ -14,9 +17,10 @@ from pathlib import Path
 
 from lntune.errors import UserError
 from lntune.store.canonical import digest
+from lntune.store.hashing import hash_tree
 from lntune.store.identity import Identity
 from lntune.store.layout import MANIFEST, Store
-from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest
+from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest, write_manifest
 from lntune.store.place import place
 
 _MARKS = ".works"
@@ -33,19 +37,32 @@ def work_of(identity: Identity, inputs: Inputs) -> str:
     return digest(identity.document() | {"inputs": contents})
 
 
-def mark(store: Store, stage: str, work: str, folder: str) -> None:
-    """Note that the result in ``folder`` did this work; before it is in place, so that no result goes unmarked."""
-    path = _marks(store, stage, work) / folder
+def mark(store: Store, work: str, manifest: Manifest) -> None:
+    """Note which result did this work; before it is in place, so that no result goes unmarked."""
+    path = _mark(store, work, manifest.stage, manifest.label, manifest.id)
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         with suppress(FileExistsError):
             path.parent.mkdir()
         try:
-            path.touch()
+            write_manifest(path, manifest)
             return
         except FileNotFoundError:  # `lntune gc` has just deleted the empty folder
             if attempt == _ATTEMPTS:
                 raise
+
+
+def restore(store: Store, work: str, identity: Identity, label: str) -> Manifest | None:
+    """Give a finished result that lost its manifest the same again; None if it has not all its files to the byte."""
+    folder = store.folder(identity.stage, label, identity.id)
+    try:
+        manifest = read_manifest(_mark(store, work, identity.stage, label, identity.id))
+        if hash_tree(folder) != manifest.outputs:
+            return None
+    except (UserError, OSError):
+        return None
+    write_manifest(folder / MANIFEST, manifest)
+    return manifest
 
 
 def find(store: Store, stage: str, work: str) -> Path | None:
@@ -81,6 +98,10 @@ def _marks(store: Store, stage: str, work: str) -> Path:
     return store.root / _MARKS / stage / work[:24]
 
 
+def _mark(store: Store, work: str, stage: str, label: str, id: str) -> Path:
+    return _marks(store, stage, work) / f"{label}-{id}"
+
+
 def _did(folder: Path, work: str) -> bool:
     try:
         manifest = read_manifest(folder / MANIFEST)
@@ -93,7 +114,7 @@ def _did(folder: Path, work: str) -> bool:
 def _mark_all(store: Store) -> None:
     for manifest in manifests(store):
         work = work_of(manifest.identity(), manifest.inputs)
-        mark(store, manifest.stage, work, f"{manifest.label}-{manifest.id}")
+        mark(store, work, manifest)
     (store.root / _MARKS).mkdir(parents=True, exist_ok=True)
 
 
