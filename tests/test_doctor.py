@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from checkout import Checkout, copy_checkout
-from lntune.doctor.cluster import Nodes, partitions_of
+from lntune.doctor.cluster import Nodes
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,3 @@ def test_the_text_has_a_remedy_for_each_thing_missing(checkout: Checkout) -> Non
 )
 def test_gpus_as_slurm_lists_them(gres: str, gpus: int) -> None:
     assert Nodes("a100", True, gres, 1000, 8).gpus == gpus
-
-
-def test_partitions_that_a_profile_names() -> None:
-    profile = {
-        "default-resources": {"slurm_partition": "cpu", "mem_mb": 2000},
-        "set-resources": {"finetune": {"slurm_partition": "a100"}, "predict": ["slurm_partition=a100"]},
-    }
-    assert partitions_of(profile) == ["cpu", "a100"]

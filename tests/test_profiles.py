@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lntune.errors import UserError
-from lntune.profiles import overrides_of
+from lntune.profiles import cluster_of, overrides_of
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_the_profile_first_then_the_command_line(tmp_path: Path, written: str) -
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "config.yaml").write_text(f"executor: slurm\n{written}\n")
     assert overrides_of(tmp_path, "cluster") == {"scale": "paper", "seed": 3}
-    assert overrides_of(tmp_path, "cluster", ["scale=demo", "seeds=[1]"]) == {"scale": "demo", "seed": 3, "seeds": [1]}
+    assert overrides_of(tmp_path, "cluster", ["seeds=[1]"]) == {"seeds": [1]}, "as Snakemake: all of it is replaced"
     assert overrides_of(tmp_path, None) == {}
 
 
@@ -24,3 +24,10 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         overrides_of(tmp_path, "slrm")
     with pytest.raises(UserError, match=r"--config: 'scale' is not KEY=VALUE"):
         overrides_of(tmp_path, None, ["scale"])
+
+
+def test_the_profile_slurm_chooses_the_papers_scale_and_protocol() -> None:
+    root = Path(__file__).parent.parent
+    assert overrides_of(root, "slurm") == {"scale": "paper", "protocol": "paper"}
+    assert overrides_of(root, "slurm", ["scale=demo"]) == {"scale": "demo", "protocol": "paper"}
+    assert cluster_of(root, "slurm").gpu_partition == "a100"

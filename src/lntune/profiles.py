@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from lntune.config.load import read_yaml, shown
+from lntune.config.cluster import ClusterSettings
+from lntune.config.load import read_yaml, shown, validate
 from lntune.errors import UserError
 
 
@@ -27,26 +28,43 @@ def profile_file(root: Path, profile: str) -> Path:
     return path
 
 
+CLUSTER = "cluster"
+"""The key of a profile's files that holds the cluster's own names, and no setting of the study."""
+
+
 def overrides_of(root: Path, profile: str | None, config: Sequence[str] = ()) -> dict[str, Any]:
-    """Values that win over config.yaml's: those of the profile's key ``config``, and over these those of ``config``.
+    """Values that win over config.yaml's, as Snakemake puts them together.
 
     Args:
         root: the checkout.
-        profile: as Snakemake's ``--profile``, or None.
-        config: ``KEY=VALUE`` each, as Snakemake's ``--config``.
+        profile: as Snakemake's ``--profile``, or None; its ``configfile`` and its ``config`` count.
+        config: ``KEY=VALUE`` each, as Snakemake's ``--config``; these replace the profile's ``config``.
 
     Raises:
         UserError: there is no such profile, or something is no ``KEY=VALUE``.
     """
+    found = {} if profile is None else _of_files(root, profile)
+    found.pop(CLUSTER, None)
+    if config or profile is None:
+        return found | dict(_pair(text, "--config") for text in config)
+    path = profile_file(root, profile)
+    given = read_yaml(path).get("config", {})
+    pairs = given if isinstance(given, dict) else dict(_pair(str(text), f"{shown(path)}: config") for text in given)
+    return found | pairs
+
+
+def cluster_of(root: Path, profile: str) -> ClusterSettings:
+    """The cluster's names that a profile's files give; UserError as :func:`overrides_of`, or if a name is unfit."""
+    return validate(_of_files(root, profile).get(CLUSTER, {}), ClusterSettings, profile_file(root, profile))
+
+
+def _of_files(root: Path, profile: str) -> dict[str, Any]:
+    """What the files under a profile's key ``configfile`` hold."""
+    named = read_yaml(profile_file(root, profile)).get("configfile", [])
     found: dict[str, Any] = {}
-    if profile is not None:
-        path = profile_file(root, profile)
-        given = read_yaml(path).get("config", {})
-        if isinstance(given, dict):
-            found |= given
-        else:
-            found |= dict(_pair(str(text), f"{shown(path)}: config") for text in given)
-    return found | dict(_pair(text, "--config") for text in config)
+    for name in [named] if isinstance(named, str) else named:
+        found |= read_yaml(root / str(name))
+    return found
 
 
 def _pair(text: str, where: str) -> tuple[str, Any]:

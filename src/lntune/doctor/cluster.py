@@ -1,17 +1,16 @@
 """What a SLURM cluster must have: its commands, the profile's partitions, GPUs and memory on a node, accounting."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lntune.config.load import read_yaml
 from lntune.doctor.findings import Finding
 from lntune.doctor.machine import output_of
 from lntune.doctor.needs import Needs
-from lntune.profiles import profile_file
+from lntune.profiles import cluster_of
 
+_NAMES = "slurm/site.yaml"
 _COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 
 
@@ -34,26 +33,6 @@ class Nodes:
             if kind == "gpu":
                 total += int(rest[-1]) if rest and rest[-1].isdigit() else 1
         return total
-
-
-def partitions_of(profile: Mapping[str, Any]) -> list[str]:
-    """Every partition that a profile names, wherever it stands, in order."""
-    found: list[str] = []
-
-    def look(value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                if key == "slurm_partition" and isinstance(inner, str) and inner.isidentifier():
-                    found.append(inner)
-                look(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                if isinstance(inner, str) and inner.startswith("slurm_partition="):
-                    found.append(inner.partition("=")[2])
-                look(inner)
-
-    look(profile)
-    return list(dict.fromkeys(found))
 
 
 def listed_nodes() -> list[Nodes] | None:
@@ -80,14 +59,14 @@ def check_cluster(needs: Needs, root: Path, profile: str) -> Iterator[Finding]:
         yield Finding("SLURM", "missing", "sinfo gets no answer", "ask the cluster's staff whether slurmctld is up")
         return
     yield Finding("SLURM", "ok", (output_of("sinfo", "--version") or "").strip())
-    file = profile_file(root, profile)
-    named = partitions_of(read_yaml(file))
+    names = cluster_of(root, profile)
+    named = [name for name in dict.fromkeys((names.partition, names.gpu_partition)) if name]
     known = sorted({one.partition for one in nodes})
     for name in named:
         if name not in known:
-            yield Finding("partition", "missing", f"there is no {name!r}", f"{file}: name one of {', '.join(known)}")
+            yield Finding("partition", "missing", f"there is no {name!r}", f"{_NAMES}: name one of {', '.join(known)}")
         elif not any(one.up for one in nodes if one.partition == name):
-            yield Finding("partition", "missing", f"{name} is down", f"wait, or name another in {file}")
+            yield Finding("partition", "missing", f"{name} is down", f"wait, or name another in {_NAMES}")
         else:
             yield Finding("partition", "ok", name)
     yield from _check_nodes(needs, [one for one in nodes if one.up and (not named or one.partition in named)])
