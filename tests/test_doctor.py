@@ -1,6 +1,7 @@
 """``lntune doctor`` on this machine: what it finds missing, and that it changes nothing."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from checkout import Checkout, copy_checkout
 from lntune.doctor.cluster import Nodes
+from local_hub import LocalHub
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,39 @@ def test_the_text_has_a_remedy_for_each_thing_missing(checkout: Checkout) -> Non
 )
 def test_gpus_as_slurm_lists_them(gres: str, gpus: int) -> None:
     assert Nodes("a100", True, gres, 1000, 8).gpus == gpus
+
+
+def test_gated_repositories_are_asked_for(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real client asks a hub that stands in: without a token, with one that has no access, with one that has."""
+    repository = "someone/gated"
+    (tmp_path / "hub" / "models" / repository).mkdir(parents=True)
+    (tmp_path / "hub" / "models" / repository / "config.json").write_text("{}")
+    catalog = checkout.yaml("workflow/catalog.yaml")
+    saved = json.loads(json.dumps(catalog))
+    catalog["entries"]["demo-vicuna-7b"] |= {
+        "hub": {"repo": repository, "type": "model", "revision": "main"},
+        "gated": True,
+        "page": "https://example.org/ask",
+        "files": {"config.json": {}},
+    }
+    checkout.write_yaml("workflow/catalog.yaml", catalog)
+    with LocalHub(tmp_path / "hub", gated={repository: {"hf_good"}}) as hub:
+        for name in [*os.environ]:
+            if name.lower().endswith("_proxy"):
+                monkeypatch.delenv(name)
+        for name, value in hub.environment.items():
+            monkeypatch.setenv(name, value)
+        subject = "access to demo-vicuna-7b"
+        found = findings(checkout, "tables/tiny.csv", code=1)
+        assert found["HF_TOKEN"]["state"] == "missing" and found[subject]["state"] == "missing"
+        monkeypatch.setenv("HF_TOKEN", "hf_stranger")
+        found = findings(checkout, "tables/tiny.csv", code=1)
+        assert found["HF_TOKEN"]["state"] == "ok" and "https://example.org/ask" in found[subject]["remedy"]
+        monkeypatch.setenv("HF_TOKEN", "hf_good")
+        assert findings(checkout, "tables/tiny.csv")[subject] == {
+            "subject": subject, "state": "ok", "text": repository, "remedy": "",
+        }  # fmt: skip
+        assert findings(checkout, "tables/tiny.csv", "--offline")[subject]["state"] == "unknown"
+    found = findings(checkout, "tables/tiny.csv")
+    assert found[subject]["state"] == "unknown" and "does not answer" in found[subject]["text"]
+    checkout.write_yaml("workflow/catalog.yaml", saved)

@@ -65,6 +65,7 @@ def _unasked(name: str) -> Finding:
 
 
 def _access(name: str, entry: Entry, repository: HubRepository) -> Finding:
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -77,7 +78,7 @@ def _access(name: str, entry: Entry, repository: HubRepository) -> Finding:
     except RepositoryNotFoundError:
         remedy = f"look at {entry.page}: is the token in {TOKEN} valid?"
         return Finding(subject, "missing", f"{repository.repo} is not shown to you", remedy)
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = type(error).__name__
         return Finding(subject, "unknown", f"the hub does not answer ({reason})", "run it where the hub can be reached")
     return Finding(subject, "ok", repository.repo)
