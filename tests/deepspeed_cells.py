@@ -99,12 +99,12 @@ PLANTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main(folder: Path) -> int:
-    """Run the folder's cells as one of the ranks."""
+def main(folder: Path) -> None:
+    """Run the folder's cells as one of the ranks, and end."""
     from lntune.training.launch import read_document, run_as_rank
 
-    return run_as_rank(folder, lambda: [run_cell(cell) for cell in read_document(folder)["cells"]])
+    run_as_rank(folder, lambda: [run_cell(cell) for cell in read_document(folder)["cells"]])
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lntune.config.base import Frozen
 from lntune.config.training import Execution
@@ -68,15 +68,15 @@ def read_job(document: dict[str, Any]) -> tuple[Callable[[Any], Metrics], Job[An
     return module.run, job
 
 
-def main(folder: Path) -> int:
-    """Run the job in ``folder`` as one of its ranks; return the exit code."""
+def main(folder: Path) -> NoReturn:
+    """Run the job in ``folder`` as one of its ranks, and end."""
 
     def work() -> Metrics:
         run, job = read_job(read_document(folder))
         return run(job)
 
-    return run_as_rank(folder, work)
+    run_as_rank(folder, work)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))

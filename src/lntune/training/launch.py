@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lntune.errors import UserError
 from lntune.training.interruption import SIGNALS, STOP_FILE, stop_requests
@@ -129,15 +129,13 @@ def _failure(folder: Path, code: int, label: str) -> Exception:
     return RankCrash(f"{label}: the ranks ended with exit code {code}; the log may say why")
 
 
-def run_as_rank(folder: Path, work: Callable[[], Any]) -> int:
-    """On a rank: join the others, do the work, and leave the first rank's result or the failure in ``folder``."""
+def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
+    """On a rank: join the others, do the work, leave the first rank's result or the failure in ``folder``, and end."""
     number = int(os.environ["RANK"])
     if number > 0:
         os.dup2(1, 2)  # what the first rank says is enough; the rest is for the log
     threading.Thread(target=_end_with_parent, args=(os.getppid(), folder, number), daemon=True).start()
     try:
-        import torch.distributed
-
         from lntune.training import ranks
 
         ranks.start()
@@ -145,21 +143,25 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> int:
         if number == 0:
             _write(folder / RESULT, result)
         ranks.barrier()
-        torch.distributed.destroy_process_group()
     except UserError as error:
-        return _failed(folder, number, str(error), user=True)
+        _failed(folder, number, str(error), user=True)
     except BaseException as error:
         traceback.print_exc(file=sys.stdout)
-        sys.stdout.flush()
-        return _failed(folder, number, " ".join(f"{type(error).__name__}: {error}".split()), user=False)
-    return 0
+        _failed(folder, number, " ".join(f"{type(error).__name__}: {error}".split()), user=False)
+    _end(0)
 
 
-def _failed(folder: Path, rank: int, text: str, *, user: bool) -> int:
+def _failed(folder: Path, rank: int, text: str, *, user: bool) -> NoReturn:
     """Leave word of a failure, and end without waiting for collective operations that never end."""
     _write(folder / f"failed-{rank}.json", {"rank": rank, "time": time.time(), "user": user, "text": text})
+    _end(1)
+
+
+def _end(code: int) -> NoReturn:
+    """End without Python's own tidying, in which gloo's threads have been seen to abort a process that was done."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def _write(path: Path, content: Any) -> None:
