@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-DATABASE_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacct", "sacctmgr")
 GPUS = 4
 
 _SLURM_CONF = """\
@@ -41,7 +40,7 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-AccountingStorageType={storage}
+{storage}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -63,6 +62,12 @@ PartitionName=cpu Nodes={host} Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=a100 Nodes={host} MaxTime=7-00:00:00 State=UP
 PartitionName=urgent Nodes={host} PriorityTier=10 MaxTime=1-00:00:00 State=UP
 """
+
+_DATABASE = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge/socket"""
 
 _SRUN = """\
 #!/bin/sh
@@ -112,8 +117,9 @@ class Cluster:
         # The socket's path may have a hundred letters, and pytest's folders have long names.
         cluster = cls(Path(tempfile.mkdtemp(prefix="lntune-slurm-")))
         try:
-            cluster._configure(database, min_job_age, kill_wait)
-            cluster._start_daemons(database)
+            port = _free_port() if database else None
+            cluster._configure(port, min_job_age, kill_wait)
+            cluster._start_daemons(port)
             yield cluster
         finally:
             cluster._stop()
@@ -149,7 +155,7 @@ class Cluster:
 
     # --- starting and stopping ---------------------------------------------------------------------------------
 
-    def _configure(self, database: bool, min_job_age: int, kill_wait: int) -> None:
+    def _configure(self, database: int | None, min_job_age: int, kill_wait: int) -> None:
         self.folder.chmod(0o711)  # munged wants everybody to reach its socket
         for name in ("munge", "state", "spool", "dev", "bin", "log"):
             (self.folder / name).mkdir(mode=0o711)
@@ -158,13 +164,18 @@ class Cluster:
         key.chmod(0o400)
         host = socket.gethostname()
         devices = self._make_devices()
+        storage = "AccountingStorageType=accounting_storage/none"
+        if database:
+            storage = _DATABASE.format(folder=self.folder, port=database)
         (self.folder / "slurm.conf").write_text(
             _SLURM_CONF.format(
                 folder=self.folder,
                 host=host,
                 controller_port=_free_port(),
                 node_port=_free_port(),
-                storage="accounting_storage/slurmdbd" if database else "accounting_storage/none",
+                storage=storage,
+                if database
+                else "AccountingStorageType=accounting_storage/none",
                 min_job_age=min_job_age,
                 kill_wait=kill_wait,
                 requeue_seconds=5,
@@ -187,22 +198,23 @@ class Cluster:
             return lambda files: f"Count={GPUS}"
         return lambda files: f"File={files}"
 
-    def _start_daemons(self, database: bool) -> None:
+    def _start_daemons(self, database: int | None) -> None:
         munge = self.folder / "munge"
-        self._spawn(
+        self.spawn(
             "munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket", f"--pid-file={munge}/pid",
             f"--log-file={munge}/log", f"--seed-file={munge}/seed", "--num-threads=2",
         )  # fmt: skip
-        wait_until(lambda: self._live() and (munge / "socket").exists(), "munged")
+        wait_until(lambda: self.is_alive() and (munge / "socket").exists(), "munged")
         if database:
             from database import start_database
 
-            start_database(self)
-        self._spawn("slurmctld", "-D", "-i", "-f", f"{self.folder}/slurm.conf")
-        self._spawn("slurmd", "-D", "-f", f"{self.folder}/slurm.conf")
+            start_database(self, database, _free_port())
+        self.spawn("slurmctld", "-D", "-i", "-f", f"{self.folder}/slurm.conf")
+        self.spawn("slurmd", "-D", "-f", f"{self.folder}/slurm.conf")
         wait_until(self._is_up, "slurmctld and slurmd")
 
-    def _spawn(self, *command: str) -> None:
+    def spawn(self, *command: str) -> None:
+        """Start a daemon in the foreground, to be ended with the cluster."""
         program = shutil.which(command[0])
         assert program, command[0]
         with (self.folder / "log" / f"{command[0]}.log").open("wb") as log:
@@ -212,7 +224,7 @@ class Cluster:
             )  # fmt: skip
         self.daemons.append((command[0], process))
 
-    def _live(self) -> bool:
+    def is_alive(self) -> bool:
         """True; RuntimeError with the end of its log if a daemon has died."""
         for name, process in self.daemons:
             if process.poll() is not None:
@@ -221,7 +233,7 @@ class Cluster:
         return True
 
     def _is_up(self) -> bool:
-        self._live()
+        self.is_alive()
         done = subprocess.run(
             ["sinfo", "--noheader", "--format=%T"], env=os.environ | self.environment, capture_output=True, text=True
         )

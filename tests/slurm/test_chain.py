@@ -1,31 +1,19 @@
 """The demo's reduced chain on a real Slurm, from an empty store to the table, while jobs are stopped in three ways."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from checkout import Checkout, copy_checkout
+from checkout import Checkout
 from cluster import Cluster, JobState, wait_until
+from on_slurm import on_slurm, one_row, printed_by, start
 from training_jobs import TrainingJob
 
 pytestmark = pytest.mark.slow
-
-EXPERIMENT = """\
-title: "Tiny: one way to tune, at two learning rates"
-columns: [MME, Flickr30k, POPE]
-llms: [vicuna-7b]
-rows:
-  - {title: Finetune-80K, method: finetune, data: 80K}
-"""
-GPU = {"threads": 1, "mem_mb": 100_000, "runtime": 60, "gpus": 1}
-QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "10")
 
 
 @dataclass(frozen=True)
@@ -35,38 +23,10 @@ class Run:
     checkout: Checkout
     jobs: list[JobState]
     stopped: dict[str, TrainingJob]
-    printed: str
 
     def of(self, text: str) -> list[JobState]:
         """The jobs of a rule, a group or a result, oldest first."""
         return [job for job in self.jobs if text in job.comment]
-
-
-def _one_row(root: Path) -> Checkout:
-    checkout = copy_checkout(root)
-    (root / "workflow/experiments/tiny.yaml").write_text(EXPERIMENT)
-    return checkout
-
-
-def _on_slurm(checkout: Checkout) -> Checkout:
-    """GPUs for what would need them; a stage with more CPUs than this machine may have; no warning before the limit."""
-    scale = checkout.yaml("workflow/scales/tiny.yaml")
-    scale["execution"]["stages"] = {name: GPU for name in ("connector", "finetune", "predict")}
-    scale["execution"]["stages"]["prepare"] = {"threads": 40, "mem_mb": 300_000, "runtime": 90}
-    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
-    checkout.edit("slurm/site.yaml", "scale: paper", "scale: tiny")
-    checkout.edit("slurm/site.yaml", "warning_seconds: 300", "warning_seconds: 0")
-    return checkout
-
-
-def _start(checkout: Checkout, cluster: Cluster) -> "subprocess.Popen[bytes]":
-    environment = os.environ | cluster.environment | {"PYTHONPATH": str(checkout.root / "src"), "OMP_NUM_THREADS": "1"}
-    environment.pop("LNTUNE_WARM", None)
-    with (checkout.root / "printed.txt").open("wb") as printed:
-        return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--profile", "slurm", *QUICK],
-            cwd=checkout.root, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT,
-        )  # fmt: skip
 
 
 def _the_job(cluster: Cluster, text: str) -> JobState:
@@ -96,7 +56,7 @@ def _cancel(training: TrainingJob, cluster: Cluster) -> None:
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One run of everything, disturbed."""
-    checkout = _on_slurm(_one_row(tmp_path_factory.mktemp("slurm") / "checkout"))
+    checkout = on_slurm(one_row(tmp_path_factory.mktemp("slurm") / "checkout"))
     store = checkout.root / "results"
     (connector,) = [folder.name for folder in made.results("connector")]
     high, low = sorted((folder.name for folder in made.results("finetune") if "-80K-" in folder.name), key=len)
@@ -105,7 +65,7 @@ def run(cluster: Cluster, made: Checkout, tmp_path_factory: pytest.TempPathFacto
         "time limit": (TrainingJob(store, "finetune", high), _pass_time_limit_of),
         "scancel": (TrainingJob(store, "finetune", low), _cancel),
     }
-    process = _start(checkout, cluster)
+    process = start(checkout, cluster)
     try:
         with ThreadPoolExecutor(len(disturbances)) as pool:
             connector_job, *others = disturbances.values()
@@ -116,9 +76,8 @@ def run(cluster: Cluster, made: Checkout, tmp_path_factory: pytest.TempPathFacto
         process.kill()
         for training, _ in disturbances.values():
             training.end()
-    printed = (checkout.root / "printed.txt").read_text()
-    assert process.returncode == 0, printed[-4000:]
-    return Run(checkout, cluster.jobs(), {name: one[0] for name, one in disturbances.items()}, printed)
+    assert process.returncode == 0, printed_by(checkout)[-4000:]
+    return Run(checkout, cluster.jobs(), {name: one[0] for name, one in disturbances.items()})
 
 
 def _outputs(root: Path) -> dict[str, str]:
@@ -131,7 +90,7 @@ def _outputs(root: Path) -> dict[str, str]:
 
 
 def test_results_have_the_bytes_of_a_local_run(run: Run, made: Checkout, tmp_path: Path) -> None:
-    local = _one_row(tmp_path / "local")
+    local = one_row(tmp_path / "local")
     shutil.copytree(made.root / "results", local.root / "results")
     local.snakemake("-c2")  # the table alone: its results have been made
     there, here = _outputs(run.checkout.root), _outputs(local.root)
@@ -167,14 +126,14 @@ def test_stages_go_where_they_belong_and_ask_for_what_the_scale_says(run: Run) -
     (first, *_) = run.of("rule_tune-")
     assert (first.partition, first.gpus, first.memory) == ("a100", "a100:1", 100_000)
     (ask,) = run.of("rule_ask-")
-    assert (ask.partition, ask.gpus, ask.memory, ask.limit) == ("a100", "a100:1", 100_000, 3 * 60 + 30)
+    assert (ask.partition, ask.gpus, ask.memory, ask.limit) == ("a100", "a100:1", 100_000, 2 * 60 + 30)
     for job in run.of("rule_prepare"):
         assert (job.partition, job.cpus, job.gpus, job.memory, job.limit) == ("cpu", 40, "", 300_000, 90)
     assert {job.partition for job in run.of("rule_draw")} == {"cpu"}
 
 
 def test_jobs_that_share_a_checkpoint_are_submitted_once(run: Run) -> None:
-    """Two candidates and the model that is chosen: three jobs where there would be eight."""
+    """Two candidates and the model that is chosen: three jobs where there would be seven."""
     rules = ("draw", "prepare", "connector", "tune-", "ask-")
     assert sum(len(run.of(f"rule_{rule}")) for rule in rules) == len(run.jobs)  # the other stages stay here
     assert len(run.of("rule_tune-")) == 2 + 2  # both were stopped once

@@ -1,0 +1,54 @@
+"""A small checkout that asks a cluster for what a large one would ask for, and its runs there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from checkout import Checkout, copy_checkout
+from cluster import Cluster
+
+EXPERIMENT = """\
+title: "Tiny: one way to tune, at two learning rates"
+columns: [MME, Flickr30k]
+llms: [vicuna-7b]
+rows:
+  - {title: Finetune-80K, method: finetune, data: 80K}
+"""
+GPU = {"threads": 1, "mem_mb": 100_000, "runtime": 60, "gpus": 1}
+CPU = {"threads": 40, "mem_mb": 300_000, "runtime": 90}
+# A job that does nothing takes 15 s so, and 40 s by the profile, which is made for jobs of hours.
+QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "10")
+
+
+def one_row(root: Path) -> Checkout:
+    """A checkout whose table has one row: one method at two learning rates."""
+    checkout = copy_checkout(root)
+    (root / "workflow/experiments/tiny.yaml").write_text(EXPERIMENT)
+    return checkout
+
+
+def on_slurm(checkout: Checkout) -> Checkout:
+    """GPUs for what would need them; a stage with more CPUs than this machine may have; no warning before the limit."""
+    scale = checkout.yaml("workflow/scales/tiny.yaml")
+    scale["execution"]["stages"] = {**dict.fromkeys(("connector", "finetune", "predict"), GPU), "prepare": CPU}
+    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
+    checkout.edit("slurm/site.yaml", "scale: paper", "scale: tiny")
+    checkout.edit("slurm/site.yaml", "warning_seconds: 300", "warning_seconds: 0")
+    return checkout
+
+
+def start(checkout: Checkout, cluster: Cluster, *targets: str) -> "subprocess.Popen[bytes]":
+    """``snakemake --profile slurm``, with what it prints in printed.txt."""
+    environment = os.environ | cluster.environment | {"PYTHONPATH": str(checkout.root / "src"), "OMP_NUM_THREADS": "1"}
+    environment.pop("LNTUNE_WARM", None)
+    with (checkout.root / "printed.txt").open("wb") as printed:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *targets, "--profile", "slurm", *QUICK],
+            cwd=checkout.root, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def printed_by(checkout: Checkout) -> str:
+    """All that the run has printed so far."""
+    return (checkout.root / "printed.txt").read_text()
