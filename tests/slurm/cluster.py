@@ -174,8 +174,6 @@ class Cluster:
                 controller_port=_free_port(),
                 node_port=_free_port(),
                 storage=storage,
-                if database
-                else "AccountingStorageType=accounting_storage/none",
                 min_job_age=min_job_age,
                 kill_wait=kill_wait,
                 requeue_seconds=5,
