@@ -14,12 +14,11 @@ from functools import cache
 from typing import Any
 
 from lntune.config.catalog import LOCK
-from lntune.config.experiment import RowSettings, TableSettings
+from lntune.config.experiment import COLUMN_BENCHMARKS, RowSettings, TableSettings
 from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Schedule, TrainingSettings
-from lntune.errors import UserError
 from lntune.fitting import batch_of_questions, carried_out, papers_row, training_job
 from lntune.makers import Makers, read_accepted
 from lntune.nodes import Node, Part, make_node
@@ -27,18 +26,7 @@ from lntune.stages.select import CHOSEN
 from lntune.store.accepted import AcceptedEdit
 from lntune.store.layout import Store
 from lntune.study import Study
-
-COLUMN_BENCHMARKS: dict[str, Benchmark] = {
-    "MME": "mme",
-    "VQAv2": "vqav2",
-    "MSCOCO": "mscoco",
-    "Flickr30k": "flickr30k",
-    "POPE": "pope",
-}
-
-DATA_TABLE = "data"
-"""The name of the one table that is no experiment's."""
-
+from lntune.summaries import SUMMARIES, summary
 
 MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 """Samples and positions of the step whose memory is measured; the paper does not tell its own."""
@@ -69,7 +57,7 @@ class Plan:
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
-    def _node(
+    def node(
         self,
         stage: str,
         label: Sequence[object],
@@ -99,7 +87,7 @@ class Plan:
             return self.fetched(settings.fetch)
         assert settings.draw is not None
         inputs = {"coco": self.source("coco")} if settings.draw.set in ("vqav2", "pope") else {}
-        return self._node("draw", [name], {**settings.draw.model_dump(), "seed": self.seed}, inputs)
+        return self.node("draw", [name], {**settings.draw.model_dump(), "seed": self.seed}, inputs)
 
     @cache  # noqa: B019
     def fetched(self, entry: str) -> Node:
@@ -124,13 +112,13 @@ class Plan:
             "lock": str(self.study.root.resolve() / LOCK),
             "copies": {name: str(folder / name) for name in places} if folder else {},
         }
-        return self._node("fetch", [entry], settings, execution=execution)
+        return self.node("fetch", [entry], settings, execution=execution)
 
     def llm(self, name: str) -> tuple[LlmSettings, Node]:
         """An LLM's settings and its weights."""
         settings = self.study.named(self.scale.llms, name, "llm")
         weights = self.fetched(settings.weights)
-        return settings, self._node("convert", [name], {}, {"llm": weights}) if settings.convert else weights
+        return settings, self.node("convert", [name], {}, {"llm": weights}) if settings.convert else weights
 
     def vision(self, name: str) -> tuple[str, Node]:
         """A vision encoder's library and its weights."""
@@ -151,7 +139,7 @@ class Plan:
             "broken_share": self.scale.broken_share,
             "seed": self.seed,
         }
-        return self._node("prepare", [data], settings, {"raw": self.source(chosen.source)}, self._workers("prepare"))
+        return self.node("prepare", [data], settings, {"raw": self.source(chosen.source)}, self._workers("prepare"))
 
     def _workers(self, stage: str) -> dict[str, int]:
         """As many threads decode pictures as the stage is given."""
@@ -178,7 +166,7 @@ class Plan:
             settings["split"] = split
             label.append(split)
         settings["broken_share"] = self.scale.broken_share
-        return self._node(stage, label, settings, inputs, self._workers(stage))
+        return self.node(stage, label, settings, inputs, self._workers(stage))
 
     # --- training --------------------------------------------------------------------------------------------------
 
@@ -215,7 +203,7 @@ class Plan:
             "images": self.source(self._data(stage.data).source),
         }
         execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
-        return self._node("connector", [llm, vision], settings, inputs, execution)
+        return self.node("connector", [llm, vision], settings, inputs, execution)
 
     @cache  # noqa: B019
     def candidate(self, variant: Variant, learning_rate: float) -> Node:
@@ -245,7 +233,7 @@ class Plan:
         execution = self._training_execution(
             "finetune", variant.llm, variant.vision, variant.method, self.scale.finetune
         )
-        return self._node("finetune", label, settings, inputs, execution)
+        return self.node("finetune", label, settings, inputs, execution)
 
     @cache  # noqa: B019
     def measure(self, llm: str, vision: str, method: str) -> Node:
@@ -274,7 +262,7 @@ class Plan:
         }
         inputs = {"llm": self.llm(llm)[1], "vision": vision_node}
         label = [llm, *([] if vision == self.scale.vision else [vision]), method]
-        return self._node("measure", label, settings, inputs, given)
+        return self.node("measure", label, settings, inputs, given)
 
     def _label(self, variant: Variant) -> list[str]:
         vision = [] if variant.vision == self.scale.vision else [variant.vision]
@@ -320,19 +308,19 @@ class Plan:
             "threads": execution.of("predict").threads,
             **self._workers("predict"),
         }
-        return self._node("predict", label, settings, inputs, given)
+        return self.node("predict", label, settings, inputs, given)
 
     def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
         inputs = {"answers": answers, "questions": questions}
         if benchmark in ("mscoco", "flickr30k"):
-            return self._node("score-captions", label, {}, inputs)
+            return self.node("score-captions", label, {}, inputs)
         chosen: dict[str, dict[str, Any]] = {
             "mme": {"subtasks": self.protocol.mme_subtasks},
             "vqav2": {"normalise": self.protocol.vqav2_normalise},
             "pope": {},
         }
         settings = chosen[benchmark]
-        return self._node(f"score-{benchmark}", label, settings, inputs)
+        return self.node(f"score-{benchmark}", label, settings, inputs)
 
     @cache  # noqa: B019
     def selection(self, variant: Variant) -> Node:
@@ -347,7 +335,7 @@ class Plan:
             answers = self._answers(variant, candidate, label, questions, "flickr30k", blind=False)
             scores.append(self._score(answers, questions, label, "flickr30k"))
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": tuple(scores)}
-        return self._node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
+        return self.node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
 
     @cache  # noqa: B019
     def score(self, variant: Variant, benchmark: Benchmark, blind: bool = False) -> Node:
@@ -365,32 +353,10 @@ class Plan:
         return Variant(llm, row.vision or self.scale.vision, row.method, row.data)
 
     @cache  # noqa: B019
-    def data_table(self) -> Node:
-        """The table of what all training sets and benchmarks of the scale are made of."""
-        path = self.study.experiment_path(DATA_TABLE)
-        if path.is_file():
-            raise UserError(f"{path}: tables/{DATA_TABLE} is the table of data sets; give this experiment another name")
-        rows, sets = [], []
-        for name, data in self.scale.data.items():
-            rows.append({"name": name, "use": "training", "source": data.source})
-            sets.append(self.samples(name))
-        columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
-        for benchmark, sources in self.scale.benchmarks.items():
-            rows.append({"name": columns[benchmark], "use": "benchmark", "source": " + ".join(dict.fromkeys(sources))})
-            sets.append(self.questions(benchmark))
-        settings = {
-            "name": DATA_TABLE,
-            "rows": rows,
-            "scale": self.study.settings.scale,
-            "scale_note": self.scale.note,
-        }
-        return self._node("data-table", [DATA_TABLE], settings, {"sets": tuple(sets)})
-
-    @cache  # noqa: B019
     def table(self, name: str) -> Node:
-        """One table of workflow/experiments, or the table of data, which every scale has."""
-        if name == DATA_TABLE:
-            return self.data_table()
+        """One table of workflow/experiments, or one of those that every study has (lntune.summaries)."""
+        if name in SUMMARIES:
+            return summary(self, name)
         experiment: TableSettings = self.study.experiment(name)
         selections: list[Node] = []
         scores: list[Node] = []
@@ -415,4 +381,4 @@ class Plan:
             "split": self.study.settings.selection_split,
             "intervals": experiment.intervals,
         }
-        return self._node("table", [name], settings, {"selections": tuple(selections), "scores": tuple(scores)})
+        return self.node("table", [name], settings, {"selections": tuple(selections), "scores": tuple(scores)})

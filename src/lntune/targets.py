@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lntune.errors import UserError
 from lntune.nodes import Node, is_done, result_folder
-from lntune.plan import DATA_TABLE, Plan
+from lntune.plan import Plan
+from lntune.summaries import SUMMARIES
 
 TABLES = "tables"
 FORMATS = ("csv", "md")
@@ -60,7 +61,7 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
     """The node of a result's folder, be its table one that the config names or another; UserError if there is none."""
     found = plan.find(stage, name)
     if found is None:
-        for table in (*plan.study.experiments(), DATA_TABLE):
+        for table in (*plan.study.experiments(), *SUMMARIES):
             plan.table(table)
         found = plan.find(stage, name)
     if found is None:

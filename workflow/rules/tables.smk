@@ -37,6 +37,42 @@ rule data_table:
         "{JOB} {params.order} {log}"
 
 
+rule claims:
+    input:
+        ancient(STUDY.inputs("claims")),
+    output:
+        f"{STUDY.store}/claims/{{result}}/manifest.json",
+    log:
+        "logs/claims/{result}.log",
+    params:
+        order=STUDY.order("claims"),
+    threads: STUDY.threads("claims")
+    resources:
+        **STUDY.resources("claims"),
+    message:
+        "claims {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"
+
+
+rule comparison:
+    input:
+        ancient(STUDY.inputs("comparison")),
+    output:
+        f"{STUDY.store}/comparison/{{result}}/manifest.json",
+    log:
+        "logs/comparison/{result}.log",
+    params:
+        order=STUDY.order("comparison"),
+    threads: STUDY.threads("comparison")
+    resources:
+        **STUDY.resources("comparison"),
+    message:
+        "comparison {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"
+
+
 # A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
 # what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:

@@ -5,8 +5,18 @@ from typing import Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
+from lntune.config.protocol import Benchmark
 
 Column = Literal["MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE"]
+
+COLUMN_BENCHMARKS: dict[Column, Benchmark] = {
+    "MME": "mme",
+    "VQAv2": "vqav2",
+    "MSCOCO": "mscoco",
+    "Flickr30k": "flickr30k",
+    "POPE": "pope",
+}
+"""The benchmark that a column shows."""
 
 
 class RowSettings(Frozen):

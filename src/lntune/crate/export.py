@@ -19,10 +19,11 @@ from lntune.crate.graph import METADATA, describe
 from lntune.crate.readme import readme
 from lntune.errors import UserError
 from lntune.nodes import is_done, manifest_path
-from lntune.plan import DATA_TABLE, Plan
+from lntune.plan import Plan
 from lntune.progress import track
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.study import Study
+from lntune.summaries import SUMMARIES
 from lntune.targets import FORMATS, TABLES, is_right, table_name
 from lntune.units import bytes_text
 
@@ -85,8 +86,8 @@ def _made(plan: Plan, table: str) -> Manifest:
     name, asked = table_name(table), Path(table).suffix.removeprefix(".") or FORMATS[0]
     if asked not in FORMATS:
         raise UserError(f"{table}: tables are made as {' and '.join(FORMATS)}")
-    if name == DATA_TABLE:
-        raise UserError(f"{table}: crates are of tables of scores, and hold the counts of their data")
+    if name in SUMMARIES:
+        raise UserError(f"{table}: crates are of tables of scores; name one of those")
     node = plan.table(name)
     if not is_done(plan.store, node):
         raise UserError(

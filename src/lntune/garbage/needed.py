@@ -14,8 +14,9 @@ from lntune.garbage.listing import counted
 from lntune.garbage.locks import is_held
 from lntune.garbage.shelves import Shelves, file_paths, scratch_name
 from lntune.nodes import Node, closure
-from lntune.plan import DATA_TABLE, Plan
+from lntune.plan import Plan
 from lntune.store.claims import Claim
+from lntune.summaries import STAGES_OF_TABLES, SUMMARIES
 from lntune.targets import FORMATS, TABLES
 
 TODAY = "needed by a table of today's config"
@@ -47,7 +48,7 @@ class Needed:
 
 def todays_nodes(plan: Plan) -> tuple[list[Node], list[Node]]:
     """All nodes of all tables, and of the demo's weights; UserError if a file is wrong."""
-    tables = closure([plan.table(name) for name in (*plan.study.experiments(), DATA_TABLE)])
+    tables = closure([plan.table(name) for name in (*plan.study.experiments(), *SUMMARIES)])
     root = plan.study.root
     if not (root / RECIPES).is_file():
         return tables, []
@@ -57,7 +58,7 @@ def todays_nodes(plan: Plan) -> tuple[list[Node], list[Node]]:
 
 def published(root: Path, shelves: Shelves) -> Iterator[tuple[str, list[str]]]:
     """Every published file, and the table results that hold its bytes."""
-    tables = [name for name in shelves.finished if name.startswith(("table/", "data-table/"))]
+    tables = [name for name in shelves.finished if name.partition("/")[0] in STAGES_OF_TABLES]
     for file in file_paths(root / TABLES):
         if file.suffix[1:] in FORMATS and not file.name.startswith("."):
             held = [shelves.store.root / name / file.name for name in tables]

@@ -22,10 +22,11 @@ from typing import Any
 
 from lntune.errors import UserError
 from lntune.nodes import manifest_path
-from lntune.plan import DATA_TABLE, Plan
+from lntune.plan import Plan
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
 from lntune.study import Study
+from lntune.summaries import SUMMARIES
 from lntune.targets import FORMATS, TABLES, table_name
 from lntune.trace.derivation import Derivation, several
 from lntune.trace.examples import examples
@@ -60,8 +61,8 @@ def trace_cell(
     """
     plan = Plan(Study.read(root, overrides))
     files = _files(table)
-    if files[0].stem == DATA_TABLE:
-        raise _counted(plan, row)
+    if files[0].stem in SUMMARIES:
+        raise _of_summary(plan, files[0].stem, row)
     made = _made(plan, root, files)
     cell = _cell(made, plan.store, row, column)
     found = {
@@ -84,19 +85,23 @@ def trace_cell(
     return found
 
 
-def _counted(plan: Plan, row: str) -> UserError:
-    """Where the numbers of the table of data sets are counted: they come from no model, and have no longer way."""
-    node = plan.data_table()
+def _of_summary(plan: Plan, table: str, row: str) -> UserError:
+    """Where the numbers of a table come from that is no experiment's: from no model, and by no longer way."""
+    node = plan.table(table)
+    if table != "data":
+        return UserError(
+            f"tables/{table}: its numbers follow from the tables of config.yaml by what each of its lines says; trace "
+            f"a cell of one of those"
+        )
     sets = node.inputs["sets"]
     assert isinstance(sets, tuple)
     settings: Any = node.settings
     counted = {one.name: made for one, made in zip(settings.rows, sets, strict=True)}
     if row not in counted:
-        return _no_such(DATA_TABLE, "row", row, list(counted))
-    made = counted[row]
+        return _no_such(table, "row", row, list(counted))
     return UserError(
-        f"tables/{DATA_TABLE}: the numbers of {row} are counts, made where the set is: "
-        f"see dropped.json and manifest.json in {manifest_path(plan.store, made).parent}"
+        f"tables/{table}: the numbers of {row} are counts, made where the set is: "
+        f"see dropped.json and manifest.json in {manifest_path(plan.store, counted[row]).parent}"
     )
 
 

@@ -1,0 +1,71 @@
+"""The tables that are no experiment's: what data were made of, the paper's claims, our tables beside the paper's.
+
+Claims and comparison rest on the tables of the config; what a table of the paper has no counterpart in stays blank.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from lntune.config.experiment import COLUMN_BENCHMARKS
+from lntune.errors import UserError
+from lntune.nodes import Node
+from lntune.paper_numbers import digests, paper_files
+
+if TYPE_CHECKING:
+    from lntune.plan import Plan
+
+
+def _said_of_scale(plan: "Plan") -> dict[str, str]:
+    return {"scale": plan.study.settings.scale, "scale_note": plan.scale.note}
+
+
+def _data(plan: "Plan") -> Node:
+    """What all training sets and benchmarks of the scale are made of."""
+    rows, sets = [], []
+    for name, data in plan.scale.data.items():
+        rows.append({"name": name, "use": "training", "source": data.source})
+        sets.append(plan.samples(name))
+    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
+    for benchmark, sources in plan.scale.benchmarks.items():
+        rows.append({"name": columns[benchmark], "use": "benchmark", "source": " + ".join(dict.fromkeys(sources))})
+        sets.append(plan.questions(benchmark))
+    settings = {"name": "data", "rows": rows, **_said_of_scale(plan)}
+    return plan.node("data-table", ["data"], settings, {"sets": tuple(sets)})
+
+
+def _beside_the_paper(plan: "Plan", stage: str, *, claims: bool) -> Node:
+    """What needs the paper's numbers and the tables of the config that the paper has as well."""
+    files = paper_files(plan.study.root, claims=claims)
+    tables = tuple(name for name in plan.study.settings.experiments if f"{name}.csv" in files)
+    settings: dict[str, Any] = {
+        "files": digests(files),
+        "tables": tables,
+        "protocol": plan.study.settings.protocol,
+        **_said_of_scale(plan),
+    }
+    execution = {"paths": {name: str(path) for name, path in files.items()}}
+    return plan.node(stage, [stage], settings, {"tables": tuple(plan.table(name) for name in tables)}, execution)
+
+
+def _claims(plan: "Plan") -> Node:
+    return _beside_the_paper(plan, "claims", claims=True)
+
+
+def _comparison(plan: "Plan") -> Node:
+    return _beside_the_paper(plan, "comparison", claims=False)
+
+
+SUMMARIES: Mapping[str, Callable[["Plan"], Node]] = MappingProxyType(
+    {"data": _data, "claims": _claims, "comparison": _comparison}
+)
+STAGES_OF_TABLES = ("table", "data-table", "claims", "comparison")
+"""The stages whose results are published."""
+
+
+def summary(plan: "Plan", name: str) -> Node:
+    """The result that one of these tables shows; UserError if an experiment has taken its name."""
+    path = plan.study.experiment_path(name)
+    if path.is_file():
+        raise UserError(f"{path}: tables/{name} is no experiment's; give this one another name")
+    return SUMMARIES[name](plan)
