@@ -125,7 +125,7 @@ def test_real_deepspeed_takes_what_was_predicted(name: str) -> None:
     pytest.importorskip("lntune.training.deepspeed_engine")
     code = (
         "import json, sys; sys.path.insert(0, 'benchmarks'); import memory;"
-        f"print(json.dumps([memory.run_case({name!r}), memory.predict_memory(memory.CASES[{name!r}]).peak]))"
+        f"print(json.dumps([memory.run_case({name!r}), memory.predict_memory(memory.FOR_TESTS[{name!r}]).peak]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
