@@ -1,4 +1,4 @@
-"""Memory known before the queue: what the plan chooses, refuses and foretells at a scale with a card, and `lntune memory`."""
+"""Memory known before the queue: what the plan chooses, refuses and foretells, with a card; and `lntune memory`."""
 
 import json
 import os

@@ -17,6 +17,16 @@ from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 
 TABLE = Path("workflow/paper/table2.csv")
+TITLES = {
+    "Finetune": "finetune",
+    "LoRA": "lora",
+    "Attn. QV Proj.": "attn-qv",
+    "Attn. MLP": "attn-mlp",
+    "LayerNorm": "layernorm",
+    "LayerNorm-simp.": "layernorm-simp",
+}
+"""The table's rows, and our names of the methods."""
+
 LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
 """Rank 64 is the one that gives Table 2's percentages; the text says 32."""
 
@@ -41,18 +51,19 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The paper's figures."""
+    """The paper's figures, method by method within a size, in the paper's order."""
     try:
         with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            cells = {(row["group"], row["row"], row["column"]): row["value"] for row in csv.DictReader(file)}
         return [
             Row(
-                row["method"],
-                row["size"],
-                None if row["memory_gb"] == "OOM" else float(row["memory_gb"]),
-                float(row["trainable_percent"]),
+                method,
+                size,
+                None if (memory := cells[f"{size} scale", title, "Mem. (GB)"]) == "OOM" else float(memory),
+                float(cells[f"{size} scale", title, "#param."].rstrip("%")),
             )
-            for row in rows
+            for size in LLMS
+            for title, method in TITLES.items()
         ]
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as the paper's Table 2 ({error!r}); restore it from git") from None

@@ -146,17 +146,19 @@ class Plan:
 
     # --- training --------------------------------------------------------------------------------------------------
 
-    def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> dict[str, Any]:
-        """How a training job is carried out; where there is a card, so that it fits (UserError if it cannot)."""
+    def _training_execution(self, stage: str) -> dict[str, Any]:
         execution = self.scale.execution
-        given = {
+        return {
             "micro_batch": execution.micro_batch,
             "threads": execution.stages.get(stage, execution.default).threads,
             "checkpoint_steps": execution.checkpoint_steps,
             "cache_features": execution.cache_features,
         }
+
+    def _fitted(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> dict[str, Any]:
+        """A training job's execution, where there is a card so that it fits it (UserError if it cannot)."""
         job = training_job(self.study, stage, llm, vision, method, schedule)
-        return given | carried_out(job, execution)
+        return self._training_execution(stage) | carried_out(job, self.scale.execution)
 
     @cache  # noqa: B019
     def connector(self, llm: str, vision: str) -> Node:
@@ -176,7 +178,7 @@ class Plan:
             "samples": self.samples(stage.data),
             "images": self.source(self._data(stage.data).source),
         }
-        execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
+        execution = self._fitted("connector", llm, vision, "connector-only", stage.schedule)
         return self._node("connector", [llm, vision], settings, inputs, execution)
 
     @cache  # noqa: B019
@@ -204,9 +206,7 @@ class Plan:
             "images": self.source(self._data(variant.data).source),
         }
         label = [*self._label(variant), f"{learning_rate:g}"]
-        execution = self._training_execution(
-            "finetune", variant.llm, variant.vision, variant.method, self.scale.finetune
-        )
+        execution = self._fitted("finetune", variant.llm, variant.vision, variant.method, self.scale.finetune)
         return self._node("finetune", label, settings, inputs, execution)
 
     @cache  # noqa: B019
@@ -219,6 +219,7 @@ class Plan:
             "method": method,
             "lora": chosen.lora,
             "library": library,
+            "engine": self.scale.execution.engine,
             "precision": schedule.precision,
             "gradient_checkpointing": schedule.gradient_checkpointing,
             "zero_stage": chosen.zero_stage,
@@ -276,11 +277,11 @@ class Plan:
         }
         execution = self.scale.execution
         given = {
-            "batch_size": batch_of_questions(
-                self.study, variant.llm, variant.vision, self.protocol.asking(benchmark).max_new_tokens
-            ),
+            "batch_size": execution.prediction_batch,
             "threads": execution.stages.get("predict", execution.default).threads,
         }
+        tokens = self.protocol.asking(benchmark).max_new_tokens
+        given["batch_size"] = batch_of_questions(self.study, variant.llm, variant.vision, tokens)
         return self._node("predict", label, settings, inputs, given)
 
     def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:

@@ -104,8 +104,8 @@ class Stage(Frozen):
 class GpuSettings(Frozen):
     """The card that training is planned for, and its speed.
 
-    ``memory_gb`` is what a program may take, in 10**9 bytes (torch.cuda.get_device_properties(0).total_memory): 85.0 for
-    an A100 of "80 GB", whose maker counts in 2**30.
+    ``memory_gb`` is what a program may take, in 10**9 bytes (torch.cuda.get_device_properties(0).total_memory): 85.0
+    for an A100 of "80 GB", whose maker counts in 2**30.
     """
 
     name: str

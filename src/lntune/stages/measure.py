@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.config.training import Execution, LoraSettings, Precision
+from lntune.config.training import EngineName, Execution, LoraSettings, Precision
 from lntune.stages.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ class Paper(Frozen):
 
 
 class Settings(Frozen):
-    """The method, and the step: ``micro_batch`` samples of ``length`` positions, ``answer_tokens`` of them answer."""
+    """The method, and the step: its engine, and ``micro_batch`` samples of ``length`` positions, a third of text answer."""
 
     method: str
     lora: LoraSettings | None
     library: Literal["open_clip", "timm"]
+    engine: EngineName
     precision: Precision
     gradient_checkpointing: bool
     zero_stage: int = Field(ge=0, le=3)
@@ -105,7 +106,7 @@ def _setup(job: Job[Settings, Execution], model: "MultimodalModel") -> "Setup":
         lora=settings.lora,
         precision=settings.precision,
         checkpointing=settings.gradient_checkpointing,
-        engine=job.execution.engine,
+        engine=settings.engine,
         zero_stage=settings.zero_stage,
         micro_batch=settings.micro_batch,
         length=settings.length,
