@@ -65,8 +65,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     report = trainable_report(model)
     setup = _setup(job, model)
-    with numerics(job.execution.threads, settings.precision), job.track(1, "steps"):
+    with numerics(job.execution.threads, settings.precision), job.track(1, "steps") as progress:
         measured = _measured(model, setup)
+        progress.advance(1)
     account = predict_memory(setup)
     numbers: list[dict[str, Any]] = [
         {"name": "trainable", "value": report.trainable, "label": "measured"},
