@@ -42,9 +42,9 @@ def llama(hidden: int, layers: int, vocabulary: int, kv_heads: int = 0) -> LlmSh
 
 def setup(llm: LlmShape, method: str, **other: object) -> Setup:
     given = {
-        "llm": llm, "vision": VISION, "method": method, "lora": LORA if method == "lora" else None, "precision": "fp32",
-        "checkpointing": False, "engine": "plain", "device": "cpu", "micro_batch": 8, "length": 128,
-        "answer_tokens": 60,
+        "llm": llm, "vision": VISION, "method": method, "lora": LORA if method == "lora" else None,
+        "precision": "fp32", "checkpointing": False, "engine": "plain", "device": "cpu",
+        "micro_batch": 8, "length": 128, "answer_tokens": 60,
     }  # fmt: skip
     return Setup(**(given | other))
 
@@ -126,7 +126,7 @@ def test_real_deepspeed_takes_what_was_predicted(name: str) -> None:
     pytest.importorskip("lntune.training.deepspeed_engine")
     code = (
         "import json, sys; sys.path.insert(0, 'benchmarks'); import memory;"
-        f"print(json.dumps([memory.run_case({name!r}), memory.predict_memory(memory.CASES[{name!r}]).peak]))"
+        f"print(json.dumps([memory.run_case({name!r}), memory.predict_memory(memory.FOR_TESTS[{name!r}]).peak]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -266,9 +266,8 @@ def test_seconds_follow_from_operations() -> None:
 def test_measure_labels_every_number(tmp_path: Path) -> None:
     inputs = {"llm": WEIGHTS / "llama2-13b", "vision": WEIGHTS / "clip"}
     settings = {
-        "method": "layernorm", "lora": None, "library": "open_clip", "precision": "fp32",
-        "gradient_checkpointing": False,
-        "zero_stage": 0, "micro_batch": 4, "length": 256, "seed": 0,
+        "method": "layernorm", "lora": None, "library": "open_clip", "engine": "plain", "precision": "fp32",
+        "gradient_checkpointing": False, "zero_stage": 0, "micro_batch": 4, "length": 256, "seed": 0,
         "paper": {"memory_gb": None, "trainable_percent": 2.5},
     }  # fmt: skip
     metrics = run(tmp_path / "measure", "measure", settings, inputs, micro_batch=4, threads=1)

@@ -10,7 +10,7 @@ What a finished result was made from is not made again, even if it was deleted.
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -103,15 +103,22 @@ def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
             missing.append(node)
             needed |= {id(parent) for parent in node.parents()}
     missing.reverse()
-    forecast = _Forecast(plan, missing)
+    forecast, on_card = _Forecast(plan, missing), Forecast(plan)
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
-        results=tuple(forecast.of(node) for node in missing),
+        results=tuple(_with_prediction(forecast.of(node), on_card.of(node)) for node in missing),
         done=done,
         publish=published,
         free_bytes=_free_bytes(plan.store.root),
     )
+
+
+def _with_prediction(result: Pending, prediction: Prediction | None) -> Pending:
+    """Where no earlier result tells how long a job takes, what is predicted for the card does, not the time limit."""
+    if prediction is None or not result.at_most:
+        return replace(result, prediction=prediction)
+    return replace(result, seconds=prediction.seconds, at_most=False, bytes=prediction.bytes, prediction=prediction)
 
 
 def _wrong(file: Path) -> str:
@@ -132,7 +139,6 @@ class _Forecast:
         self._shelf = Shelf(plan.store)
         self._missing = {id(node) for node in missing}
         self._roots: dict[int, set[str]] = {}
-        self._on_card = Forecast(plan)
 
     def of(self, node: Node) -> Pending:
         """A node's forecast; those of its inputs come first. An input that follows from others passes on from what."""
@@ -144,19 +150,17 @@ class _Forecast:
         like = [earlier] if earlier else self._shelf.some(node.stage)
         execution = self._plan.scale.execution
         limit = execution.of(node.stage).runtime * 60.0
-        prediction = self._on_card.of(node)
         waits = any(id(parent) in self._missing for parent in node.parents())
         return Pending(
             stage=node.stage,
             name=node.name,
             reasons=tuple(reasons),
-            seconds=median(one.wall_seconds for one in like) if like else prediction.seconds if prediction else limit,
-            at_most=not like and prediction is None,
-            bytes=round(median(_bytes(one) for one in like)) if like else prediction.bytes if prediction else None,
+            seconds=median(one.wall_seconds for one in like) if like else limit,
+            at_most=not like,
+            bytes=round(median(_bytes(one) for one in like)) if like else None,
             **self._fetched(node),
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
-            prediction=prediction,
         )
 
     def _fetched(self, node: Node) -> dict[str, int]:

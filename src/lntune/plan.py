@@ -245,6 +245,7 @@ class Plan:
             "method": method,
             "lora": chosen.lora,
             "library": library,
+            "engine": self.scale.execution.engine,
             "precision": schedule.precision,
             "gradient_checkpointing": schedule.gradient_checkpointing,
             "zero_stage": chosen.zero_stage,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.config.training import Execution, LoraSettings, Precision
+from lntune.config.training import EngineName, Execution, LoraSettings, Precision
 from lntune.stages.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ class Paper(Frozen):
 
 
 class Settings(Frozen):
-    """The method, and the step: ``micro_batch`` samples of ``length`` positions, ``answer_tokens`` of them answer."""
+    """The method, and the step: its engine, ``micro_batch`` samples of ``length`` positions, a third of the text answer."""
 
     method: str
     lora: LoraSettings | None
     library: Literal["open_clip", "timm"]
+    engine: EngineName
     precision: Precision
     gradient_checkpointing: bool
     zero_stage: int = Field(ge=0, le=3)
@@ -64,8 +65,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     report = trainable_report(model)
     setup = _setup(job, model)
-    with numerics(job.execution.threads, settings.precision), job.track(1, "steps"):
+    with numerics(job.execution.threads, settings.precision), job.track(1, "steps") as progress:
         measured = _measured(model, setup)
+        progress.advance(1)
     account = predict_memory(setup)
     numbers: list[dict[str, Any]] = [
         {"name": "trainable", "value": report.trainable, "label": "measured"},
@@ -105,7 +107,7 @@ def _setup(job: Job[Settings, Execution], model: "MultimodalModel") -> "Setup":
         lora=settings.lora,
         precision=settings.precision,
         checkpointing=settings.gradient_checkpointing,
-        engine=job.execution.engine,
+        engine=settings.engine,
         zero_stage=settings.zero_stage,
         micro_batch=settings.micro_batch,
         length=settings.length,
