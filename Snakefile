@@ -9,8 +9,13 @@ is there is right: inputs are ancient() and times never count (docs/provenance.m
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
+
+if workflow.remote_exec:
+    # SLURM's warning before a time limit goes to every process of a job; it is meant for the one that trains.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 # Jobs run the code of this checkout, whichever copy of lntune is installed.
 SOURCE = str(Path(workflow.basedir) / "src")
@@ -25,7 +30,7 @@ STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 JOB = f"exec {sys.executable} -m lntune.job"
 if STUDY.cluster:
     workflow.localrules(*STUDY.local_rules())
-    workflow.register_resource(TURN, 1)  # of each allocation, see below
+    workflow.register_resource(TURN, 1)  # an allocation has one, so its jobs follow each other
 
 
 wildcard_constraints:

@@ -89,6 +89,8 @@ def run_order(path: Path, *, link_only: bool = False) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the order that the argument names; a mistake is one line, a defect's traceback goes to stdout."""
+    # SLURM's warning before a time limit goes to every process; a stage that can use it takes it, the others work on.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # "save soon": a stage that can handles it itself
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

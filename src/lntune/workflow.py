@@ -7,7 +7,6 @@ tables/table3.csv, are compared with what they should hold.
 import atexit
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -73,9 +72,6 @@ class Workflow:
         self.allocations = Allocations(self.plan, self.cluster, self._will_link)
         self._running = in_job
         self._manifests: dict[Node, str] = {}
-        if in_job:
-            # SLURM's warning goes to every process of a job; it is meant for the one that trains.
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     @property
     def store(self) -> str:

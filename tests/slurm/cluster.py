@@ -34,14 +34,14 @@ SlurmdPort={node_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket,cred_expire={requeue_seconds}
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 {storage}
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
@@ -57,7 +57,8 @@ ReturnToService=1
 MinJobAge={min_job_age}
 KillWait={kill_wait}
 SlurmdTimeout=300
-NodeName={host} NodeAddr=127.0.0.1 CPUs=64 Sockets=1 CoresPerSocket=64 ThreadsPerCore=1 RealMemory=1000000 {gres}
+NodeName={host} NodeAddr=127.0.0.1 CPUs=64 Sockets=1 CoresPerSocket=64 ThreadsPerCore=1 RealMemory=1000000 \\
+    Gres=gpu:a100:{gpus}
 PartitionName=cpu Nodes={host} Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=a100 Nodes={host} MaxTime=7-00:00:00 State=UP
 PartitionName=urgent Nodes={host} PriorityTier=10 MaxTime=1-00:00:00 State=UP
@@ -163,7 +164,6 @@ class Cluster:
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
         host = socket.gethostname()
-        devices = self._make_devices()
         storage = "AccountingStorageType=accounting_storage/none"
         if database:
             storage = _DATABASE.format(folder=self.folder, port=database)
@@ -176,25 +176,23 @@ class Cluster:
                 storage=storage,
                 min_job_age=min_job_age,
                 kill_wait=kill_wait,
-                requeue_seconds=5,
-                gres=f"Gres=gpu:a100:{GPUS}",
+                gpus=GPUS,
             )
         )
-        files = f"{self.folder}/dev/nvidia[0-{GPUS - 1}]"
-        (self.folder / "gres.conf").write_text(f"NodeName={host} Name=gpu Type=a100 {devices(files)}\n")
+        (self.folder / "gres.conf").write_text(f"NodeName={host} Name=gpu Type=a100 {self._make_devices()}\n")
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=autodetect\n")
         srun = self.folder / "bin" / "srun"
         srun.write_text(_SRUN.format(folder=self.folder, srun=shutil.which("srun")))
         srun.chmod(0o755)
 
-    def _make_devices(self) -> Callable[[str], str]:
-        """Four character devices; where none may be made, plain counts, and jobs then see no CUDA_VISIBLE_DEVICES."""
+    def _make_devices(self) -> str:
+        """Four character devices; where none may be made, a count, and jobs then see no CUDA_VISIBLE_DEVICES."""
         try:
             for number in range(GPUS):
                 os.mknod(self.folder / "dev" / f"nvidia{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         except PermissionError:
-            return lambda files: f"Count={GPUS}"
-        return lambda files: f"File={files}"
+            return f"Count={GPUS}"
+        return f"File={self.folder}/dev/nvidia[0-{GPUS - 1}]"
 
     def _start_daemons(self, database: int | None) -> None:
         munge = self.folder / "munge"
