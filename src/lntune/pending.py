@@ -151,6 +151,7 @@ class _Forecast:
         execution = self._plan.scale.execution
         limit = execution.of(node.stage).runtime * 60.0
         waits = any(id(parent) in self._missing for parent in node.parents())
+        fetched = self._fetched(node)
         return Pending(
             stage=node.stage,
             name=node.name,
@@ -158,7 +159,9 @@ class _Forecast:
             seconds=median(one.wall_seconds for one in like) if like else limit,
             at_most=not like,
             bytes=round(median(_bytes(one) for one in like)) if like else None,
-            **self._fetched(node),
+            download=fetched["download"],
+            copy=fetched["copy"],
+            unknown=fetched["unknown"],
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
         )
