@@ -31,6 +31,9 @@ JOB = f"exec {sys.executable} -m lntune.job"
 if STUDY.cluster:
     workflow.localrules(*STUDY.local_rules())
     workflow.register_resource(TURN, 1)  # an allocation has one, so its jobs follow each other
+    if not workflow.remote_exec:
+        # This machine's cores (profiles/default) are no limit for what a job asks of the cluster.
+        workflow.global_resources["_cores"] = None
 
 
 wildcard_constraints:

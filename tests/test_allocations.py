@@ -47,6 +47,15 @@ def _asked(workflow: Workflow, stage: str) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def test_a_job_keeps_its_cpus_on_a_login_node_with_fewer_cores(checkout: Checkout) -> None:
+    """``cores`` of profiles/default are the login node's, and no limit for the cluster's jobs."""
+    rules = checkout.root / "workflow/rules/training.smk"
+    rules.write_text(rules.read_text().replace('    message:\n        "finetune {wildcards.result}"\n', ""))
+    told = checkout.snakemake("-n", "--cores", "2", "--profile", "slurm", "--config", "scale=tiny", "protocol=modern")
+    finetune = told.split("\nrule finetune:")[1].split("\n\n")[0]
+    assert "threads: 16" in finetune and "gpu=4" in finetune
+
+
 def test_without_a_cluster_amounts_are_the_scales_and_there_are_no_names(checkout: Checkout) -> None:
     workflow = Workflow(checkout.root, {})
     assert _asked(workflow, "finetune") == {"mem_mb": 400_000, "runtime": 600, "gpu": 4}
