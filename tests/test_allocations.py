@@ -52,7 +52,7 @@ def test_a_job_keeps_its_cpus_on_a_login_node_with_fewer_cores(checkout: Checkou
     rules = checkout.root / "workflow/rules/training.smk"
     rules.write_text(rules.read_text().replace('    message:\n        "finetune {wildcards.result}"\n', ""))
     told = checkout.snakemake("-n", "--cores", "2", "--profile", "slurm", "--config", "scale=tiny", "protocol=modern")
-    finetune = told.split("\nrule finetune:")[1].split("\n\n")[0]
+    finetune = told.split("rule finetune:")[1].split("rule ")[0]
     assert "threads: 16" in finetune and "gpu=4" in finetune
 
 
