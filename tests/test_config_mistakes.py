@@ -325,11 +325,11 @@ ELSEWHERE: dict[str, Edit] = {
     ),
     "negative bytes": (
         CATALOG, WHOLE, CLIP_FILE % f"bytes: -1, sha256: {'0' * 64}",
-        "entries.demo-clip.files.m.json.bytes: expected at least 0, got -1",
+        "entries.demo-clip.files.m.json.bytes: expected at least 0 or null, got -1",
     ),
     "short sha256": (
         CATALOG, WHOLE, CLIP_FILE % "bytes: 1, sha256: abc",
-        "entries.demo-clip.files.m.json.sha256: expected text of the form ^[0-9a-f]{64}$, got the text 'abc'",
+        "entries.demo-clip.files.m.json.sha256: expected text of the form ^[0-9a-f]{64}$ or null, got the text 'abc'",
     ),
     "entry without files": (
         CATALOG, WHOLE, "entries: {demo-clip: {about: a, licence: b, files: {}}}\n",

@@ -44,4 +44,4 @@ def test_no_experiment_takes_its_name(copy: Checkout) -> None:
     experiments = copy.root / "workflow/experiments"
     (experiments / "data.yaml").write_text((experiments / "tiny.yaml").read_text())
     said = copy.snakemake("-n", TABLE, code=1)
-    assert "data.yaml: tables/data is the table of data sets; give this experiment another name" in said
+    assert "data.yaml: tables/data is no experiment's; give this one another name" in said

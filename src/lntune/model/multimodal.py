@@ -61,7 +61,7 @@ class MultimodalModel(nn.Module):
             slots = [place for place, token in enumerate(chain.from_iterable(padded)) if token == IMAGE_ID]
             assert len(slots) == features.shape[0] * features.shape[1], "one row of features an image"
             projected = self.connector(features.to(device)).flatten(0, 1).to(embedded.dtype)
-            at = torch.tensor(slots).to(device)
+            at = torch.tensor(slots, dtype=torch.long).to(device)
             embedded = embedded.flatten(0, 1).index_copy(0, at, projected).view_as(embedded)
         return embedded, [len(row) for row in rows]
 
@@ -116,7 +116,7 @@ def answer_places(samples: Sequence[EncodedSample], image_tokens: int, length: i
                 shift = image_tokens - 1 if position > image_at else 0
                 places.append(row * length + position + shift - 1)
                 targets.append(label)
-    return torch.tensor(places), torch.tensor(targets)
+    return torch.tensor(places, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
 
 
 def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
