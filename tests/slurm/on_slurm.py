@@ -34,6 +34,7 @@ def on_slurm(checkout: Checkout) -> Checkout:
     scale["execution"]["stages"] = {**dict.fromkeys(("connector", "finetune", "predict"), GPU), "prepare": CPU}
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     checkout.edit("slurm/site.yaml", "scale: paper", "scale: tiny")
+    checkout.edit("slurm/site.yaml", "protocol: paper", "protocol: modern")
     checkout.edit("slurm/site.yaml", "warning_seconds: 300", "warning_seconds: 0")
     return checkout
 

@@ -32,7 +32,7 @@ class Paper(Frozen):
 
 
 class Settings(Frozen):
-    """The method, and the step: engine, ``micro_batch`` samples of ``length`` positions, a third of the text answer."""
+    """The method, and the step: its engine, ``micro_batch`` samples of ``length`` positions, a third of text answer."""
 
     method: str
     lora: LoraSettings | None
