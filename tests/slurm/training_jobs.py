@@ -41,6 +41,10 @@ class TrainingJob:
         """Whether the process that was held is still there."""
         return os.path.exists(f"/proc/{self._pid}")
 
+    def go_on(self) -> None:
+        """Let the process that was held run again."""
+        os.kill(self._pid, signal.SIGCONT)
+
     def end(self) -> None:
         """Watch no more."""
         self._over.set()
