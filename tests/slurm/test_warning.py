@@ -1,4 +1,4 @@
-"""SLURM's warning before a time limit: training saves a checkpoint and ends by itself; the next job goes on from there."""
+"""SLURM's warning before a time limit: training saves a checkpoint and ends by itself; the next job goes on from it."""
 
 import json
 import shutil
