@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lntune.config.experiment import COLUMN_BENCHMARKS
 from lntune.errors import UserError
 from lntune.nodes import Node
-from lntune.paper_numbers import digests, paper_files
+from lntune.paper_numbers import PAPER, digests, paper_files
 
 if TYPE_CHECKING:
     from lntune.plan import Plan
@@ -61,6 +61,11 @@ SUMMARIES: Mapping[str, Callable[["Plan"], Node]] = MappingProxyType(
 )
 STAGES_OF_TABLES = ("table", "data-table", "claims", "comparison")
 """The stages whose results are published."""
+
+
+def names(plan: "Plan") -> list[str]:
+    """Those of these tables that a checkout can have: without workflow/paper, nothing stands beside the paper."""
+    return [name for name in SUMMARIES if name == "data" or (plan.study.root / PAPER).is_dir()]
 
 
 def summary(plan: "Plan", name: str) -> Node:

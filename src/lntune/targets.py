@@ -12,7 +12,7 @@ from pathlib import Path
 from lntune.errors import UserError
 from lntune.nodes import Node, is_done, result_folder
 from lntune.plan import Plan
-from lntune.summaries import SUMMARIES
+from lntune.summaries import names as summaries
 
 TABLES = "tables"
 FORMATS = ("csv", "md")
@@ -61,7 +61,7 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
     """The node of a result's folder, be its table one that the config names or another; UserError if there is none."""
     found = plan.find(stage, name)
     if found is None:
-        for table in (*plan.study.experiments(), *SUMMARIES):
+        for table in (*plan.study.experiments(), *summaries(plan)):
             plan.table(table)
         found = plan.find(stage, name)
     if found is None:

@@ -35,8 +35,7 @@ def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], No
             for last in (False, True) if setup.accumulation else (True,):
                 images = [sample.image for sample in samples if sample.image is not None]
                 seen = features.features(images).to(model.connector.weight.dtype)
-                given = {} if setup.engine == "plain" else {"last": last}
-                engine.backward(samples, seen, count_answer_tokens(samples), **given)
+                engine.backward(samples, seen, count_answer_tokens(samples), last)
                 del seen
             if setup.precision == "bf16-weights" and setup.engine == "plain":
                 _forget_gradients(engine)  # the update is DeepSpeed's
@@ -47,6 +46,9 @@ def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], No
 def _engine(model: MultimodalModel, setup: Setup) -> Any:
     settings = training_settings(setup)
     if setup.engine == "plain":
+        if settings.precision == "bf16-weights":
+            # Forward and backward are those of the bfloat16 weights that the model has; the update is not made.
+            settings = settings.model_copy(update={"precision": "fp32"})
         return PlainEngine(model, settings)
     from lntune.training.deepspeed_engine import DeepSpeedEngine
 

@@ -16,7 +16,8 @@ from lntune.garbage.shelves import Shelves, file_paths, scratch_name
 from lntune.nodes import Node, closure
 from lntune.plan import Plan
 from lntune.store.claims import Claim
-from lntune.summaries import STAGES_OF_TABLES, SUMMARIES
+from lntune.summaries import STAGES_OF_TABLES
+from lntune.summaries import names as summaries
 from lntune.targets import FORMATS, TABLES
 
 TODAY = "needed by a table of today's config"
@@ -48,7 +49,7 @@ class Needed:
 
 def todays_nodes(plan: Plan) -> tuple[list[Node], list[Node]]:
     """All nodes of all tables, and of the demo's weights; UserError if a file is wrong."""
-    tables = closure([plan.table(name) for name in (*plan.study.experiments(), *SUMMARIES)])
+    tables = closure([plan.table(name) for name in (*plan.study.experiments(), *summaries(plan))])
     root = plan.study.root
     if not (root / RECIPES).is_file():
         return tables, []

@@ -4,38 +4,21 @@ All that is read of the paper is settled by the digests of its files; our tables
 table that is not among them has no value of ours.
 """
 
-from pydantic import Field
-
-from lntune.config.base import Frozen
-from lntune.config.catalog import Sha256
 from lntune.config.claims import Claims
 from lntune.config.load import load
 from lntune.report.claims import assess, verdicts
 from lntune.report.claims_table import markdown, write_csv
 from lntune.report.formula import Tables
 from lntune.report.paper_inputs import check, read_own, read_tables
+from lntune.stages.beside_paper import Execution, Settings
 from lntune.stages.job import Job, Metrics
+
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
 PACKAGES = ()
 
 CLAIMS = "claims.yaml"
 TITLE = "The paper's claims, on the paper's tables and on ours"
-
-
-class Settings(Frozen):
-    """The paper's files by digest, and the tables of ours in the order of the inputs."""
-
-    files: dict[str, Sha256] = Field(min_length=2)
-    tables: tuple[str, ...] = Field(strict=False)
-    scale: str
-    scale_note: str
-    protocol: str
-
-
-class Execution(Frozen):
-    """Where the paper's files lie."""
-
-    paths: dict[str, str]
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:

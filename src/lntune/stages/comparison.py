@@ -1,13 +1,12 @@
 """comparison: our tables beside the paper's, figure by figure."""
 
-from pydantic import Field
-
-from lntune.config.base import Frozen
-from lntune.config.catalog import Sha256
 from lntune.report.comparison import compare
 from lntune.report.comparison_table import markdown, write_csv
 from lntune.report.paper_inputs import check, read_own, read_tables
+from lntune.stages.beside_paper import Execution, Settings
 from lntune.stages.job import Job, Metrics
+
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
 PACKAGES = ()
 
@@ -16,22 +15,6 @@ HOW = (
     "Each cell: the paper's, ours, the difference. An asterisk: the paper's value lies in our 95% interval. Kendall's "
     "tau-b: how alike the rows of a group are ordered, 1 for the same order, -1 for the reverse."
 )
-
-
-class Settings(Frozen):
-    """The paper's tables by digest, and the tables of ours in the order of the inputs."""
-
-    files: dict[str, Sha256] = Field(min_length=1)
-    tables: tuple[str, ...] = Field(strict=False)
-    scale: str
-    scale_note: str
-    protocol: str
-
-
-class Execution(Frozen):
-    """Where the paper's files lie."""
-
-    paths: dict[str, str]
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
