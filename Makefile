@@ -21,11 +21,12 @@ lint: environment
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
-# More workers than cores: the tests of SLURM wait most of the time, so they come first.
 TEST_WORKERS ?= 3
 
+# The cluster of tests/slurm has the machine to itself.
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --ignore tests/slurm
 
 # Trains the demo's models anew, up to 40 minutes on two cores; the repository carries them already.
 demo-weights: environment

@@ -29,13 +29,17 @@ def one_row(root: Path) -> Checkout:
 
 
 def on_slurm(checkout: Checkout) -> Checkout:
-    """GPUs for what would need them; a stage with more CPUs than this machine may have; no warning before the limit."""
+    """Every stage in jobs, with GPUs for what would need them and more CPUs than this machine has for another.
+
+    No warning is given before a time limit, so that what is tested is the limit itself.
+    """
     scale = checkout.yaml("workflow/scales/tiny.yaml")
     scale["execution"]["stages"] = {**dict.fromkeys(("connector", "finetune", "predict"), GPU), "prepare": CPU}
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
-    checkout.edit("slurm/site.yaml", "scale: paper", "scale: tiny")
-    checkout.edit("slurm/site.yaml", "protocol: paper", "protocol: modern")
-    checkout.edit("slurm/site.yaml", "warning_seconds: 300", "warning_seconds: 0")
+    site = checkout.yaml("slurm/site.yaml")
+    site |= {"scale": "tiny", "protocol": "modern"}
+    site["cluster"] |= {"warning_seconds": 0, "login_node": []}
+    checkout.write_yaml("slurm/site.yaml", site)
     return checkout
 
 

@@ -26,12 +26,12 @@ def test_the_warning_ends_in_a_checkpoint(cluster: Cluster, made: Checkout, tmp_
     training = TrainingJob(checkout.root / "results", "connector", connector.name).watch()
     process = start(checkout, cluster, f"{connector.relative_to(checkout.root)}/manifest.json")
     try:
-        training.wait_until_held(120)
+        training.wait_until_held(400)
         (job,) = [one for one in cluster.jobs("RUNNING") if connector.name in one.comment]
         cluster.run("scancel", "--signal=USR1", str(job.id))  # to every process of the job, as --signal=USR1@N does
         time.sleep(2)
         training.go_on()
-        process.wait(180)
+        process.wait(400)
     finally:
         process.kill()
         training.end()

@@ -48,7 +48,8 @@ class TrainingJob:
     def end(self) -> None:
         """Watch no more."""
         self._over.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._over.is_set():
