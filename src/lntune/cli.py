@@ -25,7 +25,6 @@ import typer
 from lntune.config.training import Precision
 from lntune.errors import UserError
 from lntune.score_cli import app as score_app
-from lntune.study import Study
 
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
 
@@ -207,6 +206,7 @@ def memory(
     """Predict the memory of training steps on the scale's card, without a GPU."""
     from lntune import memory_report as report
     from lntune import paper_memory
+    from lntune.study import Study
 
     if paper:
         root = Path(".")

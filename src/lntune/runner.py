@@ -92,7 +92,6 @@ def main(arguments: list[str]) -> int:
     # SLURM's warning before a time limit goes to every process; a stage that can use it takes it, the others work on.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # "save soon": a stage that can handles it itself
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
         run_order(Path(arguments[0]), link_only="--link-only" in arguments)

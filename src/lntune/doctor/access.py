@@ -2,45 +2,41 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from lntune.config.catalog import Entry, HubRepository
 from lntune.doctor.findings import Finding
 from lntune.doctor.needs import Needs
-
-TOKEN = "HF_TOKEN"
+from lntune.download.hub import TOKEN
 
 
 def check_copies(needs: Needs) -> Iterator[Finding]:
     """Copies on disk that the config names, of what is still to be fetched."""
-    for name, folder in needs.study.settings.copies.items():
-        entry = needs.entries.get(name)
-        if entry is None:
+    for name, entry in needs.entries.items():
+        folder = needs.study.copies_folder(name)
+        if folder is None:
             continue
-        lacking = [file for file in entry.files if not (Path(folder) / file).is_file()]
+        lacking = [file for file in entry.files if not (folder / file).is_file()]
         if lacking:
             text = f"{folder} lacks {', '.join(lacking[:3])}" + (" and more" if len(lacking) > 3 else "")
             yield Finding(f"copy of {name}", "missing", text, f"put the files there, or change copies.{name}")
         else:
-            yield Finding(f"copy of {name}", "ok", folder)
+            yield Finding(f"copy of {name}", "ok", str(folder))
 
 
 def check_manual(needs: Needs) -> Iterator[Finding]:
     """Entries that a person must get by hand."""
     for name, entry in needs.to_download().items():
-        by_hand = entry.hub is None and any(
-            file.path is None and file.url is None and file.hub is None for file in entry.files.values()
-        )
-        if by_hand:
+        places = [entry.place(file) for file in entry.files]
+        if any(place.path is None and place.url is None and place.hub is None for place in places):
             step = entry.manual or f"get it from {entry.page}"
             yield Finding(name, "missing", "must be had by hand", f"{step}; then name its folder under `copies`")
 
 
 def repositories(entry: Entry) -> list[HubRepository]:
     """The hub's repositories that an entry's files come from, each once."""
-    found = []
-    for file in entry.files.values():
-        repository = file.hub or (entry.hub if file.path is None and file.url is None else None)
+    found: list[HubRepository] = []
+    for file in entry.files:
+        repository = entry.place(file).hub
         if repository is not None and repository not in found:
             found.append(repository)
     return found
