@@ -23,7 +23,8 @@ sys.path.insert(0, SOURCE)
 os.environ["PYTHONPATH"] = SOURCE
 
 from lntune.allocations import TURN
-from lntune.workflow import FORMATS, TABLES, Workflow
+from lntune.targets import FORMATS
+from lntune.workflow import Workflow
 
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
@@ -39,7 +40,8 @@ if STUDY.cluster:
 wildcard_constraints:
     result="[^/]+",
     name="[^/]+",
-    format="|".join(FORMATS),
+    folder="|".join(FORMATS),
+    format="[a-z]+",
 
 
 localrules:

@@ -1,104 +1,97 @@
-"""table: scores of many models as one table, in CSV and Markdown, and where each cell comes from.
+"""table: many results as one table, in CSV, Markdown and LaTeX, and where each cell comes from.
 
-cells.json names a cell's score and selection by their places among the inputs, not by their folders: a table whose
-numbers come from results of other names, but of the same content, is the same table.
-
-Every row also says how its learning rate was chosen, under which protocol it was asked and at which scale it was
-made, so that a copied line still tells what it is.
+Every row also says how its learning rate was chosen, under which protocol it was asked, at which scale it was made and
+whether it is ours, so that a copied line still tells what it is.
 """
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.report.cells import Cell, cell_of
 from lntune.report.markdown import markdown_table
+from lntune.report.rows import CELLS, ExhibitSettings, Row, cell_sources, chosen_rates, notes
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
 
-CELLS = "cells.json"
+OURS, LITERATURE = "ours", "literature"
 
 
-class Row(Frozen):
-    """One row: its group, its title, and the place of its selection and its scores among the inputs."""
+class Printed(Frozen):
+    """A row that the paper took from the literature: its cells as printed."""
 
     group: str
     title: str
-    selection: int
-    scores: tuple[int, ...] = Field(strict=False)
+    cells: tuple[str, ...] = Field(strict=False)
 
 
-class Settings(Frozen):
-    """What the table says besides its numbers."""
+class Settings(ExhibitSettings):
+    """How the table looks, besides what all tables and figures say."""
 
-    name: str
-    title: str
-    note: str
-    columns: tuple[str, ...] = Field(strict=False)
-    rows: tuple[Row, ...] = Field(strict=False)
-    scale: str
-    scale_note: str
-    protocol: str
-    split: str
+    layout: Literal["groups", "groups-across", "rows-across"]
+    emphasis: Literal["best-and-second", "best", "none"]
+    paired_with: str | None
     intervals: bool
+    literature: tuple[Printed, ...] = Field(strict=False)
 
 
 Execution = NoExecution
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
 def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write NAME.csv, NAME.md and cells.json."""
+    """Write NAME.csv, NAME.md, NAME.tex and cells.json."""
     import pandas as pd
 
     settings = job.settings
-    records: list[dict[str, str]] = []
-    cells: list[list[Cell]] = []
-    sources: list[dict[str, Any]] = []
-    for row in settings.rows:
-        selection = _read(job.folders("selections")[row.selection] / "selection.json")
-        found = []
-        record = {"model": row.group, "method": row.title}
-        for column, place in zip(settings.columns, row.scores, strict=True):
-            folder = job.folders("scores")[place]
-            cell = cell_of(column, _read(folder / "scores.json"))
-            found.append(cell)
-            record[column] = cell.text
-            if settings.intervals:
-                record[f"{column} 95% interval"] = cell.interval
-            where = {"row": f"{row.group}: {row.title}", "column": column}
-            sources.append({**where, "value": cell.text, "score": place, "selection": row.selection})
-        record |= {
-            "learning_rate": f"{selection['learning_rate']:g}",
-            "selected_on": f"Flickr30k {settings.split}",
-            "protocol": settings.protocol,
-            "scale": settings.scale,
-        }
-        records.append(record)
-        cells.append(found)
-    pd.DataFrame(records).to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
+    cells = [_cells(job, row) for row in settings.rows]
+    records = [_literature(settings, printed) for printed in settings.literature]
+    records += [_record(job, row, found) for row, found in zip(settings.rows, cells, strict=True)]
+    pd.DataFrame(records).fillna("").to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
     text = markdown_table(
         title=settings.title,
-        notes=(settings.scale_note, settings.note, _provenance_note(settings)),
+        notes=notes(settings),
         columns=settings.columns,
         rows=[(row.group, row.title) for row in settings.rows],
         cells=cells,
     )
     (job.out / f"{settings.name}.md").write_text(text)
-    (job.out / CELLS).write_text(json.dumps(sources, indent=1) + "\n")
+    sources = list(cell_sources(settings))
+    values = [cell.text for row in cells for cell in row]
+    document = [{**source, "value": value} for source, value in zip(sources, values, strict=True)]
+    (job.out / CELLS).write_text(json.dumps(document, indent=1) + "\n")
     return {"rows": len(records), "cells": len(sources)}
 
 
-def _provenance_note(settings: Settings) -> str:
-    leak = " (the split that is reported, as in the paper: the choice leaks)" if settings.split == "test" else ""
-    return (
-        f"Scale: {settings.scale}. Protocol: {settings.protocol}. "
-        f"Learning rates chosen by CIDEr on Flickr30k's {settings.split} split{leak}."
-    )
+def _cells(job: Job[Settings, NoExecution], row: Row) -> list[Cell]:
+    folders = job.folders("scores")
+    return [
+        cell_of(column, [folders[place] for place in places], job.settings.tokens)
+        for column, places in zip(job.settings.columns, row.scores, strict=True)
+    ]
+
+
+def _record(job: Job[Settings, NoExecution], row: Row, cells: list[Cell]) -> dict[str, str]:
+    """A row of ours as a line of the CSV."""
+    settings = job.settings
+    record: dict[str, str] = {"model": row.group, "method": row.title}
+    for column, cell in zip(settings.columns, cells, strict=True):
+        record[column] = cell.text
+        if cell.intervals:
+            record[f"{column} 95% interval"] = cell.interval
+        record |= {f"{column} {name}": text for name, text in (cell.beside or {}).items()}
+    trained = bool(row.selections) or row.learning_rate is not None
+    return record | {
+        "learning_rate": chosen_rates(row, job.folders("selections")) if trained else "",
+        "selected_on": f"Flickr30k {settings.split}" if row.selections else "",
+        "protocol": settings.protocol,
+        "scale": settings.scale,
+        "source": OURS,
+    }
+
+
+def _literature(settings: Settings, printed: Printed) -> dict[str, Any]:
+    record = {"model": printed.group, "method": printed.title}
+    return record | dict(zip(settings.columns, printed.cells, strict=True)) | {"source": LITERATURE}
