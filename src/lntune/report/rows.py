@@ -5,9 +5,9 @@ names, but of the same content, is the same.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -66,12 +66,18 @@ def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:
     return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
 
 
-def cell_sources(settings: ExhibitSettings) -> Iterator[dict[str, Any]]:
-    """Row, column, and the places of the inputs of each cell, a row after the other."""
+def write_cells(out: Path, settings: ExhibitSettings, values: Iterable[str]) -> None:
+    """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from.
+
+    ``values`` are the cells' texts, a row after the other.
+    """
+    found = []
+    texts = iter(values)
     for row in settings.rows:
         for column, places in zip(settings.columns, row.scores, strict=True):
-            where = {"row": f"{row.group}: {row.title}", "column": column}
-            yield {**where, "scores": list(places), "selections": list(row.selections)}
+            where = {"row": f"{row.group}: {row.title}", "column": column, "value": next(texts)}
+            found.append({**where, "scores": places, "selections": row.selections})
+    (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
 
 
 def notes(settings: ExhibitSettings) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ Every row also says how its learning rate was chosen, under which protocol it wa
 whether it is ours, so that a copied line still tells what it is.
 """
 
-import json
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from pydantic import Field
 from lntune.config.base import Frozen
 from lntune.report.cells import Cell, cell_of
 from lntune.report.markdown import markdown_table
-from lntune.report.rows import CELLS, ExhibitSettings, Row, cell_sources, chosen_rates, notes
+from lntune.report.rows import ExhibitSettings, Row, chosen_rates, notes, write_cells
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
@@ -58,11 +57,8 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
         cells=cells,
     )
     (job.out / f"{settings.name}.md").write_text(text)
-    sources = list(cell_sources(settings))
-    values = [cell.text for row in cells for cell in row]
-    document = [{**source, "value": value} for source, value in zip(sources, values, strict=True)]
-    (job.out / CELLS).write_text(json.dumps(document, indent=1) + "\n")
-    return {"rows": len(records), "cells": len(sources)}
+    write_cells(job.out, settings, (cell.text for row in cells for cell in row))
+    return {"rows": len(records), "cells": sum(map(len, cells))}
 
 
 def _cells(job: Job[Settings, NoExecution], row: Row) -> list[Cell]:
