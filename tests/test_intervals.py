@@ -27,7 +27,7 @@ SIMULATIONS = 1000
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulation is a thousand bootstraps; fewer resamples make an interval's ends rougher, and it a bit narrower."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 500)
+    monkeypatch.setattr(intervals, "RESAMPLES", 400)
 
 
 def single(marks: Array, name: str = "") -> Stratum:
@@ -98,8 +98,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say(
 
 
 def test_intervals_over_questions_would_be_too_narrow_where_pictures_have_several(few_resamples: None) -> None:
-    covered = coverage(lambda rng: over_items([[single(100 * in_groups(rng, 0.8, 100, 6).ravel())]]), 80)
-    assert covered < 85  # six questions of a picture say as much as two do
+    covered = coverage(lambda rng: over_items([[single(100 * in_groups(rng, 0.8, 50, 6).ravel())]]), 80)
+    assert covered < 85  # six questions of a picture say as much as two would: 74.8 (docs/statistics.md)
 
 
 def alike(rng: np.random.Generator, chances: Sequence[float], number: int = 300) -> list[list[Stratum]]:
@@ -121,12 +121,13 @@ def test_paired_differences_cover_the_truth_and_are_narrower(few_resamples: None
         found = difference([ours], [baseline])
         assert found is not None and found.value == pytest.approx(figure(ours) - figure(baseline))
         widths.append(found.high - found.low)
-        ends = [over_items([strata]) for strata in (ours, baseline)]
-        unpaired.append(np.hypot(*(high - low for low, high in filter(None, ends))))
+        if len(unpaired) < 50:
+            ends = [over_items([strata]) for strata in (ours, baseline)]
+            unpaired.append(np.hypot(*(high - low for low, high in filter(None, ends))))
         return found.low, found.high
 
     assert coverage(draw, 10) == pytest.approx(95, abs=3)
-    assert fmean(widths) < 0.75 * fmean(unpaired)
+    assert fmean(widths[:50]) < 0.75 * fmean(unpaired)
 
 
 def test_seeds_are_averaged_item_by_item(few_resamples: None) -> None:
