@@ -253,6 +253,10 @@ ELSEWHERE: dict[str, Edit] = {
     "misspelt key in the protocol": (
         PROTOCOL, "pope: {prompt", "pope: {promt", "pope.promt: unknown key (did you mean pope.prompt?)",
     ),
+    "captions of no length": (
+        PROTOCOL, "most_words: 25", "most_words: 1",
+        "caption_format.least_words: no caption has 2 words or more and 1 (most_words) or fewer; lower it",
+    ),
     "negative temperature": (
         PROTOCOL, r"temperature: \S+", "temperature: -1", "temperature: expected at least 0, got -1",
     ),

@@ -63,10 +63,16 @@ def check_copies(file: Path, copies: Mapping[str, str], catalog: Catalog) -> Non
 
 
 def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
-    """MME's subtasks exist, each once, and prompts have no place for anything but the question."""
+    """MME's subtasks exist, each once; prompts have no place for anything but the question; captions can be in form."""
     for place, name in enumerate(protocol.mme_subtasks):
         check_known(file, f"mme_subtasks[{place}]", name, MME_SUBTASKS, "MME subtask")
     _check_distinct(file, {f"mme_subtasks[{k}]": name for k, name in enumerate(protocol.mme_subtasks)})
+    words = protocol.caption_format
+    if words.least_words > words.most_words:
+        raise UserError(
+            f"{shown(file)}: caption_format.least_words: no caption has {words.least_words} words or more and "
+            f"{words.most_words} (most_words) or fewer; lower it"
+        )
     for benchmark in ("mme", "vqav2", "captions", "pope"):
         prompt = getattr(protocol, benchmark).prompt
         try:

@@ -317,7 +317,8 @@ class Plan:
     def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
         inputs = {"answers": answers, "questions": questions}
         if benchmark in ("mscoco", "flickr30k"):
-            return self.node("score-captions", label, {}, inputs)
+            words = self.protocol.caption_format.model_dump(include={"least_words", "most_words"})
+            return self.node("score-captions", label, words, inputs)
         chosen: dict[str, dict[str, Any]] = {
             "mme": {"subtasks": self.protocol.mme_subtasks},
             "vqav2": {"normalise": self.protocol.vqav2_normalise},
