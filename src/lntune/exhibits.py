@@ -8,6 +8,7 @@ from lntune.config.experiment import (
     COLUMN_BENCHMARKS,
     COST_COLUMNS,
     RATE,
+    SIMILARITY,
     BarsSettings,
     CostSettings,
     Experiment,
@@ -50,10 +51,10 @@ def exhibit_node(plan: "Plan", name: str) -> Node:
         "split": plan.study.settings.selection_split,
         "seeds": plan.seeds,
         "columns": experiment.columns,
+        "tokens": plan.scale.similarity.tokens if SIMILARITY in experiment.columns else None,
+        "least_share": plan.protocol.caption_format.least_share,
         "rows": [_row(plan, experiment, line, inputs) for line in lines],
     }
-    if any(column not in COST_COLUMNS for column in experiment.columns):
-        settings["tokens"] = plan.scale.similarity.tokens
     if isinstance(experiment, TableSettings):
         shown = experiment.model_dump(include={"layout", "emphasis", "paired_with", "intervals"})
         literature = literature_rows(plan.study.root, name, experiment.literature, experiment.columns)
@@ -62,6 +63,8 @@ def exhibit_node(plan: "Plan", name: str) -> Node:
     if isinstance(experiment, BarsSettings):
         return plan.node("figure-bars", [name], settings, inputs.roles())
     if isinstance(experiment, CostSettings):
+        gpu = plan.scale.execution.gpu
+        settings["capacity_gb"] = gpu.memory_gb if gpu else None
         return plan.node("figure-cost", [name], settings, inputs.roles())
     if isinstance(experiment, GradientsSettings):
         settings["norms"] = [norm.model_dump() for norm in experiment.norms]

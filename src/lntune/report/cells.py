@@ -1,13 +1,45 @@
 """What a cell shows of the results that it is read from: the figures of a column, written as the paper writes them."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from lntune.benchmarks.intervals import difference, over_items, over_seeds
+from lntune.benchmarks.marks import Strata, strata_of
+
 Interval = tuple[float, float] | None
+
+NO_CAPTIONS = "-"
+"""In place of a CIDEr whose model cannot follow the format: too few of its answers are captions in form."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a cell.
+
+    Attributes:
+        text: as it is written; "OOM" and "-" are no numbers.
+        by_seed: the number under each seed, if it is a score.
+        strata: the marks that the score is made of, a seed each.
+    """
+
+    text: str
+    by_seed: tuple[float, ...] = ()
+    strata: tuple[Strata, ...] = ()
+
+    @cached_property
+    def interval(self) -> Interval:
+        """The bootstrap 95% interval over what was asked."""
+        return over_items(self.strata) if self.strata else None
+
+    @property
+    def seeds(self) -> Interval:
+        """The 95% interval over training seeds; None of one seed."""
+        return over_seeds(self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -15,16 +47,19 @@ class Cell:
     """One cell: figures that are ranked separately (MME's two, POPE's three).
 
     Attributes:
-        parts: each figure as it is written; "OOM" and "-" are no numbers.
-        intervals: the bootstrap 95% interval of each.
-        decimals: digits that intervals are written with.
+        figures: its numbers.
+        decimals: digits that scores are written with; None of what has no interval.
         beside: what the CSV says besides, by the end of the column's title.
     """
 
-    parts: tuple[str, ...]
-    intervals: tuple[Interval, ...] = ()
-    decimals: int = 2
-    beside: Mapping[str, str] | None = None
+    figures: tuple[Figure, ...]
+    decimals: int | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Each figure as it is written."""
+        return tuple(one.text for one in self.figures)
 
     @property
     def text(self) -> str:
@@ -33,8 +68,26 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        """All intervals, with slashes between them."""
-        return "/".join(bounds_text(one, self.decimals) for one in self.intervals)
+        """The intervals over what was asked, with slashes between them."""
+        return "/".join(self.bounds(one.interval) for one in self.figures)
+
+    @property
+    def seeds(self) -> str:
+        """The intervals over training seeds, with slashes between them."""
+        return "/".join(self.bounds(one.seeds) for one in self.figures)
+
+    def minus(self, other: "Cell") -> tuple[str, str]:
+        """How much higher the figures are than another model's, and the paired intervals of that."""
+        values, intervals = [], []
+        for one, its in zip(self.figures, other.figures, strict=True):
+            found = difference(one.strata, its.strata) if one.strata and its.strata else None
+            values.append("-" if found is None else f"{found.value:+.{self.decimals}f}")
+            intervals.append(self.bounds(None if found is None else (found.low, found.high)))
+        return "/".join(values), "/".join(intervals)
+
+    def bounds(self, interval: Interval) -> str:
+        """An interval as it is written; "-" if there is none."""
+        return "-" if interval is None else f"{interval[0]:.{self.decimals}f}..{interval[1]:.{self.decimals}f}"
 
 
 def number(text: str) -> float | None:
@@ -45,17 +98,30 @@ def number(text: str) -> float | None:
         return None
 
 
-def bounds_text(interval: Interval, decimals: int) -> str:
-    """An interval as it is written; "-" if there is none."""
-    return "-" if interval is None else f"{interval[0]:.{decimals}f}..{interval[1]:.{decimals}f}"
+def total(cell: Cell) -> Figure:
+    """The sum of a cell's figures as one figure, with an interval of its own."""
+    by_seed = tuple(map(sum, zip(*(one.by_seed for one in cell.figures), strict=True)))
+    strata = tuple(sum(parts, ()) for parts in zip(*(one.strata for one in cell.figures), strict=True))
+    return Figure(f"{fmean(by_seed):.{cell.decimals}f}" if by_seed else cell.text, by_seed, strata)
 
 
-# --- the columns -------------------------------------------------------------------------------------------------------
-
-_POPE = ("popular", "random", "adversarial")
+# --- the columns -----------------------------------------------------------------------------------------------------
 
 
-def cell_of(column: str, folders: Sequence[Path], tokens: str | None) -> Cell:
+@dataclass(frozen=True)
+class Reading:
+    """What decides how results are read, besides what they hold.
+
+    Attributes:
+        tokens: of Similarity, the tokens whose states are compared.
+        least_share: of captions in form, below which there is no CIDEr; of several seeds their mean counts.
+    """
+
+    tokens: str | None
+    least_share: float
+
+
+def cell_of(column: str, folders: Sequence[Path], reading: Reading) -> Cell:
     """A cell of a column.
 
     MME: perception/cognition; VQAv2: overall accuracy; MSCOCO and Flickr30k: CIDEr; POPE: accuracy on
@@ -64,37 +130,26 @@ def cell_of(column: str, folders: Sequence[Path], tokens: str | None) -> Cell:
     Args:
         column: its title.
         folders: the results that it is read from, a seed each.
-        tokens: of Similarity, the tokens whose states are compared.
+        reading: how.
     """
-    return _COLUMNS[column](folders, tokens)
+    return _COLUMNS[column](column, folders, reading)
 
 
 def _read(folder: Path, name: str) -> Any:
     return json.loads((folder / name).read_text())
 
 
-def _mme(folders: Sequence[Path], tokens: str | None) -> Cell:
-    return _of_scores(folders, {name: (name,) for name in ("perception", "cognition")}, 1)
-
-
-def _pope(folders: Sequence[Path], tokens: str | None) -> Cell:
-    return _of_scores(folders, {kind: (kind, "accuracy") for kind in _POPE}, 1)
-
-
-def _one_score(name: str, folders: Sequence[Path], tokens: str | None) -> Cell:
-    return _of_scores(folders, {name: (name,)}, 2)
-
-
-def _of_scores(folders: Sequence[Path], parts: Mapping[str, tuple[str, ...]], decimals: int) -> Cell:
-    """Figures of scores.json, each found by its keys; of several seeds the mean."""
+def _scores(
+    keys: Mapping[str, Sequence[str]], decimals: int, column: str, folders: Sequence[Path], reading: Reading
+) -> Cell:
+    """Figures of scores.json, each found by its keys; their marks by the part's name; of several seeds the mean."""
     scores = [_read(folder, "scores.json") for folder in folders]
-    texts, intervals = [], []
-    for name, keys in parts.items():
-        found = [_at(one, keys) for one in scores]
-        texts.append(f"{sum(found) / len(found):.{decimals}f}")
-        bounds = scores[0]["intervals"][name]
-        intervals.append((bounds[0], bounds[1]) if bounds is not None else None)
-    return Cell(tuple(texts), tuple(intervals), decimals)
+    strata = [strata_of(column, _read(folder, "marks.json")) for folder in folders]
+    figures = []
+    for part, path in keys.items():
+        found = tuple(_at(one, path) for one in scores)
+        figures.append(Figure(f"{fmean(found):.{decimals}f}", found, tuple(one.get(part, ()) for one in strata)))
+    return Cell(tuple(figures), decimals)
 
 
 def _at(document: Any, keys: Sequence[str]) -> float:
@@ -103,11 +158,18 @@ def _at(document: Any, keys: Sequence[str]) -> float:
     return float(document)
 
 
-def _memory(folders: Sequence[Path], tokens: str | None) -> Cell:
+def _captions(column: str, folders: Sequence[Path], reading: Reading) -> Cell:
+    """CIDEr, unless the model does not write captions."""
+    if fmean(_read(folder, "scores.json")["followed"] for folder in folders) < reading.least_share:
+        return Cell((Figure(NO_CAPTIONS),), 2)
+    return _scores({"": ("CIDEr",)}, 2, column, folders, reading)
+
+
+def _memory(column: str, folders: Sequence[Path], reading: Reading) -> Cell:
     measured = _measured(folders[0], "peak_bytes")
     predicted = _gigabytes(_labelled(folders[0], "peak_bytes", "predicted"))
     text = measured if isinstance(measured, str) else _gigabytes(measured)
-    return Cell((text,), beside={"predicted": predicted})
+    return Cell((Figure(text),), beside={"predicted": predicted})
 
 
 def _gigabytes(size: float) -> str:
@@ -115,8 +177,8 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f}" if size >= 1e9 else f"{size / 1e9:.3g}"
 
 
-def _parameters(folders: Sequence[Path], tokens: str | None) -> Cell:
-    return Cell((f"{_measured(folders[0], 'trainable_percent')}%",))
+def _parameters(column: str, folders: Sequence[Path], reading: Reading) -> Cell:
+    return Cell((Figure(f"{_measured(folders[0], 'trainable_percent')}%"),))
 
 
 def _measured(folder: Path, name: str) -> Any:
@@ -129,19 +191,19 @@ def _labelled(folder: Path, name: str, label: str) -> Any:
     return next(one["value"] for one in numbers if (one["name"], one["label"]) == (name, label))
 
 
-def _similarity(folders: Sequence[Path], tokens: str | None) -> Cell:
-    found = [_read(folder, "similarity.json")["tokens"][tokens] for folder in folders]
-    mean = sum(one["mean"] for one in found) / len(found)
-    bounds = found[0]["interval"]
-    return Cell((f"{mean:.3f}",), ((bounds[0], bounds[1]),), 3)
+def _similarity(column: str, folders: Sequence[Path], reading: Reading) -> Cell:
+    assert reading.tokens is not None
+    found = tuple(_read(folder, "similarity.json")["tokens"][reading.tokens]["mean"] for folder in folders)
+    strata = [strata_of(column, _read(folder, "marks.json"), reading.tokens)[""] for folder in folders]
+    return Cell((Figure(f"{fmean(found):.3f}", found, tuple(strata)),), 3)
 
 
-_COLUMNS = {
-    "MME": _mme,
-    "VQAv2": partial(_one_score, "overall"),
-    "MSCOCO": partial(_one_score, "CIDEr"),
-    "Flickr30k": partial(_one_score, "CIDEr"),
-    "POPE": _pope,
+_COLUMNS: dict[str, Callable[[str, Sequence[Path], Reading], Cell]] = {
+    "MME": partial(_scores, {name: (name,) for name in ("perception", "cognition")}, 1),
+    "VQAv2": partial(_scores, {"": ("overall",)}, 2),
+    "MSCOCO": _captions,
+    "Flickr30k": _captions,
+    "POPE": partial(_scores, {kind: (kind, "accuracy") for kind in ("popular", "random", "adversarial")}, 1),
     "Mem. (GB)": _memory,
     "#param.": _parameters,
     "Similarity": _similarity,

@@ -5,13 +5,14 @@ names, but of the same content, is the same.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
+from lntune.report.cells import Cell, Reading, cell_of
 
 CELLS = "cells.json"
 """The file that says of each cell which inputs it was read from."""
@@ -47,7 +48,24 @@ class ExhibitSettings(Frozen):
     protocol: str
     split: str
     seeds: tuple[int, ...] = Field(strict=False)
-    tokens: Literal["all", "image", "text", "last"] | None = None
+    tokens: Literal["all", "image", "text", "last"] | None
+    least_share: float
+
+    @property
+    def reading(self) -> Reading:
+        """How cells are read."""
+        return Reading(self.tokens, self.least_share)
+
+
+def cells_of(settings: ExhibitSettings, scores: Sequence[Path]) -> list[list[Cell]]:
+    """The cells of each row; ``scores`` are the folders that play that role."""
+    return [
+        [
+            cell_of(column, [scores[place] for place in places], settings.reading)
+            for column, places in zip(settings.columns, row.scores, strict=True)
+        ]
+        for row in settings.rows
+    ]
 
 
 def rate_text(rate: float) -> str:
@@ -66,18 +84,19 @@ def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:
     return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
 
 
-def write_cells(out: Path, settings: ExhibitSettings, values: Iterable[str]) -> None:
-    """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from.
-
-    ``values`` are the cells' texts, a row after the other.
-    """
+def write_cells(out: Path, settings: ExhibitSettings, cells: Sequence[Sequence[Cell]]) -> None:
+    """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from."""
     found = []
-    texts = iter(values)
-    for row in settings.rows:
-        for column, places in zip(settings.columns, row.scores, strict=True):
-            where = {"row": f"{row.group}: {row.title}", "column": column, "value": next(texts)}
+    for row, its in zip(settings.rows, cells, strict=True):
+        for column, places, cell in zip(settings.columns, row.scores, its, strict=True):
+            where = {"row": f"{row.group}: {row.title}", "column": column, "value": cell.text}
             found.append({**where, "scores": places, "selections": row.selections})
     (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def scale_note(settings: ExhibitSettings) -> str:
+    """The first sentence of what is said of the scale, without marks: what fits under a figure."""
+    return settings.scale_note.replace("**", "").partition(". ")[0]
 
 
 def notes(settings: ExhibitSettings) -> tuple[str, ...]:

@@ -4,14 +4,15 @@ Every row also says how its learning rate was chosen, under which protocol it wa
 whether it is ours, so that a copied line still tells what it is.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.report.cells import Cell, cell_of
+from lntune.report.cells import Cell
 from lntune.report.markdown import markdown_table
-from lntune.report.rows import ExhibitSettings, Row, chosen_rates, notes, write_cells
+from lntune.report.rows import ExhibitSettings, Row, cells_of, chosen_rates, notes, write_cells
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
@@ -45,9 +46,10 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     import pandas as pd
 
     settings = job.settings
-    cells = [_cells(job, row) for row in settings.rows]
+    cells = cells_of(settings, job.folders("scores"))
+    paired = _paired(settings, cells)
     records = [_literature(settings, printed) for printed in settings.literature]
-    records += [_record(job, row, found) for row, found in zip(settings.rows, cells, strict=True)]
+    records += [_record(job, *one) for one in zip(settings.rows, cells, paired, strict=True)]
     pd.DataFrame(records).fillna("").to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
     text = markdown_table(
         title=settings.title,
@@ -57,27 +59,36 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
         cells=cells,
     )
     (job.out / f"{settings.name}.md").write_text(text)
-    write_cells(job.out, settings, (cell.text for row in cells for cell in row))
+    write_cells(job.out, settings, cells)
     return {"rows": len(records), "cells": sum(map(len, cells))}
 
 
-def _cells(job: Job[Settings, NoExecution], row: Row) -> list[Cell]:
-    folders = job.folders("scores")
-    return [
-        cell_of(column, [folders[place] for place in places], job.settings.tokens)
-        for column, places in zip(job.settings.columns, row.scores, strict=True)
-    ]
+def _paired(settings: Settings, cells: Sequence[Sequence[Cell]]) -> list[Sequence[Cell] | None]:
+    """For each row the cells of the row of its group that it is compared with; None where there is none."""
+    by_group = {
+        row.group: its for row, its in zip(settings.rows, cells, strict=True) if row.title == settings.paired_with
+    }
+    return [by_group.get(row.group) if row.title != settings.paired_with else None for row in settings.rows]
 
 
-def _record(job: Job[Settings, NoExecution], row: Row, cells: list[Cell]) -> dict[str, str]:
+def _record(
+    job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], paired: Sequence[Cell] | None
+) -> dict[str, str]:
     """A row of ours as a line of the CSV."""
     settings = job.settings
     record: dict[str, str] = {"model": row.group, "method": row.title}
-    for column, cell in zip(settings.columns, cells, strict=True):
+    for place, (column, cell) in enumerate(zip(settings.columns, cells, strict=True)):
         record[column] = cell.text
-        if cell.intervals:
-            record[f"{column} 95% interval"] = cell.interval
-        record |= {f"{column} {name}": text for name, text in (cell.beside or {}).items()}
+        record |= {f"{column} {name}": text for name, text in cell.beside.items()}
+        if cell.decimals is None:
+            continue
+        record[f"{column} 95% interval"] = cell.interval
+        if len(settings.seeds) > 1:
+            record[f"{column} 95% interval over seeds"] = cell.seeds
+        if settings.paired_with is not None:
+            values, intervals = cell.minus(paired[place]) if paired else ("", "")
+            record[f"{column} minus {settings.paired_with}"] = values
+            record[f"{column} minus {settings.paired_with} 95% interval"] = intervals
     trained = bool(row.selections) or row.learning_rate is not None
     return record | {
         "learning_rate": chosen_rates(row, job.folders("selections")) if trained else "",
