@@ -97,7 +97,7 @@ class Study:
         kind = read_yaml(path).get("figure")
         if kind is not None and kind not in FIGURES:
             raise unknown_name(path, "figure", str(kind), FIGURES, "kind of figure")
-        settings = load(path, TableSettings if kind is None else FIGURES[kind])
+        settings: Experiment = load(path, TableSettings) if kind is None else load(path, FIGURES[kind])
         check_experiment(path, settings, self.scale)
         return settings
 

@@ -136,7 +136,7 @@ class GradientsSettings(ExperimentSettings):
 FigureSettings = BarsSettings | CostSettings | HeatMapSettings | GradientsSettings
 Experiment = TableSettings | FigureSettings
 
-FIGURES: dict[str, type[FigureSettings]] = {
+FIGURES: dict[str, type[BarsSettings] | type[CostSettings] | type[HeatMapSettings] | type[GradientsSettings]] = {
     "bars": BarsSettings,
     "cost": CostSettings,
     "heat-maps": HeatMapSettings,

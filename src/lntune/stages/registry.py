@@ -16,6 +16,7 @@ STAGES = {
     "finetune": "finetune",
     "measure": "measure",
     "predict": "predict",
+    "similarity": "similarity",
     "score-captions": "score_captions",
     "score-pope": "score_pope",
     "score-mme": "score_mme",
