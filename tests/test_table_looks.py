@@ -214,6 +214,15 @@ def test_bold_words_code_and_powers_of_notes() -> None:
     )
 
 
+def test_the_notes_of_this_repository_can_be_set() -> None:
+    files = [path for folder in ("experiments", "scales") for path in (ROOT / "workflow" / folder).glob("*.yaml")]
+    assert len(files) > 10
+    for path in files:
+        read = yaml.safe_load(path.read_text())
+        for text in filter(None, (read.get("title"), read.get("note"))):
+            assert from_markdown(text).isascii(), path
+
+
 def test_markdown_titles_stand_for_themselves() -> None:
     table = lay_out([_row("A|B", "2*3_x", "1")], ("MSCOCO",), "groups", "none")
     assert _markdown(table)[2:] == [r"| *A\|B* | |", r"| 2\*3\_x | 1 |"]
