@@ -5,12 +5,15 @@ whether it is ours, so that a copied line still tells what it is.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.report.cells import Cell
+from lntune.report.cells import Cell, Figure
+from lntune.report.emphasis import Emphasis
+from lntune.report.latex import latex_table
+from lntune.report.layout import Layout, TableRow, lay_out
 from lntune.report.markdown import markdown_table
 from lntune.report.rows import ExhibitSettings, Row, cells_of, chosen_rates, notes, write_cells
 from lntune.stages.job import Job, Metrics, NoExecution
@@ -18,6 +21,9 @@ from lntune.stages.job import Job, Metrics, NoExecution
 PACKAGES = ("pandas",)
 
 OURS, LITERATURE = "ours", "literature"
+
+Record = dict[str, str]
+"""A line of the CSV: a text for each of its columns."""
 
 
 class Printed(Frozen):
@@ -31,8 +37,8 @@ class Printed(Frozen):
 class Settings(ExhibitSettings):
     """How the table looks, besides what all tables and figures say."""
 
-    layout: Literal["groups", "groups-across", "rows-across"]
-    emphasis: Literal["best-and-second", "best", "none"]
+    layout: Layout
+    emphasis: Emphasis
     paired_with: str | None
     intervals: bool
     literature: tuple[Printed, ...] = Field(strict=False)
@@ -43,24 +49,44 @@ Execution = NoExecution
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.csv, NAME.md, NAME.tex and cells.json."""
-    import pandas as pd
-
     settings = job.settings
     cells = cells_of(settings, job.folders("scores"))
     paired = _paired(settings, cells)
-    records = [_literature(settings, printed) for printed in settings.literature]
-    records += [_record(job, *one) for one in zip(settings.rows, cells, paired, strict=True)]
-    pd.DataFrame(records).fillna("").to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
-    text = markdown_table(
-        title=settings.title,
-        notes=notes(settings),
-        columns=settings.columns,
-        rows=[(row.group, row.title) for row in settings.rows],
-        cells=cells,
-    )
-    (job.out / f"{settings.name}.md").write_text(text)
+    ours = [_record(job, *one) for one in zip(settings.rows, cells, paired, strict=True)]
+    literature = [_literature(settings, printed) for printed in settings.literature]
+    _write_csv(job.out / f"{settings.name}.csv", ours, literature)
+    _write_readable(job, cells)
     write_cells(job.out, settings, cells)
-    return {"rows": len(records), "cells": sum(map(len, cells))}
+    return {"rows": len(literature) + len(ours), "cells": sum(map(len, cells))}
+
+
+def _write_csv(path: Path, ours: Sequence[Record], literature: Sequence[Record]) -> None:
+    """All rows, those from the literature first; the columns in the order that ours have."""
+    import pandas as pd
+
+    columns: list[str] = []
+    for record in [*ours, *literature]:
+        place = 0
+        for name in record:
+            # A column that only some rows have stands behind the one that it follows there.
+            if name not in columns:
+                columns.insert(place, name)
+            place = columns.index(name) + 1
+    table = pd.DataFrame([*literature, *ours], columns=columns)
+    table.fillna("").to_csv(path, index=False, lineterminator="\n")
+
+
+def _write_readable(job: Job[Settings, NoExecution], cells: Sequence[Sequence[Cell]]) -> None:
+    """The table as Markdown and as LaTeX."""
+    settings = job.settings
+    rows = [TableRow(one.group, one.title, _as_printed(one), literature=True) for one in settings.literature]
+    rows += [TableRow(row.group, row.title, tuple(its)) for row, its in zip(settings.rows, cells, strict=True)]
+    table = lay_out(rows, settings.columns, settings.layout, settings.emphasis, intervals=settings.intervals)
+    said = notes(settings)
+    (job.out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=said), "utf-8")
+    about = f"{settings.title} ({settings.name}). Scale: {settings.scale}. Protocol: {settings.protocol}."
+    text = latex_table(table, name=settings.name, title=settings.title, notes=said, about=about)
+    (job.out / f"{settings.name}.tex").write_text(text, "utf-8")
 
 
 def _paired(settings: Settings, cells: Sequence[Sequence[Cell]]) -> list[Sequence[Cell] | None]:
@@ -71,12 +97,10 @@ def _paired(settings: Settings, cells: Sequence[Sequence[Cell]]) -> list[Sequenc
     return [by_group.get(row.group) if row.title != settings.paired_with else None for row in settings.rows]
 
 
-def _record(
-    job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], paired: Sequence[Cell] | None
-) -> dict[str, str]:
+def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], paired: Sequence[Cell] | None) -> Record:
     """A row of ours as a line of the CSV."""
     settings = job.settings
-    record: dict[str, str] = {"model": row.group, "method": row.title}
+    record: Record = {"model": row.group, "method": row.title}
     for place, (column, cell) in enumerate(zip(settings.columns, cells, strict=True)):
         record[column] = cell.text
         record |= {f"{column} {name}": text for name, text in cell.beside.items()}
@@ -99,6 +123,11 @@ def _record(
     }
 
 
-def _literature(settings: Settings, printed: Printed) -> dict[str, Any]:
+def _literature(settings: Settings, printed: Printed) -> Record:
+    """A row from the literature as a line of the CSV."""
     record = {"model": printed.group, "method": printed.title}
     return record | dict(zip(settings.columns, printed.cells, strict=True)) | {"source": LITERATURE}
+
+
+def _as_printed(printed: Printed) -> tuple[Cell, ...]:
+    return tuple(Cell(tuple(map(Figure, text.split("/")))) for text in printed.cells)
