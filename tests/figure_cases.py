@@ -58,7 +58,7 @@ def bars(models: int, rows: int, missing: bool = False) -> Bars:
         scores = [[Score(value, (0.93 * value, 1.05 * value)) for value in row] for row in values]
         if missing and column == "VQAv2":
             scores[-1][0] = Score(None)
-            scores[0][0] = Score(scores[0][0].value)
+            scores[0][0] = Score(scores[0][0].value)  # without an interval
         benchmarks.append(Benchmark(column, measure, decimals, tuple(tuple(row) for row in scores)))
     return Bars(MODELS[:models], TYPES[-rows:], tuple(benchmarks), "demo", NOTE)
 
