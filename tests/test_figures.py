@@ -102,7 +102,7 @@ def test_svg_has_outlines_and_its_words(saved: Path, name: str) -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.attrib["width"] == "396pt"
     assert root.find("{http://www.w3.org/2000/svg}title").text == f"Figure {name}"
     assert not list(root.iter("{http://www.w3.org/2000/svg}text")), "a viewer without the font would set it otherwise"
-    assert "<!-- demo: tiny" in text or "<!-- paper: as printed" in text
+    assert "<!-- Scale: demo. tiny" in text or "<!-- Scale: paper. as printed" in text
     assert "dc:date" not in text
 
 

@@ -174,7 +174,7 @@ def _memory(column: str, folders: Sequence[Path], reading: Reading) -> Cell:
 
 def _gigabytes(size: float) -> str:
     """Bytes in 10**9, with one digit as Table 2 has it, and three that count below 1."""
-    return f"{size / 1e9:.1f}" if size >= 1e9 else f"{size / 1e9:.3g}"
+    return f"{size / 1e9:.1f}" if size >= 1e9 else f"{size / 1e9:#.3g}"
 
 
 def _parameters(column: str, folders: Sequence[Path], reading: Reading) -> Cell:

@@ -96,7 +96,7 @@ def write_cells(out: Path, settings: ExhibitSettings, cells: Sequence[Sequence[C
 
 def scale_note(settings: ExhibitSettings) -> str:
     """The first sentence of what is said of the scale, without marks: what fits under a figure."""
-    return settings.scale_note.replace("**", "").partition(". ")[0]
+    return settings.scale_note.replace("**", "").partition(". ")[0].rstrip(".") + "."
 
 
 def notes(settings: ExhibitSettings) -> tuple[str, ...]:

@@ -43,5 +43,5 @@ def _costs(settings: Settings, cells: list[list[Cell]]) -> "Costs":
         share = number(parameters.text)
         assert share is not None
         found.append(Cost(row.group, row.title, share, number(memory.text)))
-    axis = "GPU memory (GB)" if settings.capacity_gb is not None else "memory of a step on the CPU (GB)"
+    axis = "GPU memory (GB)" if settings.capacity_gb is not None else "memory on the CPU (GB)"
     return Costs(tuple(found), axis, settings.capacity_gb, settings.scale, scale_note(settings))

@@ -155,7 +155,7 @@ def _width(text: str) -> float:
 def add_note(figure: Figure, scale: str, note: str) -> None:
     """Write at which scale the figure was made under it, and keep the panels clear of that."""
     width, height = figure.get_size_inches()
-    lines = broken(f"{scale}: {note}" if note else scale, width - 0.1)
+    lines = broken(f"Scale: {scale}. {note}" if note else f"Scale: {scale}.", width - 0.1)
     room = (1.25 * SMALLEST * len(lines) + 4) / 72 / height
     engine = figure.get_layout_engine()
     assert engine is not None
