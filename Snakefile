@@ -23,9 +23,12 @@ sys.path.insert(0, SOURCE)
 os.environ["PYTHONPATH"] = SOURCE
 
 from lntune.allocations import TURN
+from lntune.pages import PAGES
+from lntune.report_pages import ReportPages
 from lntune.workflow import FORMATS, TABLES, Workflow
 
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
+REPORT = ReportPages(STUDY)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
 JOB = f"exec {sys.executable} -m lntune.job"
 if STUDY.cluster:
@@ -45,6 +48,7 @@ wildcard_constraints:
 localrules:
     all,
     publish,
+    page,
 
 
 resource_scopes:
@@ -54,6 +58,7 @@ resource_scopes:
 rule all:
     input:
         STUDY.targets(),
+        REPORT.targets(),
     default_target: True
 
 

@@ -142,17 +142,10 @@ class Workflow:
     def withdrawn(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
 
-        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input: an
-        empty file in a temporary folder, as new as this process, which ends with it. A dry-run leaves no trace.
+        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input.
         """
         path = Path(TABLES) / f"{wildcards.name}.{wildcards.format}"
-        if not path.exists() or is_right(self.plan, path):
-            return []
-        # In a folder of its own: Snakemake lists a folder once, and would miss the next file's notice.
-        notice = Path(_temporary_folder()) / path.name / "does-not-hold-what-it-should"
-        notice.parent.mkdir(exist_ok=True)
-        notice.touch()
-        return [str(notice)]
+        return [] if not path.exists() or is_right(self.plan, path) else notice(path)
 
     def start(self, *, warm: bool) -> None:
         """Before the first job."""
@@ -220,6 +213,18 @@ class DemoWeightsWorkflow:
         if self.plan.file == self.plan.root / RECIPES:
             for name, node in self.nodes.items():
                 self.plan.publish(name, manifest_path(self.results, node).parent)
+
+
+def notice(path: Path) -> list[str]:
+    """An input that is newer than a published file: an empty file in a temporary folder, as new as this process.
+
+    It ends with the process, so a dry-run leaves no trace.
+    """
+    # In a folder of its own: Snakemake lists a folder once, and would miss the next file's notice.
+    made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.touch()
+    return [str(made)]
 
 
 @cache
