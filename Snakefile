@@ -25,7 +25,8 @@ os.environ["PYTHONPATH"] = SOURCE
 from lntune.allocations import TURN
 from lntune.pages import PAGES
 from lntune.report_pages import ReportPages
-from lntune.workflow import FORMATS, TABLES, Workflow
+from lntune.targets import FORMATS
+from lntune.workflow import Workflow
 
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 REPORT = ReportPages(STUDY)
@@ -42,7 +43,8 @@ if STUDY.cluster:
 wildcard_constraints:
     result="[^/]+",
     name="[^/]+",
-    format="|".join(FORMATS),
+    folder="|".join(FORMATS),
+    format="[a-z]+",
 
 
 localrules:
@@ -58,14 +60,15 @@ resource_scopes:
 rule all:
     input:
         STUDY.targets(),
-        REPORT.targets(),
     default_target: True
 
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/analysis.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 
 
 onstart:

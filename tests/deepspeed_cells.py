@@ -27,7 +27,6 @@ SETTINGS = {
     "precision": "fp32",
     "gradient_checkpointing": False,
 }
-NORM = "llm.model.layers.0.input_layernorm.weight"
 
 
 def train_cell(cell: Cell) -> dict[str, Any]:
@@ -40,6 +39,7 @@ def train_cell(cell: Cell) -> dict[str, Any]:
     from lntune.model.tuning import apply_method
     from lntune.training import ranks
     from lntune.training.loop import train
+    from lntune.training.norm_gradients import norm_gradient_recorder
     from tiny_multimodal import picture, random_samples, tiny_model
 
     folder, plant = Path(cell["folder"]), cell.get("plant")
@@ -59,10 +59,12 @@ def train_cell(cell: Cell) -> dict[str, Any]:
     if plant == "text only":
         samples = [sample for sample in samples if sample.image is None]
 
-    def recorder(step: int, gradients: Mapping[str, torch.Tensor]) -> dict[str, object]:
+    record = norm_gradient_recorder(model)
+
+    def recorder(step: int, gradients: Mapping[str, torch.Tensor]) -> Mapping[str, object]:
         if step == cell.get("at") and ranks.rank() == ranks.ranks() - 1:
             PLANTS[str(plant)]()
-        return {"norm_gradient": float(gradients[NORM].norm())} if NORM in gradients else {}
+        return record(step, gradients) if record else {}
 
     source = EncodedImages(model.vision, picture, count=7, cache=True, block=3)
     scratch, log = folder / "scratch", folder / "metrics.jsonl"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from checkout import Checkout, copy_checkout, job_counts
-from lntune.nodes import Node
+from lntune.nodes import Node, Part
 from lntune.workflow import Workflow
 
 GPU = {"threads": 16, "mem_mb": 400_000, "runtime": 600, "gpus": 4}
@@ -102,6 +102,11 @@ def test_jobs_that_share_a_checkpoint_share_an_allocation(checkout: Checkout) ->
     assert tune == [Counter(finetune=1, predict=1)] * 3
     assert ask == [Counter(select=1, predict=5)] * 2
     assert len(groups) == 3 + 2
+    answers = next(n for n in _nodes(_workflow(checkout), "predict") if isinstance(n.inputs["tuned"], Part))
+    settings = answers.settings.model_dump(exclude={"temperature", "blind"}) | {"questions": 9}
+    workflow = _workflow(checkout)
+    compared = workflow.plan.node("similarity", ["it"], settings, answers.inputs, answers.execution.model_dump())
+    assert workflow.allocations.group(compared) == workflow.allocations.group(answers)
     # The place in a group asks where the group's jobs ask, or Snakemake refuses the group.
     workflow = _workflow(checkout)
     assert _asked(workflow, "select") == {"mem_mb": 1500, "runtime": 30, "turn": 1} | ON_GPUS

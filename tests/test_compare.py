@@ -154,7 +154,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     made = copy_checkout(tmp_path_factory.mktemp("compare") / "checkout")
     made.edit("config.yaml", "[tiny]", "[tiny, table1, table3]")
     plan = Plan(Study.read(made.root, {"store": str(made.root / "results")}))
-    node = plan.table("table3")
+    node = plan.exhibit("table3")
     folder = result_folder(plan.store, node)
     folder.mkdir(parents=True)
     (folder / "table3.csv").write_text(OURS)

@@ -253,6 +253,10 @@ ELSEWHERE: dict[str, Edit] = {
     "misspelt key in the protocol": (
         PROTOCOL, "pope: {prompt", "pope: {promt", "pope.promt: unknown key (did you mean pope.prompt?)",
     ),
+    "captions of no length": (
+        PROTOCOL, "most_words: 25", "most_words: 1",
+        "caption_format.least_words: no caption has 2 words or more and 1 (most_words) or fewer; lower it",
+    ),
     "negative temperature": (
         PROTOCOL, r"temperature: \S+", "temperature: -1", "temperature: expected at least 0, got -1",
     ),
@@ -375,7 +379,7 @@ def read_all(root: Path) -> list[str]:
     """Read everything and plan every table, as Snakemake does before any job; return the tables."""
     study = Study.read(root)
     plan = Plan(study)
-    return [plan.table(name).label for name in study.experiments()]
+    return [plan.exhibit(name).label for name in study.experiments()]
 
 
 def test_the_copy_without_a_mistake_is_planned(root: Path) -> None:
@@ -400,11 +404,11 @@ def test_a_mistake_in_a_table_that_is_not_asked_for_stops_nothing(root: Path) ->
     make(root, (CONFIG, r"experiments: \[[^]]*\]", "experiments: [table1]", ""))
     make(root, (TABLE, r"llms: \[vicuna-7b", "llms: [vicuna", ""))
     plan = Plan(Study.read(Path(".")))
-    assert plan.table("table1").stage == "table"
+    assert plan.exhibit("table1").stage == "table"
     with pytest.raises(UserError, match=r"^workflow/experiments/table3\.yaml: llms\[0\]: unknown llm 'vicuna'"):
-        plan.table("table3")
+        plan.exhibit("table3")
     with pytest.raises(UserError, match=r"^tables/table9: there is no such table; there are .*table1, table3"):
-        plan.table("table9")
+        plan.exhibit("table9")
 
 
 def test_missing_files_are_named(root: Path) -> None:

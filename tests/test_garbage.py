@@ -73,7 +73,7 @@ class Toy:
 
     def plan(self) -> tuple[Plan, list[Node]]:
         plan = Plan(Study.read(self.root))
-        return plan, closure([plan.table(name) for name in plan.study.experiments()])
+        return plan, closure([plan.exhibit(name) for name in plan.study.experiments()])
 
     def make(self, publish: bool = True) -> list[str]:
         """Make all results of all tables, and publish these; return the results' names."""

@@ -13,6 +13,7 @@ from checkout import ROOT, Checkout, copy_checkout
 from lntune.errors import UserError
 from lntune.fitting import llm_shape
 from lntune.forecast import Forecast
+from lntune.nodes import Node
 from lntune.paper_memory import text as paper_text
 from lntune.plan import Plan, Variant
 from lntune.study import Study
@@ -135,6 +136,16 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     asked = forecast.of(answers)  # type: ignore[arg-type]
     assert asked and asked.gpus == 1 and asked.memory and asked.memory > 4 * 7e9
     assert forecast.of(score) is None
+    assert isinstance(answers, Node) and answers.inputs["tuned"] is not None
+    settings = answers.settings.model_dump(exclude={"temperature", "blind"})
+    few, many = (
+        plan.node("similarity", ["it"], {**settings, "questions": n}, answers.inputs, answers.execution.model_dump())
+        for n in (100, 20_000)
+    )
+    compared, all_of_them = forecast.of(few), forecast.of(many)
+    assert compared and all_of_them and compared.gpus == 1 and compared.memory and compared.bytes < 1e6
+    assert 4 * 7e9 < compared.memory < asked.memory, "states take less than keys and values"
+    assert compared.seconds < asked.seconds < all_of_them.seconds * 2 and all_of_them.bytes < 2e6, "POPE has 9,000"
 
 
 # --- lntune memory

@@ -66,12 +66,17 @@ def test_a_figure_is_shown_above_its_notes(tmp_path: Path) -> None:
     result.mkdir(parents=True)
     (result / "figure9.svg").write_bytes(PICTURE)
     (result / "figure9.csv").write_text("x,y\n1,2\n")
-    said = {"title": "Figure 9: bars", "note": "Of *four*.", "scale": "tiny", "scale_note": "", "protocol": "modern"}
-    (result / "manifest.json").write_text(json.dumps({"settings": said}))
+    said = {
+        "name": "figure9", "title": "Figure 9: bars", "note": "Of *four*.", "scale": "tiny", "scale_note": "",
+        "protocol": "modern", "split": "test", "seeds": [0, 1], "columns": ["MME"], "tokens": None, "least_share": 0.5,
+        "rows": [{"group": "A", "title": "b", "learning_rate": None, "selections": [0, 1], "scores": [[0, 1]]}],
+    }  # fmt: skip
+    (result / "manifest.json").write_text(json.dumps({"stage": "figure-bars", "settings": said}))
     page = page_text(result, "figure9")
     (source,) = re.findall(r'<img alt="Figure 9: bars" src="data:image/svg\+xml;base64,(.*?)">', page)
     assert base64.b64decode(source) == PICTURE
     assert page.index("<img") < page.index("<em>four</em>") < page.index("Scale: tiny. Protocol: modern.")
+    assert "test split (the split that is reported" in page and "Means over 2 seeds." in page
     assert _kept(page) == {"figure9.csv": "x,y\n1,2\n"}
 
 

@@ -76,6 +76,14 @@ def test_tokenizes_groups_apart_and_keeps_empty_captions() -> None:
     assert third == [""]
 
 
+def test_cider_is_the_mean_of_the_images_as_long_as_its_term_weights_stay() -> None:
+    scores, marks = captions_score.score_captions(REFERENCES, ANSWERS)
+    assert scores["CIDEr"] == pytest.approx(sum(mark["CIDEr"] for mark in marks.values()) / len(marks), rel=1e-12)
+    # Scored anew, half of the images have other weights, and other marks than in the whole.
+    half, _ = captions_score.score_captions({i: REFERENCES[i] for i in (5, 7)}, ANSWERS)
+    assert half["CIDEr"] != pytest.approx((marks[5]["CIDEr"] + marks[7]["CIDEr"]) / 2, rel=0.001)
+
+
 def test_degenerate_sets_score_zero() -> None:
     one, _ = captions_score.score_captions({1: ["a dog runs fast"]}, {1: "a dog runs fast"})
     assert one["CIDEr"] == 0.0 and one["BLEU_4"] == pytest.approx(100)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lntune.benchmarks import intervals, mme_score, pope_questions, vqav2_score
-from lntune.benchmarks.intervals import bounds, interval, resampled
+from lntune.benchmarks import mme_score, pope_questions, vqav2_score
+from lntune.benchmarks.intervals import figure, over_items
+from lntune.benchmarks.marks import strata_of
 from lntune.data.questions import read_questions, write_answers
 from lntune.report.cells import cell_of
 from lntune.score_cli import app
-from lntune.stages.score_mme import sum_interval
 from stage_runs import Folders, draw_small, read, run
 
 
@@ -65,11 +65,14 @@ def test_scores_of_mme_are_those_of_its_official_files(world: Path, tmp_path: Pa
         marks = [right[f"{subtask}/{number}"] for number in range(6)]
         both = sum(a and b for a, b in zip(marks[::2], marks[1::2], strict=True))
         assert again["subtasks"][subtask]["score"] == pytest.approx(100 * sum(marks) / 6 + 100 * both / 3)
-        assert read(out / "marks.json")[subtask] == marks
+        part = "perception" if subtask in mme_score.PERCEPTION else "cognition"
+        assert read(out / "marks.json")[part][subtask] == marks
     assert metrics == {"perception": scores["perception"], "cognition": scores["cognition"]}
     for name in ("perception", "cognition"):
         low, high = scores["intervals"][name]
         assert low < scores[name] < high
+        strata = strata_of("MME", read(out / "marks.json"))[name]
+        assert figure(strata) == pytest.approx(scores[name]) and over_items([strata]) == (low, high)
 
 
 def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
@@ -101,7 +104,11 @@ def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: P
         assert scores[kind] == again
         mine = [mark for id, mark in right.items() if id.startswith(f"{kind}/")]
         assert again["accuracy"] == pytest.approx(100 * sum(mine) / len(mine))
-        assert list(marks[kind].values()) == mine
+        assert {len(by_id) for by_id in marks[kind].values()} == {6}  # questions of a picture
+        assert [mark for by_id in marks[kind].values() for mark in by_id.values()] == mine
+        strata = strata_of("POPE", marks)[kind]
+        assert figure(strata) == pytest.approx(again["accuracy"])
+        assert over_items([strata]) == tuple(scores["intervals"][kind])
         assert scores["intervals"][kind][0] < again["accuracy"] < scores["intervals"][kind][1]
     assert metrics["mean_accuracy"] == pytest.approx(100 * sum(right.values()) / len(right))
     low, high = scores["intervals"]["mean_accuracy"]
@@ -126,6 +133,11 @@ def test_scores_of_vqav2_are_those_of_its_official_files(world: Path, tmp_path: 
     assert set(again["per_answer_type"]) == {"yes/no", "number", "other"}
     low, high = scores["intervals"]["overall"]
     assert low < again["overall"] < high
+    marks = read(out / "marks.json")
+    pictures = {one.id: one.image for one in read_questions(questions)[1]}
+    assert {id: picture for picture, by_id in marks.items() for id in by_id} == pictures
+    strata = strata_of("VQAv2", marks)[""]
+    assert figure(strata) == pytest.approx(again["overall"], abs=0.005) and over_items([strata]) == (low, high)
 
 
 def test_scores_of_captions_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
@@ -136,63 +148,27 @@ def test_scores_of_captions_are_those_of_its_official_files(world: Path, tmp_pat
     said = {str(one["image_id"]): one["caption"] for one in references["annotations"]}
     said[next(iter(said))] = ""
     inputs = {"answers": answered(tmp_path / "answers", said), "questions": questions}
-    metrics = run(out, "score-captions", {}, inputs)
+    metrics = run(out, "score-captions", {"least_words": 2, "most_words": 25}, inputs)
     scores = read(out / "scores.json")
     again = printed("captions", questions / "references.json", out / "captions.json")
     assert {name: scores[name] for name in again} == pytest.approx(again)
     assert list(again) == ["CIDEr", "BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L"]
     marks = read(out / "marks.json")
     assert min(marks.values(), key=lambda mark: mark["CIDEr"])["CIDEr"] == 0.0
-    assert scores["CIDEr"] == pytest.approx(np.mean([mark["CIDEr"] for mark in marks.values()]))
     assert scores["CIDEr"] > 100
     low, high = scores["intervals"]["CIDEr"]
     assert low < scores["CIDEr"] == metrics["CIDEr"] < high
+    strata = strata_of("Flickr30k", marks)[""]
+    assert figure(strata) == pytest.approx(scores["CIDEr"], rel=1e-12) and over_items([strata]) == (low, high)
+    assert scores["followed"] == metrics["followed"] == (len(said) - 1) / len(said)  # all but the empty one
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(150):
-        low, high = interval((rng.random(120) < 0.7).astype(float))
-        covered += low <= 0.7 <= high
-    assert 0.90 <= covered / 150 <= 0.99
-
-
-def test_an_interval_is_as_wide_as_theory_has_it() -> None:
-    marks = np.repeat([0.0, 100.0], [200, 300])
-    low, high = interval(marks)
-    half = 1.96 * 100 * np.sqrt(0.6 * 0.4 / 500)
-    assert (low, high) == pytest.approx((60 - half, 60 + half), abs=0.5)
-    assert interval(marks) == (low, high) != interval(marks, seed=1)
-    assert interval([5.0] * 7) == (5.0, 5.0)
-    narrow = interval(marks, level=0.5)
-    assert low < narrow[0] < narrow[1] < high
-
-
-def test_memory_bounds_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    marks = np.random.default_rng(4).random((37, 2))
-
-    def statistic(drawn: intervals.Marks) -> intervals.Marks:
-        return np.asarray(drawn.prod(axis=2).mean(axis=1))
-
-    at_once = resampled(marks, statistic)
-    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 1000)
-    assert np.array_equal(resampled(marks, statistic), at_once)
-    assert at_once.shape == (intervals.RESAMPLES,)
-
-
-def test_mmes_interval_draws_images_within_each_subtask() -> None:
-    rng = np.random.default_rng(5)
-    marks = {name: [bool(x) for x in rng.random(number) < 0.7] for name, number in (("count", 60), ("OCR", 40))}
-    whole = sum_interval(marks, ("count", "OCR", "scene"))
-    assert whole == sum_interval(marks, ("count", "OCR")) is not None
-    parts = [sum_interval({name: found}, (name,)) for name, found in marks.items()]
-    scores = [mme_score.score_subtask(found)["score"] for found in marks.values()]
-    assert whole is not None and whole[0] < sum(scores) < whole[1]
-    # Independent parts: variances add up, and so do the squares of widths.
-    widths = [part[1] - part[0] for part in parts if part is not None]
-    assert whole[1] - whole[0] == pytest.approx(np.hypot(*widths), rel=0.06)
-    assert sum_interval({"count": [True] * 8, "OCR": [False] * 2}, ("count", "OCR")) == (200.0, 200.0)
-    assert sum_interval({"count": [True, False] * 4}, ("count",)) == (50.0, 50.0)
-    assert sum_interval(marks, ("scene",)) is None
-    assert bounds(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
+def test_how_many_captions_are_in_form_depends_on_the_words_asked_for(world: Path, tmp_path: Path) -> None:
+    settings = {"dataset": "flickr30k", "split": "test", "request": "?", "broken_share": 0.0}
+    run(tmp_path / "questions", "questions-captions", settings, asked(world, "flickr30k"))
+    ids = [question.id for question in read_questions(tmp_path / "questions")[1]]
+    said = {id: ("Yes.", "A dog.", "A dog runs.", "A dog runs home.")[k % 4] for k, id in enumerate(ids)}
+    inputs = {"answers": answered(tmp_path / "answers", said), "questions": tmp_path / "questions"}
+    run(tmp_path / "score", "score-captions", {"least_words": 3, "most_words": 3}, inputs)
+    in_form = sum(answer == "A dog runs." for answer in said.values())
+    assert 0 < read(tmp_path / "score" / "scores.json")["followed"] == in_form / len(said) < 0.5

@@ -24,6 +24,7 @@ from lntune.training.batches import epoch_batches, rank_share, step_batches
 from lntune.training.checkpoint import save_checkpoint
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import Recorder, TrainingResult, accumulate, train
+from lntune.training.norm_gradients import norm_gradient_recorder
 from lntune.training.schedule import learning_rate, total_steps
 from tiny_multimodal import picture, random_samples, tiny_model
 
@@ -281,20 +282,19 @@ class DeadlySource:
         return self.source.features(indices)
 
 
-def gradient_norms(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
-    return {"norm_gradient": float(gradients["llm.model.layers.0.input_layernorm.weight"].norm())}
-
-
 def child(folder: Path, requests: int, kill_in_step: int) -> None:
     """Train 14 steps (three epochs of 5, less one) with dropout; die at a request, or in a step, if given."""
     torch.set_num_threads(1)
     folder.mkdir(exist_ok=True)
     model = norms_and_connector(dropout=0.1)
 
-    def recorder(step: int, gradients: Mapping[str, Tensor]) -> dict[str, object]:
+    record = norm_gradient_recorder(model)
+    assert record is not None
+
+    def recorder(step: int, gradients: Mapping[str, Tensor]) -> Mapping[str, object]:
         if step == kill_in_step:
             kill_self()
-        return gradient_norms(step, gradients)
+        return record(step, gradients)
 
     source = DeadlySource(picture_features(model), requests)
     scratch, log = folder / "scratch", folder / "metrics.jsonl"
@@ -322,7 +322,7 @@ def spawn() -> Callable[..., int | None]:
 def test_killed_runs_end_with_the_same_bytes(tmp_path: Path, spawn: Callable[..., int | None]) -> None:
     assert spawn(tmp_path / "undisturbed") == 0
     wanted = [(tmp_path / "undisturbed" / name).read_bytes() for name in ("weights.safetensors", "metrics.jsonl")]
-    assert wanted[1].count(b"\n") == 14 and b"norm_gradient" in wanted[1]
+    assert wanted[1].count(b"\n") == 14 and wanted[1].count(b"norm_gradients") == 14
 
     # Every step has three micro batches, each asking for features once: request 18 opens step 6.
     deaths = {"boundary": {"requests": 18}, "within": {"kill_in_step": 9}, "early": {"requests": 7}}

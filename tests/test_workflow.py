@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from lntune.analysis.gradient_variance import read_norm_gradients
+from lntune.errors import UserError
 from lntune.workflow import Workflow
 
 pytestmark = pytest.mark.slow
@@ -69,6 +71,16 @@ def test_two_fresh_stores_hold_the_same_bytes(made: Checkout, tmp_path: Path) ->
             assert same.read_bytes() == (result / name).read_bytes(), same
             compared += 1
     assert compared == 1 + 3 + 3 + 13 + 7
+
+
+def test_finetunes_record_the_gradients_of_norms_and_the_connector_does_not(made: Checkout) -> None:
+    for folder in (*made.results("finetune"), *(selection / "chosen" for selection in made.results("select"))):
+        steps = (folder / "metrics.jsonl").read_text().count("\n")
+        found = read_norm_gradients(folder / "metrics.jsonl", 2, "post")
+        assert found.steps.tolist() == list(range(1, steps + 1)) and found.variance.min() > 0
+    (connector,) = made.results("connector")
+    with pytest.raises(UserError, match="no gradients of norms"):
+        read_norm_gradients(connector / "metrics.jsonl", 2, "post")
 
 
 def _order(checkout: Checkout, stage: str, place: int = 0) -> tuple[Path, Path]:

@@ -80,7 +80,7 @@ def _hint(near: Sequence[str]) -> str:
 
 def _pending(plan: Plan, stage: str) -> list[Node]:
     """The results of a stage that are not there, of all tables of the config."""
-    tables = [plan.table(name) for name in plan.study.settings.experiments]
+    tables = [plan.exhibit(name) for name in plan.study.settings.experiments]
     return [node for node in closure(tables) if node.stage == stage and not is_done(plan.store, node)]
 
 

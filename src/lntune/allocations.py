@@ -5,7 +5,8 @@ with the same checkpoint form a group, which Snakemake submits as one job and ru
 
 - ``tune-<finetune>``: a candidate's finetuning, and the answers that its learning rate is judged by, if they need as
   many GPUs; with fewer, the others would idle.
-- ``ask-<select>``: the choice of a variant's learning rate, and the answers of the chosen model to all benchmarks.
+- ``ask-<select>``: the choice of a variant's learning rate, the answers of the chosen model to all benchmarks, and the
+  comparison of its layers.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from lntune.nodes import Node, Part, is_done
 from lntune.plan import Plan
 from lntune.stages.registry import STAGES
 
-GROUPED = ("finetune", "select", "predict")
+GROUPED = ("finetune", "select", "predict", "similarity")
 TURN = "turn"
 """Snakemake's name for what a grouped job takes and an allocation has one of, so that its jobs follow each other."""
 

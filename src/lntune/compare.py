@@ -16,7 +16,7 @@ from lntune.plan import Plan
 from lntune.report.comparison import Compared, compare, orders
 from lntune.report.printed import read_ours, read_paper
 from lntune.study import Study
-from lntune.targets import TABLES, table_name
+from lntune.targets import TABLES, exhibit_name
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     study = Study.read(root, overrides)
     plan = Plan(study)
     papers = {path.stem: path for path in paper_files(root, claims=False).values()}
-    asked = [table_name(table) for table in tables]
+    asked = [exhibit_name(table) for table in tables]
     for name in asked:
         if name not in papers:
             raise UserError(f"{name}: is no table of the paper; there are {', '.join(papers)}")
     names = asked or [name for name in study.settings.experiments if name in papers]
     if not names:
         raise UserError(f"config.yaml: experiments: none is a table of the paper; these are {', '.join(papers)}")
-    made = [name for name in names if is_done(plan.store, plan.table(name))]
+    made = [name for name in names if is_done(plan.store, plan.exhibit(name))]
     pending = tuple(name for name in names if name not in made)
     if pending and (asked or not made):
         files = " ".join(f"{TABLES}/{name}.csv" for name in pending)
@@ -78,5 +78,5 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     figures: list[Compared] = []
     for name in made:
         paper = read_paper(papers[name])
-        figures += compare(paper, read_ours(name, result_folder(plan.store, plan.table(name)) / f"{name}.csv", paper))
+        figures += compare(paper, read_ours(name, result_folder(plan.store, plan.exhibit(name)) / f"{name}.csv", paper))
     return Comparison(study.settings.scale, study.settings.protocol, figures, pending)

@@ -9,7 +9,7 @@ from string import Formatter
 
 from lntune.benchmarks.mme_score import ALL as MME_SUBTASKS
 from lntune.config.catalog import Catalog
-from lntune.config.experiment import TableSettings
+from lntune.config.experiment import COST_COLUMNS, SIMILARITY, Experiment, TableSettings
 from lntune.config.load import shown, unknown_name
 from lntune.config.protocol import Benchmark, ProtocolSettings
 from lntune.config.scale import ScaleSettings
@@ -50,6 +50,8 @@ def check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
         check_known(file, key, data.source, scale.sources, "source")
         _check_drawn(file, key, data.source, scale, _FORMAT_SET[data.format], f"the format {data.format}")
     _check_benchmarks(file, scale)
+    for name in scale.sweeps:
+        check_known(file, f"sweeps.{name}", name, scale.methods, "method")
     for stage in scale.execution.stages:
         check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
 
@@ -61,10 +63,16 @@ def check_copies(file: Path, copies: Mapping[str, str], catalog: Catalog) -> Non
 
 
 def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
-    """MME's subtasks exist, each once, and prompts have no place for anything but the question."""
+    """MME's subtasks exist, each once; prompts have no place for anything but the question; captions can be in form."""
     for place, name in enumerate(protocol.mme_subtasks):
         check_known(file, f"mme_subtasks[{place}]", name, MME_SUBTASKS, "MME subtask")
     _check_distinct(file, {f"mme_subtasks[{k}]": name for k, name in enumerate(protocol.mme_subtasks)})
+    words = protocol.caption_format
+    if words.least_words > words.most_words:
+        raise UserError(
+            f"{shown(file)}: caption_format.least_words: no caption has {words.least_words} words or more and "
+            f"{words.most_words} (most_words) or fewer; lower it"
+        )
     for benchmark in ("mme", "vqav2", "captions", "pope"):
         prompt = getattr(protocol, benchmark).prompt
         try:
@@ -78,18 +86,35 @@ def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
             )
 
 
-def check_table(file: Path, table: TableSettings, scale: ScaleSettings) -> None:
-    """Every name in an experiment's file exists, and no two rows or columns are called alike."""
-    for place, llm in enumerate(table.llms):
-        check_known(file, f"llms[{place}]", llm, scale.llms, "llm")
-    for place, row in enumerate(table.rows):
-        check_known(file, f"rows[{place}].method", row.method, scale.methods, "method")
-        check_known(file, f"rows[{place}].data", row.data, scale.data, "training set")
+def check_experiment(file: Path, experiment: Experiment, scale: ScaleSettings) -> None:
+    """Every name in an experiment's file exists, and no two groups, rows or columns are called alike."""
+    for place, group in enumerate(experiment.llms):
+        check_known(file, f"llms[{place}]", group.llm, scale.llms, "llm")
+    titles = {f"llms[{k}]": group.title or scale.llms[group.llm].title for k, group in enumerate(experiment.llms)}
+    _check_distinct(file, titles)
+    _check_rows(file, experiment, scale)
+    _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(experiment.columns)})
+    _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(experiment.rows)})
+    if isinstance(experiment, TableSettings) and experiment.paired_with is not None:
+        titles = {row.title: "" for row in experiment.rows if not row.sweep}
+        check_known(file, "paired_with", experiment.paired_with, titles, "row")
+
+
+def _check_rows(file: Path, experiment: Experiment, scale: ScaleSettings) -> None:
+    trained = not experiment.columns or any(column not in COST_COLUMNS for column in experiment.columns)
+    for place, row in enumerate(experiment.rows):
+        key = f"rows[{place}]"
+        check_known(file, f"{key}.method", row.method, scale.methods, "method")
+        if row.data is not None:
+            check_known(file, f"{key}.data", row.data, scale.data, "training set")
+        elif trained:
+            raise UserError(f"{shown(file)}: {key}.data: missing key; name one of {', '.join(scale.data)}")
         if row.vision is not None:
-            check_known(file, f"rows[{place}].vision", row.vision, scale.visions, "vision encoder")
-    _check_distinct(file, {f"llms[{place}]": llm for place, llm in enumerate(table.llms)})
-    _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(table.columns)})
-    _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(table.rows)})
+            check_known(file, f"{key}.vision", row.vision, scale.visions, "vision encoder")
+        if row.sweep:
+            check_known(file, f"{key}.sweep", row.method, scale.sweeps, "method with a sweep in the scale")
+            if SIMILARITY in experiment.columns:
+                raise UserError(f"{shown(file)}: {key}.sweep: {SIMILARITY} is of chosen learning rates; remove one")
 
 
 def _check_distinct(file: Path, values: Mapping[str, str | float]) -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from lntune.analysis.duration import (
     ANSWER_BYTES,
     QUESTIONS,
+    SIMILARITY_BYTES,
     prediction_seconds,
     training_seconds,
     tuned_bytes,
 )
 from lntune.analysis.fit import TrainingJob
 from lntune.analysis.memory import predict_memory
-from lntune.analysis.memory_of_asking import prediction_bytes
+from lntune.analysis.memory_of_asking import prediction_bytes, similarity_bytes
 from lntune.config.protocol import Benchmark
 from lntune.fitting import training_job
 from lntune.nodes import Node
@@ -50,9 +51,13 @@ class Forecast:
 
     def of(self, node: Node) -> Prediction | None:
         """What a job will take; None if the scale names no card, or for a stage that does not use one."""
-        if self._gpu is None or node.stage not in ("connector", "finetune", "predict"):
-            return None
-        return self._asking(node) if node.stage == "predict" else self._training(node)
+        ways = {
+            "connector": self._training,
+            "finetune": self._training,
+            "predict": self._asking,
+            "similarity": self._comparing,
+        }
+        return ways[node.stage](node) if self._gpu is not None and node.stage in ways else None
 
     def _training(self, node: Node) -> Prediction:
         assert self._gpu is not None
@@ -69,10 +74,7 @@ class Forecast:
     def _asking(self, node: Node) -> Prediction:
         assert self._gpu is not None
         job, batch = self._job(node), self._execution(node, "batch_size")
-        benchmark = self._parent(node, "questions").label.partition("-")[0]
-        questions = QUESTIONS[benchmark]
-        if benchmark == "vqav2" and self._protocol.vqav2_questions is not None:
-            questions = self._protocol.vqav2_questions
+        benchmark, questions = self._questions(node)
         tokens = self._protocol.asking(_BENCHMARKS[benchmark]).max_new_tokens
         precision = self._scale.finetune.precision
         return Prediction(
@@ -81,6 +83,25 @@ class Forecast:
             gpus=1,
             memory=prediction_bytes(job.llm, job.vision, tokens, batch),
         )
+
+    def _comparing(self, node: Node) -> Prediction:
+        assert self._gpu is not None
+        job, batch = self._job(node), self._execution(node, "batch_size")
+        questions = min(self._questions(node)[1], int(node.settings.model_dump()["questions"]))
+        precision = self._scale.finetune.precision
+        return Prediction(
+            seconds=prediction_seconds(job.llm, job.vision, questions, 0, batch, self._gpu, precision),
+            bytes=(job.llm.layers**2 + questions) * SIMILARITY_BYTES,
+            gpus=1,
+            memory=similarity_bytes(job.llm, job.vision, batch),
+        )
+
+    def _questions(self, node: Node) -> tuple[str, int]:
+        """The benchmark whose questions a node is given, and how many it has."""
+        benchmark = self._parent(node, "questions").label.partition("-")[0]
+        if benchmark == "vqav2" and self._protocol.vqav2_questions is not None:
+            return benchmark, self._protocol.vqav2_questions
+        return benchmark, QUESTIONS[benchmark]
 
     def _job(self, node: Node) -> TrainingJob:
         """The training job that a node is, or whose model it asks."""

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lntune.report.page import Page, caption, render
+from lntune.report.rows import CELLS, ExhibitSettings
+from lntune.report.rows import notes as notes_of
+from lntune.stages.registry import stage_module
 from lntune.store.layout import MANIFEST
 
 PAGES = "pages"
@@ -41,6 +43,11 @@ class Caption:
     def __repr__(self) -> str:
         """How Snakemake lists it under "Job parameters", below the caption itself."""
         return "above"
+
+
+def page_path(name: str) -> Path:
+    """Where the page of a table or figure is or will be."""
+    return Path(PAGES) / f"{name}.html"
 
 
 def in_order(names: Sequence[str]) -> list[str]:
@@ -70,13 +77,13 @@ def spoken(name: str) -> str:
 
 
 def page_of(folder: Path, name: str) -> Page:
-    """The page of a finished result: its Markdown if it has some, or its picture under the title of its settings."""
+    """The page of a finished result: its Markdown if it has some; of a figure its picture, with what it was told."""
     markdown, picture = folder / f"{name}.md", folder / f"{name}.svg"
     if markdown.is_file():
         title, notes, table = _parts(markdown.read_text())
     else:
-        settings = json.loads((folder / MANIFEST).read_text())["settings"]
-        title, notes, table = settings["title"], _notes(settings), ""
+        settings = _settings(folder)
+        title, notes, table = settings.title, list(notes_of(settings)), ""
     files = {path.name: path for path in (folder / f"{name}.{suffix}" for suffix in KEPT)}
     return Page(
         title=title,
@@ -108,15 +115,17 @@ def _parts(text: str) -> tuple[str, list[str], str]:
     return head.lstrip("# "), notes, rest[until:]
 
 
-def _notes(settings: dict[str, Any]) -> list[str]:
-    made = f"Scale: {settings['scale']}. Protocol: {settings['protocol']}."
-    return [note for note in (settings.get("scale_note"), settings.get("note"), made) if note]
+def _settings(folder: Path) -> ExhibitSettings:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    settings = stage_module(manifest["stage"]).Settings.model_validate_json(json.dumps(manifest["settings"]))
+    assert isinstance(settings, ExhibitSettings)
+    return settings
 
 
 def _origin(folder: Path, name: str) -> list[str]:
     """How to ask where it comes from."""
     told = [f"Shows the result `{folder.parent.name}/{folder.name}`; its {MANIFEST} says what it was made from."]
-    cells = folder / "cells.json"
+    cells = folder / CELLS
     if cells.is_file() and (listed := json.loads(cells.read_text())):
         command = shlex.join(["lntune", "trace", name, listed[0]["row"], listed[0]["column"]])
         told.append(f"Where a number comes from, for example the first: `{command}`")

@@ -5,10 +5,12 @@ digests(files)                      # to the sha256 of each: a setting, so that 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lntune.errors import UserError
+from lntune.report.printed import read_paper
 
 PAPER = Path("workflow") / "paper"
 CLAIMS = "claims.yaml"
@@ -34,3 +36,25 @@ def digests(files: Mapping[str, Path]) -> dict[str, str]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; restore it from the repository") from None
+
+
+def literature_rows(root: Path, table: str, groups: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the paper's table that it took from the literature: group, title and the printed text of each cell.
+
+    Raises:
+        UserError: the paper has no such table, or its table no such group.
+    """
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    path = root / PAPER / f"{table}.csv"
+    for one in read_paper(path) if groups else ():
+        its = found.setdefault((one.place.group, one.place.row), {})
+        its.setdefault(one.place.column, []).append(one.text)
+    for wanted in groups:
+        if wanted not in {group for group, _ in found}:
+            known = ", ".join(dict.fromkeys(group for group, _ in found))
+            raise UserError(f"{path}: has no group {wanted!r}, which literature of {table}.yaml names (known: {known})")
+    return [
+        {"group": group, "title": row, "cells": ["/".join(cells.get(column, [])) for column in columns]}
+        for (group, row), cells in found.items()
+        if group in groups
+    ]

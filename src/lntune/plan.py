@@ -2,7 +2,7 @@
 
     study = Study.read(Path("."), {})
     plan = Plan(study)
-    table = plan.table("table3")        # a Node; its inputs are Nodes
+    table = plan.exhibit("table3")      # a table or figure: a Node; its inputs are Nodes
     table.id                            # the hash of everything that makes it
 
 Building a plan reads YAML and source files, imports no torch, and touches no result.
@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any
 
 from lntune.config.catalog import LOCK
-from lntune.config.experiment import COLUMN_BENCHMARKS, RowSettings, TableSettings
+from lntune.config.experiment import RowSettings
 from lntune.config.protocol import Benchmark
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Schedule, TrainingSettings
+from lntune.exhibits import exhibit_node
 from lntune.fitting import batch_of_questions, carried_out, papers_row, training_job
 from lntune.makers import Makers, read_accepted
 from lntune.nodes import Node, Part, make_node
@@ -34,12 +35,13 @@ MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 
 @dataclass(frozen=True)
 class Variant:
-    """One model to tune: an LLM, a vision encoder, a method, a training set."""
+    """One model to tune: an LLM, a vision encoder, a method, a training set, and the seed of its training."""
 
     llm: str
     vision: str
     method: str
     data: str
+    seed: int
 
 
 class Plan:
@@ -50,7 +52,8 @@ class Plan:
         self.study = study
         self.scale = study.scale
         self.protocol = study.protocol
-        self.seed = study.settings.seeds[0]
+        self.seeds = study.settings.seeds
+        self.seed = self.seeds[0]  # of what all models share: data and questions
         self.store = Store(study.store)
         self.makers = Makers(read_accepted(study.root) if edits is None else edits)
         self._nodes: dict[tuple[str, str], Node] = {}
@@ -185,7 +188,7 @@ class Plan:
         }
 
     @cache  # noqa: B019
-    def connector(self, llm: str, vision: str) -> Node:
+    def connector(self, llm: str, vision: str, seed: int) -> Node:
         """The pretrained connector of an LLM and a vision encoder."""
         stage = self.scale.connector
         library, vision_node = self.vision(vision)
@@ -194,7 +197,7 @@ class Plan:
             "training": training,
             "library": library,
             "misaligned_share": self.scale.misaligned_share,
-            "seed": self.seed,
+            "seed": seed,
         }
         inputs = {
             "llm": self.llm(llm)[1],
@@ -203,7 +206,7 @@ class Plan:
             "images": self.source(self._data(stage.data).source),
         }
         execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
-        return self.node("connector", [llm, vision], settings, inputs, execution)
+        return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
 
     @cache  # noqa: B019
     def candidate(self, variant: Variant, learning_rate: float) -> Node:
@@ -220,12 +223,12 @@ class Plan:
             "system": llm.system,
             "library": library,
             "misaligned_share": self.scale.misaligned_share,
-            "seed": self.seed,
+            "seed": variant.seed,
         }
         inputs = {
             "llm": llm_node,
             "vision": vision_node,
-            "connector": self.connector(variant.llm, variant.vision),
+            "connector": self.connector(variant.llm, variant.vision, variant.seed),
             "samples": self.samples(variant.data),
             "images": self.source(self._data(variant.data).source),
         }
@@ -267,19 +270,12 @@ class Plan:
 
     def _label(self, variant: Variant) -> list[str]:
         vision = [] if variant.vision == self.scale.vision else [variant.vision]
-        return [variant.llm, *vision, variant.method, variant.data]
+        return [variant.llm, *vision, variant.method, variant.data, *_seed_label(variant.seed)]
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
-    def _answers(
-        self,
-        variant: Variant,
-        tuned: Node | Part,
-        label: Sequence[object],
-        questions: Node,
-        benchmark: Benchmark,
-        blind: bool,
-    ) -> Node:
+    def _asked(self, variant: Variant, benchmark: Benchmark) -> tuple[dict[str, Any], dict[str, Node | Part]]:
+        """What loading and asking a tuned model takes: settings, and inputs but for the tuned weights and questions."""
         llm, llm_node = self.llm(variant.llm)
         library, vision_node = self.vision(variant.vision)
         settings = {
@@ -289,32 +285,40 @@ class Plan:
             "system": llm.system,
             "library": library,
             "asking": self.protocol.asking(benchmark),
-            "temperature": self.protocol.temperature,
-            "blind": blind,
-            "seed": self.seed,
+            "seed": variant.seed,
         }
-        inputs = {
+        inputs: dict[str, Node | Part] = {
             "llm": llm_node,
             "vision": vision_node,
-            "connector": self.connector(variant.llm, variant.vision),
-            "tuned": tuned,
-            "questions": questions,
+            "connector": self.connector(variant.llm, variant.vision, variant.seed),
             "images": self.source(self.scale.benchmarks[benchmark][-1]),
         }
-        execution = self.scale.execution
-        given = {
-            "batch_size": batch_of_questions(
-                self.study, variant.llm, variant.vision, self.protocol.asking(benchmark).max_new_tokens
-            ),
-            "threads": execution.of("predict").threads,
-            **self._workers("predict"),
+        return settings, inputs
+
+    def _asking_execution(self, stage: str, variant: Variant, new_tokens: int) -> dict[str, Any]:
+        return {
+            "batch_size": batch_of_questions(self.study, variant.llm, variant.vision, new_tokens),
+            "threads": self.scale.execution.of(stage).threads,
+            **self._workers(stage),
         }
-        return self.node("predict", label, settings, inputs, given)
+
+    def _scored(
+        self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: Benchmark,
+        blind: bool = False,
+    ) -> Node:  # fmt: skip
+        """The score of one tuned model's answers to a benchmark's questions."""
+        settings, inputs = self._asked(variant, benchmark)
+        settings |= {"temperature": self.protocol.temperature, "blind": blind}
+        inputs |= {"tuned": tuned, "questions": questions}
+        given = self._asking_execution("predict", variant, self.protocol.asking(benchmark).max_new_tokens)
+        answers = self.node("predict", label, settings, inputs, given)
+        return self._score(answers, questions, label, benchmark)
 
     def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
         inputs = {"answers": answers, "questions": questions}
         if benchmark in ("mscoco", "flickr30k"):
-            return self.node("score-captions", label, {}, inputs)
+            words = self.protocol.caption_format.model_dump(include={"least_words", "most_words"})
+            return self.node("score-captions", label, words, inputs)
         chosen: dict[str, dict[str, Any]] = {
             "mme": {"subtasks": self.protocol.mme_subtasks},
             "vqav2": {"normalise": self.protocol.vqav2_normalise},
@@ -328,58 +332,52 @@ class Plan:
         """The learning rate of a variant, chosen among its candidates."""
         split = self.study.settings.selection_split
         rates = self.study.named(self.scale.methods, variant.method, "method").learning_rates
-        questions = self.questions("flickr30k", split)
-        scores = []
-        for rate in rates:
-            candidate = self.candidate(variant, rate)
-            label = [*self._label(variant), f"{rate:g}", "flickr30k", split]
-            answers = self._answers(variant, candidate, label, questions, "flickr30k", blind=False)
-            scores.append(self._score(answers, questions, label, "flickr30k"))
-        inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": tuple(scores)}
+        scores = tuple(self.score_at(variant, rate, "flickr30k", split) for rate in rates)
+        inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
         return self.node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
+
+    @cache  # noqa: B019
+    def score_at(
+        self, variant: Variant, rate: float, benchmark: Benchmark, split: SelectionSplit = "test", blind: bool = False
+    ) -> Node:
+        """The score of a variant's candidate of one learning rate, chosen or not."""
+        label = [*self._label(variant), f"{rate:g}", *(["blind"] if blind else []), benchmark]
+        label += [split] if benchmark == "flickr30k" else []
+        questions = self.questions(benchmark, split)
+        return self._scored(variant, self.candidate(variant, rate), label, questions, benchmark, blind)
 
     @cache  # noqa: B019
     def score(self, variant: Variant, benchmark: Benchmark, blind: bool = False) -> Node:
         """The score of a variant's chosen candidate on one benchmark."""
-        questions = self.questions(benchmark)
         label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
         tuned = Part(self.selection(variant), CHOSEN)
-        answers = self._answers(variant, tuned, label, questions, benchmark, blind)
-        return self._score(answers, questions, label, benchmark)
-
-    # --- tables ----------------------------------------------------------------------------------------------------
-
-    def variant(self, llm: str, row: RowSettings) -> Variant:
-        """The variant of a row in an LLM's group."""
-        return Variant(llm, row.vision or self.scale.vision, row.method, row.data)
+        return self._scored(variant, tuned, label, self.questions(benchmark), benchmark, blind)
 
     @cache  # noqa: B019
-    def table(self, name: str) -> Node:
-        """One table of workflow/experiments, or one of those that every study has (lntune.summaries)."""
-        if name in SUMMARIES:
-            return summary(self, name)
-        experiment: TableSettings = self.study.experiment(name)
-        selections: list[Node] = []
-        scores: list[Node] = []
-        rows = []
-        for llm in experiment.llms:
-            for row in experiment.rows:
-                variant = self.variant(llm, row)
-                places = range(len(scores), len(scores) + len(experiment.columns))
-                scores += [self.score(variant, COLUMN_BENCHMARKS[c], row.blind) for c in experiment.columns]
-                title, group = row.title, self.llm(llm)[0].title
-                rows.append({"group": group, "title": title, "selection": len(selections), "scores": tuple(places)})
-                selections.append(self.selection(variant))
-        settings = {
-            "name": name,
-            "title": experiment.title,
-            "note": experiment.note,
-            "columns": experiment.columns,
-            "rows": rows,
-            "scale": self.study.settings.scale,
-            "scale_note": self.scale.note,
-            "protocol": self.study.settings.protocol,
-            "split": self.study.settings.selection_split,
-            "intervals": experiment.intervals,
+    def similarity(self, variant: Variant) -> Node:
+        """How alike the layers of a variant's chosen candidate are."""
+        chosen = self.scale.similarity
+        settings, inputs = self._asked(variant, chosen.benchmark)
+        settings["questions"] = chosen.questions
+        inputs |= {
+            "tuned": Part(self.selection(variant), CHOSEN),
+            "questions": self.questions(chosen.benchmark),
         }
-        return self.node("table", [name], settings, {"selections": tuple(selections), "scores": tuple(scores)})
+        given = self._asking_execution("similarity", variant, 1)
+        return self.node("similarity", self._label(variant), settings, inputs, given)
+
+    def variant(self, llm: str, row: RowSettings, seed: int) -> Variant:
+        """The variant of a row in an LLM's group; of a row without data, one that only measurements are made of."""
+        return Variant(llm, row.vision or self.scale.vision, row.method, row.data or "", seed)
+
+    # --- tables and figures ----------------------------------------------------------------------------------------
+
+    @cache  # noqa: B019
+    def exhibit(self, name: str) -> Node:
+        """A table or figure: of workflow/experiments, or one that every study has (lntune.summaries)."""
+        return summary(self, name) if name in SUMMARIES else exhibit_node(self, name)
+
+
+def _seed_label(seed: int) -> list[str]:
+    """What a folder's name says of a seed: nothing of the usual one."""
+    return [f"seed-{seed}"] if seed else []

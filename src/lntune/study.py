@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry
-from lntune.config.experiment import TableSettings
-from lntune.config.load import load, unknown_name
+from lntune.config.experiment import FIGURES, Experiment, TableSettings
+from lntune.config.load import load, read_yaml, unknown_name
 from lntune.config.protocol import ProtocolSettings
 from lntune.config.scale import ScaleSettings
 from lntune.config.study import StudySettings
-from lntune.consistency import check_copies, check_known, check_protocol, check_scale, check_table
+from lntune.consistency import check_copies, check_experiment, check_known, check_protocol, check_scale
 from lntune.download.lock import read_lock
 from lntune.errors import UserError
 
@@ -88,15 +88,18 @@ class Study:
         return self.root / "workflow" / "experiments" / f"{name}.yaml"
 
     @cache  # noqa: B019 - a study lives as long as its process
-    def experiment(self, name: str) -> TableSettings:
-        """One experiment, with every name in it checked against the scale."""
+    def experiment(self, name: str) -> Experiment:
+        """One table or figure, with every name in it checked against the scale."""
         path = self.experiment_path(name)
         if not path.is_file():
             known = ", ".join(self.experiments())
-            raise UserError(f"tables/{name}: there is no such table; there are {known}")
-        table = load(path, TableSettings)
-        check_table(path, table, self.scale)
-        return table
+            raise UserError(f"{name}: there is no such table or figure; there are {known}")
+        kind = read_yaml(path).get("figure")
+        if kind is not None and kind not in FIGURES:
+            raise unknown_name(path, "figure", str(kind), FIGURES, "kind of figure")
+        settings: Experiment = load(path, TableSettings) if kind is None else load(path, FIGURES[kind])
+        check_experiment(path, settings, self.scale)
+        return settings
 
     def catalog_entry(self, name: str) -> Entry:
         """One entry of the catalogue."""

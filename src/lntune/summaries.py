@@ -45,7 +45,7 @@ def _beside_the_paper(plan: "Plan", stage: str, *, claims: bool) -> Node:
         **_said_of_scale(plan),
     }
     execution = {"paths": {name: str(path) for name, path in files.items()}}
-    return plan.node(stage, [stage], settings, {"tables": tuple(plan.table(name) for name in tables)}, execution)
+    return plan.node(stage, [stage], settings, {"tables": tuple(plan.exhibit(name) for name in tables)}, execution)
 
 
 def _claims(plan: "Plan") -> Node:
@@ -59,7 +59,9 @@ def _comparison(plan: "Plan") -> Node:
 SUMMARIES: Mapping[str, Callable[["Plan"], Node]] = MappingProxyType(
     {"data": _data, "claims": _claims, "comparison": _comparison}
 )
-STAGES_OF_TABLES = ("table", "data-table", "claims", "comparison")
+STAGES_OF_EXHIBITS = (
+    "table", "figure-bars", "figure-cost", "figure-heat-maps", "figure-gradients", "data-table", "claims", "comparison",
+)  # fmt: skip
 """The stages whose results are published."""
 
 

@@ -30,7 +30,7 @@ from lntune.stages.registry import STAGES
 from lntune.store.claims import write_claim
 from lntune.store.layout import Store
 from lntune.study import Study
-from lntune.targets import FORMATS, TABLES, is_right, result_node
+from lntune.targets import files_of, is_right, result_node, targets_of
 
 SITE = Path("slurm") / "site.yaml"
 
@@ -64,7 +64,7 @@ class Workflow:
             self.plan = Plan(Study.read(root, given))
             self.study = self.plan.study
             for name in self.study.settings.experiments:
-                self.plan.table(name)
+                self.plan.exhibit(name)
             check_recorded(self.plan.store, self.plan.nodes(), self.study.catalog_lock)
             self.cluster = None if names is None else _cluster(root, names, self.plan)
         except UserError as error:
@@ -79,8 +79,8 @@ class Workflow:
         return str(self.study.store)
 
     def targets(self) -> list[str]:
-        """Every published file of the config's experiments."""
-        return [f"{TABLES}/{name}.{suffix}" for name in self.study.settings.experiments for suffix in FORMATS]
+        """Every published file and page of the config's tables and figures, and of what every study has besides."""
+        return [str(target.file) for target in targets_of(self.plan, ())]
 
     def inputs(self, stage: str) -> Callable[[Any], list[str]]:
         """A rule's input function: the manifests that a result of this stage is made from.
@@ -105,10 +105,14 @@ class Workflow:
         """A rule's parameter: where the order of the job lies."""
         return lambda wildcards: str(order_path(self.plan.store, self._node(stage, wildcards.result)))
 
-    def table(self, wildcards: Any) -> str:
-        """The manifest of the table that a published file shows."""
+    def exhibit(self, wildcards: Any) -> str:
+        """The manifest of the table or figure that a published file shows."""
+        file = self._published(wildcards)
         try:
-            return str(manifest_path(self.plan.store, self.plan.table(wildcards.name)))
+            known = files_of(self.study, wildcards.name)
+            if file not in known:
+                raise UserError(f"{file}: there is none; there are {', '.join(map(str, known))}")
+            return str(manifest_path(self.plan.store, self.plan.exhibit(wildcards.name)))
         except UserError as error:
             stop(error)
 
@@ -144,8 +148,12 @@ class Workflow:
 
         Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input.
         """
-        path = Path(TABLES) / f"{wildcards.name}.{wildcards.format}"
+        path = self._published(wildcards)
         return [] if not path.exists() or is_right(self.plan, path) else notice(path)
+
+    @staticmethod
+    def _published(wildcards: Any) -> Path:
+        return Path(wildcards.folder) / f"{wildcards.name}.{wildcards.format}"
 
     def start(self, *, warm: bool) -> None:
         """Before the first job."""

@@ -77,10 +77,10 @@ rule comparison:
 # what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:
     input:
-        ancient(STUDY.table),
+        ancient(STUDY.exhibit),
         STUDY.withdrawn,
     output:
-        f"{TABLES}/{{name}}.{{format}}",
+        "{folder}/{name}.{format}",
     message:
         "{output}"
     shell:
@@ -93,7 +93,7 @@ report: "../report/overview.rst"
 
 rule page:
     input:
-        ancient(STUDY.table),
+        ancient(REPORT.result),
         REPORT.outdated,
     output:
         report(

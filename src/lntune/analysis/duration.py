@@ -34,13 +34,16 @@ START_UP = 180.0
 FP32_SHARE: Mapping[Precision, float] = MappingProxyType(
     {"fp32": 1.0, "tf32": 1 / 8, "bf16": 1 / 16, "bf16-weights": 1 / 16}
 )
-"""What predict, which computes in float32, reaches of the card's speed at the scale's precision (A100's data sheet)."""
+"""What predict and similarity, which compute in float32, reach of the card's speed at the scale's precision (A100)."""
 
 READ_BYTES = 1e12
 """Bytes of weights a second that generating reads, all of them for every token of a batch (assumed: half an A100's)."""
 
 ANSWER_BYTES = 200
 """Of one answer's line."""
+
+SIMILARITY_BYTES = 4 * 24
+"""Of one number as text, for each of four choices of tokens."""
 
 
 def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
@@ -84,7 +87,10 @@ def prediction_seconds(
     gpu: GpuSettings,
     precision: Precision,
 ) -> float:
-    """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one card in float32."""
+    """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one card in float32.
+
+    With none, it is that of reading the questions.
+    """
     reading, seen = forward_operations(llm, vision, PROMPT_TOKENS, 1)
     generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
     return START_UP + questions * ((reading + seen) / (_speed(gpu) * FP32_SHARE[precision]) + generating)

@@ -11,3 +11,9 @@ def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch:
     tokens = vision.tokens + PROMPT_TOKENS + new_tokens
     cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * 4 * tokens * batch
     return 4 * (llm.parameters + vision.parameters) + cache
+
+
+def similarity_bytes(llm: LlmShape, vision: VisionShape, batch: int) -> int:
+    """Memory of comparing layers: float32 weights, a batch's states of all layers, one prompt's twice in float64."""
+    state = llm.layers * llm.hidden * (vision.tokens + PROMPT_TOKENS)
+    return 4 * (llm.parameters + vision.parameters) + 4 * state * batch + 2 * 8 * state

@@ -27,6 +27,18 @@ class Asking(Frozen):
     max_new_tokens: int = Field(ge=1, le=4096)
 
 
+class CaptionFormat(Frozen):
+    """When a model follows the captioning sets' format; a table shows "-" for one that does not.
+
+    An answer is a caption in form if it is one line of ``least_words`` to ``most_words`` words, not all of them yes or
+    no; a model follows if ``least_share`` of its answers, from 0 to 1, or more are.
+    """
+
+    least_words: int = Field(ge=1)
+    most_words: int = Field(ge=1)
+    least_share: float = Field(ge=0, le=1)
+
+
 class ProtocolSettings(Frozen):
     """One protocol, for all five benchmarks.
 
@@ -44,6 +56,7 @@ class ProtocolSettings(Frozen):
     mme: Asking
     vqav2: Asking
     captions: Asking
+    caption_format: CaptionFormat
     pope: Asking
 
     def asking(self, benchmark: Benchmark) -> Asking:

@@ -72,6 +72,8 @@ class TrainingData(Frozen):
         return self
 
 
+TokenChoice = Literal["all", "image", "text", "last"]
+
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -93,6 +95,14 @@ class MethodSettings(Frozen):
     learning_rates: tuple[LearningRate, ...] = Field(min_length=1, strict=False)
     lora: LoraSettings | None = None
     zero_stage: int = Field(default=2, ge=0, le=3)
+
+
+class SimilaritySettings(Frozen):
+    """On what layers are compared: how many questions of which benchmark, and which of their tokens."""
+
+    benchmark: Benchmark
+    questions: int = Field(ge=1)
+    tokens: TokenChoice
 
 
 class Stage(Frozen):
@@ -154,5 +164,9 @@ class ScaleSettings(Frozen):
     connector: ConnectorStage
     finetune: Schedule
     methods: dict[str, MethodSettings]
+    sweeps: dict[str, tuple[LearningRate, ...]] = Field(
+        default={}, strict=False, description="learning rates that tables show one by one, for a method (Table A1)"
+    )
     benchmarks: dict[Benchmark, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
+    similarity: SimilaritySettings
     execution: ExecutionSettings

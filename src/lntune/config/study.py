@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lntune.config.base import Frozen
 
@@ -14,8 +14,12 @@ class StudySettings(Frozen):
     """The top-level choices."""
 
     scale: str = Field(description="a file of workflow/scales, without .yaml")
-    experiments: tuple[str, ...] = Field(min_length=1, strict=False, description="files of workflow/experiments")
-    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1, strict=False, description="the seed of every stage")
+    experiments: tuple[str, ...] = Field(
+        min_length=1, strict=False, description="tables and figures: files of workflow/experiments"
+    )
+    seeds: tuple[Seed, ...] = Field(
+        min_length=1, strict=False, description="each trains every model once; the first also draws data"
+    )
     protocol: str = Field(description="how models are asked: a file of workflow/protocols, without .yaml")
     selection_split: SelectionSplit = Field(
         description="Flickr30k split on which learning rates are chosen: test, as in the paper, or validation"
@@ -24,3 +28,10 @@ class StudySettings(Frozen):
     copies: dict[str, str] = Field(
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is there twice; name each once")
+        return seeds

@@ -88,7 +88,7 @@ def _made(plan: Plan, table: str) -> Manifest:
         raise UserError(f"{table}: tables are made as {' and '.join(FORMATS)}")
     if name in SUMMARIES:
         raise UserError(f"{table}: crates are of tables of scores; name one of those")
-    node = plan.table(name)
+    node = plan.exhibit(name)
     if not is_done(plan.store, node):
         raise UserError(
             f"{TABLES}/{name}.{asked}: not made yet under this config; run `snakemake {TABLES}/{name}.{asked}`"

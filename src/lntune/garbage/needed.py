@@ -16,9 +16,9 @@ from lntune.garbage.shelves import Shelves, file_paths, scratch_name
 from lntune.nodes import Node, closure
 from lntune.plan import Plan
 from lntune.store.claims import Claim
-from lntune.summaries import STAGES_OF_TABLES
+from lntune.summaries import STAGES_OF_EXHIBITS
 from lntune.summaries import names as summaries
-from lntune.targets import FORMATS, TABLES
+from lntune.targets import FORMATS
 
 TODAY = "needed by a table of today's config"
 WEIGHTS = "one of the demo's weights"
@@ -49,7 +49,7 @@ class Needed:
 
 def todays_nodes(plan: Plan) -> tuple[list[Node], list[Node]]:
     """All nodes of all tables, and of the demo's weights; UserError if a file is wrong."""
-    tables = closure([plan.table(name) for name in (*plan.study.experiments(), *summaries(plan))])
+    tables = closure([plan.exhibit(name) for name in (*plan.study.experiments(), *summaries(plan))])
     root = plan.study.root
     if not (root / RECIPES).is_file():
         return tables, []
@@ -58,18 +58,18 @@ def todays_nodes(plan: Plan) -> tuple[list[Node], list[Node]]:
 
 
 def published(root: Path, shelves: Shelves) -> Iterator[tuple[str, list[str]]]:
-    """Every published file, and the table results that hold its bytes."""
-    tables = [name for name in shelves.finished if name.partition("/")[0] in STAGES_OF_TABLES]
-    for file in file_paths(root / TABLES):
-        if file.suffix[1:] in FORMATS and not file.name.startswith("."):
-            held = [shelves.store.root / name / file.name for name in tables]
+    """Every published file, and the results of tables and figures that hold its bytes."""
+    exhibits = [name for name in shelves.finished if name.partition("/")[0] in STAGES_OF_EXHIBITS]
+    for folder, file in ((folder, file) for folder in FORMATS for file in file_paths(root / folder)):
+        if file.suffix[1:] in FORMATS[folder] and not file.name.startswith("."):
+            held = [shelves.store.root / name / file.name for name in exhibits]
             shown = file.read_bytes()
             found = [
                 f"{path.parent.parent.name}/{path.parent.name}"
                 for path in held
                 if path.is_file() and path.read_bytes() == shown
             ]
-            yield f"{TABLES}/{file.name}", found
+            yield f"{folder}/{file.name}", found
 
 
 def at_work(shelves: Shelves) -> Iterator[str]:

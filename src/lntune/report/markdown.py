@@ -1,58 +1,66 @@
-"""A table as Markdown, in the paper's look: groups of rows, best value bold, second best underlined."""
+"""A laid-out table as Markdown: the best figures bold, the second best underlined."""
 
+import re
 from collections.abc import Sequence
 
-from lntune.report.cells import Cell
+from lntune.report.layout import LITERATURE_NOTE, LaidOut, ShownCell, ShownFigure, Title
+
+DAGGER = "†"
+INTERVALS_NOTE = "In brackets: bootstrap 95% intervals over what was asked."
+
+_STYLES = {"best": "**{}**", "second": "<u>{}</u>", "none": "{}"}
+_SPECIAL = re.compile(r"[\\|*_<>`\[\]]")
 
 
-def _marks(cells: Sequence[Cell], part: int) -> dict[str, str]:
-    """How the best and the second-best written value of one figure are set."""
-    written = sorted({cell.parts[part] for cell in cells}, key=float, reverse=True)
-    marks = {}
-    if len(written) > 1:
-        marks[written[0]] = "**{}**"
-        if len(written) > 2:
-            marks[written[1]] = "<u>{}</u>"
-    return marks
-
-
-def emphasised(cells: Sequence[Cell]) -> list[str]:
-    """One column of one group, with its best values bold and its second best underlined, figure by figure."""
-    texts: list[list[str]] = [[] for _ in cells]
-    for part in range(len(cells[0].figures)):
-        marks = _marks(cells, part)
-        for text, cell in zip(texts, cells, strict=True):
-            text.append(marks.get(cell.parts[part], "{}").format(cell.parts[part]))
-    return ["/".join(text) for text in texts]
-
-
-def markdown_table(
-    *,
-    title: str,
-    notes: Sequence[str],
-    columns: Sequence[str],
-    rows: Sequence[tuple[str, str]],
-    cells: Sequence[Sequence[Cell]],
-) -> str:
+def markdown_table(table: LaidOut, *, title: str, notes: Sequence[str]) -> str:
     """The table as Markdown.
 
+    Markdown has no titles that span columns: what stands over a column is written before its title.
+
     Args:
+        table: what it shows.
         title: above the table.
-        notes: paragraphs between title and table; empty ones are left out.
-        columns: titles of the cells' columns.
-        rows: group and title of each row; rows of a group stand together.
-        cells: one sequence of cells a row.
+        notes: paragraphs between title and table, in Markdown.
     """
-    lines = [f"# {title}", ""]
-    for note in notes:
-        if note:
-            lines += [note, ""]
-    lines += [f"| Method | {' | '.join(columns)} |", "|" + " --- |" * (len(columns) + 1)]
-    groups = list(dict.fromkeys(group for group, _ in rows))
-    for group in groups:
-        places = [place for place, (of, _) in enumerate(rows) if of == group]
-        lines.append(f"| *{group}* |" + " |" * len(columns))
-        by_column = [emphasised([cells[place][k] for place in places]) for k in range(len(columns))]
-        for number, place in enumerate(places):
-            lines.append(f"| {rows[place][1]} | {' | '.join(column[number] for column in by_column)} |")
-    return "\n".join(lines) + "\n"
+    paragraphs = [f"# {_text(title)}", *notes, "\n".join(_lines(table))]
+    below = [INTERVALS_NOTE] if table.intervals else []
+    if table.literature:
+        below.append(f"{DAGGER} {LITERATURE_NOTE}")
+    return "\n\n".join(paragraphs + below) + "\n"
+
+
+def _lines(table: LaidOut) -> list[str]:
+    lines = [_line(_header(table)), "|" + " --- |" * table.columns]
+    for block in table.blocks:
+        if block.title is not None:
+            lines.append(_line([f"*{_text(block.title)}*"] + [""] * (table.columns - 1)))
+        lines += [_line([_title(line.title), *map(_cell, line.cells)]) for line in block.lines]
+    return lines
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
+
+
+def _header(table: LaidOut) -> list[str]:
+    lines = [[_title(title) for title in line for _ in range(title.span)] for line in table.header]
+    return [": ".join(text for text in over if text) for over in zip(*lines, strict=True)]
+
+
+def _title(title: Title) -> str:
+    return _text(title.text) + (DAGGER if title.literature else "")
+
+
+def _text(text: str) -> str:
+    """A text whose characters all stand for themselves."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
+
+
+def _cell(figures: ShownCell) -> str:
+    between = " / " if any(figure.bounds for figure in figures) else "/"
+    return between.join(map(_figure, figures))
+
+
+def _figure(figure: ShownFigure) -> str:
+    text = _STYLES[figure.mark].format(figure.text)
+    return text if figure.bounds is None else f"{text} [{', '.join(figure.bounds)}]"

@@ -32,8 +32,10 @@ class Settings(Frozen):
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Write tuned.safetensors and metrics.jsonl."""
+    """Write tuned.safetensors and metrics.jsonl, which has the gradients of the norms that train."""
     from safetensors.torch import save_file
+
+    from lntune.training.norm_gradients import norm_gradient_recorder
 
     if runs_on_ranks(job):
         return run_on_ranks(job, __name__)
@@ -46,6 +48,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         method=settings.method,
         lora=settings.lora,
         connector=job.folder("connector"),
+        recorder_of=norm_gradient_recorder,
     )
     if weights:
         save_file({name: value.contiguous() for name, value in weights.items()}, job.out / TUNED)

@@ -12,7 +12,8 @@ from lntune.config.base import Frozen
 from lntune.config.protocol import Asking, TemplateName
 from lntune.config.training import LoraSettings
 from lntune.data.questions import Question, read_questions, write_answers
-from lntune.model.prompts import Turn, render_prompt, stop_string
+from lntune.model.prompts import stop_string
+from lntune.model.question_prompt import question_prompt
 from lntune.stages.job import Job, Metrics
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
@@ -40,15 +41,6 @@ class Execution(Frozen):
     workers: int = Field(default=1, ge=1)
 
 
-def prompt_of(question: Question, settings: Settings) -> str:
-    """The text that the model continues: shots in words, then the picture and the question."""
-    turns = []
-    for shot in settings.asking.shots:
-        turns += [Turn("user", shot.question), Turn("assistant", shot.answer)]
-    turns.append(Turn("user", "<image>\n" + settings.asking.prompt.format(question=question.text)))
-    return render_prompt(settings.template, turns, system=settings.system)
-
-
 def seed_of(question: Question, seed: int) -> int:
     """A seed of the question's own, so that sampling depends neither on order nor on batch."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{question.id}".encode()).digest()[:6], "big")
@@ -56,24 +48,20 @@ def seed_of(question: Question, seed: int) -> int:
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
-    from safetensors.torch import load_file
-
-    from lntune.model import device
-    from lntune.model.assemble import assemble, load_connector, pictures_of
+    from lntune.model.assemble import pictures_of
     from lntune.model.encode import encode_prompt
     from lntune.model.features import BlindFeatures, FeatureSource
     from lntune.model.generate import Prompt, generate
     from lntune.model.llm import load_tokenizer
     from lntune.model.numerics import numerics
-    from lntune.model.tuning import apply_method, load_trainable
+    from lntune.model.tuned import load_tuned
 
     settings = job.settings
     tokenizer = load_tokenizer(job.folder("llm"))
-    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
-    load_connector(model, job.folder("connector"))
-    apply_method(model, settings.method, settings.lora, seed=settings.seed)
-    load_trainable(model, load_file(job.folder("tuned") / "tuned.safetensors"))
-    device.place(model).eval()
+    model = load_tuned(
+        job.folder("llm"), job.folder("vision"), job.folder("connector"), job.folder("tuned"),
+        library=settings.library, method=settings.method, lora=settings.lora, seed=settings.seed,
+    )  # fmt: skip
     archive, questions = read_questions(job.folder("questions"))
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}
@@ -81,9 +69,10 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     pictures = pictures_of(model.vision, archived, members, cache=True, workers=workers)
     blind = BlindFeatures(model.vision.tokens, model.vision.width)
     features: FeatureSource = blind if settings.blind else pictures
-    prompts = [
-        Prompt(encode_prompt(tokenizer, prompt_of(question, settings)), place[question.image]) for question in questions
-    ]
+    prompts = []
+    for question in questions:
+        text = question_prompt(question, settings.asking, settings.template, settings.system)
+        prompts.append(Prompt(encode_prompt(tokenizer, text), place[question.image]))
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
             model, tokenizer, prompts, features,

@@ -3,7 +3,8 @@
 import json
 
 from lntune.benchmarks import pope_score
-from lntune.benchmarks.intervals import interval
+from lntune.benchmarks.intervals import Stratum, figure, over_items
+from lntune.benchmarks.marks import by_picture, strata_of
 from lntune.benchmarks.pope_questions import KINDS
 from lntune.config.base import Frozen
 from lntune.data.questions import read_answers, read_questions
@@ -23,18 +24,22 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write an official answer file for each kind, scores.json and marks.json."""
     answers = read_answers(job.folder("answers"))
     _, questions = read_questions(job.folder("questions"))
-    scores, marks, intervals = {}, {}, {}
+    pictures = {question.id: question.image for question in questions}
+    scores, right = {}, dict[str, dict[str, bool]]()
     for kind in KINDS:
         official = job.folder("questions") / f"coco_pope_{kind}.json"
         said = job.out / f"coco_pope_{kind}_answers.jsonl"
         mine = [question for question in questions if question.id.startswith(f"{kind}/")]
         pope_score.write_answers(said, ((question.text, answers[question.id]) for question in mine))
         scores[kind] = pope_score.score(official, said)
-        marks[kind] = {str(id): right for id, right in pope_score.marks(official, said).items()}
-        intervals[kind] = interval([100.0 * right for right in marks[kind].values()])
-    together = [100.0 * right for by_id in marks.values() for right in by_id.values()]
-    mean = sum(together) / len(together)
-    document = {**scores, "mean_accuracy": mean, "intervals": {**intervals, "mean_accuracy": interval(together)}}
+        right[kind] = {f"{kind}/{id}": mark for id, mark in pope_score.marks(official, said).items()}
+    marks = {kind: by_picture(pictures, right[kind]) for kind in KINDS}
+    intervals = {kind: over_items([strata]) for kind, strata in strata_of("POPE", marks).items()}
+    # A picture comes with its questions of all three kinds.
+    together = by_picture(pictures, {id: 100.0 * mark for by_id in right.values() for id, mark in by_id.items()})
+    all_kinds = [Stratum.of("POPE", {picture: list(by_id.values()) for picture, by_id in together.items()})]
+    mean = figure(all_kinds)
+    document = {**scores, "mean_accuracy": mean, "intervals": {**intervals, "mean_accuracy": over_items([all_kinds])}}
     (job.out / "scores.json").write_text(json.dumps(document, indent=1) + "\n")
     (job.out / "marks.json").write_text(json.dumps(marks) + "\n")
     return {"mean_accuracy": mean}

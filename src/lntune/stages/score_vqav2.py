@@ -4,9 +4,10 @@ import json
 from typing import Any, Literal
 
 from lntune.benchmarks import vqav2_score
-from lntune.benchmarks.intervals import interval
+from lntune.benchmarks.intervals import over_items
+from lntune.benchmarks.marks import by_picture, strata_of
 from lntune.config.base import Frozen
-from lntune.data.questions import read_answers
+from lntune.data.questions import read_answers, read_questions
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ("numpy",)
@@ -29,7 +30,9 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     annotations, answers = vqav2_score.read(official / "questions.json", official / "annotations.json", said)
     accuracies = vqav2_score.question_accuracies(annotations, answers, job.settings.normalise)
     scores: dict[str, Any] = vqav2_score.summarise(annotations, accuracies)
-    intervals = {"overall": interval([100.0 * accuracy for accuracy in accuracies.values()])}
+    pictures = {question.id: question.image for question in read_questions(official)[1]}
+    marks = by_picture(pictures, {str(id): accuracy for id, accuracy in accuracies.items()})
+    intervals = {"overall": over_items([strata_of("VQAv2", marks)[""]])}
     (job.out / "scores.json").write_text(json.dumps(scores | {"intervals": intervals}, indent=1) + "\n")
-    (job.out / "marks.json").write_text(json.dumps({str(id): mark for id, mark in accuracies.items()}) + "\n")
+    (job.out / "marks.json").write_text(json.dumps(marks) + "\n")
     return {"overall": scores["overall"]}

@@ -1,104 +1,133 @@
-"""table: scores of many models as one table, in CSV and Markdown, and where each cell comes from.
+"""table: many results as one table, in CSV, Markdown and LaTeX, and where each cell comes from.
 
-cells.json names a cell's score and selection by their places among the inputs, not by their folders: a table whose
-numbers come from results of other names, but of the same content, is the same table.
-
-Every row also says how its learning rate was chosen, under which protocol it was asked and at which scale it was
-made, so that a copied line still tells what it is.
+Every row also says how its learning rate was chosen, under which protocol it was asked, at which scale it was made and
+whether it is ours, so that a copied line still tells what it is.
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.report.cells import Cell, cell_of
+from lntune.report.cells import Cell, Figure
+from lntune.report.emphasis import Emphasis
+from lntune.report.latex import latex_table
+from lntune.report.layout import Layout, TableRow, lay_out
 from lntune.report.markdown import markdown_table
+from lntune.report.rows import ExhibitSettings, Row, cells_of, chosen_rates, notes, write_cells
 from lntune.stages.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
 
-CELLS = "cells.json"
+OURS, LITERATURE = "ours", "literature"
+
+Record = dict[str, str]
+"""A line of the CSV: a text for each of its columns."""
 
 
-class Row(Frozen):
-    """One row: its group, its title, and the place of its selection and its scores among the inputs."""
+class Printed(Frozen):
+    """A row that the paper took from the literature: its cells as printed."""
 
     group: str
     title: str
-    selection: int
-    scores: tuple[int, ...] = Field(strict=False)
+    cells: tuple[str, ...] = Field(strict=False)
 
 
-class Settings(Frozen):
-    """What the table says besides its numbers."""
+class Settings(ExhibitSettings):
+    """How the table looks, besides what all tables and figures say."""
 
-    name: str
-    title: str
-    note: str
-    columns: tuple[str, ...] = Field(strict=False)
-    rows: tuple[Row, ...] = Field(strict=False)
-    scale: str
-    scale_note: str
-    protocol: str
-    split: str
+    layout: Layout
+    emphasis: Emphasis
+    paired_with: str | None
     intervals: bool
+    literature: tuple[Printed, ...] = Field(strict=False)
 
 
 Execution = NoExecution
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
 def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write NAME.csv, NAME.md and cells.json."""
+    """Write NAME.csv, NAME.md, NAME.tex and cells.json."""
+    settings = job.settings
+    cells = cells_of(settings, job.folders("scores"))
+    paired = _paired(settings, cells)
+    ours = [_record(job, *one) for one in zip(settings.rows, cells, paired, strict=True)]
+    literature = [_literature(settings, printed) for printed in settings.literature]
+    _write_csv(job.out / f"{settings.name}.csv", ours, literature)
+    _write_readable(job, cells)
+    write_cells(job.out, settings, cells)
+    return {"rows": len(literature) + len(ours), "cells": sum(map(len, cells))}
+
+
+def _write_csv(path: Path, ours: Sequence[Record], literature: Sequence[Record]) -> None:
+    """All rows, those from the literature first; the columns in the order that ours have."""
     import pandas as pd
 
+    columns: list[str] = []
+    for record in [*ours, *literature]:
+        place = 0
+        for name in record:
+            # A column that only some rows have stands behind the one that it follows there.
+            if name not in columns:
+                columns.insert(place, name)
+            place = columns.index(name) + 1
+    table = pd.DataFrame([*literature, *ours], columns=columns)
+    table.fillna("").to_csv(path, index=False, lineterminator="\n")
+
+
+def _write_readable(job: Job[Settings, NoExecution], cells: Sequence[Sequence[Cell]]) -> None:
+    """The table as Markdown and as LaTeX."""
     settings = job.settings
-    records: list[dict[str, str]] = []
-    cells: list[list[Cell]] = []
-    sources: list[dict[str, Any]] = []
-    for row in settings.rows:
-        selection = _read(job.folders("selections")[row.selection] / "selection.json")
-        found = []
-        record = {"model": row.group, "method": row.title}
-        for column, place in zip(settings.columns, row.scores, strict=True):
-            folder = job.folders("scores")[place]
-            cell = cell_of(column, _read(folder / "scores.json"))
-            found.append(cell)
-            record[column] = cell.text
-            if settings.intervals:
-                record[f"{column} 95% interval"] = cell.interval
-            where = {"row": f"{row.group}: {row.title}", "column": column}
-            sources.append({**where, "value": cell.text, "score": place, "selection": row.selection})
-        record |= {
-            "learning_rate": f"{selection['learning_rate']:g}",
-            "selected_on": f"Flickr30k {settings.split}",
-            "protocol": settings.protocol,
-            "scale": settings.scale,
-        }
-        records.append(record)
-        cells.append(found)
-    pd.DataFrame(records).to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
-    text = markdown_table(
-        title=settings.title,
-        notes=(settings.scale_note, settings.note, _provenance_note(settings)),
-        columns=settings.columns,
-        rows=[(row.group, row.title) for row in settings.rows],
-        cells=cells,
-    )
-    (job.out / f"{settings.name}.md").write_text(text)
-    (job.out / CELLS).write_text(json.dumps(sources, indent=1) + "\n")
-    return {"rows": len(records), "cells": len(sources)}
+    rows = [TableRow(one.group, one.title, _as_printed(one), literature=True) for one in settings.literature]
+    rows += [TableRow(row.group, row.title, tuple(its)) for row, its in zip(settings.rows, cells, strict=True)]
+    table = lay_out(rows, settings.columns, settings.layout, settings.emphasis, intervals=settings.intervals)
+    said = notes(settings)
+    (job.out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=said), "utf-8")
+    about = f"{settings.title} ({settings.name}). Scale: {settings.scale}. Protocol: {settings.protocol}."
+    text = latex_table(table, name=settings.name, title=settings.title, notes=said, about=about)
+    (job.out / f"{settings.name}.tex").write_text(text, "utf-8")
 
 
-def _provenance_note(settings: Settings) -> str:
-    leak = " (the split that is reported, as in the paper: the choice leaks)" if settings.split == "test" else ""
-    return (
-        f"Scale: {settings.scale}. Protocol: {settings.protocol}. "
-        f"Learning rates chosen by CIDEr on Flickr30k's {settings.split} split{leak}."
-    )
+def _paired(settings: Settings, cells: Sequence[Sequence[Cell]]) -> list[Sequence[Cell] | None]:
+    """For each row the cells of the row of its group that it is compared with; None where there is none."""
+    by_group = {
+        row.group: its for row, its in zip(settings.rows, cells, strict=True) if row.title == settings.paired_with
+    }
+    return [by_group.get(row.group) if row.title != settings.paired_with else None for row in settings.rows]
+
+
+def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], paired: Sequence[Cell] | None) -> Record:
+    """A row of ours as a line of the CSV."""
+    settings = job.settings
+    record: Record = {"model": row.group, "method": row.title}
+    for place, (column, cell) in enumerate(zip(settings.columns, cells, strict=True)):
+        record[column] = cell.text
+        record |= {f"{column} {name}": text for name, text in cell.beside.items()}
+        if cell.decimals is None:
+            continue
+        record[f"{column} 95% interval"] = cell.interval
+        if len(settings.seeds) > 1:
+            record[f"{column} 95% interval over seeds"] = cell.seeds
+        if settings.paired_with is not None:
+            values, intervals = cell.minus(paired[place]) if paired else ("", "")
+            record[f"{column} minus {settings.paired_with}"] = values
+            record[f"{column} minus {settings.paired_with} 95% interval"] = intervals
+    trained = bool(row.selections) or row.learning_rate is not None
+    return record | {
+        "learning_rate": chosen_rates(row, job.folders("selections")) if trained else "",
+        "selected_on": f"Flickr30k {settings.split}" if row.selections else "",
+        "protocol": settings.protocol,
+        "scale": settings.scale,
+        "source": OURS,
+    }
+
+
+def _literature(settings: Settings, printed: Printed) -> Record:
+    """A row from the literature as a line of the CSV."""
+    record = {"model": printed.group, "method": printed.title}
+    return record | dict(zip(settings.columns, printed.cells, strict=True)) | {"source": LITERATURE}
+
+
+def _as_printed(printed: Printed) -> tuple[Cell, ...]:
+    return tuple(Cell(tuple(map(Figure, text.split("/")))) for text in printed.cells)

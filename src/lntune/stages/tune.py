@@ -1,5 +1,6 @@
 """What connector pretraining and finetuning have in common: samples and a model in, a trained model out."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -12,6 +13,9 @@ from lntune.stages.job import Job, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lntune.model.multimodal import MultimodalModel
+    from lntune.training.loop import Recorder
 
 PACKAGES = ("torch", "transformers", "tokenizers", "open_clip_torch", "timm", "pillow")
 """The distributions that shape what training makes."""
@@ -48,11 +52,13 @@ def tune(
     method: str,
     lora: LoraSettings | None,
     connector: Path | None,
+    recorder_of: Callable[["MultimodalModel"], "Recorder | None"] | None = None,
 ) -> tuple[dict[str, "Tensor"], Metrics]:
     """Train what ``method`` marks on the job's samples; write metrics.jsonl; return what trained and the metrics.
 
     The job's roles are llm, vision, samples, images. ``connector`` is the folder of a pretrained one; without it, a
-    fresh one is drawn from the seed. Of several ranks, only the first is given what trained.
+    fresh one is drawn from the seed. ``recorder_of`` is given the model once it is marked what trains, and returns what
+    looks at its gradients. Of several ranks, only the first is given what trained.
     """
     from lntune.model.assemble import assemble, load_connector, pictures_of
     from lntune.model.device import place
@@ -70,6 +76,7 @@ def tune(
         apply_method(model, method, lora, seed=settings.seed)
         place(model, settings.training.precision)
     report = trainable_report(model)
+    recorder = recorder_of(model) if recorder_of else None
     encoded, masks = encode_all(
         load_tokenizer(job.folder("llm")),
         [(rendered(sample, template, system), place) for place, sample in enumerate(samples)],
@@ -85,7 +92,7 @@ def tune(
     )
     result = train(
         model, encoded, features, settings.training, job.execution, settings.seed,
-        job.scratch, job.out / "metrics.jsonl", job.label,
+        job.scratch, job.out / "metrics.jsonl", job.label, recorder,
     )  # fmt: skip
     last = result.losses[-20:]
     return result.weights, {

@@ -87,7 +87,7 @@ def trace_cell(
 
 def _of_summary(plan: Plan, table: str, row: str) -> UserError:
     """Where the numbers of a table come from that is no experiment's: from no model, and by no longer way."""
-    node = plan.table(table)
+    node = plan.exhibit(table)
     if table != "data":
         return UserError(
             f"tables/{table}: its numbers follow from the tables of config.yaml by what each of its lines says; trace "
@@ -118,7 +118,7 @@ def _files(table: str) -> list[Path]:
 
 def _made(plan: Plan, root: Path, files: list[Path]) -> Manifest:
     """The manifest of this config's table; if that is not made yet, of the result that a published file shows."""
-    manifest = manifest_path(plan.store, plan.table(files[0].stem))
+    manifest = manifest_path(plan.store, plan.exhibit(files[0].stem))
     if manifest.is_file():
         return read_manifest(manifest)
     for file in files:
@@ -143,7 +143,7 @@ def _shown(store: Store, file: Path) -> Manifest | None:
 def _notes(plan: Plan, root: Path, made: Manifest, files: list[Path], cell: "_Cell") -> list[str]:
     """What is to be known before the value: which published files do not show the result that is traced."""
     notes = []
-    if made.id != plan.table(files[0].stem).id:
+    if made.id != plan.exhibit(files[0].stem).id:
         notes.append(f"traced is {made.name}, of another config or code; `snakemake {files[0]}` makes this one's")
     for file in files:
         published = root / file

@@ -70,27 +70,36 @@ def _references(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def _by_question(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {id: mark for by_id in pictures.values() for id, mark in by_id.items()}
+
+
 def _right_or_wrong(mark: bool) -> str:
     return "right" if mark else "WRONG"
 
 
 _BENCHMARKS = {
     "score-pope": _Benchmark(
-        lambda marks: {f"{kind}/{id}": mark for kind, by_id in marks.items() for id, mark in by_id.items()},
+        lambda marks: {id: mark for pictures in marks.values() for id, mark in _by_question(pictures).items()},
         _pope_right,
         float,
         1.0,
         _right_or_wrong,
     ),
     "score-mme": _Benchmark(
-        lambda marks: {f"{task}/{number}": mark for task, all in marks.items() for number, mark in enumerate(all)},
+        lambda marks: {
+            f"{subtask}/{number}": mark
+            for subtasks in marks.values()
+            for subtask, right in subtasks.items()
+            for number, mark in enumerate(right)
+        },
         _mme_right,
         float,
         1.0,
         _right_or_wrong,
     ),
     # As many humans as are needed for 0.6 said the same, or more.
-    "score-vqav2": _Benchmark(dict, _vqav2_right, float, 0.5, lambda mark: f"accuracy {mark:.2g} of 1"),
+    "score-vqav2": _Benchmark(_by_question, _vqav2_right, float, 0.5, lambda mark: f"accuracy {mark:.2g} of 1"),
     "score-captions": _Benchmark(
         dict,
         _references,

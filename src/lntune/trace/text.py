@@ -19,6 +19,7 @@ _MEANING = {
     "score-pope": "accuracy on popular/random/adversarial",
     "score-vqav2": "overall accuracy",
     "score-captions": "CIDEr",
+    "similarity": "mean cosine similarity between the hidden states of all pairs of layers",
 }
 _TRAINED = (
     "{steps:,} steps on {samples:,} samples ({samples_truncated} truncated, {samples_misaligned} misaligned), "

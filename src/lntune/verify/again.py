@@ -21,7 +21,7 @@ from lntune.stages.select import CHOSEN
 from lntune.store.canonical import digest
 from lntune.store.hashing import hash_tree
 from lntune.store.manifest import Manifest
-from lntune.summaries import STAGES_OF_TABLES
+from lntune.summaries import STAGES_OF_EXHIBITS
 from lntune.verify.basis import Basis
 from lntune.verify.difference import difference, differing_values
 from lntune.verify.files import MISSING, SURPLUS, File, Held
@@ -76,7 +76,7 @@ def works_of(basis: Basis, held: Held, findings: Findings, folder: Path) -> list
     works: dict[str, Work] = {}
     lacking = 0
     for node in basis.done:
-        if not (is_score(node) or node.stage in ("select", *STAGES_OF_TABLES)):
+        if not (is_score(node) or node.stage in ("select", *STAGES_OF_EXHIBITS)):
             continue
         inputs = dict(node.inputs)
         if node.stage == "select":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lntune.nodes import Node, closure, is_done, result_folder
 from lntune.plan import Plan
-from lntune.stages.table import Settings as TableSettings
+from lntune.report.rows import ExhibitSettings
 from lntune.targets import Target
 
 LEARNING_RATE = "learning_rate"
@@ -45,8 +45,8 @@ class Basis:
             self._behind[node] = self._bit[node]
             for parent in node.parents():
                 self._behind[node] |= self._behind[parent]
-        self._tables = [node for node in asked if isinstance(node.settings, TableSettings)]
-        self._sources = {cell: (table, source) for table in self._tables for cell, source in _cells(table)}
+        self._tables = [node for node in asked if isinstance(node.settings, ExhibitSettings)]
+        self._sources = {cell: (table, sources) for table in self._tables for cell, sources in _cells(table)}
 
     @property
     def cells(self) -> list[Cell]:
@@ -68,21 +68,24 @@ class Basis:
         for node in given:
             bits |= self._bit[node]
         return [
-            cell for cell, (table, source) in self._sources.items() if table in given or self._behind[source] & bits
+            cell
+            for cell, (table, sources) in self._sources.items()
+            if table in given or any(self._behind[source] & bits for source in sources)
         ]
 
 
-def _cells(table: Node) -> Iterator[tuple[Cell, Node]]:
-    """Each cell of a table with the score, or the selection, that it shows."""
+def _cells(table: Node) -> Iterator[tuple[Cell, tuple[Node, ...]]]:
+    """Each cell of a table or figure with the results, or the selections, that it shows; one for each seed."""
     settings = table.settings
-    assert isinstance(settings, TableSettings)
+    assert isinstance(settings, ExhibitSettings)
     scores, selections = table.inputs["scores"], table.inputs["selections"]
     assert isinstance(scores, tuple) and isinstance(selections, tuple)
     for row in settings.rows:
         title = f"{row.group}: {row.title}"
-        for column, place in zip(settings.columns, row.scores, strict=True):
-            yield Cell(settings.name, title, column), scores[place]
-        yield Cell(settings.name, title, LEARNING_RATE), selections[row.selection]
+        for column, places in zip(settings.columns, row.scores, strict=True):
+            yield Cell(settings.name, title, column), tuple(scores[place] for place in places)
+        if row.selections:
+            yield Cell(settings.name, title, LEARNING_RATE), tuple(selections[place] for place in row.selections)
 
 
 def name(node: Node) -> str:

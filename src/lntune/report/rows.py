@@ -1,0 +1,110 @@
+"""What the stages that show tables and figures are told: the rows, and from which inputs each cell is read.
+
+A row names its selections and scores by their places among the inputs, not by folder: what is shown of results of other
+names, but of the same content, is the same.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from lntune.config.base import Frozen
+from lntune.report.cells import Cell, Reading, cell_of
+
+CELLS = "cells.json"
+"""The file that says of each cell which inputs it was read from."""
+
+
+class Row(Frozen):
+    """One row.
+
+    Attributes:
+        group, title: its names.
+        learning_rate: the rate that was asked for; None where one was chosen, or nothing was trained.
+        selections: the places of the selections that chose one, a seed each.
+        scores: for each column the places of the results that its cell is read from, a seed each.
+    """
+
+    group: str
+    title: str
+    learning_rate: float | None
+    selections: tuple[int, ...] = Field(strict=False)
+    scores: tuple[tuple[int, ...], ...] = Field(strict=False)
+
+
+class ExhibitSettings(Frozen):
+    """What a table or figure says besides its numbers. The inputs' roles are ``selections`` and ``scores``."""
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[str, ...] = Field(strict=False)
+    rows: tuple[Row, ...] = Field(strict=False)
+    scale: str
+    scale_note: str
+    protocol: str
+    split: str
+    seeds: tuple[int, ...] = Field(strict=False)
+    tokens: Literal["all", "image", "text", "last"] | None
+    least_share: float
+
+    @property
+    def reading(self) -> Reading:
+        """How cells are read."""
+        return Reading(self.tokens, self.least_share)
+
+
+def cells_of(settings: ExhibitSettings, scores: Sequence[Path]) -> list[list[Cell]]:
+    """The cells of each row; ``scores`` are the folders that play that role."""
+    return [
+        [
+            cell_of(column, [scores[place] for place in places], settings.reading)
+            for column, places in zip(settings.columns, row.scores, strict=True)
+        ]
+        for row in settings.rows
+    ]
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as the paper writes it: 3e-6, 0.01."""
+    return f"{rate:g}".replace("e-0", "e-")
+
+
+def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:
+    """The learning rate of a row as its table shows it; of several seeds, each if they differ."""
+    if row.learning_rate is not None:
+        return rate_text(row.learning_rate)
+    found = [
+        json.loads((selections[place] / "selection.json").read_text())["learning_rate"] for place in row.selections
+    ]
+    rates = [f"{rate:g}" for rate in found]
+    return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
+
+
+def write_cells(out: Path, settings: ExhibitSettings, cells: Sequence[Sequence[Cell]]) -> None:
+    """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from."""
+    found = []
+    for row, its in zip(settings.rows, cells, strict=True):
+        for column, places, cell in zip(settings.columns, row.scores, its, strict=True):
+            where = {"row": f"{row.group}: {row.title}", "column": column, "value": cell.text}
+            found.append({**where, "scores": places, "selections": row.selections})
+    (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def scale_note(settings: ExhibitSettings) -> str:
+    """The first sentence of what is said of the scale, without marks: what fits under a figure."""
+    return settings.scale_note.replace("**", "").partition(". ")[0]
+
+
+def notes(settings: ExhibitSettings) -> tuple[str, ...]:
+    """What is to be read with a table or figure: scale, its own note, and how the numbers came about."""
+    said = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
+    if any(row.selections for row in settings.rows):
+        leak = " (the split that is reported, as in the paper: the choice leaks)" if settings.split == "test" else ""
+        said += f" Learning rates chosen by CIDEr on Flickr30k's {settings.split} split{leak}."
+    if len(settings.seeds) > 1:
+        said += f" Means over {len(settings.seeds)} seeds."
+    return tuple(note for note in (settings.scale_note, settings.note, said) if note)

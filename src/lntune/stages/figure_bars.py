@@ -1,0 +1,63 @@
+"""figure-bars: scores as bars, a panel for each benchmark (Figure 2)."""
+
+from typing import TYPE_CHECKING
+
+from lntune.report.cells import Cell, Figure, number, total
+from lntune.report.rows import ExhibitSettings, cells_of, scale_note, write_cells
+from lntune.stages.job import Job, Metrics, NoExecution
+
+if TYPE_CHECKING:
+    from lntune.report.figures.bars import Bars, Score
+
+PACKAGES = ("matplotlib", "numpy")
+
+MEASURES = {
+    "MME": "perception + cognition",
+    "VQAv2": "accuracy (%)",
+    "MSCOCO": "CIDEr",
+    "Flickr30k": "CIDEr",
+    "POPE": "accuracy (%), sum of the three kinds",
+}
+"""What a benchmark's bars show: of cells with several figures the sum, as the paper has it for MME."""
+
+
+class Settings(ExhibitSettings):
+    """What all tables and figures say."""
+
+
+Execution = NoExecution
+
+
+def run(job: Job[Settings, NoExecution]) -> Metrics:
+    """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
+    from lntune.report.figures.bars import draw_bars, write_csv
+    from lntune.report.figures.style import save
+
+    settings = job.settings
+    cells = cells_of(settings, job.folders("scores"))
+    bars = _bars(settings, cells)
+    save(draw_bars(bars), job.out, settings.name, settings.title)
+    write_csv(bars, job.out / f"{settings.name}.csv")
+    write_cells(job.out, settings, cells)
+    return {"bars": sum(map(len, cells))}
+
+
+def _bars(settings: Settings, cells: list[list[Cell]]) -> "Bars":
+    from lntune.report.figures.bars import Bars, Benchmark
+
+    models = tuple(dict.fromkeys(row.group for row in settings.rows))
+    titles = tuple(dict.fromkeys(row.title for row in settings.rows))
+    by_row = {(row.group, row.title): its for row, its in zip(settings.rows, cells, strict=True)}
+    benchmarks = []
+    for place, column in enumerate(settings.columns):
+        scores = tuple(tuple(_score(total(by_row[model, title][place])) for title in titles) for model in models)
+        decimals = cells[0][place].decimals
+        assert decimals is not None
+        benchmarks.append(Benchmark(column, MEASURES[column], decimals, scores))
+    return Bars(models, titles, tuple(benchmarks), settings.scale, scale_note(settings))
+
+
+def _score(figure: Figure) -> "Score":
+    from lntune.report.figures.bars import Score
+
+    return Score(number(figure.text), figure.interval)

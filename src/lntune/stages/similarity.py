@@ -1,0 +1,121 @@
+"""similarity: how alike the layers of one tuned model are while it reads a benchmark's questions (paper section 5.2).
+
+The model is given the prompts that predict would ask, and generates nothing. What plays ``tuned`` is as in predict.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from lntune.benchmarks.intervals import interval
+from lntune.config.base import Frozen
+from lntune.config.protocol import Asking, TemplateName
+from lntune.config.training import LoraSettings
+from lntune.data.questions import Question, read_questions
+from lntune.errors import UserError
+from lntune.model.question_prompt import question_prompt
+from lntune.stages.job import Job, Metrics
+
+if TYPE_CHECKING:
+    from lntune.analysis.similarity import LayerSimilarity
+
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow", "numpy")
+
+SIMILARITY, MARKS = "similarity.json", "marks.json"
+
+
+class Settings(Frozen):
+    """How the model was tuned, as far as loading it needs; how it is asked; and how many questions it reads."""
+
+    method: str
+    lora: LoraSettings | None
+    template: TemplateName
+    system: str | None
+    library: Literal["open_clip", "timm"]
+    asking: Asking
+    seed: int
+    questions: int = Field(ge=1)
+
+
+class Execution(Frozen):
+    """Questions in one batch, and threads that compute and that decode pictures; only rounding depends on it."""
+
+    batch_size: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    workers: int = Field(default=1, ge=1)
+
+
+def evenly_spread(questions: Sequence[Question], count: int) -> list[Question]:
+    """``count`` questions at equal distances in the list, or all if there are no more.
+
+    A benchmark's list may be sorted (MME's is by subtask); its first questions would then speak for one kind alone.
+    """
+    if count >= len(questions):
+        return list(questions)
+    return [questions[place * len(questions) // count] for place in range(count)]
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write similarity.json and marks.json."""
+    from lntune.analysis.similarity import layer_similarity
+    from lntune.model.assemble import pictures_of
+    from lntune.model.encode import encode_prompt
+    from lntune.model.llm import load_tokenizer
+    from lntune.model.numerics import numerics
+    from lntune.model.tuned import load_tuned
+
+    settings, execution = job.settings, job.execution
+    tokenizer = load_tokenizer(job.folder("llm"))
+    model = load_tuned(
+        job.folder("llm"), job.folder("vision"), job.folder("connector"), job.folder("tuned"),
+        library=settings.library, method=settings.method, lora=settings.lora, seed=settings.seed,
+    )  # fmt: skip
+    if len(model.llm.model.layers) < 2:
+        raise UserError(f"{job.folder('llm') / 'config.json'}: num_hidden_layers is 1; similarity takes two or more")
+    archive, all_questions = read_questions(job.folder("questions"))
+    questions = evenly_spread(all_questions, settings.questions)
+    members = list(dict.fromkeys(question.image for question in questions))
+    place = {member: number for number, member in enumerate(members)}
+    pictures = pictures_of(model.vision, job.folder("images") / archive, members, cache=True, workers=execution.workers)
+    prompts = []
+    for question in questions:
+        text = question_prompt(question, settings.asking, settings.template, settings.system)
+        prompts.append((encode_prompt(tokenizer, text), place[question.image]))
+    with numerics(execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
+        found = layer_similarity(model, prompts, pictures, batch_size=execution.batch_size, progress=progress)
+    return _write(job, questions, found)
+
+
+def _write(
+    job: Job[Settings, Execution], questions: Sequence[Question], found: Mapping[str, "LayerSimilarity"]
+) -> Metrics:
+    marks = {tokens: _marks(job.label, questions, one) for tokens, one in found.items()}
+    counts = {"layers": found["all"].layers, "questions": len(questions)}
+    document = {**counts, "tokens": {tokens: _told(one) for tokens, one in found.items()}}
+    (job.out / SIMILARITY).write_text(json.dumps(document) + "\n")
+    (job.out / MARKS).write_text(json.dumps(marks) + "\n")
+    return {**counts, "similarity": found["all"].mean}
+
+
+def _told(found: "LayerSimilarity") -> dict[str, Any]:
+    return {
+        "matrix": found.matrix.tolist(),
+        "mean": found.mean,
+        "mean_with_diagonal": found.mean_with_diagonal,
+        "interval": interval(found.marks),
+    }
+
+
+def _marks(label: str, questions: Sequence[Question], found: "LayerSimilarity") -> dict[str, float]:
+    """Each question's mark by its id; UserError if the model's states are not numbers."""
+    marks = {question.id: mark for question, mark in zip(questions, found.marks, strict=True)}
+    broken = [id for id, mark in marks.items() if not math.isfinite(mark)]
+    if broken:
+        raise UserError(
+            f"{label}: the hidden states of {len(broken)} of {len(marks)} questions are not finite, first question "
+            f"{broken[0]}; the tuned weights are broken: leave out their learning rate"
+        )
+    return marks
