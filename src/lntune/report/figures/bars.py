@@ -149,6 +149,8 @@ def _panel(axes: Axes, benchmark: Benchmark, looks: dict[str, Category]) -> None
     axes.set_ylabel(benchmark.measure)
     axes.set_xlim(-0.5, len(benchmark.scores) - 0.5)
     axes.set_ylim(0, 1.05 * top or 1.0)
+    if top == 0:
+        axes.set_yticks([])  # nothing stands on such a scale
     axes.tick_params(axis="x", length=0)
     axes.grid(True, axis="y")
 

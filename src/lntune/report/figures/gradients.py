@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator
 
 from lntune.report.figures.style import SMALLEST, TEXT_WIDTH, add_note, look, panels, power_of_ten, scientific, written
 from lntune.report.figures.table import write_rows
@@ -15,6 +15,9 @@ EXTREMES = "smallest to largest element"
 
 _EXTREMES, _DEVIATION, _MEAN = "#c6dff0", "#5aa5d6", "#00283f"
 """One blue in three shades, which stay three shades of grey in print."""
+
+_FEW = 10
+"""Steps: fewer are marked, since one alone makes no line."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +124,20 @@ def draw_gradients(data: Gradients) -> Figure:
         ]
         for panel in axes[-1]:
             panel.set_xlabel("training step")
-            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
+            panel.xaxis.set_major_locator(_step_locator(data))
         _legend(figure, axes[0][0], data, wide=wide, cut=any(cut))
         add_note(figure, data.scale, data.note)
     return figure
 
 
+def _step_locator(data: Gradients) -> Locator:
+    steps = sorted({step for one in data.series for step in one.steps})
+    return FixedLocator(steps) if len(steps) < _FEW else MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
+
+
 def _panel(axes: Axes, one: NormGradients) -> None:
     lower, upper = zip(*_bands(one), strict=True)
-    few = len(one.steps) < 10  # then steps are marked, since one alone makes no line
+    few = len(one.steps) < _FEW
     axes.fill_between(one.steps, one.lowest, one.highest, color=_EXTREMES, linewidth=0.4, label=EXTREMES)
     axes.fill_between(one.steps, lower, upper, color=_DEVIATION, linewidth=0.4, label="mean ± standard deviation")
     axes.plot(one.steps, one.mean, color=_MEAN, linewidth=0.7, marker="o" if few else None, markersize=3, label="mean")

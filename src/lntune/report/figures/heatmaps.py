@@ -90,9 +90,8 @@ def draw_heat_maps(data: HeatMaps) -> Figure:
             panel.set_xlabel(f"layer of {data.model}")
             if place % columns == 0:
                 panel.set_ylabel(f"layer of {data.model}")
-        figure.colorbar(image, ax=flat[: len(data.maps)], label="cosine similarity", pad=0.02).outline.set_linewidth(
-            0.6
-        )
+        bar = figure.colorbar(image, ax=flat[: len(data.maps)], label="cosine similarity", pad=0.02)
+        bar.outline.set_linewidth(0.6)
         add_note(figure, data.scale, data.note)
     return figure
 
