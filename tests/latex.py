@@ -14,13 +14,15 @@ import pytest
 DOCUMENT = """\
 \\documentclass{article}
 \\usepackage[a4paper,landscape,margin=1cm]{geometry}
-\\usepackage{booktabs}
+%s
 \\pagestyle{empty}
 \\begin{document}
 \\input{%s.tex}
 \\end{document}
 """
-"""The preamble that a fragment may count on; multirow is not among the packages that .ci/install-tex installs."""
+"""The page; its packages are those that the fragment's own comments name: ``% Needs \\usepackage{booktabs}``."""
+
+NAMED = re.compile(r"\\usepackage(?:\[[^]]*\])?\{[^}]*\}")
 
 TOO_LARGE = re.compile(r"(?:Overfull \\hbox \(|Float too large for page by )([\d.]+)pt")
 
@@ -49,6 +51,8 @@ def compile_fragment(tex: str, folder: Path, name: str = "fragment") -> Path:
 
     Args:
         tex: what stands between ``\\begin{document}`` and ``\\end{document}``.
+            Its comments name the packages that it needs; multirow and others beyond Debian's
+            texlive-latex-recommended are not there.
         folder: where NAME.tex, NAME.pdf and NAME.log are written.
         name: what the files are called.
 
@@ -57,7 +61,9 @@ def compile_fragment(tex: str, folder: Path, name: str = "fragment") -> Path:
     """
     require_latex()
     (folder / f"{name}.tex").write_text(tex, encoding="utf-8")
-    (folder / f"{name}-page.tex").write_text(DOCUMENT % name, encoding="utf-8")
+    comments = "\n".join(line for line in tex.splitlines() if line.startswith("%"))
+    page = DOCUMENT % ("\n".join(NAMED.findall(comments)), name)
+    (folder / f"{name}-page.tex").write_text(page, encoding="utf-8")
     how = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", f"-jobname={name}"]
     done = subprocess.run(["pdflatex", *how, f"{name}-page.tex"], cwd=folder, capture_output=True, timeout=120)
     log = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")

@@ -8,6 +8,7 @@ import latex
 from latex import LatexError, compile_fragment
 
 TABLE = """\
+% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.
 \\begin{tabular}{lcc}
 \\toprule
 Method & MME & \\#param. \\\\
@@ -26,12 +27,17 @@ def test_a_table_compiles(tmp_path: Path) -> None:
 
 
 def test_an_error_is_told_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(LatexError, match=r"Undefined control sequence.* l\.7 .*\\nosuch"):
+    with pytest.raises(LatexError, match=r"Undefined control sequence.* l\.8 .*\\nosuch"):
         compile_fragment(TABLE.replace("\\textbf", "\\nosuch"), tmp_path)
     with pytest.raises(LatexError, match=r"Extra alignment tab"):
         compile_fragment(TABLE.replace("& 95.70", "& 1 & 2 & 95.70"), tmp_path)
     with pytest.raises(LatexError, match=r"Misplaced alignment tab|Missing \$ inserted"):
         compile_fragment("llama2_7b & more", tmp_path)
+
+
+def test_a_package_that_no_comment_names_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LatexError, match=r"Undefined control sequence.* l\.3 .*\\toprule"):
+        compile_fragment(TABLE.replace(" and \\usepackage{booktabs}", ""), tmp_path)
 
 
 def test_what_is_larger_than_the_page_is_an_error(tmp_path: Path) -> None:

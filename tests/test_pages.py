@@ -8,7 +8,7 @@ from pathlib import Path
 from lntune.pages import caption_of, category, in_order, label, page_text
 
 TABLE = """\
-# Table 9: two ways & more
+# Table 9: two ways & \\<more\\>
 
 **This is the demo**: tiny models.
 
@@ -42,7 +42,10 @@ def _kept(page: str) -> dict[str, str]:
 
 def test_a_table_is_shown_between_its_notes_and_its_origin(tmp_path: Path) -> None:
     page = page_text(_table(tmp_path), "table9")
-    assert "<title>Table 9: two ways &amp; more</title>" in page and "<h1>Table 9: two ways &amp; more</h1>" in page
+    assert (
+        "<title>Table 9: two ways &amp; &lt;more&gt;</title>" in page
+        and "<h1>Table 9: two ways &amp; &lt;more&gt;</h1>" in page
+    )
     order = [
         "<strong>This is the demo</strong>", "<p>Best in bold.</p>", "<table>", "<td><u>20.83</u></td>", "a footnote",
         "table/table9-0123456789ab", "lntune trace table9 'MM-VICUNA-7B: Finetune' MME", "Files:",
@@ -82,8 +85,8 @@ def test_a_figure_is_shown_above_its_notes(tmp_path: Path) -> None:
 
 def test_a_caption_is_one_line_with_title_notes_and_origin(tmp_path: Path) -> None:
     caption = caption_of(_table(tmp_path), "table9")
-    assert caption.title == "Table 9: two ways & more" and "\n" not in caption.html
-    for text in ("two ways &amp; more</strong>", "Best in bold.", "lntune trace table9"):
+    assert caption.title == "Table 9: two ways & <more>" and "\n" not in caption.html
+    for text in ("two ways &amp; &lt;more&gt;</strong>", "Best in bold.", "lntune trace table9"):
         assert text in caption.html
     assert "<table>" not in caption.html
 

@@ -27,9 +27,9 @@ socket.getaddrinfo = lambda host, *_, **__: connect(None, host)
 """
 
 
-def _add(copy: Checkout, name: str, title: str) -> None:
-    settings = copy.yaml("workflow/experiments/tiny.yaml") | {"title": title, "note": f"The note of {name}: *a_b* `c`."}
-    copy.write_yaml(f"workflow/experiments/{name}.yaml", settings)
+def _add(copy: Checkout, name: str, title: str, **more: Any) -> None:
+    said = {"title": title, "note": f"The note of {name}: *a_b* `c`.", **more}
+    copy.write_yaml(f"workflow/experiments/{name}.yaml", copy.yaml("workflow/experiments/tiny.yaml") | said)
 
 
 def _variable(report: str, name: str) -> Any:
@@ -45,11 +45,16 @@ def _shown(report: str, category: str) -> list[str]:
     return sorted(pages, key=lambda page: results[page]["labels"]["Shown"])
 
 
+def _pages(*names: str) -> list[str]:
+    return [f"pages/{name}.html" for name in names]
+
+
 def test_the_report_shows_everything_in_the_papers_order(copy: Checkout) -> None:
     _add(copy, "table1", "Table 1: rates & methods")
     _add(copy, "tableA1", "Table A1: <more>")
     _add(copy, "table3", "Table 3: data")
-    copy.edit("config.yaml", "[tiny]", "[tiny, tableA1, table3, table1]")
+    _add(copy, "figure2", "Figure 2: bars", figure="bars", columns=["VQAv2", "MSCOCO"])
+    copy.edit("config.yaml", "[tiny]", "[tiny, tableA1, figure2, table3, table1]")
     assert copy.snakemake("-c2").count("Finished jobid") > 10
     shutil.rmtree(copy.root / ".snakemake")  # its records are not needed
     (copy.root / "src/sitecustomize.py").write_text(NO_NETWORK)
@@ -58,11 +63,11 @@ def test_the_report_shows_everything_in_the_papers_order(copy: Checkout) -> None
     copy.snakemake("--report", "report.html")
     report = (copy.root / "report.html").read_text()
 
-    assert _shown(report, "Figures and tables") == [f"pages/{name}.html" for name in ("table1", "table3", "tableA1")]
-    assert _shown(report, "More tables") == [f"pages/{name}.html" for name in ("claims", "comparison", "tiny")]
+    assert _shown(report, "Figures and tables") == _pages("table1", "figure2", "table3", "tableA1")
+    assert _shown(report, "More tables") == _pages("claims", "comparison", "data", "tiny")
     assert sorted(_variable(report, "categories")) == ["Figures and tables", "More tables"]
     results = _variable(report, "results")
-    assert len(results) == 6
+    assert len(results) == 8
     for path, shown in results.items():
         assert shown["mime_type"] == "text/html"
         assert base64.b64decode(shown["data_uri"].partition("base64,")[2]) == (copy.root / path).read_bytes()
@@ -71,8 +76,17 @@ def test_the_report_shows_everything_in_the_papers_order(copy: Checkout) -> None
     for text in ("Table 1: rates &amp; methods", "The note of table1: <em>a_b</em> <code>c</code>.", "lntune trace"):
         assert text in caption
     _holds_every_cell(copy, "table1")
+    figure = (copy.root / "pages/figure2.html").read_text()
+    picture = base64.b64encode((copy.root / "figures/figure2.svg").read_bytes()).decode()
+    assert f'<img alt="Figure 2: bars" src="data:image/svg+xml;base64,{picture}">' in figure
     overview = _variable(report, "workflow_desc")
-    titles = ["Table 1: rates &amp; methods", "Table 3: data", "Table A1: &lt;more&gt;", "The paper&#39;s claims"]
+    titles = [
+        "Table 1: rates &amp; methods",
+        "Figure 2: bars",
+        "Table 3: data",
+        "Table A1: &lt;more&gt;",
+        "The paper&#39;s claims",
+    ]
     places = [overview.index(title) for title in titles]
     assert places == sorted(places)
     markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", report, flags=re.DOTALL)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lntune.report.page import Page, caption, render
+from lntune.report.page import Page, caption, plain_text, render
 from lntune.report.rows import CELLS, ExhibitSettings
 from lntune.report.rows import notes as notes_of
 from lntune.stages.registry import stage_module
@@ -112,7 +112,7 @@ def _parts(text: str) -> tuple[str, list[str], str]:
     begin = re.search(r"^(\||##)", rest, re.MULTILINE)
     until = begin.start() if begin else len(rest)
     notes = [" ".join(note.split()) for note in rest[:until].split("\n\n") if note.strip()]
-    return head.lstrip("# "), notes, rest[until:]
+    return plain_text(head.lstrip("# ")), notes, rest[until:]
 
 
 def _settings(folder: Path) -> ExhibitSettings:

@@ -6,6 +6,7 @@ Tables and notes are written as Markdown elsewhere; this renders it, so a page s
 import base64
 import html
 import mimetypes
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -41,7 +42,7 @@ class Page:
     """What a page says.
 
     Attributes:
-        title: one line of Markdown.
+        title: plain text.
         notes: paragraphs of Markdown: above a table, below a figure.
         origin: paragraphs of Markdown at the end: how to ask where it comes from.
         table: what is shown, as Markdown; empty for a figure.
@@ -75,15 +76,20 @@ def render(page: Page) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         f"<title>{html.escape(page.title)}</title>\n<style>\n{STYLE}</style>\n"
-        f"<h1>{_markdown().renderInline(page.title)}</h1>\n"
+        f"<h1>{html.escape(page.title)}</h1>\n"
         f'{shown}<div class="notes">\n{_paragraphs(page.origin)}{_files(page.files)}</div>\n</html>\n'
     )
 
 
 def caption(page: Page) -> str:
     """Title and notes as HTML on one line, for a place beside the page."""
-    title = f"<p><strong>{_markdown().renderInline(page.title)}</strong></p>"
+    title = f"<p><strong>{html.escape(page.title)}</strong></p>"
     return " ".join(f'<div style="max-width: 26rem">{title}{_paragraphs((*page.notes, *page.origin))}</div>'.split())
+
+
+def plain_text(line: str) -> str:
+    """A line of Markdown without its marks."""
+    return html.unescape(re.sub(r"<[^>]*>", "", _markdown().renderInline(line)))
 
 
 def _paragraphs(notes: Sequence[str]) -> str:
