@@ -23,10 +23,13 @@ sys.path.insert(0, SOURCE)
 os.environ["PYTHONPATH"] = SOURCE
 
 from lntune.allocations import TURN
+from lntune.pages import PAGES
+from lntune.report_pages import ReportPages
 from lntune.targets import FORMATS
 from lntune.workflow import Workflow
 
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
+REPORT = ReportPages(STUDY)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
 JOB = f"exec {sys.executable} -m lntune.job"
 if STUDY.cluster:
@@ -47,6 +50,7 @@ wildcard_constraints:
 localrules:
     all,
     publish,
+    page,
 
 
 resource_scopes:

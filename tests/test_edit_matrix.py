@@ -90,7 +90,7 @@ def test_nothing_runs_after_an_edit_that_changes_no_meaning(copy: Checkout) -> N
 
 def test_nothing_runs_in_a_fresh_clone_with_the_results_copied(made: Checkout, tmp_path: Path) -> None:
     clone = copy_checkout(tmp_path / "another" / "place")
-    for folder in ("results", "tables"):
+    for folder in ("results", "tables", "pages"):
         shutil.copytree(made.root / folder, clone.root / folder)
     shuffle_times(clone.root)
     assert pending(clone) == {}

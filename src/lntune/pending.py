@@ -18,6 +18,7 @@ from typing import Any
 from lntune.fetched import check_recorded
 from lntune.forecast import Forecast, Prediction, gpu_document, gpu_lines
 from lntune.nodes import Node, can_link, closure, is_done
+from lntune.pages import PAGES
 from lntune.plan import Plan
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.registry import STAGES
@@ -69,10 +70,9 @@ class PendingWork:
     free_bytes: int
 
     def jobs(self) -> dict[str, int]:
-        """Jobs by stage, and of ``publish``; as ``snakemake -n`` counts them, but for its rule ``all``."""
+        """Jobs by stage, and of ``publish`` and ``page``; as ``snakemake -n`` counts them, but for its rule ``all``."""
         found = Counter(result.stage for result in self.results)
-        if self.publish:
-            found["publish"] = len(self.publish)
+        found.update("page" if Path(file).parent.name == PAGES else "publish" for file in self.publish)
         return dict(found)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from lntune.config.experiment import TableSettings
 from lntune.errors import UserError
 from lntune.nodes import Node, is_done, result_folder
+from lntune.pages import PAGES, page_path, page_text
 from lntune.plan import Plan
 from lntune.study import Study
 from lntune.summaries import SUMMARIES
@@ -62,22 +63,31 @@ def asked_files(study: Study, target: str) -> list[Path]:
     raise UserError(f"{target}: there is none; there are {', '.join(map(str, files))}")
 
 
+def shown_names(plan: Plan) -> list[str]:
+    """The tables and figures that a plain ``snakemake`` makes."""
+    return list(dict.fromkeys((*plan.study.settings.experiments, *summaries(plan))))
+
+
 def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
     """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-pope/NAME-ID`` or its manifest.
 
-    Without names, every table and figure of the config.
+    ``pages/table3.html`` is the page that the report shows. Without names, all that a plain ``snakemake`` makes: every
+    file and page of the config's tables and figures, and of what every study has besides.
 
     Raises:
         UserError: a name means nothing under this config; near ones are given.
     """
     if not given:
-        given = plan.study.settings.experiments
+        names = shown_names(plan)
+        given = [*names, *(str(page_path(name)) for name in names)]
     return [target for name in given for target in _meant(plan, name)]
 
 
 def _meant(plan: Plan, name: str) -> list[Target]:
     path = Path(name)
     parts = (path.parent if path.name == "manifest.json" else path).parts
+    if path == page_path(path.stem):
+        return [Target(plan.exhibit(path.stem), path)]
     if len(parts) >= 2 and parts[-2] not in FORMATS:
         return [Target(result_node(plan, parts[-2], parts[-1]))]
     return [Target(plan.exhibit(exhibit_name(name)), file) for file in asked_files(plan.study, name)]
@@ -99,10 +109,14 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
 
 
 def is_right(plan: Plan, file: Path) -> bool:
-    """Whether a published file is there and holds what its result holds."""
+    """Whether a published file is there and holds what its result holds; a page, what is written of its result."""
     node = plan.exhibit(file.stem)
-    made = result_folder(plan.store, node) / file.name
+    folder = result_folder(plan.store, node)
     try:
-        return is_done(plan.store, node) and made.read_bytes() == file.read_bytes()
+        if not is_done(plan.store, node):
+            return False
+        if file.parent.name == PAGES:
+            return file.read_text(encoding="utf-8") == page_text(folder, file.stem)
+        return file.read_bytes() == (folder / file.name).read_bytes()
     except FileNotFoundError:
         return False

@@ -30,8 +30,7 @@ from lntune.stages.registry import STAGES
 from lntune.store.claims import write_claim
 from lntune.store.layout import Store
 from lntune.study import Study
-from lntune.summaries import names as summaries
-from lntune.targets import files_of, is_right, result_node
+from lntune.targets import files_of, is_right, result_node, targets_of
 
 SITE = Path("slurm") / "site.yaml"
 
@@ -80,9 +79,8 @@ class Workflow:
         return str(self.study.store)
 
     def targets(self) -> list[str]:
-        """Every published file of the config's tables and figures, and of what every study has besides."""
-        names = (*self.study.settings.experiments, *summaries(self.plan))
-        return [str(file) for name in names for file in files_of(self.study, name)]
+        """Every published file and page of the config's tables and figures, and of what every study has besides."""
+        return [str(target.file) for target in targets_of(self.plan, ())]
 
     def inputs(self, stage: str) -> Callable[[Any], list[str]]:
         """A rule's input function: the manifests that a result of this stage is made from.
@@ -148,17 +146,10 @@ class Workflow:
     def withdrawn(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
 
-        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input: an
-        empty file in a temporary folder, as new as this process, which ends with it. A dry-run leaves no trace.
+        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input.
         """
         path = self._published(wildcards)
-        if not path.exists() or is_right(self.plan, path):
-            return []
-        # In a folder of its own: Snakemake lists a folder once, and would miss the next file's notice.
-        notice = Path(_temporary_folder()) / path.name / "does-not-hold-what-it-should"
-        notice.parent.mkdir(exist_ok=True)
-        notice.touch()
-        return [str(notice)]
+        return [] if not path.exists() or is_right(self.plan, path) else notice(path)
 
     @staticmethod
     def _published(wildcards: Any) -> Path:
@@ -230,6 +221,18 @@ class DemoWeightsWorkflow:
         if self.plan.file == self.plan.root / RECIPES:
             for name, node in self.nodes.items():
                 self.plan.publish(name, manifest_path(self.results, node).parent)
+
+
+def notice(path: Path) -> list[str]:
+    """An input that is newer than a published file: an empty file in a temporary folder, as new as this process.
+
+    It ends with the process, so a dry-run leaves no trace.
+    """
+    # In a folder of its own: Snakemake lists a folder once, and would miss the next file's notice.
+    made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.touch()
+    return [str(made)]
 
 
 @cache

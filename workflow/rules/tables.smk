@@ -85,3 +85,26 @@ rule publish:
         "{output}"
     shell:
         "cat $(dirname {input[0]})/{wildcards.name}.{wildcards.format} > {output}"
+
+
+# What `snakemake --report` shows: a page for each table and figure, with a caption, in the paper's order.
+report: "../report/overview.rst"
+
+
+rule page:
+    input:
+        ancient(REPORT.result),
+        REPORT.outdated,
+    output:
+        report(
+            f"{PAGES}/{{name}}.html",
+            caption="../report/caption.rst",
+            category=REPORT.category,
+            labels=REPORT.labels,
+        ),
+    params:
+        caption=REPORT.caption,
+    message:
+        "{output}"
+    shell:
+        "{sys.executable} -m lntune.pages $(dirname {input[0]}) {wildcards.name} > {output}"

@@ -30,6 +30,9 @@ def check_published(plan: Plan, root: Path, targets: list[Target], findings: Fin
                 what = f"does not show {made.parent}: it has {difference(made, root / file)}; run `snakemake {file}`"
                 cells = differing_cells(file.stem, made, root / file)
                 findings.problem(file, what, [target.node], cells=cells)
+            else:
+                what = f"is not the page of {made.parent}; run `snakemake {file}`"
+                findings.problem(file, what, [target.node], cells=())
 
 
 def differing_cells(table: str, one: Path, other: Path) -> list[Cell] | None:
