@@ -10,8 +10,10 @@ import yaml
 
 from checkout import ROOT
 from lntune.errors import UserError
-from lntune.paper_numbers import digests, paper_files
-from lntune.report.printed import PAPER_COLUMNS, Place, Printed, parts_of, read_ours, read_paper
+from lntune.paper_numbers import digests, literature_rows, paper_files
+from lntune.report.printed import LITERATURE, PAPER_COLUMNS, PARTS, Place, Printed, read_ours, read_paper
+from lntune.report.rows import rate_text
+from lntune.stages import table
 
 PAPER = ROOT / "workflow" / "paper"
 
@@ -139,13 +141,14 @@ def test_emphasis_is_that_of_the_text() -> None:
 def test_names_are_the_projects() -> None:
     scale = yaml.safe_load((ROOT / "workflow/scales/paper.yaml").read_text())
     llms = {llm["title"] for llm in scale["llms"].values()}
-    for name in ("table1", "table3"):
+    for name in ("table1", "table3", "table4", "table5", "table2"):
         experiment = yaml.safe_load((ROOT / f"workflow/experiments/{name}.yaml").read_text())
+        groups = [one["title"] if isinstance(one, dict) else scale["llms"][one]["title"] for one in experiment["llms"]]
         figures = [one.place for one in _table(name) if one.place.group != "Baseline models"]
-        assert {place.group for place in figures} == llms
+        assert list(dict.fromkeys(place.group for place in figures)) == groups
         assert list(dict.fromkeys(place.row for place in figures)) == [row["title"] for row in experiment["rows"]]
         assert list(dict.fromkeys(place.column for place in figures)) == experiment["columns"]
-    for name in ("table4", "table5", "table6", "tableA1", "figure3"):
+    for name in ("table6", "tableA1", "figure3"):
         assert {one.place.group for one in _table(name)} <= llms
 
 
@@ -191,29 +194,76 @@ def test_a_broken_file_is_one_line(tmp_path: Path, text: str, complaint: str) ->
 
 
 OURS = """\
-model,method,MME,MME 95% interval,VQAv2,learning_rate
-MM-VICUNA-7B,Finetune,625.2/270.7,600.0..650.5/-,15.4,0.001
-MM-VICUNA-7B,LoRA,-,,16.0,0.001
+model,method,MME,MME 95% interval,VQAv2,Mem. (GB),Mem. (GB) predicted,Similarity,Similarity 95% interval,learning_rate,source
+Baseline models,LLaVA,1.0/2.0,,3.0,,,,,,literature
+MM-VICUNA-7B,Finetune,625.2/270.7,600.0..650.5/-,15.4,OOM,90.1,0.501,-0.012..0.623,0.001,ours
+MM-VICUNA-7B,LoRA,-,,16.0,12.5,12.4,,,0.001,ours
 """
 
 
 def test_our_table_in_the_papers_terms(tmp_path: Path) -> None:
-    paper = _table("table1")
-    assert parts_of(paper)["POPE"] == ("popular", "random", "adversarial") and parts_of(paper)["MSCOCO"] == ("",)
     file = tmp_path / "table1.csv"
     file.write_text(OURS)
-    found = {one.place[2:]: (one.text, one.bounds) for one in read_ours("table1", file, paper)}
+    found = {one.place[1:]: (one.text, one.bounds) for one in read_ours("table1", file)}
     assert found == {
-        ("Finetune", "MME", "perception"): ("625.2", (600.0, 650.5)),
-        ("Finetune", "MME", "cognition"): ("270.7", None),
-        ("Finetune", "VQAv2", ""): ("15.4", None),
-        ("LoRA", "MME", "perception"): ("-", None),
-        ("LoRA", "MME", "cognition"): ("-", None),
-        ("LoRA", "VQAv2", ""): ("16.0", None),
+        ("MM-VICUNA-7B", "Finetune", "MME", "perception"): ("625.2", (600.0, 650.5)),
+        ("MM-VICUNA-7B", "Finetune", "MME", "cognition"): ("270.7", None),
+        ("MM-VICUNA-7B", "Finetune", "VQAv2", ""): ("15.4", None),
+        ("MM-VICUNA-7B", "Finetune", "Mem. (GB)", ""): ("OOM", None),
+        ("MM-VICUNA-7B", "Finetune", "Similarity", ""): ("0.501", (-0.012, 0.623)),
+        ("MM-VICUNA-7B", "LoRA", "MME", "perception"): ("-", None),
+        ("MM-VICUNA-7B", "LoRA", "MME", "cognition"): ("-", None),
+        ("MM-VICUNA-7B", "LoRA", "VQAv2", ""): ("16.0", None),
+        ("MM-VICUNA-7B", "LoRA", "Mem. (GB)", ""): ("12.5", None),
     }
     file.write_text(OURS.replace("625.2/270.7", "625.2"))
-    with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, and the paper's cells 2"):
-        read_ours("table1", file, paper)
+    with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, and cells of this column 2"):
+        read_ours("table1", file)
+
+
+def test_a_heat_map_is_read_as_its_mean_over_different_layers(tmp_path: Path) -> None:
+    file = tmp_path / "figure3.csv"
+    lines = ["model,method,layer,other_layer,similarity,scale"]
+    for method, off_diagonal in (("Finetune", (0.5, 0.7, 0.9)), ("LayerNorm", (0.1, -0.2, 0.3))):
+        for layer in (1, 2, 3):
+            for other in (1, 2, 3):
+                value = 1.0 if layer == other else off_diagonal[layer + other - 3]
+                lines.append(f"MM-VICUNA-7B,{method},{layer},{other},{value},demo")
+    file.write_text("\n".join(lines) + "\n")
+    found = read_ours("figure3", file)
+    assert [(one.place[1:], one.text, one.bounds) for one in found] == [
+        (("MM-VICUNA-7B", "Finetune", "Similarity", ""), "0.700", None),
+        (("MM-VICUNA-7B", "LayerNorm", "Similarity", ""), "0.067", None),
+    ]
+
+
+def test_the_parts_of_cells_are_the_papers() -> None:
+    found: dict[str, dict[str, None]] = {}
+    for name in ("table1", "table3", "table4", "table5"):
+        for one in _table(name):
+            if one.place.part:
+                found.setdefault(one.place.column, {})[one.place.part] = None
+    assert {column: tuple(parts) for column, parts in found.items()} == PARTS
+
+
+def test_rows_of_the_literature_are_called_so_by_the_table() -> None:
+    assert table.LITERATURE == LITERATURE
+
+
+def test_the_papers_rows_of_the_literature() -> None:
+    (owl, gpt, llava) = literature_rows(ROOT, "table1", ["Baseline models"], ["MME", "MSCOCO", "POPE", "Mem. (GB)"])
+    assert owl == {
+        "group": "Baseline models", "title": "mPLUG-Owl", "cells": ["967.4/276.1", "70.70", "50.9/54.0/50.7", ""],
+    }  # fmt: skip
+    assert gpt["cells"][1] == "-" and llava["title"] == "LLaVA-v0"
+    assert literature_rows(ROOT, "no-table-of-the-paper", [], ["MME"]) == []
+
+
+def test_learning_rates_are_written_as_in_table_a1() -> None:
+    printed = {one.place.row for one in _table("tableA1")} - {"-"}
+    scale = yaml.safe_load((ROOT / "workflow/scales/paper.yaml").read_text())
+    assert {rate_text(rate) for rate in scale["sweeps"]["layernorm-simp"]} == printed
+    assert [rate_text(rate) for rate in (0.04, 0.0025, 1e-7)] == ["4e-2", "2.5e-3", "1e-7"]
 
 
 def test_files_and_their_digests(tmp_path: Path) -> None:

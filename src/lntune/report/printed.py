@@ -1,7 +1,7 @@
 """What tables print, one figure each: the paper's tables, transcribed, and ours, in the same terms.
 
     paper = read_paper(Path("workflow/paper/table1.csv"))
-    ours = read_ours("table1", Path("tables/table1.csv"), paper)
+    ours = read_ours("table1", Path("tables/table1.csv"))
 
 A cell of MME or POPE holds several figures (Table 1: "625.2/270.7"); each is a :class:`Printed` of its own, named by
 its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
@@ -9,18 +9,29 @@ its ``part``. A figure's :class:`Place` is its table, group of rows, row, column
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from statistics import fmean
+from typing import NamedTuple, get_args
 
+from lntune.config.experiment import SIMILARITY, Column
 from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
 """The header of a file of workflow/paper."""
 
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "MME": ("perception", "cognition"),
+    "POPE": ("popular", "random", "adversarial"),
+}
+"""The figures of a cell, in the order in which they are printed, of the columns that have several."""
+
 INTERVAL = " 95% interval"
 """What a table's CSV calls a column's intervals, behind the column's title."""
+
+LITERATURE = "literature"
+"""What a table's CSV calls the source of a row that is not ours."""
 
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*%?")
 _BOUNDS = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
@@ -88,45 +99,47 @@ def read_paper(path: Path) -> list[Printed]:
     return list(found.values())
 
 
-def parts_of(paper: Iterable[Printed]) -> dict[str, tuple[str, ...]]:
-    """Column to the parts of its cells, in the order in which they are printed."""
-    parts: dict[str, dict[str, None]] = {}
-    for one in paper:
-        parts.setdefault(one.place.column, {})[one.place.part] = None
-    # A cell that is printed as "-" has no parts, though its column's other cells do.
-    return {column: tuple(part for part in found if part) or ("",) for column, found in parts.items()}
-
-
-def read_ours(table: str, path: Path, paper: Sequence[Printed]) -> list[Printed]:
-    """The figures of one of our tables, of the columns that the paper's table has.
+def read_ours(table: str, path: Path) -> list[Printed]:
+    """Our figures in one of our tables or figures; rows that were taken from the literature are left out.
 
     Args:
         table: its name, as the paper's is called here.
-        path: its CSV, a line a row, with the columns ``model`` and ``method`` and one for each benchmark.
-        paper: the paper's figures of that table, which name columns and parts.
+        path: its CSV. A table's, or that of bars, has a line a row, with the columns ``model`` and ``method`` and one
+            for each column that is shown. A heat map's has a line for each pair of layers; what is read is what the
+            caption of the paper's Figure 3 and its Table 6 say of a model: the mean over pairs of different layers.
 
     Raises:
-        UserError: a cell has not as many figures as the paper's.
+        UserError: a cell has not as many figures as its column.
     """
-    parts = parts_of(paper)
-    found: list[Printed] = []
     with path.open(newline="", encoding="utf-8") as file:
-        for record in csv.DictReader(file):
-            group, row = record.get("model") or "", record.get("method") or ""
-            for column in parts:
-                if record.get(column):
-                    bounds = record.get(column + INTERVAL) or ""
-                    where = Place(table, group, row, column, "")
-                    found += _figures(path, where, parts[column], record[column], bounds)
+        records = [record for record in csv.DictReader(file) if record.get("source") != LITERATURE]
+    if records and "other_layer" in records[0]:
+        return list(_mean_similarities(table, records))
+    found: list[Printed] = []
+    for record in records:
+        for column in get_args(Column):
+            if record.get(column):
+                where = Place(table, record["model"], record["method"], column, "")
+                found += _figures(path, where, record[column], record.get(column + INTERVAL) or "")
     return found
 
 
-def _figures(path: Path, place: Place, parts: Sequence[str], text: str, bounds: str) -> Iterator[Printed]:
+def _mean_similarities(table: str, records: Iterable[Mapping[str, str]]) -> Iterator[Printed]:
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        if record["layer"] != record["other_layer"]:
+            pairs.setdefault((record["model"], record["method"]), []).append(float(record["similarity"]))
+    for (group, row), similarities in pairs.items():
+        yield Printed(Place(table, group, row, SIMILARITY, ""), f"{fmean(similarities):.3f}")
+
+
+def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Printed]:
+    parts = PARTS.get(place.column, ("",))
     figures = text.split("/")
     if len(figures) == 1 and Printed(place, text).number is None:
         figures *= len(parts)  # "-" or "OOM" stands for all of them
     if len(figures) != len(parts):
-        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, and the paper's cells {len(parts)}")
+        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, and cells of this column {len(parts)}")
     intervals = bounds.split("/") if bounds.count("/") == len(parts) - 1 else [""] * len(parts)
     for part, figure, interval in zip(parts, figures, intervals, strict=True):
         limits = _BOUNDS.fullmatch(interval)
