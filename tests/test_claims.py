@@ -278,8 +278,8 @@ def _rows(experiment: Experiment, scale: ScaleSettings) -> Iterator[dict[str, st
     parts = {column: "/".join("1" for _ in PARTS.get(column, ("",))) for column in experiment.columns}
     for group in experiment.llms:
         for row in experiment.rows:
-            titles = [row.title.replace(RATE, rate_text(rate)) for rate in scale.sweeps[row.method]] if row.sweep else []
-            for title in titles or [row.title]:
+            rates = scale.sweeps[row.method] if row.sweep else ()
+            for title in [row.title.replace(RATE, rate_text(rate)) for rate in rates] or [row.title]:
                 yield {"model": group.title or scale.llms[group.llm].title, "method": title, **parts}
 
 

@@ -194,10 +194,10 @@ def test_a_broken_file_is_one_line(tmp_path: Path, text: str, complaint: str) ->
 
 
 OURS = """\
-model,method,MME,MME 95% interval,VQAv2,Mem. (GB),Mem. (GB) predicted,Similarity,Similarity 95% interval,learning_rate,source
-Baseline models,LLaVA,1.0/2.0,,3.0,,,,,,literature
-MM-VICUNA-7B,Finetune,625.2/270.7,600.0..650.5/-,15.4,OOM,90.1,0.501,-0.012..0.623,0.001,ours
-MM-VICUNA-7B,LoRA,-,,16.0,12.5,12.4,,,0.001,ours
+model,method,MME,MME 95% interval,VQAv2,Mem. (GB),Mem. (GB) predicted,Similarity,Similarity 95% interval,source
+Baseline models,LLaVA,1.0/2.0,,3.0,,,,,literature
+MM-VICUNA-7B,Finetune,625.2/270.7,600.0..650.5/-,15.4,OOM,90.1,0.501,-0.012..0.623,ours
+MM-VICUNA-7B,LoRA,-,,16.0,12.5,12.4,,,ours
 """
 
 
@@ -217,7 +217,7 @@ def test_our_table_in_the_papers_terms(tmp_path: Path) -> None:
         ("MM-VICUNA-7B", "LoRA", "Mem. (GB)", ""): ("12.5", None),
     }
     file.write_text(OURS.replace("625.2/270.7", "625.2"))
-    with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, and cells of this column 2"):
+    with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, this column's cells 2"):
         read_ours("table1", file)
 
 

@@ -139,7 +139,7 @@ def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Print
     if len(figures) == 1 and Printed(place, text).number is None:
         figures *= len(parts)  # "-" or "OOM" stands for all of them
     if len(figures) != len(parts):
-        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, and cells of this column {len(parts)}")
+        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, this column's cells {len(parts)}")
     intervals = bounds.split("/") if bounds.count("/") == len(parts) - 1 else [""] * len(parts)
     for part, figure, interval in zip(parts, figures, intervals, strict=True):
         limits = _BOUNDS.fullmatch(interval)
