@@ -3,12 +3,16 @@
 import csv
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
 from checkout import ROOT, copy_checkout
+from lntune.config.experiment import FIGURES, BarsSettings, Emphasis, Layout, RowSettings, TableSettings
+from lntune.study import Study
+from lntune.targets import files_of
 
 PAGE = (ROOT / "docs" / "adding.md").read_text()
 
@@ -23,14 +27,33 @@ def _block(after: str, language: str) -> str:
 @pytest.mark.slow
 def test_a_data_set_and_a_table(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
-    data = _block("## A data set", "yaml").replace("1200", "16").split("\n", 1)[1]
+    data = _block("## A data set", "yaml").replace("750", "16").split("\n", 1)[1]
     checkout.edit("workflow/scales/tiny.yaml", "\nconnector:\n", f"\n{data}connector:\n")
-    (checkout.root / "workflow/experiments/detail.yaml").write_text(_block("## A table", "yaml"))
-    checkout.snakemake("-c2", "tables/detail.csv")
-    with (checkout.root / "tables/detail.csv").open() as file:
+    (checkout.root / "workflow/experiments/mixed.yaml").write_text(_block("## A table", "yaml"))
+    checkout.snakemake("-c2", "tables/mixed.csv")
+    with (checkout.root / "tables/mixed.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["LayerNorm-Conv. 20K", "LayerNorm-Detail 20K"]
+    assert [row["method"] for row in rows] == ["LayerNorm-Conv. 20K", "LayerNorm-Mixed 20K"]
     assert all(float(row["MSCOCO"]) >= 0 for row in rows)
+
+
+def test_a_figure(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    data = _block("## A data set", "yaml").split("\n", 1)[1]
+    checkout.edit("workflow/scales/tiny.yaml", "\nconnector:\n", f"\n{data}connector:\n")
+    (checkout.root / "workflow/experiments/mixed.yaml").write_text(_block("## A figure", "yaml"))
+    study = Study.read(checkout.root)
+    assert isinstance(study.experiment("mixed"), BarsSettings)
+    assert files_of(study, "mixed") == [Path(f"figures/mixed.{suffix}") for suffix in ("pdf", "svg", "png", "csv")]
+
+
+def test_every_key_of_tables_and_figures_is_explained() -> None:
+    explained = {
+        word for line in PAGE.splitlines() if line.startswith("| ") for word in re.findall(r"`([\w-]+)`", line)
+    }
+    keys = {*TableSettings.model_fields, *RowSettings.model_fields, "norms"}
+    assert keys - explained == set()
+    assert set(FIGURES) <= explained and set(get_args(Layout)) | set(get_args(Emphasis)) <= explained
 
 
 def test_a_tuning_method(monkeypatch: pytest.MonkeyPatch) -> None:
