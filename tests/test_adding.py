@@ -49,7 +49,7 @@ def test_a_figure(tmp_path: Path) -> None:
 
 def test_every_key_of_tables_and_figures_is_explained() -> None:
     explained = {
-        word for line in PAGE.splitlines() if line.startswith("| ") for word in re.findall(r"`([\w-]+)`", line)
+        word for line in PAGE.splitlines() if line.startswith("| ") for word in re.findall(r"`([\w-]+)[`:]", line)
     }
     keys = {*TableSettings.model_fields, *RowSettings.model_fields, "norms"}
     assert keys - explained == set()

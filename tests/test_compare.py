@@ -20,6 +20,7 @@ from lntune.report.comparison import compare, orders, tau_b
 from lntune.report.comparison_table import COLUMNS, summary, text
 from lntune.report.printed import Place, Printed, read_ours, read_paper
 from lntune.study import Study
+from shown_results import write_result
 from stage_runs import run
 
 OURS = """\
@@ -64,8 +65,7 @@ def test_tau_b_is_kendalls() -> None:
 
 @pytest.fixture
 def ours(tmp_path: Path) -> list[Printed]:
-    (tmp_path / "table3.csv").write_text(OURS)
-    return read_ours("table3", tmp_path / "table3.csv")
+    return read_ours("table3", write_result(tmp_path / "result", "table3", OURS))
 
 
 def paper() -> list[Printed]:
@@ -114,11 +114,8 @@ def settings_of(tables: tuple[str, ...]) -> dict[str, Any]:
 
 def made_of(folder: Path, tables: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """The inputs and paths of a comparison of tables with these CSVs."""
-    for name, ours in tables.items():
-        (folder / name).mkdir()
-        (folder / name / f"{name}.csv").write_text(ours)
-    paths = {name: str(path) for name, path in paper_files(ROOT, claims=False).items()}
-    return {"tables": tuple(folder / name for name in tables)}, paths
+    folders = tuple(write_result(folder / name, name, ours) for name, ours in tables.items())
+    return {"tables": folders}, {name: str(path) for name, path in paper_files(ROOT, claims=False).items()}
 
 
 def test_the_stage_writes_csv_and_markdown(tmp_path: Path) -> None:
@@ -165,11 +162,8 @@ MM-LLAMA2-7B,6e-4,45.00,43.00..47.00,ours
 MM-LLAMA2-13B,6e-4,40.00,39.00..41.00,ours
 """
 FIGURE_3 = """\
-model,method,layer,other_layer,similarity,scale
-MM-VICUNA-7B,Finetune,1,1,1,demo
-MM-VICUNA-7B,Finetune,1,2,0.7,demo
-MM-VICUNA-7B,Finetune,2,1,0.7,demo
-MM-VICUNA-7B,Finetune,2,2,1,demo
+model,method,Similarity
+MM-VICUNA-7B,Finetune,0.700
 """
 
 
@@ -215,9 +209,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     made.edit("config.yaml", "[tiny]", "[tiny, table3, table1]")
     plan = Plan(Study.read(made.root, {"store": str(made.root / "results")}))
     node = plan.exhibit("table3")
-    folder = result_folder(plan.store, node)
-    folder.mkdir(parents=True)
-    (folder / "table3.csv").write_text(OURS)
+    write_result(result_folder(plan.store, node), "table3", OURS)
     manifest_path(plan.store, node).write_text("{}")
     return made
 

@@ -11,9 +11,10 @@ import yaml
 from checkout import ROOT
 from lntune.errors import UserError
 from lntune.paper_numbers import digests, literature_rows, paper_files
-from lntune.report.printed import LITERATURE, PAPER_COLUMNS, PARTS, Place, Printed, read_ours, read_paper
+from lntune.report import rows
+from lntune.report.printed import CELLS, PAPER_COLUMNS, PARTS, Place, Printed, read_ours, read_paper
 from lntune.report.rows import rate_text
-from lntune.stages import table
+from shown_results import write_result
 
 PAPER = ROOT / "workflow" / "paper"
 
@@ -202,9 +203,8 @@ MM-VICUNA-7B,LoRA,-,,16.0,12.5,12.4,,,ours
 
 
 def test_our_table_in_the_papers_terms(tmp_path: Path) -> None:
-    file = tmp_path / "table1.csv"
-    file.write_text(OURS)
-    found = {one.place[1:]: (one.text, one.bounds) for one in read_ours("table1", file)}
+    folder = write_result(tmp_path / "result", "table1", OURS)
+    found = {one.place[1:]: (one.text, one.bounds) for one in read_ours("table1", folder)}
     assert found == {
         ("MM-VICUNA-7B", "Finetune", "MME", "perception"): ("625.2", (600.0, 650.5)),
         ("MM-VICUNA-7B", "Finetune", "MME", "cognition"): ("270.7", None),
@@ -216,25 +216,37 @@ def test_our_table_in_the_papers_terms(tmp_path: Path) -> None:
         ("MM-VICUNA-7B", "LoRA", "VQAv2", ""): ("16.0", None),
         ("MM-VICUNA-7B", "LoRA", "Mem. (GB)", ""): ("12.5", None),
     }
-    file.write_text(OURS.replace("625.2/270.7", "625.2"))
+    write_result(folder, "table1", OURS.replace("625.2/270.7", "625.2"))
     with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, this column's cells 2"):
-        read_ours("table1", file)
+        read_ours("table1", folder)
 
 
-def test_a_heat_map_is_read_as_its_mean_over_different_layers(tmp_path: Path) -> None:
-    file = tmp_path / "figure3.csv"
-    lines = ["model,method,layer,other_layer,similarity,scale"]
-    for method, off_diagonal in (("Finetune", (0.5, 0.7, 0.9)), ("LayerNorm", (0.1, -0.2, 0.3))):
-        for layer in (1, 2, 3):
-            for other in (1, 2, 3):
-                value = 1.0 if layer == other else off_diagonal[layer + other - 3]
-                lines.append(f"MM-VICUNA-7B,{method},{layer},{other},{value},demo")
-    file.write_text("\n".join(lines) + "\n")
-    found = read_ours("figure3", file)
-    assert [(one.place[1:], one.text, one.bounds) for one in found] == [
-        (("MM-VICUNA-7B", "Finetune", "Similarity", ""), "0.700", None),
-        (("MM-VICUNA-7B", "LayerNorm", "Similarity", ""), "0.067", None),
+BARS = """\
+model,method,MME,MME 95% interval,VQAv2,VQAv2 95% interval,scale
+MM: A,Detail,900.0,880.0..950.0,20.00,18.00..22.00,demo
+"""
+MAPS = """\
+model,method,layer,other_layer,similarity,scale
+MM-A,Finetune,1,1,1,demo
+MM-A,Finetune,1,2,0.5004,demo
+MM-A,Finetune,2,1,0.5004,demo
+MM-A,Finetune,2,2,1,demo
+"""
+
+
+def test_our_figures_in_the_papers_terms(tmp_path: Path) -> None:
+    """Bars show the sum of MME's parts and heat maps each pair of layers; both also have a table's cells."""
+    cells = [("MME", "600.0/300.0"), ("VQAv2", "20.00")]
+    said = [{"row": "MM: A: Detail", "column": column, "value": value} for column, value in cells]
+    bars = read_ours("figure2", write_result(tmp_path / "bars", "figure2", BARS, said))
+    assert [(one.place[1:], one.text, one.bounds) for one in bars] == [
+        (("MM: A", "Detail", "MME", "perception"), "600.0", None),
+        (("MM: A", "Detail", "MME", "cognition"), "300.0", None),
+        (("MM: A", "Detail", "VQAv2", ""), "20.00", (18.0, 22.0)),
     ]
+    said = [{"row": "MM-A: Finetune", "column": "Similarity", "value": "0.500"}]
+    (only,) = read_ours("figure3", write_result(tmp_path / "maps", "figure3", MAPS, said))
+    assert (only.place, only.text) == (Place("figure3", "MM-A", "Finetune", "Similarity", ""), "0.500")
 
 
 def test_the_parts_of_cells_are_the_papers() -> None:
@@ -246,8 +258,8 @@ def test_the_parts_of_cells_are_the_papers() -> None:
     assert {column: tuple(parts) for column, parts in found.items()} == PARTS
 
 
-def test_rows_of_the_literature_are_called_so_by_the_table() -> None:
-    assert table.LITERATURE == LITERATURE
+def test_cells_are_read_from_the_file_that_tables_and_figures_write() -> None:
+    assert rows.CELLS == CELLS
 
 
 def test_the_papers_rows_of_the_literature() -> None:

@@ -78,6 +78,6 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
         raise UserError(f"{listed}: not made yet under this config; run `snakemake {listed}`")
     figures: list[Compared] = []
     for name in made:
-        ours = result_folder(plan.store, plan.exhibit(name)) / f"{name}.csv"
-        figures += compare(read_paper(papers[name]), read_ours(name, ours))
+        ours = read_ours(name, result_folder(plan.store, plan.exhibit(name)))
+        figures += compare(read_paper(papers[name]), ours)
     return Comparison(study.settings.scale, study.settings.protocol, figures, pending)

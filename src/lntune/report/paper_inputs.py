@@ -30,4 +30,4 @@ def read_tables(files: Mapping[str, Path]) -> dict[str, list[Printed]]:
 
 def read_own(tables: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Printed]]:
     """Table or figure to our figures; each lies in its result's folder."""
-    return {name: read_ours(name, folder / f"{name}.csv") for name, folder in zip(tables, folders, strict=True)}
+    return {name: read_ours(name, folder) for name, folder in zip(tables, folders, strict=True)}

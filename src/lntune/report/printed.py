@@ -1,21 +1,20 @@
 """What tables print, one figure each: the paper's tables, transcribed, and ours, in the same terms.
 
     paper = read_paper(Path("workflow/paper/table1.csv"))
-    ours = read_ours("table1", Path("tables/table1.csv"))
+    ours = read_ours("table1", Path("results/table/table1-0123456789ab"))
 
 A cell of MME or POPE holds several figures (Table 1: "625.2/270.7"); each is a :class:`Printed` of its own, named by
 its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
 """
 
 import csv
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
-from lntune.config.experiment import SIMILARITY, Column
 from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
@@ -30,8 +29,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 INTERVAL = " 95% interval"
 """What a table's CSV calls a column's intervals, behind the column's title."""
 
-LITERATURE = "literature"
-"""What a table's CSV calls the source of a row that is not ours."""
+CELLS = "cells.json"
+"""The file of a table or figure that holds the text of each of our cells."""
 
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*%?")
 _BOUNDS = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
@@ -99,38 +98,31 @@ def read_paper(path: Path) -> list[Printed]:
     return list(found.values())
 
 
-def read_ours(table: str, path: Path) -> list[Printed]:
-    """Our figures in one of our tables or figures; rows that were taken from the literature are left out.
+def read_ours(name: str, folder: Path) -> list[Printed]:
+    """Our figures in one of our tables or figures; what a table shows of the literature is none of them.
 
     Args:
-        table: its name, as the paper's is called here.
-        path: its CSV. A table's, or that of bars, has a line a row, with the columns ``model`` and ``method`` and one
-            for each column that is shown. A heat map's has a line for each pair of layers; what is read is what the
-            caption of the paper's Figure 3 and its Table 6 say of a model: the mean over pairs of different layers.
+        name: of the table or figure, as the paper's is called here.
+        folder: its result. What cells say is read from cells.json, since a figure's CSV holds what is drawn (heat maps:
+            a number for each pair of layers; bars: the sum of MME's two); groups, rows and intervals from NAME.csv.
 
     Raises:
         UserError: a cell has not as many figures as its column.
     """
+    path = folder / f"{name}.csv"
+    rows: dict[str, tuple[str, str]] = {}
+    bounds: dict[tuple[str, str], str] = {}
     with path.open(newline="", encoding="utf-8") as file:
-        records = [record for record in csv.DictReader(file) if record.get("source") != LITERATURE]
-    if records and "other_layer" in records[0]:
-        return list(_mean_similarities(table, records))
+        for record in csv.DictReader(file):
+            row = f"{record['model']}: {record['method']}"
+            rows[row] = (record["model"], record["method"])
+            intervals = {title: text for title, text in record.items() if text and title.endswith(INTERVAL)}
+            bounds |= {(row, title.removesuffix(INTERVAL)): text for title, text in intervals.items()}
     found: list[Printed] = []
-    for record in records:
-        for column in get_args(Column):
-            if record.get(column):
-                where = Place(table, record["model"], record["method"], column, "")
-                found += _figures(path, where, record[column], record.get(column + INTERVAL) or "")
+    for cell in json.loads((folder / CELLS).read_text(encoding="utf-8")):
+        row, column = cell["row"], cell["column"]
+        found += _figures(path, Place(name, *rows[row], column, ""), cell["value"], bounds.get((row, column), ""))
     return found
-
-
-def _mean_similarities(table: str, records: Iterable[Mapping[str, str]]) -> Iterator[Printed]:
-    pairs: dict[tuple[str, str], list[float]] = {}
-    for record in records:
-        if record["layer"] != record["other_layer"]:
-            pairs.setdefault((record["model"], record["method"]), []).append(float(record["similarity"]))
-    for (group, row), similarities in pairs.items():
-        yield Printed(Place(table, group, row, SIMILARITY, ""), f"{fmean(similarities):.3f}")
 
 
 def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Printed]:
