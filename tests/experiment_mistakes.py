@@ -118,7 +118,21 @@ IN_EXPERIMENTS: dict[str, Edit] = {
     ),
     "norm twice": (
         LITERATURE, WHOLE, FIGURE % "gradients, norms: [{norm: post, layer: 1, of: 2}, {norm: post, layer: 1, of: 2}]",
-        "norms[1]: 'post 1/2' is also norms[0]; change or remove one",
+        "norms[1].norm: 'post' is also norms[0].norm; change or remove one",
+    ),
+    "norms of two layers": (
+        LITERATURE, WHOLE, FIGURE % "gradients, norms: [{norm: post, layer: 1, of: 2}, {norm: input, layer: 2, of: 2}]",
+        "norms: one layer is shown; give all the same layer and of",
+    ),
+    "heat maps of two LLMs": (
+        LITERATURE, WHOLE, (FIGURE % "heat-maps").replace("[vicuna-7b]", "[vicuna-7b, llama2-7b]"),
+        "llms: heat-maps show one LLM; name one here, others in files of their own",
+    ),
+    "gradients of two LLMs": (
+        LITERATURE, WHOLE, (FIGURE % "gradients, norms: [{norm: post, layer: 1, of: 2}]").replace(
+            "[vicuna-7b]", "[vicuna-7b, llama2-7b]"
+        ),
+        "llms: gradients show one LLM; name one here, others in files of their own",
     ),
     "sweep of gradients": (
         LITERATURE, WHOLE, (FIGURE % "gradients, norms: [{norm: post, layer: 1, of: 2}]").replace(

@@ -9,7 +9,14 @@ from string import Formatter
 
 from lntune.benchmarks.mme_score import ALL as MME_SUBTASKS
 from lntune.config.catalog import Catalog
-from lntune.config.experiment import COLUMN_BENCHMARKS, COST_COLUMNS, Experiment, GradientsSettings, TableSettings
+from lntune.config.experiment import (
+    COLUMN_BENCHMARKS,
+    COST_COLUMNS,
+    Experiment,
+    GradientsSettings,
+    HeatMapSettings,
+    TableSettings,
+)
 from lntune.config.load import shown, unknown_name
 from lntune.config.protocol import Benchmark, ProtocolSettings
 from lntune.config.scale import ScaleSettings
@@ -96,12 +103,24 @@ def check_experiment(file: Path, experiment: Experiment, scale: ScaleSettings) -
     _check_rows(file, experiment, scale)
     _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(experiment.columns)})
     _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(experiment.rows)})
-    if isinstance(experiment, GradientsSettings):
-        norms = {f"norms[{place}]": f"{one.norm} {one.layer}/{one.of}" for place, one in enumerate(experiment.norms)}
-        _check_distinct(file, norms)
+    if isinstance(experiment, HeatMapSettings | GradientsSettings):
+        _check_one_model(file, experiment)
     if isinstance(experiment, TableSettings) and experiment.paired_with is not None:
         titles = {row.title: "" for row in experiment.rows if not row.sweep}
         check_known(file, "paired_with", experiment.paired_with, titles, "row")
+
+
+def _check_one_model(file: Path, figure: HeatMapSettings | GradientsSettings) -> None:
+    """UserError if a figure that shows one LLM, or one of its layers, names several."""
+    if len(figure.llms) > 1:
+        raise UserError(
+            f"{shown(file)}: llms: {figure.figure} show one LLM; name one here, others in files of their own"
+        )
+    if isinstance(figure, GradientsSettings):
+        depths = {(one.layer, one.of) for one in figure.norms}
+        if len(depths) > 1:
+            raise UserError(f"{shown(file)}: norms: one layer is shown; give all the same layer and of")
+        _check_distinct(file, {f"norms[{place}].norm": one.norm for place, one in enumerate(figure.norms)})
 
 
 def _check_rows(file: Path, experiment: Experiment, scale: ScaleSettings) -> None:
