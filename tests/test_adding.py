@@ -3,12 +3,16 @@
 import csv
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from checkout import ROOT, copy_checkout
+from checkout import ROOT, Checkout, copy_checkout
+from lntune.config.experiment import FIGURES, BarsSettings, Emphasis, Layout, RowSettings, TableSettings
+from lntune.study import Study
+from lntune.targets import files_of
 
 PAGE = (ROOT / "docs" / "adding.md").read_text()
 
@@ -20,17 +24,44 @@ def _block(after: str, language: str) -> str:
     return found[1]
 
 
-@pytest.mark.slow
-def test_a_data_set_and_a_table(tmp_path: Path) -> None:
-    checkout = copy_checkout(tmp_path / "checkout")
-    data = _block("## A data set", "yaml").replace("1200", "16").split("\n", 1)[1]
+def _with_examples(folder: Path) -> Checkout:
+    """A tiny checkout with the page's data set, table and figure."""
+    checkout = copy_checkout(folder)
+    data = _block("## A data set", "yaml").replace("750", "16").split("\n", 1)[1]
     checkout.edit("workflow/scales/tiny.yaml", "\nconnector:\n", f"\n{data}connector:\n")
-    (checkout.root / "workflow/experiments/detail.yaml").write_text(_block("## A table", "yaml"))
-    checkout.snakemake("-c2", "tables/detail.csv")
-    with (checkout.root / "tables/detail.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["LayerNorm-Conv. 20K", "LayerNorm-Detail 20K"]
-    assert all(float(row["MSCOCO"]) >= 0 for row in rows)
+    for name, after in (("mixed", "## A table"), ("mixed-bars", "## A figure")):
+        (checkout.root / f"workflow/experiments/{name}.yaml").write_text(_block(after, "yaml"))
+    return checkout
+
+
+@pytest.mark.slow
+def test_a_data_set_a_table_and_a_figure(tmp_path: Path) -> None:
+    checkout = _with_examples(tmp_path / "checkout")
+    checkout.snakemake("-c2", "tables/mixed.csv", "figures/mixed-bars.csv", "figures/mixed-bars.pdf")
+    rows, bars = [], []
+    for path, found in (("tables/mixed.csv", rows), ("figures/mixed-bars.csv", bars)):
+        with (checkout.root / path).open() as file:
+            found += csv.DictReader(file)
+    assert [row["method"] for row in rows] == ["LayerNorm-Conv. 20K", "LayerNorm-Mixed 20K"]
+    assert [bar["method"] for bar in bars] == ["Conversation", "Mixed"]
+    for column in ("MSCOCO", "Flickr30k"):
+        assert [row[column] for row in rows] == [bar[column] for bar in bars]
+
+
+def test_the_names_of_tables_and_figures(tmp_path: Path) -> None:
+    study = Study.read(_with_examples(tmp_path / "checkout").root)
+    assert isinstance(study.experiment("mixed-bars"), BarsSettings)
+    for name, folder, suffixes in (("mixed", "tables", "csv md tex"), ("mixed-bars", "figures", "pdf svg png csv")):
+        assert files_of(study, name) == [Path(f"{folder}/{name}.{suffix}") for suffix in suffixes.split()]
+
+
+def test_every_key_of_tables_and_figures_is_explained() -> None:
+    explained = {
+        word for line in PAGE.splitlines() if line.startswith("| ") for word in re.findall(r"`([\w-]+)[`:]", line)
+    }
+    keys = {*TableSettings.model_fields, *RowSettings.model_fields, "norms"}
+    assert keys - explained == set()
+    assert set(FIGURES) <= explained and set(get_args(Layout)) | set(get_args(Emphasis)) <= explained
 
 
 def test_a_tuning_method(monkeypatch: pytest.MonkeyPatch) -> None:

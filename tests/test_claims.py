@@ -1,6 +1,9 @@
 """Claims: the formulas, the rule of agreement, the file in the repository, and the stage."""
 
 import csv
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +11,19 @@ import pytest
 
 from checkout import ROOT
 from lntune.config.claims import Claim, Claims
+from lntune.config.experiment import RATE, Experiment
 from lntune.config.load import load, validate
+from lntune.config.scale import ScaleSettings
 from lntune.errors import UserError
 from lntune.paper_numbers import digests, paper_files
 from lntune.report.claims import Reading, agreement, assess, verdicts
 from lntune.report.claims_table import COLUMNS, nearest, summary
 from lntune.report.formula import Formula, Tables
 from lntune.report.numbers import AbsentError, FormulaError
-from lntune.report.printed import Place, Printed, read_paper
+from lntune.report.printed import PARTS, Place, Printed, read_ours, read_paper
+from lntune.report.rows import rate_text
+from lntune.study import Study
+from shown_results import write_result
 from stage_runs import refusal, run
 
 FIGURES = {
@@ -264,6 +272,69 @@ def test_values_worked_out_by_hand(readings: list[Reading]) -> None:
     assert 63.5 < _paper(readings, "settings-lora-rank", "rank that Table 2's share needs, 7B") < 64.5
 
 
+# --- names that claims.yaml and the experiments share ----------------------------------------------------------------
+
+
+def _rows(experiment: Experiment, scale: ScaleSettings) -> Iterator[dict[str, str]]:
+    """The rows of a table or figure as its CSV has them, every figure 1 but memory of what runs out of it."""
+    parts = {column: "/".join("1" for _ in PARTS.get(column, ("",))) for column in experiment.columns}
+    for group in experiment.llms:
+        for row in experiment.rows:
+            rates = scale.sweeps[row.method] if row.sweep else ()
+            for title in [row.title.replace(RATE, rate_text(rate)) for rate in rates] or [row.title]:
+                yield {"model": group.title or scale.llms[group.llm].title, "method": title, **parts}
+
+
+def _ours_with_every_cell(folder: Path) -> tuple[dict[str, list[Printed]], set[str]]:
+    """What the experiments of the repository would show at the paper's scale, and the names of all of them."""
+    study = Study.read(ROOT, {"scale": "paper"})
+    found = {}
+    for name in study.experiments():
+        experiment = study.experiment(name)
+        text = io.StringIO()
+        records = list(_rows(experiment, study.scale))
+        writer = csv.DictWriter(text, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+        found[name] = read_ours(name, write_result(folder / name, name, text.getvalue()))
+    return found, set(found)
+
+
+def test_every_cell_that_a_claim_asks_for_is_one_of_an_experiment(tmp_path: Path) -> None:
+    """A row, group or column that no experiment has would leave ours blank, and nobody would see why."""
+    files = paper_files(ROOT)
+    claims = load(files["claims.yaml"], Claims)
+    figures = [one for name, path in files.items() if name.endswith(".csv") for one in read_paper(path)]
+    ours, known = _ours_with_every_cell(tmp_path)
+    every = Tables(one for its in ours.values() for one in its)
+    blank = [
+        (one.claim.id, one.name)
+        for one in assess(claims, paper=Tables(figures), ours=every)
+        if one.ours is None and one.formula and _asked(one.formula) and _asked(one.formula) <= known
+    ]
+    assert blank == []
+
+
+def _asked(formula: str) -> set[str]:
+    """The tables and figures whose cells a formula asks for."""
+    return set(re.findall(r'(?:pick\(|printed\("[^"]*", )"([^"]+)"', formula))
+
+
+def test_all_that_claims_ask_for_are_experiments() -> None:
+    claims = load(ROOT / "workflow/paper/claims.yaml", Claims).claims
+    asked = {name for one in claims for text in (*one.let.values(), *one.readings.values()) for name in _asked(text)}
+    assert asked - {"learning-rates"} <= {path.stem for path in (ROOT / "workflow/experiments").glob("*.yaml")}
+
+
+def test_figures_of_the_paper_have_ours_at_its_scale(tmp_path: Path) -> None:
+    ours, known = _ours_with_every_cell(tmp_path)
+    for name, path in paper_files(ROOT, claims=False).items():
+        table = name.removesuffix(".csv")
+        if table in known:
+            lonely = {one.place for one in read_paper(path)} - {one.place for one in ours[table]}
+            assert {place.group for place in lonely} <= {"Baseline models"} or {place.row for place in lonely} == {"-"}
+
+
 # --- the stage ------------------------------------------------------------------------------------------------------
 
 TABLE_2 = """\
@@ -275,9 +346,7 @@ model,method,Mem. (GB),#param.
 
 def stage(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Settings, inputs and paths: the repository's files, and a Table 2 of our own."""
-    made = folder / "table2-result"
-    made.mkdir(parents=True)
-    (made / "table2.csv").write_text(TABLE_2)
+    made = write_result(folder / "table2-result", "table2", TABLE_2)
     files = paper_files(ROOT)
     settings = {"files": digests(files), "tables": ("table2",), "scale": "demo", "scale_note": "", "protocol": "modern"}
     return settings, {"tables": (made,)}, {name: str(path) for name, path in files.items()}

@@ -20,6 +20,7 @@ from lntune.report.comparison import compare, orders, tau_b
 from lntune.report.comparison_table import COLUMNS, summary, text
 from lntune.report.printed import Place, Printed, read_ours, read_paper
 from lntune.study import Study
+from shown_results import write_result
 from stage_runs import run
 
 OURS = """\
@@ -64,8 +65,7 @@ def test_tau_b_is_kendalls() -> None:
 
 @pytest.fixture
 def ours(tmp_path: Path) -> list[Printed]:
-    (tmp_path / "table3.csv").write_text(OURS)
-    return read_ours("table3", tmp_path / "table3.csv", paper())
+    return read_ours("table3", write_result(tmp_path / "result", "table3", OURS))
 
 
 def paper() -> list[Printed]:
@@ -112,15 +112,15 @@ def settings_of(tables: tuple[str, ...]) -> dict[str, Any]:
     return given | {"files": digests(files)}
 
 
+def made_of(folder: Path, tables: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The inputs and paths of a comparison of tables with these CSVs."""
+    folders = tuple(write_result(folder / name, name, ours) for name, ours in tables.items())
+    return {"tables": folders}, {name: str(path) for name, path in paper_files(ROOT, claims=False).items()}
+
+
 def test_the_stage_writes_csv_and_markdown(tmp_path: Path) -> None:
-    folders = []
-    for name in ("table3", "blind"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.csv").write_text(OURS)
-        folders.append(tmp_path / name)
-    paths = {name: str(path) for name, path in paper_files(ROOT, claims=False).items()}
-    inputs = {"tables": tuple(folders)}
-    metrics = run(tmp_path / "out", "comparison", settings_of(("table3", "blind")), inputs, paths=paths)
+    inputs, paths = made_of(tmp_path, {"table3": OURS})
+    metrics = run(tmp_path / "out", "comparison", settings_of(("table3",)), inputs, paths=paths)
     assert metrics == {"tables": 1, "figures": 120, "ours": 24}
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
         reader = csv.DictReader(file)
@@ -134,9 +134,63 @@ def test_the_stage_writes_csv_and_markdown(tmp_path: Path) -> None:
     assert {rows[-1][name] for name in COLUMNS[6:]} == {""}
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     assert "## table3" in markdown and "A demo." in markdown and "| MM-VICUNA-7B | MME | -0.33/" in markdown
-    run(tmp_path / "again", "comparison", settings_of(("table3", "blind")), inputs, paths=paths)
+    run(tmp_path / "again", "comparison", settings_of(("table3",)), inputs, paths=paths)
     for name in ("comparison.csv", "comparison.md"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+TABLE_1 = """\
+model,method,MME,MME 95% interval,VQAv2,VQAv2 95% interval,source
+Baseline models,MiniGPT4,866.6/292.1,,17.30,,literature
+MM-VICUNA-7B,Finetune,600.0/300.0,590.0..640.0/200.0..310.0,16.00,14.00..17.00,ours
+"""
+TABLE_2 = """\
+model,method,Mem. (GB),Mem. (GB) predicted,#param.,source
+7B scale,Finetune,0.0123,0.0120,90.00%,ours
+7B scale,LoRA,30.1,29.0,5.92%,ours
+13B scale,Attn. QV Proj.,OOM,90.1,18.24%,ours
+"""
+TABLE_6 = """\
+model,method,Similarity,Similarity 95% interval,source
+MM-VICUNA-7B,LayerNorm,0.600,0.580..0.620,ours
+MM-VICUNA-7B,Finetune,0.610,0.600..0.620,ours
+"""
+TABLE_A1 = """\
+model,method,Flickr30k,Flickr30k 95% interval,source
+MM-LLAMA2-7B,3e-6,20.00,18.00..22.00,ours
+MM-LLAMA2-7B,6e-4,45.00,43.00..47.00,ours
+MM-LLAMA2-13B,6e-4,40.00,39.00..41.00,ours
+"""
+FIGURE_3 = """\
+model,method,Similarity
+MM-VICUNA-7B,Finetune,0.700
+"""
+
+
+def test_tables_and_figures_of_every_kind_stand_beside_the_papers(tmp_path: Path) -> None:
+    tables = {"table1": TABLE_1, "table2": TABLE_2, "table6": TABLE_6, "tableA1": TABLE_A1, "figure3": FIGURE_3}
+    inputs, paths = made_of(tmp_path, tables)
+    metrics = run(tmp_path / "out", "comparison", settings_of(tuple(tables)), inputs, paths=paths)
+    assert metrics == {"tables": 5, "figures": 264 + 24 + 6 + 8 + 2, "ours": 3 + 6 + 2 + 2 + 1}
+    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["ours"]]
+    found = [(row["group"], row["row"], row["column"], row["difference"], row["paper_in_interval"]) for row in rows]
+    assert found == [
+        ("MM-VICUNA-7B", "Finetune", "MME", "-25.2", "yes"),
+        ("MM-VICUNA-7B", "Finetune", "MME", "+29.3", "yes"),
+        ("MM-VICUNA-7B", "Finetune", "VQAv2", "+0.60", "yes"),
+        ("7B scale", "Finetune", "Mem. (GB)", "", ""),
+        ("7B scale", "Finetune", "#param.", "-5.70", ""),
+        ("7B scale", "LoRA", "Mem. (GB)", "+0.7", ""),
+        ("7B scale", "LoRA", "#param.", "+0.00", ""),
+        ("13B scale", "Attn. QV Proj.", "Mem. (GB)", "", ""),
+        ("13B scale", "Attn. QV Proj.", "#param.", "+0.00", ""),
+        ("MM-VICUNA-7B", "LayerNorm", "Similarity", "+0.015", "yes"),
+        ("MM-VICUNA-7B", "Finetune", "Similarity", "-0.014", "no"),
+        ("MM-LLAMA2-7B", "3e-6", "Flickr30k", "-1.42", "yes"),
+        ("MM-LLAMA2-13B", "6e-4", "Flickr30k", "+2.65", "no"),
+        ("MM-VICUNA-7B", "Finetune", "Similarity", "+0.076", ""),
+    ]
 
 
 def test_without_tables_there_is_nothing_beside_the_papers(tmp_path: Path) -> None:
@@ -152,12 +206,10 @@ def test_without_tables_there_is_nothing_beside_the_papers(tmp_path: Path) -> No
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with a result of Table 3, as this config names it."""
     made = copy_checkout(tmp_path_factory.mktemp("compare") / "checkout")
-    made.edit("config.yaml", "[tiny]", "[tiny, table1, table3]")
+    made.edit("config.yaml", "[tiny]", "[tiny, table3, table1]")
     plan = Plan(Study.read(made.root, {"store": str(made.root / "results")}))
     node = plan.exhibit("table3")
-    folder = result_folder(plan.store, node)
-    folder.mkdir(parents=True)
-    (folder / "table3.csv").write_text(OURS)
+    write_result(result_folder(plan.store, node), "table3", OURS)
     manifest_path(plan.store, node).write_text("{}")
     return made
 
@@ -165,7 +217,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def test_the_command_shows_what_is_made(checkout: Checkout) -> None:
     printed = checkout.run("lntune", "compare")
     assert "scale: tiny, protocol: modern" in printed and "table3: 24 of the paper's 120 figures" in printed
-    assert "note: table1 is not made yet; `snakemake tables/table1.csv` makes it" in printed
+    assert "note: tables/table1.csv is not made yet; `snakemake tables/table1.csv` makes it" in printed
     assert checkout.run("lntune", "compare", "tables/table3.csv").count("MM-VICUNA-7B  Finetune-80K") == 5
     found = json.loads(checkout.run("lntune", "compare", "table3", "--json"))
     assert len(found["figures"]) == 120 and found["pending"] == []

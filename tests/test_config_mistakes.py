@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from experiment_mistakes import COSTS, IN_EXPERIMENTS, LITERATURE, SWEPT, TABLE, WHOLE, Edit
 from lntune.errors import UserError
 from lntune.plan import Plan
 from lntune.study import Study
@@ -18,17 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "config.yaml"
 SCALE = "workflow/scales/demo.yaml"
 PROTOCOL = "workflow/protocols/modern.yaml"
-TABLE = "workflow/experiments/table3.yaml"
 CATALOG = "workflow/catalog.yaml"
-WHOLE = r"(?s)\A.*\Z"
-"""In place of a part of the file: all of it."""
-
+EXPERIMENTS = r"experiments:[^[]*\[[^]]*\]"
 RATES = r"finetune: \{learning_rates: \[[^]]*\]"
 CLIP_FILE = "entries: {demo-clip: {about: a, licence: b, files: {m.json: {path: m.json, %s}}}}\n"
-
-# file, what to replace there (once, a regular expression), by what, and what the error says: all of it, or its
-# beginning up to the list of the names that would do.
-Edit = tuple[str, str, str, str]
 
 IN_CONFIG: dict[str, Edit] = {
     "misspelt key": (CONFIG, "scale: demo", "scael: demo", "scael: unknown key (did you mean scale?)"),
@@ -44,20 +38,23 @@ IN_CONFIG: dict[str, Edit] = {
         "selection_split: missing key; add it ('test' or 'validation')",
     ),
     "experiments as text": (
-        CONFIG, r"experiments: \[[^]]*\]", "experiments: table3",
+        CONFIG, EXPERIMENTS, "experiments: table3",
         "experiments: expected a list, got the text 'table3'; write [table3] for a list of one",
     ),
     "no experiment": (
-        CONFIG, r"experiments: \[[^]]*\]", "experiments: []",
+        CONFIG, EXPERIMENTS, "experiments: []",
         "experiments: expected at least 1 entry, got an empty list",
     ),
     "experiment that does not exist": (
-        CONFIG, r"experiments: \[[^]]*\]", "experiments: [table3, tabel1]",
+        CONFIG, EXPERIMENTS, "experiments: [table3, tabel1]",
         "experiments[1]: unknown experiment 'tabel1' (did you mean 'table1'?; known: ",
     ),
-    "two seeds": (
-        CONFIG, r"seeds: \[0\]", "seeds: [0, 1]", "seeds: expected at most 1 entry, got the list [0, 1]",
+    "experiment twice": (
+        CONFIG, EXPERIMENTS, "experiments: [table3, table1, table3]",
+        "experiments: table3 is there 2 times; keep one",
     ),
+    "seed twice": (CONFIG, r"seeds: \[0\]", "seeds: [0, 1, 0]", "seeds: 0 is there 2 times; keep one"),
+    "no seed": (CONFIG, r"seeds: \[0\]", "seeds: []", "seeds: expected at least 1 entry, got an empty list"),
     "seed as text": (
         CONFIG, r"seeds: \[0\]", "seeds: ['0']",
         "seeds[0]: expected a whole number, got the text '0'; write 0 without quotes or leading zeros",
@@ -235,6 +232,31 @@ IN_SCALE: dict[str, Edit] = {
         SCALE, r"  pope: \[pope, coco\]", "  pope: [pope, flickr30k]",
         "benchmarks.pope[1]: the source 'flickr30k' draws flickr30k, pope needs coco; name coco",
     ),
+    "sweep of a method that is none": (
+        SCALE, r"  layernorm-simp: \[4", "  layernorm-smp: [4",
+        "sweeps.layernorm-smp: unknown method 'layernorm-smp' (did you mean 'layernorm-simp'?; known: ",
+    ),
+    "sweep without a rate": (
+        SCALE, r"  layernorm-simp: \[4.*\]", "  layernorm-simp: []",
+        "sweeps.layernorm-simp: expected at least 1 entry, got an empty list",
+    ),
+    "rate twice in a sweep": (
+        SCALE, r"  layernorm-simp: \[4.0e-2", "  layernorm-simp: [4.0e-2, 4.0e-2",
+        "sweeps.layernorm-simp[1]: 0.04 is also sweeps.layernorm-simp[0]; change or remove one",
+    ),
+    "tokens that there are not": (
+        SCALE, "tokens: all", "tokens: every",
+        "similarity.tokens: expected 'all', 'image', 'text' or 'last', got the text 'every'",
+    ),
+    "benchmark whose questions nobody asks": (
+        SCALE, "benchmark: mscoco", "benchmark: coco",
+        "similarity.benchmark: expected 'mme', 'vqav2', 'mscoco', 'flickr30k' or 'pope', got the text 'coco' "
+        "(did you mean 'mscoco'?)",
+    ),
+    "no questions": (
+        SCALE, r"mscoco, questions: \d+", "mscoco, questions: 0",
+        "similarity.questions: expected at least 1, got 0",
+    ),
     "unknown stage": (
         SCALE, r"  default: \{", "  stages: {finetun: {threads: 2}}\n  default: {",
         "execution.stages.finetun: unknown stage 'finetun' (did you mean 'finetune'?; known: ",
@@ -316,8 +338,8 @@ ELSEWHERE: dict[str, Edit] = {
     ),
     "unknown column": (
         TABLE, r"columns: \[MME", "columns: [MEM",
-        "columns[0]: expected 'MME', 'VQAv2', 'MSCOCO', 'Flickr30k' or 'POPE', got the text 'MEM' "
-        "(did you mean 'MME'?)",
+        "columns[0]: expected 'MME', 'VQAv2', 'MSCOCO', 'Flickr30k', 'POPE', 'Mem. (GB)', '#param.' or 'Similarity', "
+        "got the text 'MEM' (did you mean 'MME'?)",
     ),
     "column twice": (
         TABLE, r"columns: \[MME", "columns: [POPE",
@@ -342,7 +364,10 @@ ELSEWHERE: dict[str, Edit] = {
     "catalogue as a list": (CATALOG, WHOLE, "- a\n", "expected a mapping (key: value), got a list"),
 }  # fmt: skip
 
-MISTAKES = {f"{Path(edit[0]).stem}: {name}": edit for name, edit in {**IN_CONFIG, **IN_SCALE, **ELSEWHERE}.items()}
+MISTAKES = {
+    f"{Path(edit[0]).stem}: {name}": edit
+    for name, edit in {**IN_CONFIG, **IN_SCALE, **ELSEWHERE, **IN_EXPERIMENTS}.items()
+}
 
 
 @pytest.fixture
@@ -397,17 +422,17 @@ def test_each_mistake_is_one_clear_line(name: str, root: Path) -> None:
 def test_there_are_enough_mistakes_of_every_file() -> None:
     files = [edit[0] for edit in MISTAKES.values()]
     assert len(files) >= 25
-    assert set(files) == {CONFIG, SCALE, PROTOCOL, TABLE, CATALOG}
+    assert {CONFIG, SCALE, PROTOCOL, TABLE, LITERATURE, COSTS, SWEPT, CATALOG} < set(files)
 
 
 def test_a_mistake_in_a_table_that_is_not_asked_for_stops_nothing(root: Path) -> None:
-    make(root, (CONFIG, r"experiments: \[[^]]*\]", "experiments: [table1]", ""))
+    make(root, (CONFIG, EXPERIMENTS, "experiments: [table1]", ""))
     make(root, (TABLE, r"llms: \[vicuna-7b", "llms: [vicuna", ""))
     plan = Plan(Study.read(Path(".")))
     assert plan.exhibit("table1").stage == "table"
     with pytest.raises(UserError, match=r"^workflow/experiments/table3\.yaml: llms\[0\]: unknown llm 'vicuna'"):
         plan.exhibit("table3")
-    with pytest.raises(UserError, match=r"^tables/table9: there is no such table; there are .*table1, table3"):
+    with pytest.raises(UserError, match=r"^table9: there is no such table or figure; there are .*table1, table2"):
         plan.exhibit("table9")
 
 

@@ -52,7 +52,7 @@ def plan_of(checkout: Checkout) -> Plan:
 
 
 def execution_of(plan: Plan, llm: str, method: str) -> Any:
-    variant = Variant(llm, "clip", method, "80K")
+    variant = Variant(llm, "clip", method, "80K", 0)
     rate = plan.scale.methods[method].learning_rates[0]
     return plan.candidate(variant, rate).execution
 
@@ -63,12 +63,12 @@ def test_the_plan_chooses_what_fits_the_card(cards: Checkout) -> None:
     large = execution_of(plan, "llama2-13b", "finetune")
     assert (small.engine, small.ranks, small.zero_stage, small.micro_batch) == ("deepspeed", 4, 2, 8)
     assert (large.ranks, large.zero_stage) == (4, 3) and large.micro_batch < 8
-    connector = plan.connector("llama2-13b", "clip").execution
+    connector = plan.connector("llama2-13b", "clip", 0).execution
     assert connector.ranks == 4 and 32 % (4 * connector.micro_batch) == 0
 
 
 def test_what_is_chosen_is_no_part_of_a_results_name(cards: Checkout, tmp_path: Path) -> None:
-    variant = Variant("llama2-7b", "clip", "layernorm", "80K")
+    variant = Variant("llama2-7b", "clip", "layernorm", "80K", 0)
     other = copy_checkout(tmp_path / "other")
     with_card(other, micro_batch=2, gpu={"name": "h100", "memory_gb": 90.0, "teraflops": 495.0})
     first, second = (plan_of(checkout).candidate(variant, 1e-2) for checkout in (cards, other))
@@ -79,7 +79,7 @@ def test_the_demo_is_carried_out_as_it_says() -> None:
     plan = Plan(Study.read(ROOT, {"scale": "demo"}))
     execution = execution_of(plan, "llama2-13b", "finetune")
     assert (execution.engine, execution.ranks, execution.micro_batch) == ("plain", 1, 32)
-    assert Forecast(plan).of(plan.connector("llama2-13b", "clip")) is None
+    assert Forecast(plan).of(plan.connector("llama2-13b", "clip", 0)) is None
 
 
 def test_a_job_that_cannot_fit_is_refused_before_it_is_queued(tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     forecast = Forecast(plan)
     found = {}
     for method in ("layernorm", "layernorm-simp", "finetune"):
-        variant = Variant("llama2-7b", "clip", method, "80K")
+        variant = Variant("llama2-7b", "clip", method, "80K", 0)
         found[method] = forecast.of(plan.candidate(variant, plan.scale.methods[method].learning_rates[0]))
     simple, whole = found["layernorm-simp"], found["finetune"]
     assert simple and whole and simple.seconds < whole.seconds
     assert simple.bytes == 4 * 32 * 2 * 4096 and whole.bytes > 26e9 and simple.gpus == 4
-    score = plan.score(Variant("llama2-7b", "clip", "layernorm", "80K"), "pope")
+    score = plan.score(Variant("llama2-7b", "clip", "layernorm", "80K", 0), "pope")
     answers = score.inputs["answers"]
     asked = forecast.of(answers)  # type: ignore[arg-type]
     assert asked and asked.gpus == 1 and asked.memory and asked.memory > 4 * 7e9
@@ -212,7 +212,7 @@ def test_memory_and_plan_import_no_torch(cards: Checkout) -> None:
     code = (
         "import sys; from pathlib import Path; from lntune.study import Study; from lntune.plan import Plan;"
         "from lntune.memory_report import Question, answers; import lntune.paper_memory, lntune.forecast;"
-        "study = Study.read(Path('.'), {'scale': 'cards'}); Plan(study).table('table3'); answers(study, Question());"
+        "study = Study.read(Path('.'), {'scale': 'cards'}); Plan(study).exhibit('table3'); answers(study, Question());"
         "print(sorted({'torch', 'transformers', 'pandas', 'deepspeed', 'peft'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -10,8 +10,11 @@ import yaml
 
 from checkout import ROOT
 from lntune.errors import UserError
-from lntune.paper_numbers import digests, paper_files
-from lntune.report.printed import PAPER_COLUMNS, Place, Printed, parts_of, read_ours, read_paper
+from lntune.paper_numbers import digests, literature_rows, paper_files
+from lntune.report import rows
+from lntune.report.printed import CELLS, PAPER_COLUMNS, PARTS, Place, Printed, read_ours, read_paper
+from lntune.report.rows import rate_text
+from shown_results import write_result
 
 PAPER = ROOT / "workflow" / "paper"
 
@@ -139,13 +142,14 @@ def test_emphasis_is_that_of_the_text() -> None:
 def test_names_are_the_projects() -> None:
     scale = yaml.safe_load((ROOT / "workflow/scales/paper.yaml").read_text())
     llms = {llm["title"] for llm in scale["llms"].values()}
-    for name in ("table1", "table3"):
+    for name in ("table1", "table3", "table4", "table5", "table2"):
         experiment = yaml.safe_load((ROOT / f"workflow/experiments/{name}.yaml").read_text())
+        groups = [one["title"] if isinstance(one, dict) else scale["llms"][one]["title"] for one in experiment["llms"]]
         figures = [one.place for one in _table(name) if one.place.group != "Baseline models"]
-        assert {place.group for place in figures} == llms
+        assert list(dict.fromkeys(place.group for place in figures)) == groups
         assert list(dict.fromkeys(place.row for place in figures)) == [row["title"] for row in experiment["rows"]]
         assert list(dict.fromkeys(place.column for place in figures)) == experiment["columns"]
-    for name in ("table4", "table5", "table6", "tableA1", "figure3"):
+    for name in ("table6", "tableA1", "figure3"):
         assert {one.place.group for one in _table(name)} <= llms
 
 
@@ -191,29 +195,87 @@ def test_a_broken_file_is_one_line(tmp_path: Path, text: str, complaint: str) ->
 
 
 OURS = """\
-model,method,MME,MME 95% interval,VQAv2,learning_rate
-MM-VICUNA-7B,Finetune,625.2/270.7,600.0..650.5/-,15.4,0.001
-MM-VICUNA-7B,LoRA,-,,16.0,0.001
+model,method,MME,MME 95% interval,VQAv2,Mem. (GB),Mem. (GB) predicted,Similarity,Similarity 95% interval,source
+Baseline models,LLaVA,1.0/2.0,,3.0,,,,,literature
+MM-VICUNA-7B,Finetune,625.2/270.7,600.0..650.5/-,15.4,OOM,90.1,0.501,-0.012..0.623,ours
+MM-VICUNA-7B,LoRA,-,,16.0,12.5,12.4,,,ours
 """
 
 
 def test_our_table_in_the_papers_terms(tmp_path: Path) -> None:
-    paper = _table("table1")
-    assert parts_of(paper)["POPE"] == ("popular", "random", "adversarial") and parts_of(paper)["MSCOCO"] == ("",)
-    file = tmp_path / "table1.csv"
-    file.write_text(OURS)
-    found = {one.place[2:]: (one.text, one.bounds) for one in read_ours("table1", file, paper)}
+    folder = write_result(tmp_path / "result", "table1", OURS)
+    found = {one.place[1:]: (one.text, one.bounds) for one in read_ours("table1", folder)}
     assert found == {
-        ("Finetune", "MME", "perception"): ("625.2", (600.0, 650.5)),
-        ("Finetune", "MME", "cognition"): ("270.7", None),
-        ("Finetune", "VQAv2", ""): ("15.4", None),
-        ("LoRA", "MME", "perception"): ("-", None),
-        ("LoRA", "MME", "cognition"): ("-", None),
-        ("LoRA", "VQAv2", ""): ("16.0", None),
+        ("MM-VICUNA-7B", "Finetune", "MME", "perception"): ("625.2", (600.0, 650.5)),
+        ("MM-VICUNA-7B", "Finetune", "MME", "cognition"): ("270.7", None),
+        ("MM-VICUNA-7B", "Finetune", "VQAv2", ""): ("15.4", None),
+        ("MM-VICUNA-7B", "Finetune", "Mem. (GB)", ""): ("OOM", None),
+        ("MM-VICUNA-7B", "Finetune", "Similarity", ""): ("0.501", (-0.012, 0.623)),
+        ("MM-VICUNA-7B", "LoRA", "MME", "perception"): ("-", None),
+        ("MM-VICUNA-7B", "LoRA", "MME", "cognition"): ("-", None),
+        ("MM-VICUNA-7B", "LoRA", "VQAv2", ""): ("16.0", None),
+        ("MM-VICUNA-7B", "LoRA", "Mem. (GB)", ""): ("12.5", None),
     }
-    file.write_text(OURS.replace("625.2/270.7", "625.2"))
-    with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, and the paper's cells 2"):
-        read_ours("table1", file, paper)
+    write_result(folder, "table1", OURS.replace("625.2/270.7", "625.2"))
+    with pytest.raises(UserError, match=r"MME: '625\.2' holds 1 figures, this column's cells 2"):
+        read_ours("table1", folder)
+
+
+BARS = """\
+model,method,MME,MME 95% interval,VQAv2,VQAv2 95% interval,scale
+MM: A,Detail,900.0,880.0..950.0,20.00,18.00..22.00,demo
+"""
+MAPS = """\
+model,method,layer,other_layer,similarity,scale
+MM-A,Finetune,1,1,1,demo
+MM-A,Finetune,1,2,0.5004,demo
+MM-A,Finetune,2,1,0.5004,demo
+MM-A,Finetune,2,2,1,demo
+"""
+
+
+def test_our_figures_in_the_papers_terms(tmp_path: Path) -> None:
+    """Bars show the sum of MME's parts and heat maps each pair of layers; both also have a table's cells."""
+    cells = [("MME", "600.0/300.0"), ("VQAv2", "20.00")]
+    said = [{"row": "MM: A: Detail", "column": column, "value": value} for column, value in cells]
+    bars = read_ours("figure2", write_result(tmp_path / "bars", "figure2", BARS, said))
+    assert [(one.place[1:], one.text, one.bounds) for one in bars] == [
+        (("MM: A", "Detail", "MME", "perception"), "600.0", None),
+        (("MM: A", "Detail", "MME", "cognition"), "300.0", None),
+        (("MM: A", "Detail", "VQAv2", ""), "20.00", (18.0, 22.0)),
+    ]
+    said = [{"row": "MM-A: Finetune", "column": "Similarity", "value": "0.500"}]
+    (only,) = read_ours("figure3", write_result(tmp_path / "maps", "figure3", MAPS, said))
+    assert (only.place, only.text) == (Place("figure3", "MM-A", "Finetune", "Similarity", ""), "0.500")
+
+
+def test_the_parts_of_cells_are_the_papers() -> None:
+    found: dict[str, dict[str, None]] = {}
+    for name in ("table1", "table3", "table4", "table5"):
+        for one in _table(name):
+            if one.place.part:
+                found.setdefault(one.place.column, {})[one.place.part] = None
+    assert {column: tuple(parts) for column, parts in found.items()} == PARTS
+
+
+def test_cells_are_read_from_the_file_that_tables_and_figures_write() -> None:
+    assert rows.CELLS == CELLS
+
+
+def test_the_papers_rows_of_the_literature() -> None:
+    (owl, gpt, llava) = literature_rows(ROOT, "table1", ["Baseline models"], ["MME", "MSCOCO", "POPE", "Mem. (GB)"])
+    assert owl == {
+        "group": "Baseline models", "title": "mPLUG-Owl", "cells": ["967.4/276.1", "70.70", "50.9/54.0/50.7", ""],
+    }  # fmt: skip
+    assert gpt["cells"][1] == "-" and llava["title"] == "LLaVA-v0"
+    assert literature_rows(ROOT, "no-table-of-the-paper", [], ["MME"]) == []
+
+
+def test_learning_rates_are_written_as_in_table_a1() -> None:
+    printed = {one.place.row for one in _table("tableA1")} - {"-"}
+    scale = yaml.safe_load((ROOT / "workflow/scales/paper.yaml").read_text())
+    assert {rate_text(rate) for rate in scale["sweeps"]["layernorm-simp"]} == printed
+    assert [rate_text(rate) for rate in (0.04, 0.0025, 1e-7)] == ["4e-2", "2.5e-3", "1e-7"]
 
 
 def test_files_and_their_digests(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lntune.errors import UserError
-from lntune.profiles import cluster_of, overrides_of
+from lntune.profiles import cluster_of, overrides_of, read_again
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,15 @@ def test_the_profile_first_then_the_command_line(tmp_path: Path, written: str) -
     assert overrides_of(tmp_path, "cluster") == {"scale": "paper", "seed": 3}
     assert overrides_of(tmp_path, "cluster", ["seeds=[1]"]) == {"seeds": [1]}, "as Snakemake: all of it is replaced"
     assert overrides_of(tmp_path, None) == {}
+
+
+def test_numbers_in_lists_are_what_snakemake_meant() -> None:
+    from snakemake.cli import parse_config
+
+    pairs = ["scale=paper", "seeds=[0, 1]", "experiments=[table3, tableA1]", "copies={coco: /data/7}", "store=7"]
+    given = parse_config(pairs)
+    assert given["seeds"] == ["0", "1"], "Snakemake reads them itself now: lntune.profiles.read_again can go"
+    assert read_again(given) == overrides_of(Path("."), None, pairs)
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

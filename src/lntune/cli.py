@@ -182,8 +182,8 @@ def compare(
         print(json.dumps(found.to_json(), indent=1))
         return
     print(f"scale: {found.scale}, protocol: {found.protocol}\n\n{text(found.figures)}")
-    for name in found.pending:
-        print(f"note: {name} is not made yet; `snakemake tables/{name}.csv` makes it", file=sys.stderr)
+    for file in found.pending:
+        print(f"note: {file} is not made yet; `snakemake {file}` makes it", file=sys.stderr)
 
 
 @app.command()

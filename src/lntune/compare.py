@@ -11,17 +11,17 @@ from typing import Any
 
 from lntune.errors import UserError
 from lntune.nodes import is_done, result_folder
-from lntune.paper_numbers import paper_files
+from lntune.paper_numbers import paper_files, printed_names
 from lntune.plan import Plan
 from lntune.report.comparison import Compared, compare, orders
 from lntune.report.printed import read_ours, read_paper
 from lntune.study import Study
-from lntune.targets import TABLES, exhibit_name
+from lntune.targets import csv_file, exhibit_name
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared, and which of the config's tables are not made yet."""
+    """What was compared, and which of the config's tables and figures are not made yet, by the files to ask for."""
 
     scale: str
     protocol: str
@@ -62,7 +62,8 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     """
     study = Study.read(root, overrides)
     plan = Plan(study)
-    papers = {path.stem: path for path in paper_files(root, claims=False).values()}
+    files = paper_files(root, claims=False)
+    papers = {name: files[f"{name}.csv"] for name in printed_names(files) if name in study.experiments()}
     asked = [exhibit_name(table) for table in tables]
     for name in asked:
         if name not in papers:
@@ -71,12 +72,12 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     if not names:
         raise UserError(f"config.yaml: experiments: none is a table of the paper; these are {', '.join(papers)}")
     made = [name for name in names if is_done(plan.store, plan.exhibit(name))]
-    pending = tuple(name for name in names if name not in made)
+    pending = tuple(str(csv_file(study, name)) for name in names if name not in made)
     if pending and (asked or not made):
-        files = " ".join(f"{TABLES}/{name}.csv" for name in pending)
-        raise UserError(f"{files}: not made yet under this config; run `snakemake {files}`")
+        listed = " ".join(pending)
+        raise UserError(f"{listed}: not made yet under this config; run `snakemake {listed}`")
     figures: list[Compared] = []
     for name in made:
-        paper = read_paper(papers[name])
-        figures += compare(paper, read_ours(name, result_folder(plan.store, plan.exhibit(name)) / f"{name}.csv", paper))
+        ours = read_ours(name, result_folder(plan.store, plan.exhibit(name)))
+        figures += compare(read_paper(papers[name]), ours)
     return Comparison(study.settings.scale, study.settings.protocol, figures, pending)

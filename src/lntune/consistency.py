@@ -9,7 +9,14 @@ from string import Formatter
 
 from lntune.benchmarks.mme_score import ALL as MME_SUBTASKS
 from lntune.config.catalog import Catalog
-from lntune.config.experiment import COST_COLUMNS, SIMILARITY, Experiment, TableSettings
+from lntune.config.experiment import (
+    COLUMN_BENCHMARKS,
+    COST_COLUMNS,
+    Experiment,
+    GradientsSettings,
+    HeatMapSettings,
+    TableSettings,
+)
 from lntune.config.load import shown, unknown_name
 from lntune.config.protocol import Benchmark, ProtocolSettings
 from lntune.config.scale import ScaleSettings
@@ -50,8 +57,9 @@ def check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
         check_known(file, key, data.source, scale.sources, "source")
         _check_drawn(file, key, data.source, scale, _FORMAT_SET[data.format], f"the format {data.format}")
     _check_benchmarks(file, scale)
-    for name in scale.sweeps:
+    for name, rates in scale.sweeps.items():
         check_known(file, f"sweeps.{name}", name, scale.methods, "method")
+        _check_distinct(file, {f"sweeps.{name}[{place}]": rate for place, rate in enumerate(rates)})
     for stage in scale.execution.stages:
         check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
 
@@ -95,9 +103,24 @@ def check_experiment(file: Path, experiment: Experiment, scale: ScaleSettings) -
     _check_rows(file, experiment, scale)
     _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(experiment.columns)})
     _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(experiment.rows)})
+    if isinstance(experiment, HeatMapSettings | GradientsSettings):
+        _check_one_model(file, experiment)
     if isinstance(experiment, TableSettings) and experiment.paired_with is not None:
         titles = {row.title: "" for row in experiment.rows if not row.sweep}
         check_known(file, "paired_with", experiment.paired_with, titles, "row")
+
+
+def _check_one_model(file: Path, figure: HeatMapSettings | GradientsSettings) -> None:
+    """UserError if a figure that shows one LLM, or one of its layers, names several."""
+    if len(figure.llms) > 1:
+        raise UserError(
+            f"{shown(file)}: llms: {figure.figure} show one LLM; name one here, others in files of their own"
+        )
+    if isinstance(figure, GradientsSettings):
+        depths = {(one.layer, one.of) for one in figure.norms}
+        if len(depths) > 1:
+            raise UserError(f"{shown(file)}: norms: one layer is shown; give all the same layer and of")
+        _check_distinct(file, {f"norms[{place}].norm": one.norm for place, one in enumerate(figure.norms)})
 
 
 def _check_rows(file: Path, experiment: Experiment, scale: ScaleSettings) -> None:
@@ -111,10 +134,20 @@ def _check_rows(file: Path, experiment: Experiment, scale: ScaleSettings) -> Non
             raise UserError(f"{shown(file)}: {key}.data: missing key; name one of {', '.join(scale.data)}")
         if row.vision is not None:
             check_known(file, f"{key}.vision", row.vision, scale.visions, "vision encoder")
+        scored = [column for column in experiment.columns if column in COLUMN_BENCHMARKS]
+        if row.blind and not scored:
+            raise UserError(f"{shown(file)}: {key}.blind: nobody is asked anything here; remove it")
         if row.sweep:
-            check_known(file, f"{key}.sweep", row.method, scale.sweeps, "method with a sweep in the scale")
-            if SIMILARITY in experiment.columns:
-                raise UserError(f"{shown(file)}: {key}.sweep: {SIMILARITY} is of chosen learning rates; remove one")
+            _check_sweep(file, key, row.method, scale, swept=len(scored) == len(experiment.columns) > 0)
+
+
+def _check_sweep(file: Path, key: str, method: str, scale: ScaleSettings, *, swept: bool) -> None:
+    """UserError if the scale has no rates to sweep, or something else than scores is shown."""
+    if method not in scale.sweeps:
+        known = ", ".join(scale.sweeps) or "none"
+        raise UserError(f"{shown(file)}: {key}.sweep: the scale sweeps no rates of {method!r} (it does of: {known})")
+    if not swept:
+        raise UserError(f"{shown(file)}: {key}.sweep: scores alone are shown of every learning rate; remove it")
 
 
 def _check_distinct(file: Path, values: Mapping[str, str | float]) -> None:

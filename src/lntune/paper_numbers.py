@@ -5,10 +5,11 @@ digests(files)                      # to the sha256 of each: a setting, so that 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lntune.config.load import shown, unknown_name
 from lntune.errors import UserError
 from lntune.report.printed import read_paper
 
@@ -30,6 +31,11 @@ def paper_files(root: Path, *, claims: bool = True) -> dict[str, Path]:
     return found
 
 
+def printed_names(files: Iterable[str]) -> list[str]:
+    """The tables and figures of which the paper prints numbers, by the names of its files."""
+    return [Path(name).stem for name in files if name.endswith(".csv")]
+
+
 def digests(files: Mapping[str, Path]) -> dict[str, str]:
     """The sha256 of each file; UserError if one is not there."""
     try:
@@ -44,15 +50,20 @@ def literature_rows(root: Path, table: str, groups: Sequence[str], columns: Sequ
     Raises:
         UserError: the paper has no such table, or its table no such group.
     """
-    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    if not groups:
+        return []
     path = root / PAPER / f"{table}.csv"
-    for one in read_paper(path) if groups else ():
+    experiment = root / "workflow" / "experiments" / f"{table}.yaml"
+    if not path.is_file():
+        raise UserError(f"{shown(experiment)}: literature: {shown(path)} does not exist; remove the key")
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in read_paper(path):
         its = found.setdefault((one.place.group, one.place.row), {})
         its.setdefault(one.place.column, []).append(one.text)
-    for wanted in groups:
-        if wanted not in {group for group, _ in found}:
-            known = ", ".join(dict.fromkeys(group for group, _ in found))
-            raise UserError(f"{path}: has no group {wanted!r}, which literature of {table}.yaml names (known: {known})")
+    known = list(dict.fromkeys(group for group, _ in found))
+    for place, wanted in enumerate(groups):
+        if wanted not in known:
+            raise unknown_name(experiment, f"literature[{place}]", wanted, known, f"group of {shown(path)}")
     return [
         {"group": group, "title": row, "cells": ["/".join(cells.get(column, [])) for column in columns]}
         for (group, row), cells in found.items()

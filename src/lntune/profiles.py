@@ -4,7 +4,7 @@ overrides = overrides_of(Path("."), "slurm", ["selection_split=validation"])
 study = Study.read(Path("."), overrides)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,22 @@ def overrides_of(root: Path, profile: str | None, config: Sequence[str] = ()) ->
     return found | pairs
 
 
+def read_again(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What Snakemake was given, with the numbers of lists and mappings as numbers.
+
+    Inside a list or mapping on the command line (``--config seeds=[0,1]``) Snakemake leaves all as text.
+    """
+    return {key: _leaves(value) if isinstance(value, list | dict) else value for key, value in given.items()}
+
+
+def _leaves(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _leaves(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_leaves(item) for item in value]
+    return _value(value) if isinstance(value, str) else value
+
+
 def cluster_of(root: Path, profile: str) -> ClusterSettings:
     """The cluster's names that a profile's files give; UserError as :func:`overrides_of`, or if a name is unfit."""
     return validate(_of_files(root, profile).get(CLUSTER, {}), ClusterSettings, profile_file(root, profile))
@@ -71,7 +87,11 @@ def _pair(text: str, where: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"{where}: {text!r} is not KEY=VALUE")
+    return key, _value(value)
+
+
+def _value(text: str) -> Any:
     try:
-        return key, yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
-        return key, value
+        return text

@@ -95,9 +95,9 @@ class Study:
             known = ", ".join(self.experiments())
             raise UserError(f"{name}: there is no such table or figure; there are {known}")
         kind = read_yaml(path).get("figure")
-        if kind is not None and kind not in FIGURES:
+        if kind is not None and str(kind) not in FIGURES:
             raise unknown_name(path, "figure", str(kind), FIGURES, "kind of figure")
-        settings: Experiment = load(path, TableSettings) if kind is None else load(path, FIGURES[kind])
+        settings: Experiment = load(path, TableSettings) if kind is None else load(path, FIGURES[str(kind)])
         check_experiment(path, settings, self.scale)
         return settings
 

@@ -1,16 +1,19 @@
 """The tables that are no experiment's: what data were made of, the paper's claims, our tables beside the paper's.
 
-Claims and comparison rest on the tables of the config; what a table of the paper has no counterpart in stays blank.
+Claims and comparison rest on the tables and figures of the config; what has no counterpart there stays blank.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from lntune.config.claims import Claims
 from lntune.config.experiment import COLUMN_BENCHMARKS
+from lntune.config.load import load
 from lntune.errors import UserError
 from lntune.nodes import Node
-from lntune.paper_numbers import PAPER, digests, paper_files
+from lntune.paper_numbers import CLAIMS, PAPER, digests, paper_files, printed_names
 
 if TYPE_CHECKING:
     from lntune.plan import Plan
@@ -34,10 +37,9 @@ def _data(plan: "Plan") -> Node:
     return plan.node("data-table", ["data"], settings, {"sets": tuple(sets)})
 
 
-def _beside_the_paper(plan: "Plan", stage: str, *, claims: bool) -> Node:
-    """What needs the paper's numbers and the tables of the config that the paper has as well."""
-    files = paper_files(plan.study.root, claims=claims)
-    tables = tuple(name for name in plan.study.settings.experiments if f"{name}.csv" in files)
+def _beside_the_paper(plan: "Plan", stage: str, files: Mapping[str, Path], known: Iterable[str]) -> Node:
+    """What needs the paper's files, and the tables and figures of the config that are ``known`` there."""
+    tables = tuple(name for name in plan.study.settings.experiments if name in known)
     settings: dict[str, Any] = {
         "files": digests(files),
         "tables": tables,
@@ -49,11 +51,15 @@ def _beside_the_paper(plan: "Plan", stage: str, *, claims: bool) -> Node:
 
 
 def _claims(plan: "Plan") -> Node:
-    return _beside_the_paper(plan, "claims", claims=True)
+    """What the paper says, also of figures whose numbers it does not print."""
+    files = paper_files(plan.study.root)
+    unprinted = load(files[CLAIMS], Claims).unprinted
+    return _beside_the_paper(plan, "claims", files, {*printed_names(files), *unprinted})
 
 
 def _comparison(plan: "Plan") -> Node:
-    return _beside_the_paper(plan, "comparison", claims=False)
+    files = paper_files(plan.study.root, claims=False)
+    return _beside_the_paper(plan, "comparison", files, printed_names(files))
 
 
 SUMMARIES: Mapping[str, Callable[["Plan"], Node]] = MappingProxyType(

@@ -26,6 +26,7 @@ from lntune.job import VARIABLE
 from lntune.nodes import Node, can_link, manifest_path
 from lntune.orders import order_path, write_orders
 from lntune.plan import Plan
+from lntune.profiles import read_again
 from lntune.stages.registry import STAGES
 from lntune.store.claims import write_claim
 from lntune.store.layout import Store
@@ -61,7 +62,7 @@ class Workflow:
         given = dict(overrides)
         names = given.pop("cluster", None)
         try:
-            self.plan = Plan(Study.read(root, given))
+            self.plan = Plan(Study.read(root, read_again(given)))
             self.study = self.plan.study
             for name in self.study.settings.experiments:
                 self.plan.exhibit(name)

@@ -4,6 +4,7 @@ All of them name LLMs and rows; a row says how each of these LLMs is tuned, and 
 is a figure of that kind, and a table without it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -43,7 +44,11 @@ class GroupSettings(Frozen):
 
 
 def _group(value: Any) -> Any:
-    return {"llm": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"llm": value}
+    if not isinstance(value, Mapping):
+        raise ValueError("expected an LLM's name, or {llm: NAME, title: TITLE}")
+    return value
 
 
 Group = Annotated[GroupSettings, BeforeValidator(_group)]
@@ -66,8 +71,10 @@ class RowSettings(Frozen):
 
     @model_validator(mode="after")
     def _rate_in_title(self) -> "RowSettings":
-        if self.sweep != (RATE in self.title):
-            raise ValueError(f"the title of a row with sweep: true holds {RATE}, and no other title does")
+        if self.sweep and RATE not in self.title:
+            raise ValueError(f"a row with sweep: true becomes a row of each learning rate; write {RATE} into its title")
+        if RATE in self.title and not self.sweep:
+            raise ValueError(f"{RATE} in a title is for a row with sweep: true; add that, or change the title")
         return self
 
 
@@ -88,6 +95,7 @@ class TableSettings(ExperimentSettings):
     underlined within a group; ``paired_with`` names the row that the others are compared with, question by question.
     """
 
+    figure: None = Field(default=None, description="a table is no figure")
     columns: tuple[Column, ...] = Field(min_length=1, strict=False)
     layout: Layout = "groups"
     emphasis: Emphasis = "best-and-second"
@@ -123,6 +131,12 @@ class NormSettings(Frozen):
     norm: Norm
     layer: int = Field(ge=1)
     of: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _among_the_layers(self) -> "NormSettings":
+        if self.layer > self.of:
+            raise ValueError(f"layer {self.layer} of {self.of} is none; layer is at most of")
+        return self
 
 
 class GradientsSettings(ExperimentSettings):

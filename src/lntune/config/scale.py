@@ -75,6 +75,7 @@ class TrainingData(Frozen):
 TokenChoice = Literal["all", "image", "text", "last"]
 
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
+LearningRates = Annotated[tuple[LearningRate, ...], Field(min_length=1, strict=False)]
 
 
 class ConnectorStage(Frozen):
@@ -92,7 +93,7 @@ class MethodSettings(Frozen):
     frozen.
     """
 
-    learning_rates: tuple[LearningRate, ...] = Field(min_length=1, strict=False)
+    learning_rates: LearningRates
     lora: LoraSettings | None = None
     zero_stage: int = Field(default=2, ge=0, le=3)
 
@@ -164,8 +165,8 @@ class ScaleSettings(Frozen):
     connector: ConnectorStage
     finetune: Schedule
     methods: dict[str, MethodSettings]
-    sweeps: dict[str, tuple[LearningRate, ...]] = Field(
-        default={}, strict=False, description="learning rates that tables show one by one, for a method (Table A1)"
+    sweeps: dict[str, LearningRates] = Field(
+        default={}, description="learning rates that tables show one by one, for a method (Table A1)"
     )
     benchmarks: dict[Benchmark, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
     similarity: SimilaritySettings

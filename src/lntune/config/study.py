@@ -1,6 +1,6 @@
 """``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -29,9 +29,10 @@ class StudySettings(Frozen):
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )
 
-    @field_validator("seeds")
+    @field_validator("experiments", "seeds")
     @classmethod
-    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed is there twice; name each once")
-        return seeds
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value} is there {values.count(value)} times; keep one")
+        return values

@@ -28,12 +28,6 @@ def read_tables(files: Mapping[str, Path]) -> dict[str, list[Printed]]:
     return {path.stem: read_paper(path) for name, path in files.items() if name.endswith(".csv")}
 
 
-def read_own(
-    paper: Mapping[str, Sequence[Printed]], tables: Sequence[str], folders: Sequence[Path]
-) -> dict[str, list[Printed]]:
-    """Table to our figures, of those that the paper has too; each lies in its result's folder."""
-    return {
-        table: read_ours(table, folder / f"{table}.csv", paper[table])
-        for table, folder in zip(tables, folders, strict=True)
-        if table in paper
-    }
+def read_own(tables: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Printed]]:
+    """Table or figure to our figures; each lies in its result's folder."""
+    return {name: read_ours(name, folder) for name, folder in zip(tables, folders, strict=True)}

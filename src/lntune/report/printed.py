@@ -1,15 +1,16 @@
 """What tables print, one figure each: the paper's tables, transcribed, and ours, in the same terms.
 
     paper = read_paper(Path("workflow/paper/table1.csv"))
-    ours = read_ours("table1", Path("tables/table1.csv"), paper)
+    ours = read_ours("table1", Path("results/table/table1-0123456789ab"))
 
 A cell of MME or POPE holds several figures (Table 1: "625.2/270.7"); each is a :class:`Printed` of its own, named by
 its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
 """
 
 import csv
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +20,17 @@ from lntune.errors import UserError
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
 """The header of a file of workflow/paper."""
 
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "MME": ("perception", "cognition"),
+    "POPE": ("popular", "random", "adversarial"),
+}
+"""The figures of a cell, in the order in which they are printed, of the columns that have several."""
+
 INTERVAL = " 95% interval"
 """What a table's CSV calls a column's intervals, behind the column's title."""
+
+CELLS = "cells.json"
+"""The file of a table or figure that holds the text of each of our cells."""
 
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*%?")
 _BOUNDS = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
@@ -88,45 +98,40 @@ def read_paper(path: Path) -> list[Printed]:
     return list(found.values())
 
 
-def parts_of(paper: Iterable[Printed]) -> dict[str, tuple[str, ...]]:
-    """Column to the parts of its cells, in the order in which they are printed."""
-    parts: dict[str, dict[str, None]] = {}
-    for one in paper:
-        parts.setdefault(one.place.column, {})[one.place.part] = None
-    # A cell that is printed as "-" has no parts, though its column's other cells do.
-    return {column: tuple(part for part in found if part) or ("",) for column, found in parts.items()}
-
-
-def read_ours(table: str, path: Path, paper: Sequence[Printed]) -> list[Printed]:
-    """The figures of one of our tables, of the columns that the paper's table has.
+def read_ours(name: str, folder: Path) -> list[Printed]:
+    """Our figures in one of our tables or figures; what a table shows of the literature is none of them.
 
     Args:
-        table: its name, as the paper's is called here.
-        path: its CSV, a line a row, with the columns ``model`` and ``method`` and one for each benchmark.
-        paper: the paper's figures of that table, which name columns and parts.
+        name: of the table or figure, as the paper's is called here.
+        folder: its result. What cells say is read from cells.json, since a figure's CSV holds what is drawn (heat maps:
+            a number for each pair of layers; bars: the sum of MME's two); groups, rows and intervals from NAME.csv.
 
     Raises:
-        UserError: a cell has not as many figures as the paper's.
+        UserError: a cell has not as many figures as its column.
     """
-    parts = parts_of(paper)
-    found: list[Printed] = []
+    path = folder / f"{name}.csv"
+    rows: dict[str, tuple[str, str]] = {}
+    bounds: dict[tuple[str, str], str] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for record in csv.DictReader(file):
-            group, row = record.get("model") or "", record.get("method") or ""
-            for column in parts:
-                if record.get(column):
-                    bounds = record.get(column + INTERVAL) or ""
-                    where = Place(table, group, row, column, "")
-                    found += _figures(path, where, parts[column], record[column], bounds)
+            row = f"{record['model']}: {record['method']}"
+            rows[row] = (record["model"], record["method"])
+            intervals = {title: text for title, text in record.items() if text and title.endswith(INTERVAL)}
+            bounds |= {(row, title.removesuffix(INTERVAL)): text for title, text in intervals.items()}
+    found: list[Printed] = []
+    for cell in json.loads((folder / CELLS).read_text(encoding="utf-8")):
+        row, column = cell["row"], cell["column"]
+        found += _figures(path, Place(name, *rows[row], column, ""), cell["value"], bounds.get((row, column), ""))
     return found
 
 
-def _figures(path: Path, place: Place, parts: Sequence[str], text: str, bounds: str) -> Iterator[Printed]:
+def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Printed]:
+    parts = PARTS.get(place.column, ("",))
     figures = text.split("/")
     if len(figures) == 1 and Printed(place, text).number is None:
         figures *= len(parts)  # "-" or "OOM" stands for all of them
     if len(figures) != len(parts):
-        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, and the paper's cells {len(parts)}")
+        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, this column's cells {len(parts)}")
     intervals = bounds.split("/") if bounds.count("/") == len(parts) - 1 else [""] * len(parts)
     for part, figure, interval in zip(parts, figures, intervals, strict=True):
         limits = _BOUNDS.fullmatch(interval)

@@ -69,8 +69,9 @@ def cells_of(settings: ExhibitSettings, scores: Sequence[Path]) -> list[list[Cel
 
 
 def rate_text(rate: float) -> str:
-    """A learning rate as the paper writes it: 3e-6, 0.01."""
-    return f"{rate:g}".replace("e-0", "e-")
+    """A learning rate as the paper writes it: 3e-6, 6e-4, 2e-3."""
+    mantissa, exponent = f"{rate:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:

@@ -7,7 +7,7 @@ from lntune.config.catalog import Sha256
 
 
 class Settings(Frozen):
-    """The paper's files by digest, and the tables of ours in the order of the inputs."""
+    """The paper's files by digest, and our tables and figures in the order of the inputs."""
 
     files: dict[str, Sha256] = Field(min_length=1)
     tables: tuple[str, ...] = Field(strict=False)

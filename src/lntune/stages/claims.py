@@ -26,7 +26,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     settings = job.settings
     files = check(job.execution.paths, settings.files)
     paper = read_tables(files)
-    own = read_own(paper, settings.tables, job.folders("tables"))
+    own = read_own(settings.tables, job.folders("tables"))
     readings = assess(
         load(files[CLAIMS], Claims),
         paper=Tables(one for figures in paper.values() for one in figures),

@@ -21,7 +21,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write comparison.csv and comparison.md: all figures of the tables that both sides have."""
     settings = job.settings
     paper = read_tables(check(job.execution.paths, settings.files))
-    own = read_own(paper, settings.tables, job.folders("tables"))
+    own = read_own(settings.tables, job.folders("tables"))
     compared = [one for table in own for one in compare(paper[table], own[table])]
     write_csv(job.out / "comparison.csv", compared)
     made = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
