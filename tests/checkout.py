@@ -106,5 +106,12 @@ def copy_checkout(target: Path) -> Checkout:
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     (target / "workflow" / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
     checkout.edit("config.yaml", "scale: demo ", "scale: tiny ")
-    checkout.edit("config.yaml", "[table1, table3]", "[tiny]")
+    ask_for(target / "config.yaml", "tiny")
     return checkout
+
+
+def ask_for(config: Path, *experiments: str) -> None:
+    """Make these the experiments of a config."""
+    text, count = re.subn(r"(?m)^experiments:[^\]]*\]", f"experiments: [{', '.join(experiments)}]", config.read_text())
+    assert count == 1
+    config.write_text(text)

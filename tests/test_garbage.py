@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout
+from checkout import ROOT, Checkout, ask_for, copy_checkout
 from lntune.errors import UserError
 from lntune.garbage import deletion
 from lntune.garbage.collect import collect
@@ -59,8 +59,8 @@ class Toy:
             shutil.copytree(ROOT / "workflow" / name, root / "workflow" / name)
         shutil.copy(ROOT / "workflow" / "catalog.yaml", root / "workflow")
         (root / "workflow" / "experiments" / "toy.yaml").write_text(EXPERIMENT)
-        config = (ROOT / "config.yaml").read_text()
-        (root / "config.yaml").write_text(config.replace("[table1, table3]", "[toy]"))
+        shutil.copy(ROOT / "config.yaml", root)
+        ask_for(root / "config.yaml", "toy")
         self.store = Store(Path("results"))
         checkout = Checkout(root)
         self.yaml, self.write_yaml, self.edit = checkout.yaml, checkout.write_yaml, checkout.edit
@@ -157,7 +157,7 @@ def test_right_after_a_run_there_is_nothing_but_orders(toy: Toy) -> None:
     made = toy.make()
     found = collect(Path("."))
     assert found.items == () and {one.kind for one in found.small} == {"order"}
-    assert len(found.small) == len(made) and found.kept == dict.fromkeys(made, "needed by a table of today's config")
+    assert len(found.small) == len(made) and found.kept == dict.fromkeys(made, "needed by a table or figure of today's config")
     assert text(found).splitlines()[-1].startswith(f"{len(made)} small files, ")
     done = delete(found)
     assert (done.folders, done.small, done.failures) == (0, len(made), ())
@@ -183,7 +183,7 @@ def test_one_more_learning_rate_and_back(toy: Toy) -> None:
     found = collect(Path("."))
     assert names(found) == sorted(set(second) - set(first))
     reasons = {item.stage: item.reason for item in found.items if "0.001" in item.path.name}
-    assert reasons == dict.fromkeys(("finetune", "predict", "score-captions"), "no table asks for it")
+    assert reasons == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure asks for it")
     others = {item.stage: item.reason for item in found.items if "0.001" not in item.path.name}
     assert others == {
         "select": "today's has other settings (learning_rates) and is made from another finetune, score-captions",
@@ -740,7 +740,7 @@ def item(stage: str, number: int, reason: str, size: int) -> Item:
 
 
 def test_a_listing_of_two() -> None:
-    both = [item("predict", 1, "no table asks for it", 3000), item("finetune", 2, "no table asks for it", 8_000_000)]
+    both = [item("predict", 1, "no table or figure asks for it", 3000), item("finetune", 2, "no table or figure asks for it", 8_000_000)]
     assert text(listed(both)).splitlines() == [
         "1 result stays:",
         "      1  why",
@@ -831,7 +831,7 @@ def test_a_checkout_with_one_more_learning_rate_and_back(copy: Checkout) -> None
     found = gc(copy, "--delete")
     assert found["failures"] == [] and found["freed"] > 0
     added = {one["stage"]: one["reason"] for one in found["items"] if "0.001" in one["path"]}
-    assert added == dict.fromkeys(("finetune", "predict", "score-captions"), "no table asks for it")
+    assert added == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure asks for it")
     assert {path for path in copy.root.glob("results/[!.]*/*/manifest.json")} == before
     for path in before:
         assert read_manifest(path).outputs == hash_tree(path.parent, {"manifest.json"}), path

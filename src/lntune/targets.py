@@ -65,13 +65,13 @@ def asked_files(study: Study, target: str) -> list[Path]:
 def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
     """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-pope/NAME-ID`` or its manifest.
 
-    Without names, every table and figure of the config.
+    Without names, what a plain ``snakemake`` makes: every table and figure of the config, and of every study.
 
     Raises:
         UserError: a name means nothing under this config; near ones are given.
     """
     if not given:
-        given = plan.study.settings.experiments
+        given = (*plan.study.settings.experiments, *summaries(plan))
     return [target for name in given for target in _meant(plan, name)]
 
 

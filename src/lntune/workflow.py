@@ -30,8 +30,7 @@ from lntune.stages.registry import STAGES
 from lntune.store.claims import write_claim
 from lntune.store.layout import Store
 from lntune.study import Study
-from lntune.summaries import names as summaries
-from lntune.targets import files_of, is_right, result_node
+from lntune.targets import files_of, is_right, result_node, targets_of
 
 SITE = Path("slurm") / "site.yaml"
 
@@ -81,8 +80,7 @@ class Workflow:
 
     def targets(self) -> list[str]:
         """Every published file of the config's tables and figures, and of what every study has besides."""
-        names = (*self.study.settings.experiments, *summaries(self.plan))
-        return [str(file) for name in names for file in files_of(self.study, name)]
+        return [str(target.file) for target in targets_of(self.plan, ())]
 
     def inputs(self, stage: str) -> Callable[[Any], list[str]]:
         """A rule's input function: the manifests that a result of this stage is made from.
