@@ -57,7 +57,7 @@ class Exhibit:
     def rows(self) -> list[Row]:
         """The rows that results of ours are shown in; UserError if they were told of otherwise."""
         try:
-            return [Row.model_validate(row) for row in self.settings["rows"]]
+            return [Row.model_validate_json(json.dumps(row)) for row in self.settings["rows"]]
         except ValidationError:
             raise UserError(
                 f"{self.manifest.name}: is of an earlier version, which told of its cells otherwise; "

@@ -46,9 +46,10 @@ def trace_text(found: Facts) -> str:
     lines = [line for note in found["notes"] for line in _wrapped(f"note: {note}", "")]
     value = f"{found['table']} | {found['row']} | {found['column']} = {found['value']}"
     seeds = f", of {len(found['from'])} seeds" if len(found["from"]) > 1 else ""
-    lines += [f"{value}  (scale: {found['scale']}{seeds})"]
-    lines += _wrapped(found["because"], "") if found["because"] else []
-    lines += [*_Tree(found).lines(), *_closing(found)]
+    if found["from"]:
+        lines += [f"{value}  (scale: {found['scale']}{seeds})", *_Tree(found).lines(), *_closing(found)]
+    else:
+        lines += [value, *_wrapped(found["because"], "")]
     for one, examples in zip(found["from"], found.get("examples", ()), strict=False):
         lines += ["", *([f"seed {one['seed']}"] if seeds else []), *examples_text(examples, _WIDTH)]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """Scores, selections, tables and figures made again from what is stored, and compared byte by byte.
 
-The stages' own code makes them. Nothing that is compared is read on the way: scores come from answers and questions, selections and all that
-shows scores from these.
-Training and asking models is not repeated: for that, delete the results and run Snakemake.
+The stages' own code makes them. Nothing that is compared is read on the way: scores come from answers and questions,
+selections and what shows scores from scores. Training and asking models is not repeated: for that, delete the results
+and run Snakemake.
 """
 
 import shutil
