@@ -56,7 +56,7 @@ def fill(plan: Plan, *, code: str | None) -> int:
     now = datetime.now(UTC)
     outputs = {"scores.json": FileRecord(bytes=1000, blake3="0" * 64)}
     machine = Machine(host="h", cpu="c", cores=1, gpus=(), ranks=1, slurm_job_id=None)
-    nodes = closure([plan.table(name) for name in plan.study.settings.experiments])
+    nodes = closure([plan.exhibit(name) for name in plan.study.settings.experiments])
     for node in nodes:
         document = json.loads(json.dumps(node.identity.document()))
         if code:
@@ -110,7 +110,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- |")
         for state, code in (("empty", ""), ("all made by other code", "1" * 64), ("all done", None)):
             plan = Plan(Study.read(Path(".")))
-            number = len(closure([plan.table("tiny")])) if code == "" else fill(plan, code=code)
+            number = len(closure([plan.exhibit("tiny")])) if code == "" else fill(plan, code=code)
             text, _ = seconds(checkout, ["lntune", "plan"])
             as_json, _ = seconds(checkout, ["lntune", "plan", "--json"])
             dry, _ = seconds(checkout, ["snakemake", "-n", "--quiet", "all"])

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("Snakefile", "config.yaml", "src", "workflow", "profiles", "slurm")
 
 TINY_IMAGES = {"pretrain": 96, "instruct": 96, "coco": 40, "flickr30k": 30, "vqav2": 12, "pope": 4, "mme": 2}
+TINY_SAMPLES = {"Conv.20K": 32, "Detail.20K": 16, "Reasoning.20K": 16}
 
 EXPERIMENT = """\
 title: "Tiny: two ways to tune"
@@ -98,7 +99,8 @@ def copy_checkout(target: Path) -> Checkout:
     scale = checkout.yaml("workflow/scales/demo.yaml")
     for name, images in TINY_IMAGES.items():
         scale["sources"][name]["draw"]["images"] = images
-    scale["data"]["Conv.20K"]["samples"] = 32
+    for name, samples in TINY_SAMPLES.items():
+        scale["data"][name]["samples"] = samples
     scale["connector"]["schedule"]["epochs"] = 2.0
     scale["methods"]["finetune"]["learning_rates"] = [2.0e-3, 5.0e-4]
     scale["methods"]["layernorm"]["learning_rates"] = [5.0e-3]
@@ -106,5 +108,12 @@ def copy_checkout(target: Path) -> Checkout:
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     (target / "workflow" / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
     checkout.edit("config.yaml", "scale: demo ", "scale: tiny ")
-    checkout.edit("config.yaml", "[table1, table3]", "[tiny]")
+    ask_for(target / "config.yaml", "tiny")
     return checkout
+
+
+def ask_for(config: Path, *experiments: str) -> None:
+    """Make these the experiments of a config."""
+    text, count = re.subn(r"(?m)^experiments:[^\]]*\]", f"experiments: [{', '.join(experiments)}]", config.read_text())
+    assert count == 1
+    config.write_text(text)

@@ -135,7 +135,7 @@ def test_every_result_is_an_action_on_its_inputs_files(crate: Crate) -> None:
             assert not any(name.endswith("selection.json") for name in ids(action["object"]))  # outside of the part
     run = crate.entities["#run"]
     assert run["instrument"] == crate.entities["./"]["mainEntity"] == {"@id": "Snakefile"}
-    assert ids(run["result"]) == ["tables/tiny.csv", "tables/tiny.md"]
+    assert ids(run["result"]) == ["tables/tiny.csv", "tables/tiny.md", "tables/tiny.tex"]
     assert run["startTime"] == min(action["startTime"] for action in actions.values())
     assert crate.entities["./"]["datePublished"] == max(action["endTime"] for action in actions.values())
     linked = [action for action in actions.values() if "linked from predict/" in action["description"]]
@@ -150,7 +150,8 @@ def test_a_reader_without_lntune_gets_from_a_cell_to_the_checkpoint(crate: Crate
     for cell in cells:
         row = next(row for row in rows if f"{row['model']}: {row['method']}" == cell["row"])
         assert row[cell["column"]] == cell["value"]
-        folder, score = crate.manifest(manifest["inputs"]["scores"][cell["score"]])
+        (place,) = cell["scores"]
+        folder, score = crate.manifest(manifest["inputs"]["scores"][place])
         assert crate.json(f"{folder}/scores.json") and crate.json(f"{folder}/marks.json")
         folder, answers = crate.manifest(score["inputs"]["answers"])
         said = [json.loads(line) for line in crate.files[f"{folder}/answers.jsonl"].splitlines()]
@@ -182,6 +183,7 @@ def test_weights_pictures_and_raw_data_are_named_and_not_copied(crate: Crate, ma
         ".jsonl",
         ".md",
         ".smk",
+        ".tex",
         ".txt",
         ".yaml",
         "",
@@ -288,7 +290,7 @@ def test_licences_of_fetched_files_are_those_of_the_manifest_or_else_of_the_cata
     entry = {"about": "a CLIP", "licence": "Some Licence 2", "files": {"clip.bin": file}}
     catalog = Catalog.model_validate({"entries": {"demo-clip": entry}})
     silent = manifest.model_copy(update={"execution": {}})
-    contents = Contents("t", {silent.name: Result(silent, ROOT)}, (), {})
+    contents = Contents("t", ("tables/t.csv",), {silent.name: Result(silent, ROOT)}, (), {})
     licences = Licences(contents, catalog)
     assert [one.name for one in licences.all()] == ["Apache-2.0", "Some Licence 2"]
     assert licences.of(contents.last)[0].id == "#licence/Some-Licence-2"

@@ -113,9 +113,9 @@ def test_a_scorer_changed_in_meaning(copy: Checkout) -> None:
     copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
     assert "lntune.benchmarks.pope_score changed" in copy.run("lntune", "plan")
     ran = run(copy)  # no model says "never", so the scores come out as they were and the table is linked
-    assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 2}, {"table": 1})
+    assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 3}, {"table": 1})
     copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not", "never"}', '{"Yes", "yes"}')
-    assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 2}
+    assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 3}
 
 
 def test_a_tables_title(copy: Checkout) -> None:
@@ -133,7 +133,7 @@ def test_one_more_learning_rate(copy: Checkout) -> None:
     copy.write_yaml(SCALE, scale)
     ran = run(copy)
     assert ran.computed == {
-        "finetune": 1, "predict": 1, "score_captions": 1, "select": 1, "table": 1, "publish": 2,
+        "finetune": 1, "predict": 1, "score_captions": 1, "select": 1, "table": 1, "publish": 3,
     }  # fmt: skip
     assert ran.linked == {"predict": 5, "score_mme": 1, "score_pope": 1, "score_vqav2": 1, "score_captions": 2}
 
@@ -143,8 +143,9 @@ def test_a_filter_rewritten(copy: Checkout) -> None:
     before = (copy.root / TABLE).read_bytes()
     assert "47 cost nothing" not in copy.run("lntune", "plan")
     ran = run(copy)
-    assert ran.computed == {"prepare": 3, "publish": 2}
-    assert ran.linked["connector"] == 1 and ran.linked["finetune"] == 3 and ran.linked["predict"] == 13
+    assert ran.computed == {"prepare": 5, "publish": 3 + 2}  # and what data.csv tells of the sets is linked
+    assert ran.linked["data_table"] == ran.linked["connector"] == 1
+    assert ran.linked["finetune"] == 3 and ran.linked["predict"] == 13
     assert (copy.root / TABLE).read_bytes() == before
     manifest = json.loads((copy.results("connector")[0] / "manifest.json").read_text())
     other = json.loads((copy.results("connector")[1] / "manifest.json").read_text())
@@ -162,13 +163,13 @@ def test_a_filter_that_drops_one_more_sample(copy: Checkout) -> None:
         + '    drops.choose("the first", 1)\n    return read, samples[1:]\n'
     )
     ran = run(copy)
-    assert ran.computed["prepare"] == 3 and ran.computed["connector"] == 1
+    assert ran.computed["prepare"] == 5 and ran.computed["connector"] == 1
     assert ran.computed["finetune"] == 3
     assert sum(ran.computed.get(rule, 0) + ran.linked.get(rule, 0) for rule in ("predict",)) == 13
 
 
 def test_scale_and_experiments_switched_and_back(copy: Checkout) -> None:
-    first = {name: (copy.root / "tables" / name).read_bytes() for name in ("tiny.csv", "tiny.md")}
+    first = {name: (copy.root / "tables" / name).read_bytes() for name in ("tiny.csv", "tiny.md", "tiny.tex")}
     scale = copy.yaml(SCALE)
     scale["sources"]["pope"]["draw"]["images"] = 3
     scale["note"] = "This is another scale."
@@ -181,7 +182,8 @@ def test_scale_and_experiments_switched_and_back(copy: Checkout) -> None:
     for name, right in (("tiny", first), ("other", second)):
         text = (copy.root / "config.yaml").read_text()
         (copy.root / "config.yaml").write_text(re.sub(r"scale: \w+ ", f"scale: {name} ", text))
-        assert job_counts(copy.snakemake("-c2")) == {"publish": 2, "all": 1}
+        # The tables, and what says besides at which scale it is: data.csv, and data, claims and comparison as .md.
+        assert job_counts(copy.snakemake("-c2")) == {"publish": 3 + 4, "all": 1}
         assert {name: (copy.root / "tables" / name).read_bytes() for name in first} == right
     text = (copy.root / "config.yaml").read_text()
     (copy.root / "config.yaml").write_text(re.sub(r"scale: \w+ ", "scale: tiny ", text))
@@ -189,9 +191,9 @@ def test_scale_and_experiments_switched_and_back(copy: Checkout) -> None:
     experiment["rows"] = experiment["rows"][:1]
     copy.write_yaml("workflow/experiments/small.yaml", experiment)
     copy.edit("config.yaml", "experiments: [tiny]", "experiments: [small]")
-    assert run(copy).computed == {"table": 1, "publish": 2}
+    assert run(copy).computed == {"table": 1, "publish": 3 + 4}
     copy.edit("config.yaml", "experiments: [small]", "experiments: [tiny]")
-    assert job_counts(copy.snakemake("-c2")) == {"publish": 2, "all": 1}  # they were last published at another scale
+    assert job_counts(copy.snakemake("-c2")) == {"publish": 3, "all": 1}  # they were last published at another scale
     assert {name: (copy.root / "tables" / name).read_bytes() for name in first} == first
 
 

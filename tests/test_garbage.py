@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout
+from checkout import ROOT, Checkout, ask_for, copy_checkout
 from lntune.errors import UserError
 from lntune.garbage import deletion
 from lntune.garbage.collect import collect
@@ -37,6 +37,7 @@ from lntune.store.manifest import Manifest, read_manifest, write_manifest
 from lntune.store.record import record
 from lntune.store.reuse import mark
 from lntune.study import Study
+from lntune.targets import FIGURES, FORMATS
 
 EXPERIMENT = """\
 title: "Toy"
@@ -59,8 +60,8 @@ class Toy:
             shutil.copytree(ROOT / "workflow" / name, root / "workflow" / name)
         shutil.copy(ROOT / "workflow" / "catalog.yaml", root / "workflow")
         (root / "workflow" / "experiments" / "toy.yaml").write_text(EXPERIMENT)
-        config = (ROOT / "config.yaml").read_text()
-        (root / "config.yaml").write_text(config.replace("[table1, table3]", "[toy]"))
+        shutil.copy(ROOT / "config.yaml", root)
+        ask_for(root / "config.yaml", "toy")
         self.store = Store(Path("results"))
         checkout = Checkout(root)
         self.yaml, self.write_yaml, self.edit = checkout.yaml, checkout.write_yaml, checkout.edit
@@ -157,7 +158,8 @@ def test_right_after_a_run_there_is_nothing_but_orders(toy: Toy) -> None:
     made = toy.make()
     found = collect(Path("."))
     assert found.items == () and {one.kind for one in found.small} == {"order"}
-    assert len(found.small) == len(made) and found.kept == dict.fromkeys(made, "needed by a table of today's config")
+    assert len(found.small) == len(made)
+    assert found.kept == dict.fromkeys(made, "needed by a table or figure of today's config")
     assert text(found).splitlines()[-1].startswith(f"{len(made)} small files, ")
     done = delete(found)
     assert (done.folders, done.small, done.failures) == (0, len(made), ())
@@ -183,7 +185,7 @@ def test_one_more_learning_rate_and_back(toy: Toy) -> None:
     found = collect(Path("."))
     assert names(found) == sorted(set(second) - set(first))
     reasons = {item.stage: item.reason for item in found.items if "0.001" in item.path.name}
-    assert reasons == dict.fromkeys(("finetune", "predict", "score-captions"), "no table asks for it")
+    assert reasons == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure asks for it")
     others = {item.stage: item.reason for item in found.items if "0.001" not in item.path.name}
     assert others == {
         "select": "today's has other settings (learning_rates) and is made from another finetune, score-captions",
@@ -280,6 +282,32 @@ def test_a_published_table_that_is_todays_keeps_no_other_of_the_same_bytes(toy: 
     assert names(found) == [f"table/toy-{identity.id}"]
     shutil.rmtree(toy.store.folder("table", "toy", table.id))
     assert collect(Path(".")).kept[f"table/toy-{identity.id}"] == "needed by tables/toy.csv"
+
+
+def test_a_published_figure_keeps_its_derivation(toy: Toy) -> None:
+    score, _ = simple(toy.store, "score-pope", "one", "s", {})
+
+    def draw(out: Path, scratch: Path) -> dict[str, Any]:
+        for suffix in FORMATS[FIGURES]:
+            (out / f"bars.{suffix}").write_bytes(f"drawn as {suffix}".encode() + b"\xff")
+        return {}
+
+    identity = Identity("figure-bars", {}, {"toy": "ab" * 32}, {}, {"scores": [score.name.rpartition("-")[2]]})
+    record(toy.store, identity, "bars", draw, inputs={"scores": (score,)})
+    figure = toy.store.folder("figure-bars", "bars", identity.id)
+    Path(FIGURES).mkdir()
+    for suffix in ("pdf", "png"):
+        shutil.copyfile(figure / f"bars.{suffix}", f"figures/bars.{suffix}")
+    Path("figures/bars.txt").write_text("a remark on them")
+    kept = [name_of(figure), name_of(score)]
+    assert collect(Path(".")).kept == dict.fromkeys(kept, "needed by figures/bars.pdf")
+    Path("figures/bars.pdf").unlink()
+    found = collect(Path("."))
+    assert found.items == () and found.notes == () and set(found.kept.values()) == {"needed by figures/bars.png"}
+    Path("figures/bars.png").write_bytes(b"another picture")
+    found = collect(Path("."))
+    assert names(found) == kept
+    assert found.notes == ("figures/bars.png: no result holds these bytes, so what it rests on is not known",)
 
 
 def test_a_published_table_whose_derivation_cannot_be_read_refuses_deletion(toy: Toy) -> None:
@@ -740,15 +768,16 @@ def item(stage: str, number: int, reason: str, size: int) -> Item:
 
 
 def test_a_listing_of_two() -> None:
-    both = [item("predict", 1, "no table asks for it", 3000), item("finetune", 2, "no table asks for it", 8_000_000)]
+    why = "no table or figure asks for it"
+    both = [item("predict", 1, why, 3000), item("finetune", 2, why, 8_000_000)]
     assert text(listed(both)).splitlines() == [
         "1 result stays:",
         "      1  why",
         "",
         "   freed       of  folders  stage     why",
-        "  4.0 MB   8.0 MB        1  finetune  no table asks for it",
+        "  4.0 MB   8.0 MB        1  finetune  no table or figure asks for it",
         "  4.0 MB   8.0 MB             label-2-0123456789ab",
-        "  1.5 kB   3.0 kB        1  predict   no table asks for it",
+        "  1.5 kB   3.0 kB        1  predict   no table or figure asks for it",
         "  1.5 kB   3.0 kB             label-1-0123456789ab",
         "",
         "2 results, 4.0 MB would be freed; `lntune gc --delete` deletes them",
@@ -831,7 +860,7 @@ def test_a_checkout_with_one_more_learning_rate_and_back(copy: Checkout) -> None
     found = gc(copy, "--delete")
     assert found["failures"] == [] and found["freed"] > 0
     added = {one["stage"]: one["reason"] for one in found["items"] if "0.001" in one["path"]}
-    assert added == dict.fromkeys(("finetune", "predict", "score-captions"), "no table asks for it")
+    assert added == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure asks for it")
     assert {path for path in copy.root.glob("results/[!.]*/*/manifest.json")} == before
     for path in before:
         assert read_manifest(path).outputs == hash_tree(path.parent, {"manifest.json"}), path

@@ -67,7 +67,7 @@ def chosen(found: Found) -> Found:
 
 def reached(found: Found) -> Iterator[str]:
     """The names on the way down from the cell, as often as they are met."""
-    waiting = [found["from"]]
+    waiting = [one["result"] for one in found["from"]]
     while waiting:
         name = waiting.pop()
         yield name
@@ -95,7 +95,7 @@ def test_every_cell_of_the_table_is_traced_to_its_value(made: Checkout, trace: T
 def test_the_way_leads_over_every_stage_to_the_raw_files(trace: Trace) -> None:
     found = trace()
     names = list(reached(found))
-    assert set(names) == set(found["results"]) and found["from"].startswith("score-pope/")
+    assert set(names) == set(found["results"]) and found["from"][0]["result"].startswith("score-pope/")
     ways = {"score-pope", "predict", "select", "finetune", "connector", "prepare", "questions-pope", "draw", "fetch"}
     assert ways <= {name.split("/")[0] for name in names}
     assert all("inputs" in one and one["state"] == "there" for one in found["results"].values())
@@ -146,7 +146,7 @@ def test_what_prepare_dropped_is_told(trace: Trace) -> None:
 
 def test_the_learning_rates_tree_has_the_scores_that_it_was_chosen_by(trace: Trace) -> None:
     found = trace(column="LEARNING_RATE")
-    assert found["from"].startswith("select/")
+    assert found["from"][0]["result"].startswith("select/")
     assert f"its score: {chosen(found)['score']}" in trace_text(found)
 
 
@@ -166,14 +166,17 @@ def test_rows_and_tables_go_by_all_their_names(trace: Trace, row: str, table: st
     ("given", "said"),
     [
         ({"column": "POP"}, "has no column 'POP'; did you mean 'POPE'?"),
-        ({"column": "ScienceQA"}, "there are MME; VQAv2; MSCOCO; Flickr30k; POPE; learning_rate"),
+        ({"column": "ScienceQA"}, "there are MME; VQAv2; MSCOCO; Flickr30k; POPE; MME 95% interval; "),
         ({"column": "protocol"}, "'protocol' is no number to be traced; there are MME;"),
         ({"row": "Finetune"}, "has no row 'Finetune'; did you mean 'Finetune-80K'"),
         ({"row": "MM-VICUNA-13B: Finetune-80K"}, "did you mean 'MM-VICUNA-7B: Finetune-80K'"),
         ({"row": "xyz"}, "there are MM-VICUNA-7B: Finetune-80K; MM-VICUNA-7B: LayerNorm-Conv. 20K"),
-        ({"table": "tables/tiny.tex"}, "tables are made as csv and md"),
+        ({"table": "tables/tiny.png"}, "there is none; there are tables/tiny.csv, tables/tiny.md, tables/tiny.tex"),
         ({"table": "table1", "row": "Finetune"}, "tables/table1.csv: not made yet under this config; run `snakemake"),
-        ({"column": "learning_rate", "show": 1}, "learning_rate has no questions to show"),
+        (
+            {"column": "learning_rate", "show": 1},
+            "learning_rate of MM-VICUNA-7B: Finetune-80K has no questions to show",
+        ),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_near_ones(trace: Trace, given: dict[str, Any], said: str) -> None:
@@ -190,7 +193,7 @@ def test_a_title_of_two_groups_is_ambiguous_and_intervals_are_columns(copy: Chec
     said = copy.run("lntune", "trace", "tiny", "finetune-80k", "POPE", code=1)
     assert "2 rows are called 'finetune-80k'; name one of: MM-VICUNA-7B: Finetune-80K; MM-AGAIN: Finetune-80K" in said
     found = json.loads(copy.run("lntune", "trace", "tiny", "MM-AGAIN/Finetune-80K", "vqav2 95% Interval", "--json"))
-    assert found["column"] == "VQAv2 95% interval" and found["from"].startswith("score-vqav2/")
+    assert found["column"] == "VQAv2 95% interval" and found["from"][0]["result"].startswith("score-vqav2/")
     assert found["value"] == published(copy)[2]["VQAv2 95% interval"]
 
 
@@ -211,11 +214,13 @@ def test_a_checkpoint_that_was_deleted_is_named_and_the_way_goes_on(copy: Checko
 
 def test_a_score_that_was_deleted_is_named_and_the_way_goes_on(copy: Checkout, trace_copy: Trace) -> None:
     before = trace_copy()
-    shutil.rmtree(copy.root / "results" / before["from"])
+    (score,) = before["from"]
+    shutil.rmtree(copy.root / "results" / score["result"])
     found = trace_copy()
-    assert found["value"] == before["value"] and set(found["results"]) == set(before["results"])
-    told = f"score: {before['from']}  (deleted since)\n│  the hash of its content was {found['content']}\n"
-    assert told in trace_text(found) and found["content"] == before["results"][before["from"]]["content"]
+    assert found["value"] == before["value"] == score["value"] and set(found["results"]) == set(before["results"])
+    told = f"score: {score['result']}  (deleted since)\n│  the hash of its content was {score['content']}\n"
+    assert told in trace_text(found) and score["content"] == before["results"][score["result"]]["content"]
+    assert found["from"] == [score | {"value": None}]
 
 
 def test_a_damaged_manifest_is_one_line(copy: Checkout, trace_copy: Trace) -> None:
@@ -285,7 +290,7 @@ def test_a_fetched_file_has_its_address_and_an_old_entry_the_catalogues_licence(
     assert "from https://example.org/clip, by sha256:" in trace_text(found)
 
 
-@pytest.mark.parametrize("file", ["tables/tiny.csv", "tables/tiny.md"])
+@pytest.mark.parametrize("file", ["tables/tiny.csv", "tables/tiny.md", "tables/tiny.tex"])
 def test_a_table_edited_by_hand_is_noticed_and_the_results_value_traced(
     copy: Checkout, trace_copy: Trace, file: str
 ) -> None:
@@ -294,11 +299,15 @@ def test_a_table_edited_by_hand_is_noticed_and_the_results_value_traced(
     path.write_text(path.read_text().replace(value, "99.99"))
     found = trace_copy(column="VQAv2")
     assert found["value"] == value
-    said = f"{file} was edited by hand and has 99.99 here; `snakemake {file}` mends it"
-    assert found["notes"] == [said] and trace_text(found).startswith(f"note: {said}\ntiny | ")
-    assert "and has the same here" in trace_copy(column="POPE")["notes"][0]
+    if file.endswith("tex"):
+        assert found["notes"][0].startswith(f"{file} was edited by hand and has ") and " in line " in found["notes"][0]
+    else:
+        said = f"{file} was edited by hand and has 99.99 here; `snakemake {file}` mends it"
+        assert found["notes"] == [said] and trace_text(found).startswith(f"note: {said}\ntiny | ")
+        assert "and has the same here" in trace_copy(column="POPE")["notes"][0]
     path.write_text("")
-    assert "and has no such cell" in trace_copy(column="POPE")["notes"][0]
+    said = "no such cell" if file.endswith("csv") else '"" in line 1, not '
+    assert f"and has {said}" in trace_copy(column="POPE")["notes"][0]
     path.unlink()
     assert trace_copy()["notes"] == [f"{file} is not published; `snakemake {file}` does it"]
 
@@ -335,8 +344,10 @@ def test_a_table_that_is_not_made_yet_is_traced_as_it_was_published(copy: Checko
 
 def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
     shown = {column: trace(column=column, show=1000) for column in BENCHMARKS}
-    marks = {column: {one["id"]: one["mark"] for one in found["examples"]["shown"]} for column, found in shown.items()}
-    assert all(len(marks[column]) == shown[column]["examples"]["questions"] for column in BENCHMARKS)
+    marks = {
+        column: {one["id"]: one["mark"] for one in found["examples"][0]["shown"]} for column, found in shown.items()
+    }
+    assert all(len(marks[column]) == shown[column]["examples"][0]["questions"] for column in BENCHMARKS)
     kinds = ("popular", "random", "adversarial")
     pope = [100 * mean(mark for id, mark in marks["POPE"].items() if id.startswith(f"{kind}/")) for kind in kinds]
     assert "/".join(f"{value:.1f}" for value in pope) == shown["POPE"]["value"]
@@ -352,17 +363,17 @@ def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
 
 
 def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) -> None:
-    for one in trace(column="POPE", show=1000)["examples"]["shown"]:
+    for one in trace(column="POPE", show=1000)["examples"][0]["shown"]:
         assert one["mark"] == one["passed"] == ([pope_score.parse_answer(one["answer"])] == one["right"])
-    for one in trace(column="MME", show=1000)["examples"]["shown"]:
+    for one in trace(column="MME", show=1000)["examples"][0]["shown"]:
         assert one["mark"] == (mme_score.parse_response(one["answer"]) == one["right"][0].lower())
-    for one in trace(column="VQAv2", show=1000)["examples"]["shown"]:
+    for one in trace(column="VQAv2", show=1000)["examples"][0]["shown"]:
         assert len(one["right"]) == 10
         assert one["mark"] == vqav2_score.accuracy(one["answer"], tuple(one["right"]))
     (drawn,) = made.root.glob("results/draw/flickr30k-*")
     images: list[Any] = read_images(drawn, "flickr30k")
     raw = {f"flickr30k-images/{one['filename']}": one["sentences"] for one in images}
-    captions = trace(column="Flickr30k", show=1000)["examples"]
+    captions = trace(column="Flickr30k", show=1000)["examples"][0]
     for one in captions["shown"]:
         assert one["right"] == [sentence["raw"] for sentence in raw[one["picture"]]]
     grades = [one["mark"]["CIDEr"] for one in captions["shown"]]
@@ -373,8 +384,8 @@ def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) 
 def test_a_few_questions_are_some_right_and_some_wrong(made: Checkout, trace: Trace, column: str) -> None:
     found = trace(column=column, show=4)
     assert trace(column=column, show=4) == found
-    examples = found["examples"]
-    everything = trace(column=column, show=1000)["examples"]["shown"]
+    (examples,) = found["examples"]
+    everything = trace(column=column, show=1000)["examples"][0]["shown"]
     assert len(examples["shown"]) == 4 and all(one in everything for one in examples["shown"])
     archive, text = made.root / examples["pictures"], trace_text(found)
     members = subprocess.run(
@@ -385,13 +396,13 @@ def test_a_few_questions_are_some_right_and_some_wrong(made: Checkout, trace: Tr
         assert one["picture"] in text and one["answer"].split(" ")[0] in text and one["told"] in text
     if column in ("MSCOCO", "Flickr30k"):
         assert examples["shown"][0] == everything[0] and examples["shown"][-1] == everything[-1]
-        assert trace(column=column, show=2, wrong=True)["examples"]["shown"] == everything[-2:]
+        assert trace(column=column, show=2, wrong=True)["examples"][0]["shown"] == everything[-2:]
     else:
         assert examples["passed"] == sum(one["passed"] for one in everything)
         both = min(2, examples["passed"], examples["questions"] - examples["passed"])
         assert sum(one["passed"] for one in examples["shown"]) >= both
         assert sum(not one["passed"] for one in examples["shown"]) >= both
-        wrong = trace(column=column, show=4, wrong=True)["examples"]["shown"]
+        wrong = trace(column=column, show=4, wrong=True)["examples"][0]["shown"]
         assert wrong and not any(one["passed"] for one in wrong)
 
 
@@ -399,7 +410,7 @@ def test_questions_whose_answers_were_deleted(copy: Checkout, trace_copy: Trace)
     answers = the(trace_copy(), "predict", "vicuna-7b-finetune-80K-pope")["name"]
     shutil.rmtree(copy.root / "results" / answers)
     found = trace_copy(show=2)
-    assert found["examples"]["shown"] == []
+    assert found["examples"][0]["shown"] == []
     assert f"questions: results/{answers} is deleted since; there is nothing to show" in trace_text(found)
 
 

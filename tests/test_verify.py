@@ -16,6 +16,7 @@ import yaml
 
 from checkout import Checkout
 from lntune.benchmarks.captions_score import tokenize
+from lntune.report.rows import ExhibitSettings, Row
 from lntune.store.fingerprint import source_digest
 from lntune.store.hashing import hash_tree
 from lntune.store.layout import MANIFEST
@@ -222,6 +223,7 @@ def test_a_score_that_its_answers_do_not_give(copy: Checkout) -> None:
     table = name(one(copy, "table"))
     found = cells(report)
     assert found.pop(f"{table}/tiny.md") >= {(LAYERNORM, "VQAv2")}  # and what is bold beside it
+    assert found.pop(f"{table}/tiny.tex") == ALL  # which is not read as cells
     concerned = {(LAYERNORM, "VQAv2")}
     assert found == {
         f"{name(folder)}/{MANIFEST}": concerned,
@@ -245,13 +247,14 @@ def test_a_score_and_a_table_that_were_forged_together(copy: Checkout) -> None:
     (record,) = (one for one in manifest["inputs"]["scores"] if f"{one['label']}-{one['id']}" == folder.name)
     content = read_manifest(folder / MANIFEST).content
     change(table / MANIFEST, lambda old: old.replace(record["content"].encode(), content.encode()))
-    for file in (table / "tiny.csv", table / "tiny.md", table / "cells.json"):
+    for file in (table / "tiny.csv", table / "tiny.md", table / "tiny.tex", table / "cells.json"):
         change(file, lambda old: old.replace(f"{value:.2f}".encode(), b"321.00"))
         if file.name != "cells.json":
             shutil.copy(file, copy.root / "tables" / file.name)
     make_consistent(table)
     found = cells(verified(copy, "tiny"))
     assert found.pop(f"{name(table)}/tiny.md", set()) <= {(row, "MSCOCO") for row in (FINETUNE, LAYERNORM)}
+    found.pop(f"{name(table)}/tiny.tex", None)  # if another number is bold
     assert found == {f"{name(folder)}/scores.json": {(LAYERNORM, "MSCOCO")}}
 
 
@@ -327,11 +330,12 @@ def test_published_tables(copy: Checkout) -> None:
     published = copy.root / TABLE
     lines = published.read_text().splitlines()
     fields = lines[1].split(",")
-    fields[3] = "77.77"
+    fields[lines[0].split(",").index("VQAv2")] = "77.77"
     published.write_text("\n".join([lines[0], ",".join(fields), *lines[2:]]) + "\n")
     (copy.root / "tables/tiny.md").unlink()
+    change(copy.root / "tables/tiny.tex", lambda old: old + b"a remark\n")
     report = verified(copy)
-    assert cells(report) == {TABLE: {(FINETUNE, "VQAv2")}, "tables/tiny.md": set()}
+    assert cells(report) == {TABLE: {(FINETUNE, "VQAv2")}, "tables/tiny.md": set(), "tables/tiny.tex": ALL}
     assert "in line 2, not" in report["problems"][TABLE][0]
     assert report["problems"]["tables/tiny.md"][0] == "is not there; run `snakemake tables/tiny.md`"
 
@@ -437,7 +441,13 @@ def test_tables_of_other_shape_have_no_clear_differences(tmp_path: Path) -> None
     one, other = tmp_path / "one.csv", tmp_path / "other.csv"
     one.write_text("model,method,A\nm,x,1\nm,y,2\n")
     other.write_text("model,method,A\nm,x,1\nm,y,3\n")
-    assert differing_cells("t", one, other) == [Cell("t", "m: y", "A")]
-    for text in ("", "model,method,A\nm,x,1\n", "model,method,B\nm,x,1\nm,y,3\n", "a\n1\n", "\udcff"):
+    rows = tuple(Row(group="m", title=title, learning_rate=None, selections=(), scores=()) for title in "xy")
+    said = {"title": "", "note": "", "scale": "", "scale_note": "", "protocol": "", "split": ""}
+    settings = ExhibitSettings(name="t", columns=("A",), rows=rows, seeds=(0,), **said)
+    assert differing_cells(settings, one, other) == [Cell("t", "m: y", "A")]
+    another = settings.model_copy(update={"rows": (*rows, rows[0].model_copy(update={"title": "z"}))})
+    assert differing_cells(another, one, other) is None
+    twice = "model,method,A\nm,x,1\nm,x,1\nm,y,3\n"
+    for text in ("", "model,method,A\nm,x,1\n", "model,method,B\nm,x,1\nm,y,3\n", "a\n1\n", "\udcff", twice):
         other.write_bytes(text.encode("utf-8", "surrogateescape"))
-        assert differing_cells("t", one, other) is None
+        assert differing_cells(settings, one, other) is None

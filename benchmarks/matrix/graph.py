@@ -75,7 +75,7 @@ def main(tables: list[str]) -> None:
     plan = Plan(Study.read(Path(".")))
     texts = (plan.study.scale_file, plan.study.protocol_file)
     order = key_order([yaml.safe_load(path.read_text()) for path in texts], {})
-    nodes = closure([plan.table(name) for name in tables])
+    nodes = closure([plan.exhibit(name) for name in tables])
     described = {f"{node.stage}/{node.label}": describe(node, order) for node in nodes}
     assert len(described) == len(nodes), "two results of a stage have one label"
     print(json.dumps({"targets": list(plan.study.settings.experiments), "nodes": described}, indent=1))

@@ -24,6 +24,7 @@ from lntune.store.canonical import canonical_json
 from lntune.store.manifest import Manifest
 from lntune.store.shelf import Shelf
 from lntune.study import Study
+from lntune.targets import targets_of
 from lntune.why import compared
 
 _HEADER = """\
@@ -79,9 +80,9 @@ def _hint(near: Sequence[str]) -> str:
 
 
 def _pending(plan: Plan, stage: str) -> list[Node]:
-    """The results of a stage that are not there, of all tables of the config."""
-    tables = [plan.exhibit(name) for name in plan.study.settings.experiments]
-    return [node for node in closure(tables) if node.stage == stage and not is_done(plan.store, node)]
+    """The results of a stage that are not there, of all that the config asks for."""
+    asked = [target.node for target in targets_of(plan, ())]
+    return [node for node in closure(asked) if node.stage == stage and not is_done(plan.store, node)]
 
 
 def _edit(plan: Plan, stage: str, missing: Sequence[Node], because: str) -> AcceptedEdit:

@@ -7,7 +7,7 @@
     lntune compare table3                               a table beside the paper's
     lntune accept finetune --because "..."              an edit changes no result: nothing is made again
     lntune gc                                           what nothing needs any more
-    lntune export tables/table3.csv OUT.zip             a table and all behind it as an RO-Crate
+    lntune export tables/table3.csv OUT.zip             a table or figure and all behind it as an RO-Crate
     lntune score pope QUESTIONS.json ANSWERS.jsonl      official scores of anyone's predictions
     lntune memory --method layernorm --llm 13B          what training takes on the card, predicted
     lntune pin demo-my-llm FOLDER                       enter a folder of weights into the catalogue
@@ -31,6 +31,11 @@ HELP = "Looks at what the workflow made and will make; `snakemake` does the work
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(score_app, name="score")
 
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(help="Tables, figures or results; without any: what a plain `snakemake` makes."),
+]
+Exhibit = Annotated[str, typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Profile = Annotated[str | None, typer.Option(help="A Snakemake profile, such as slurm, whose `config` counts.")]
 Config = Annotated[list[str] | None, typer.Option(help="KEY=VALUE over config.yaml's; may be repeated.")]
@@ -44,7 +49,7 @@ def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
 
 @app.command()
 def plan(
-    targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
+    targets: Targets = None,
     as_json: AsJson = False,
     profile: Profile = None,
     config: Config = None,
@@ -58,9 +63,9 @@ def plan(
 
 @app.command()
 def trace(
-    table: Annotated[str, typer.Argument(help="A table, such as table3 or tables/table3.csv.")],
+    exhibit: Exhibit,
     row: Annotated[str, typer.Argument(help="A row's title; with its group before a colon if several bear it.")],
-    column: Annotated[str, typer.Argument(help="A column's title.")],
+    column: Annotated[str, typer.Argument(help="A column's title, or learning_rate.")],
     number: Annotated[int, typer.Argument(help="With --show: how many questions.", min=1)] = 5,
     show: Annotated[bool, typer.Option("--show", help="Print some questions, the answers and their marks.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", help="As --show, but wrong answers alone.")] = False,
@@ -68,18 +73,18 @@ def trace(
     profile: Profile = None,
     config: Config = None,
 ) -> None:
-    """Show what one number of a table was made from, down to the raw files."""
+    """Show what one number of a table or figure was made from, down to the raw files."""
     from lntune.trace.cell import trace_cell
     from lntune.trace.text import trace_text
 
-    found = trace_cell(Path("."), table, row, column, show=number if show or wrong else 0, wrong=wrong,
+    found = trace_cell(Path("."), exhibit, row, column, show=number if show or wrong else 0, wrong=wrong,
                        overrides=_overrides(profile, config))  # fmt: skip
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
 
 
 @app.command()
 def verify(
-    targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
+    targets: Targets = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes; all cores if not given.", min=1)] = None,
     as_json: AsJson = False,
     profile: Profile = None,
@@ -136,7 +141,7 @@ def gc(
 
 @app.command()
 def doctor(
-    targets: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
+    targets: Targets = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub about gated repositories.")] = False,
     as_json: AsJson = False,
     profile: Profile = None,
@@ -155,15 +160,15 @@ def doctor(
 
 @app.command()
 def export(
-    table: Annotated[str, typer.Argument(help="A table, such as table3 or tables/table3.csv.")],
+    exhibit: Exhibit,
     out: Annotated[Path, typer.Argument(help="The zip to write.")],
     profile: Profile = None,
     config: Config = None,
 ) -> None:
-    """Write a table with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
+    """Write a table or figure with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
     from lntune.crate.export import export as write
 
-    print(write(Path("."), table, out, _overrides(profile, config)).text)
+    print(write(Path("."), exhibit, out, _overrides(profile, config)).text)
 
 
 @app.command()

@@ -15,6 +15,7 @@ llms: [vicuna-7b]
 rows:
   - {title: Finetune-80K, method: finetune, data: 80K}
 """
+TABLE = tuple(f"tables/tiny.{suffix}" for suffix in ("csv", "md", "tex"))
 GPU = {"threads": 1, "mem_mb": 100_000, "runtime": 60, "gpus": 1}
 CPU = {"threads": 40, "mem_mb": 300_000, "runtime": 90}
 # A job that does nothing takes 15 s so, and 40 s by the profile, which is made for jobs of hours.

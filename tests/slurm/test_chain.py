@@ -10,7 +10,7 @@ import pytest
 
 from checkout import Checkout
 from cluster import Cluster, JobState, wait_until
-from on_slurm import on_slurm, one_row, printed_by, start
+from on_slurm import TABLE, on_slurm, one_row, printed_by, start
 from training_jobs import TrainingJob
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def _cancel(training: TrainingJob, cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One run of everything, disturbed."""
+    """One run of all that the table needs, disturbed."""
     checkout = on_slurm(one_row(tmp_path_factory.mktemp("slurm") / "checkout"))
     store = checkout.root / "results"
     (connector,) = [folder.name for folder in made.results("connector")]
@@ -65,7 +65,7 @@ def run(cluster: Cluster, made: Checkout, tmp_path_factory: pytest.TempPathFacto
         "time limit": (TrainingJob(store, "finetune", high), _pass_time_limit_of),
         "scancel": (TrainingJob(store, "finetune", low), _cancel),
     }
-    process = start(checkout, cluster)
+    process = start(checkout, cluster, *TABLE)
     try:
         with ThreadPoolExecutor(len(disturbances)) as pool:
             connector_job, *others = disturbances.values()
@@ -92,12 +92,11 @@ def _outputs(root: Path) -> dict[str, str]:
 def test_results_have_the_bytes_of_a_local_run(run: Run, made: Checkout, tmp_path: Path) -> None:
     local = one_row(tmp_path / "local")
     shutil.copytree(made.root / "results", local.root / "results")
-    local.snakemake("-c2")  # the table alone: its results have been made
+    local.snakemake("-c2", *TABLE)  # the table alone: its results have been made
     there, here = _outputs(run.checkout.root), _outputs(local.root)
     assert there == {name: here[name] for name in there}
     assert len([name for name in there if name.endswith("tuned.safetensors")]) == 2 + 1  # and the chosen one's link
-    for suffix in ("csv", "md"):
-        name = f"tables/tiny.{suffix}"
+    for name in TABLE:
         assert (run.checkout.root / name).read_bytes() == (local.root / name).read_bytes()
 
 

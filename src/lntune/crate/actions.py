@@ -11,7 +11,6 @@ from lntune.stages.registry import STAGES, stage_module
 from lntune.store.canonical import digest
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import Manifest
-from lntune.targets import TABLES
 
 _ENGINE = "https://snakemake.readthedocs.io"
 _DONE = "http://schema.org/CompletedActionStatus"
@@ -80,28 +79,29 @@ def _add_tool(entities: Entities, manifest: Manifest) -> Any:
 
 
 def _add_run(entities: Entities, workflow: Any, settings: StudySettings) -> Any:
-    """The run as a whole: from the config and the raw files to the table."""
-    results, table = entities.contents.results.values(), entities.contents.table
+    """The run as a whole: from the config and the raw files to the table or figure."""
+    results, exhibit = entities.contents.results.values(), entities.contents.exhibit
     raw = [(one, file) for one in results if not one.manifest.inputs for file in one.manifest.outputs]
     config = (
         "config.yaml",
         "workflow/catalog.yaml",
-        f"workflow/experiments/{table}.yaml",
+        f"workflow/experiments/{exhibit}.yaml",
         f"workflow/protocols/{settings.protocol}.yaml",
         f"workflow/scales/{settings.scale}.yaml",
+        *([f"workflow/paper/{exhibit}.csv"] if entities.contents.last.manifest.settings.get("literature") else []),
     )
     return entities.add(
         "#run",
         "CreateAction",
-        name=f"run of lntune that made {table}",
-        description="From the first result behind the table to the last, over one start of Snakemake or several.",
+        name=f"run of lntune that made {exhibit}",
+        description="From the first result behind it to the last, over one start of Snakemake or several.",
         instrument=workflow,
         agent=OPERATOR,
         startTime=moment(min(one.manifest.started for one in results)),
         endTime=moment(max(one.manifest.ended for one in results)),
         actionStatus=_DONE,
         object=[path_id(path) for path in config] + entities.file_ids(raw),
-        result=[path_id(path) for path in entities.written if path.startswith(f"{TABLES}/")],
+        result=[path_id(path) for path in sorted(entities.contents.published)],
     )
 
 

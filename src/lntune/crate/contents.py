@@ -1,7 +1,7 @@
-"""What goes into a crate: every result behind a table, and which of their files are copied.
+"""What goes into a crate: every result behind a table or figure, and which of their files are copied.
 
-Texts are copied: manifests, answers, scores, selections, questions, records of training. Weights, pictures and raw
-data are not; the crate names them by their hashes.
+Texts are copied: manifests, answers, scores, selections, questions, records of training; and a figure as it is drawn.
+Weights, pictures and raw data are not; the crate names them by their hashes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +12,23 @@ from lntune.errors import UserError
 from lntune.store.hashing import FileRecord
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
-from lntune.targets import FORMATS, TABLES
+from lntune.summaries import STAGES_OF_EXHIBITS
+from lntune.targets import FIGURES
 
 RESULTS = "results"
 """The folder of all results in a crate, whatever the store is called."""
 
-_TEXTS = frozenset({".csv", ".json", ".jsonl", ".md", ".txt"})
+_TEXTS = frozenset({".csv", ".json", ".jsonl", ".md", ".tex", ".txt"})
 _RAW = ("draw", "fetch")
 _LARGEST_QUESTIONS = 16 << 20
-_DEFINITION = ("Snakefile", "config.yaml", "envs/requirements.lock", "workflow/**/*.yaml", "workflow/**/*.smk")
+_DEFINITION = ("Snakefile", "config.yaml", "envs/requirements.lock", "workflow/**/*.yaml", "workflow/**/*.smk",
+               "workflow/paper/*.csv")  # fmt: skip
 
 
 def is_copied(stage: str, name: str, size: int) -> bool:
     """Whether a file of a result is copied into a crate, or named by its hash alone."""
+    if stage in STAGES_OF_EXHIBITS:
+        return True
     if stage in _RAW or (stage == "prepare" and name == "samples.jsonl"):
         return False
     if stage.startswith("questions-") and size > _LARGEST_QUESTIONS:
@@ -34,7 +38,7 @@ def is_copied(stage: str, name: str, size: int) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """One result behind the table and its folder in the store."""
+    """One result behind the table or figure, and its folder in the store."""
 
     manifest: Manifest
     folder: Path
@@ -69,20 +73,22 @@ class Contents:
     """Everything that a crate is made of, but for the texts that are written for it.
 
     Attributes:
-        table: the table's name.
-        results: by name, every result comes after those that it was made from; the table is the last.
+        exhibit: the name of the table or figure.
+        published: its published files, the one for other programs first.
+        results: by name, every result comes after those that it was made from; the one that is published is the last.
         definition: the paths of the files that define the workflow.
         files: path in the crate to where its bytes come from.
     """
 
-    table: str
+    exhibit: str
+    published: Sequence[str]
     results: Mapping[str, Result]
     definition: Sequence[str]
     files: Mapping[str, Source]
 
     @property
     def last(self) -> Result:
-        """The table's own result."""
+        """The table's or figure's own result."""
         return list(self.results.values())[-1]
 
     def inputs(self, result: Result) -> Iterator[tuple[Result, str]]:
@@ -97,8 +103,14 @@ class Contents:
                     yield parent, name
 
 
-def contents_of(root: Path, store: Store, table: str, made: Manifest) -> Contents:
-    """All that is behind a table that has been made.
+def contents_of(root: Path, store: Store, published: Sequence[Path], made: Manifest) -> Contents:
+    """All that is behind a table or figure that has been made.
+
+    Args:
+        root: the checkout.
+        store: where the results lie.
+        published: the published files.
+        made: the manifest of the result that they show.
 
     Raises:
         UserError: as :func:`results_behind`.
@@ -110,9 +122,15 @@ def contents_of(root: Path, store: Store, table: str, made: Manifest) -> Content
         files[f"{result.path}/{MANIFEST}"] = Source(result.folder / MANIFEST)
         for file, known in result.copied().items():
             files[f"{result.path}/{file}"] = Source(result.folder / file, name, known.blake3)
-    for file in (f"{table}.{suffix}" for suffix in FORMATS):
-        files[f"{TABLES}/{file}"] = Source(results[made.name].folder / file, made.name, made.outputs[file].blake3)
-    return Contents(table, results, tuple(definition), files)
+    for path in published:
+        source = Source(results[made.name].folder / path.name, made.name, made.outputs[path.name].blake3)
+        files[path.as_posix()] = source
+    return Contents(published[0].stem, [path.as_posix() for path in published], results, tuple(definition), files)
+
+
+def kind_of(contents: Contents) -> str:
+    """``a table`` or ``a figure``."""
+    return "a figure" if contents.published[0].startswith(f"{FIGURES}/") else "a table"
 
 
 def results_behind(store: Store, last: Manifest) -> dict[str, Result]:

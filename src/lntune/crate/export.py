@@ -1,4 +1,4 @@
-"""Export a table with everything that it rests on, as a crate that can be read without lntune.
+"""Export a table or figure with everything that it rests on, as a crate that can be read without lntune.
 
     report = export(Path("."), "tables/table3.csv", Path("table3.zip"))
 
@@ -24,7 +24,7 @@ from lntune.progress import track
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.study import Study
 from lntune.summaries import SUMMARIES
-from lntune.targets import FORMATS, TABLES, is_right, table_name
+from lntune.targets import asked_files, exhibit_name, files_of, is_right
 from lntune.units import bytes_text
 
 
@@ -48,26 +48,26 @@ class CrateReport:
         )
 
 
-def export(root: Path, table: str, out: Path, overrides: Mapping[str, Any] | None = None) -> CrateReport:
-    """Write a table's crate to ``out``, whole or not at all.
+def export(root: Path, exhibit: str, out: Path, overrides: Mapping[str, Any] | None = None) -> CrateReport:
+    """Write the crate of a table or figure to ``out``, whole or not at all.
 
     Args:
-        root: the checkout; a store with a relative path and the published tables lie in the working directory.
-        table: the table's name or its published file.
+        root: the checkout; a store with a relative path and the published files lie in the working directory.
+        exhibit: the name of the table or figure, or one of its published files.
         out: the zip to write; one that is there is replaced.
         overrides: values over config.yaml's, as the run had them.
 
     Raises:
-        UserError: the table is not made or not published, its published file differs from its result, a file behind it
+        UserError: it is not made or not published, a published file differs from its result, a file behind it
             is missing or damaged, or ``out`` cannot be written.
     """
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}; make it first, or name another file")
     if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file in it, such as {out / table_name(table)}.zip")
+        raise UserError(f"{out}: is a folder; name a file in it, such as {out / exhibit_name(exhibit)}.zip")
     plan = Plan(Study.read(root, overrides))
-    made = _made(plan, table)
-    contents = contents_of(root, plan.store, table_name(table), made)
+    made = _made(plan, exhibit)
+    contents = contents_of(root, plan.store, files_of(plan.study, exhibit_name(exhibit)), made)
     part = out.with_name(f"{out.name}.part")
     try:
         written = _write(part, contents, plan.study)
@@ -81,21 +81,16 @@ def export(root: Path, table: str, out: Path, overrides: Mapping[str, Any] | Non
     return _report(out, contents, written)
 
 
-def _made(plan: Plan, table: str) -> Manifest:
-    """The manifest of a table that is made and published as it should be."""
-    name, asked = table_name(table), Path(table).suffix.removeprefix(".") or FORMATS[0]
-    if asked not in FORMATS:
-        raise UserError(f"{table}: tables are made as {' and '.join(FORMATS)}")
+def _made(plan: Plan, exhibit: str) -> Manifest:
+    """The manifest of a table or figure that is made and published as it should be."""
+    name, asked = exhibit_name(exhibit), asked_files(plan.study, exhibit)[0]
     if name in SUMMARIES:
-        raise UserError(f"{table}: crates are of tables of scores; name one of those")
+        raise UserError(f"{exhibit}: crates are of tables and figures of workflow/experiments; name one of those")
     node = plan.exhibit(name)
     if not is_done(plan.store, node):
-        raise UserError(
-            f"{TABLES}/{name}.{asked}: not made yet under this config; run `snakemake {TABLES}/{name}.{asked}`"
-        )
-    for suffix in FORMATS:
-        file = Path(TABLES) / f"{name}.{suffix}"
-        if suffix == asked and not file.exists():
+        raise UserError(f"{asked}: not made yet under this config; run `snakemake {asked}`")
+    for file in files_of(plan.study, name):
+        if file == asked and not file.exists():
             raise UserError(f"{file}: is not there; run `snakemake {file}` first")
         if file.exists() and not is_right(plan, file):
             raise UserError(f"{file}: differs from the result that it should show; run `snakemake {file}` first")
@@ -106,7 +101,7 @@ def _write(path: Path, contents: Contents, study: Study) -> Mapping[str, Written
     """Write the zip: the files in the order of their names, then the metadata that states their hashes."""
     sources: dict[str, Source | bytes] = {**contents.files, README: readme(contents)}
     written: dict[str, Written] = {}
-    with Archive(path) as archive, track(len(sources), f"export {contents.table}", "files") as progress:
+    with Archive(path) as archive, track(len(sources), f"export {contents.exhibit}", "files") as progress:
         for name, source in sorted(sources.items()):
             if isinstance(source, bytes):
                 written[name] = archive.add(name, source)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lntune.crate.actions import add_actions
 from lntune.crate.archive import Written
-from lntune.crate.contents import Contents, Result
+from lntune.crate.contents import Contents, Result, kind_of
 from lntune.crate.entities import BLAKE3, OPERATOR, README, WORKFLOW, Entities, moment
 from lntune.crate.licences import Licences
 from lntune.store.canonical import digest
@@ -38,6 +38,10 @@ _FORMATS = {
     ".yaml": "application/yaml",
     ".zip": "application/zip",
     ".safetensors": "application/octet-stream",
+    ".tex": "application/x-tex",
+    ".pdf": "application/pdf",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
 }
 
 
@@ -72,10 +76,11 @@ def _add_root(entities: Entities, licences: Licences) -> None:
     """The crate as a whole, its profiles, licences and nameless operator."""
     contents, root = entities.contents, entities.root
     settings, results = contents.last.manifest.settings, contents.results.values()
-    root["name"] = f"{contents.table}: {settings['title']}"
+    root["name"] = f"{contents.exhibit}: {settings['title']}"
     root["description"] = (
-        f"A table made by the workflow lntune, with the manifests of all {len(results)} results behind it, the "
-        f"answers, the scores and the workflow's definition. {README} says how to follow a number to its raw files. "
+        f"{kind_of(contents).capitalize()} made by the workflow lntune, with the manifests of all {len(results)} "
+        f"results behind it, the answers, the scores and the workflow's definition. {README} says how to follow a "
+        f"number to its raw files. "
         f"Scale: {settings['scale']}; protocol: {settings['protocol']}."
     )
     root["datePublished"] = moment(max(one.manifest.ended for one in results))  # not now: the same bytes another day

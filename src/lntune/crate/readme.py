@@ -1,23 +1,22 @@
-"""The README of a crate: how to follow a number of the table with nothing but a text editor."""
+"""The README of a crate: how to follow a number with nothing but a text editor."""
 
 import json
 from collections import defaultdict
 from typing import Any
 
-from lntune.crate.contents import RESULTS, Contents, Result
+from lntune.crate.contents import RESULTS, Contents, Result, kind_of
+from lntune.report.rows import CELLS
 from lntune.stages.select import CHOSEN
-from lntune.stages.table import CELLS
 from lntune.store.layout import MANIFEST
-from lntune.targets import TABLES
 from lntune.units import bytes_text
 
 _TEXT = """\
 # {title}
 
-`{tables}/{name}.csv` is a table made by lntune, a Snakemake workflow that reproduces "Tuning LayerNorm in Attention:
-Towards Efficient Multi-Modal LLM Finetuning"; `{tables}/{name}.md` is the same table for reading. This folder is a
-Workflow Run RO-Crate (https://w3id.org/ro/wfrun/provenance/0.5) with everything that the table rests on. All of it is
-text: to read it takes neither lntune nor any other program.
+{files}: {kind} made by lntune, a Snakemake workflow that reproduces
+"Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning". This folder is a Workflow Run RO-Crate
+(https://w3id.org/ro/wfrun/provenance/0.5) with everything that it rests on. All numbers are text: to read them takes
+neither lntune nor any other program.
 
 Scale: {scale}. Protocol: {protocol}.
 {scale_note}
@@ -29,10 +28,12 @@ and package versions, machine, times, the hashes of its files (`outputs`), and t
 (`inputs`). An input `{{"stage": S, "label": L, "id": I}}` lies in `{results}/S/L-I/`; where it has a `part`, only that
 folder in it was used.
 
-1. Open `{table}/{cells}`. For each row and column it gives a number, `score`: that of an input in `{manifest}` beside
-   it, in the list `scores`, counted from 0.
+1. Open `{last}/{cells}`. For each row and column it gives `scores`, one for each seed: the places of inputs in
+   `{manifest}` beside it, in the list `scores`, counted from 0. `selections` are in the same way those that chose the
+   learning rate. A figure of curves has no such cells; its rows, in the settings of `{manifest}`, name `selections`.
 2. In the folder of that input, `scores.json` holds the score and `marks.json` that of each question; the other files
-   are those that the benchmark's own script reads.
+   are those that the benchmark's own script reads. What was measured instead is in `measure.json`, with what was
+   predicted; how alike layers are, in `similarity.json`.
 3. In its `{manifest}`, the input `answers` leads to the model's answers (`answers.jsonl`), `questions` to what was
    asked.
 4. From the answers, `tuned` leads to the tuned weights: to a selection of the learning rate (`selection.json`, whose
@@ -44,7 +45,7 @@ folder in it was used.
 Where a manifest has an `origin`, its files were linked from that result, because settings, code, packages and the bytes
 of the inputs are equal; times and machine are those of that work.
 
-## What is here, and what is only named
+{literature}## What is here, and what is only named
 
 `ro-crate-metadata.json` describes every file and every step: the files that are here with size, sha256 and BLAKE3;
 those that are only named with size and BLAKE3, and if they were fetched, with their sha256, licence and origin. The
@@ -57,38 +58,48 @@ The workflow is under Apache-2.0. Data and weights that came from elsewhere, and
 them, are under the licences that `ro-crate-metadata.json` and `workflow/catalog.yaml` name.
 """
 
-_ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw")
+_LITERATURE = """\
+Rows whose `source` is `literature` are no work of this workflow: the paper prints them, from the literature, and their
+figures stand in `{file}`.
+
+"""
+
+_ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw", "llm")
 
 
 def readme(contents: Contents) -> bytes:
     """The text of README.md."""
     settings: dict[str, Any] = contents.last.manifest.settings
     text = _TEXT.format(
-        title=f"{contents.table}: {settings['title']}",
-        name=contents.table,
-        tables=TABLES,
+        title=f"{contents.exhibit}: {settings['title']}",
+        files=", ".join(f"`{path}`" for path in contents.published),
+        kind=kind_of(contents),
         results=RESULTS,
         manifest=MANIFEST,
         cells=CELLS,
-        table=contents.last.path,
+        last=contents.last.path,
         scale=settings["scale"],
         scale_note=settings["scale_note"],
         protocol=settings["protocol"],
         example=_example(contents),
+        literature=_LITERATURE.format(file=f"workflow/paper/{contents.exhibit}.csv")
+        if settings.get("literature")
+        else "",
         stages=_stages(contents),
     )
     return text.encode()
 
 
 def _example(contents: Contents) -> str:
-    """The way of the table's first cell, folder by folder."""
+    """The way of the first cell, folder by folder; where there are no cells, of the first learning rate."""
     cells = json.loads((contents.last.folder / CELLS).read_text())
-    if not cells:
+    role = "scores" if cells else "selections"
+    inputs = [record for one, record in contents.last.manifest.parents() if one == role]
+    if not inputs:
         return ""
-    cell = cells[0]
-    inputs = [record for role, record in contents.last.manifest.parents() if role == "scores"]
-    result = contents.results[inputs[cell["score"]].name]
-    lines = [f"For example {cell['row']!r}, {cell['column']}, {cell['value']}:", "", f"    scores      {result.path}"]
+    result = contents.results[inputs[cells[0]["scores"][0] if cells else 0].name]
+    said = f"{cells[0]['row']!r}, {cells[0]['column']}, {cells[0]['value']}" if cells else "the first learning rate"
+    lines = [f"For example {said}:", "", f"    {role:<12}{result.path}"]
     while step := _next(contents, result):
         role, result = step
         lines.append(f"    {role:<12}{result.path}")

@@ -6,9 +6,9 @@
 
 A result stays if one of these needs it, or needs something that was made from it:
 
-- a table of any file in workflow/experiments under today's config, or the recipes of the demo's weights;
-- a published file in tables/ of this checkout, whatever config made it: the table's results that hold its bytes, or
-  today's alone if that is one of them;
+- a table or figure of any file in workflow/experiments under today's config, or the recipes of the demo's weights;
+- a published file in tables/ or figures/ of this checkout, whatever config made it: the results that hold its bytes,
+  or today's alone if that is one of them;
 - another checkout's claim (:mod:`lntune.store.claims`), until it is forgotten;
 - this checkout's own claim, which is its last run's: with overrides it asked for other results than config.yaml does,
   and after an edit of the code the next run may find there work that it need not do again. However old it is, only
@@ -74,10 +74,10 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     claims = read_claims(plan.store)
     own = next((claim for claim in claims if is_of(claim, root)), None)
     others = [claim for claim in claims if claim is not own]
-    tables, weights = todays_nodes(plan)
+    exhibits, weights = todays_nodes(plan)
     shelves = Shelves(plan.store)
     needed = Needed(shelves)
-    needed.add((f"{node.stage}/{node.name}" for node in tables), TODAY)
+    needed.add((f"{node.stage}/{node.name}" for node in exhibits), TODAY)
     needed.add((f"{node.stage}/{node.name}" for node in weights), WEIGHTS)
     refusal, notes = workflow_running(root), []
     for file, results in published(root, shelves):
@@ -94,7 +94,7 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
         needed.add(own.names, last_run_text(own))
     needed.add(at_work(shelves), AT_WORK)
     claimed = {name for claim in others for name in claim.names}
-    finder = _Finder(shelves, needed.reasons, claimed, Reasons([*tables, *weights]))
+    finder = _Finder(shelves, needed.reasons, claimed, Reasons([*exhibits, *weights]))
     items = tuple(measured(finder.items()))
     notes += claims_notes(others, own, Counter(finder.kept.values()))
     small = tuple(finder.small(items))

@@ -1,4 +1,4 @@
-"""What stays: the results that today's tables, published files, claims and processes at work need, and why.
+"""What stays: the results that today's tables and figures, published files, claims and processes at work need, and why.
 
 Each comes with all that it was made from, as far as manifests tell.
 """
@@ -20,7 +20,7 @@ from lntune.summaries import STAGES_OF_EXHIBITS
 from lntune.summaries import names as summaries
 from lntune.targets import FORMATS
 
-TODAY = "needed by a table of today's config"
+TODAY = "needed by a table or figure of today's config"
 WEIGHTS = "one of the demo's weights"
 AT_WORK = "needed by a process at work"
 
@@ -48,28 +48,25 @@ class Needed:
 
 
 def todays_nodes(plan: Plan) -> tuple[list[Node], list[Node]]:
-    """All nodes of all tables, and of the demo's weights; UserError if a file is wrong."""
-    tables = closure([plan.exhibit(name) for name in (*plan.study.experiments(), *summaries(plan))])
+    """All nodes of all tables and figures, and of the demo's weights; UserError if a file is wrong."""
+    exhibits = closure([plan.exhibit(name) for name in (*plan.study.experiments(), *summaries(plan))])
     root = plan.study.root
     if not (root / RECIPES).is_file():
-        return tables, []
+        return exhibits, []
     weights = DemoWeightsPlan(root)
-    return tables, closure([weights.node(name) for name in weights.names()])
+    return exhibits, closure([weights.node(name) for name in weights.names()])
 
 
 def published(root: Path, shelves: Shelves) -> Iterator[tuple[str, list[str]]]:
     """Every published file, and the results of tables and figures that hold its bytes."""
     exhibits = [name for name in shelves.finished if name.partition("/")[0] in STAGES_OF_EXHIBITS]
-    for folder, file in ((folder, file) for folder in FORMATS for file in file_paths(root / folder)):
-        if file.suffix[1:] in FORMATS[folder] and not file.name.startswith("."):
-            held = [shelves.store.root / name / file.name for name in exhibits]
-            shown = file.read_bytes()
-            found = [
-                f"{path.parent.parent.name}/{path.parent.name}"
-                for path in held
-                if path.is_file() and path.read_bytes() == shown
-            ]
-            yield f"{folder}/{file.name}", found
+    for folder, formats in FORMATS.items():
+        for file in file_paths(root / folder):
+            if file.suffix[1:] in formats and not file.name.startswith("."):
+                shown = file.read_bytes()
+                held = {name: shelves.store.root / name / file.name for name in exhibits}
+                found = [name for name, path in held.items() if path.is_file() and path.read_bytes() == shown]
+                yield f"{folder}/{file.name}", found
 
 
 def at_work(shelves: Shelves) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Reasons:
         identity = manifest.identity()
         differences = [list(compared(identity, node.identity)) for node in self._named[manifest.stage, manifest.label]]
         if not differences:
-            return "no table asks for it"
+            return "no table or figure asks for it"
         return _difference_text(min(differences, key=len), manifest)
 
 

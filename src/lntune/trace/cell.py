@@ -1,20 +1,19 @@
-"""Where one number of a table comes from: its cell, and every result behind it, from the manifests alone.
+"""Where one number of a table or figure comes from: its cell, and every result behind it, from the manifests alone.
 
     found = trace_cell(Path("."), "table3", "MM-VICUNA-7B: LayerNorm-80K", "POPE", show=5)
     print(trace_text(found))                # lntune.trace.text
 
-    found["value"]                          # as the table has it
-    found["from"]                           # the result that holds it, such as "score-pope/NAME-ID"
-    found["content"]                        # the hash of its files when the table was made
-    found["results"][found["from"]]         # its facts (lntune.trace.derivation)
-    found["examples"]                       # questions, answers and marks (lntune.trace.examples)
+    found["value"]                          # as it is shown
+    found["from"]                           # the results that it is read from, one a seed: each with its seed, its
+                                            #   name ("score-pope/NAME-ID"), the hash that its files had, its own value
+    found["because"]                        # where nothing of ours made it: who says so
+    found["results"]                        # those of "from" and all behind them, by name (lntune.trace.derivation)
+    found["examples"]                       # of each of "from": questions, answers, marks (lntune.trace.examples)
 
 The way leads from the score over answers, selection, checkpoint, connector and samples to the raw files.
 """
 
-import csv
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +22,23 @@ from typing import Any
 from lntune.errors import UserError
 from lntune.nodes import manifest_path
 from lntune.plan import Plan
-from lntune.store.layout import MANIFEST, Store
-from lntune.store.manifest import InputRecord, Manifest, read_manifest
+from lntune.report.cells import cell_of
+from lntune.report.rows import Row, chosen_rates
+from lntune.store.manifest import InputRecord
 from lntune.study import Study
 from lntune.summaries import SUMMARIES
-from lntune.targets import FORMATS, TABLES, table_name
-from lntune.trace.derivation import Derivation, several
+from lntune.targets import asked_files
+from lntune.trace.derivation import Derivation
 from lntune.trace.examples import examples
+from lntune.trace.exhibit import Exhibit, find_exhibit
+from lntune.trace.literature import printed
 
-_INTERVAL = " 95% interval"
 _LEARNING_RATE = "learning_rate"
 
 
 def trace_cell(
     root: Path,
-    table: str,
+    exhibit: str,
     row: str,
     column: str,
     show: int = 0,
@@ -48,40 +49,40 @@ def trace_cell(
 
     Args:
         root: the checkout.
-        table: the table's name or its published file.
+        exhibit: the name of a table or figure, or one of its published files.
         row: a row's title; as "GROUP: TITLE" or "GROUP/TITLE" where several groups have one of that title.
-        column: a column of the table: a benchmark, its "95% interval" where there is one, or learning_rate.
+        column: a column: a benchmark, what the CSV says besides of it ("POPE 95% interval"), or learning_rate.
         show: how many questions, with the model's answers and their marks, are found as well.
         wrong: of these, only questions that were answered wrongly.
         overrides: values over config.yaml's, as the run had them.
 
     Raises:
-        UserError: the table is not made yet, or there is no such row or column (the near ones are given), or several
-            rows are meant, or questions are asked for where a column has none.
+        UserError: it is not made yet, or there is no such row or column (the near ones are given), or several rows are
+            meant, or questions are asked for where a column has none.
     """
     plan = Plan(Study.read(root, overrides))
-    files = _files(table)
+    files = asked_files(plan.study, exhibit)
     if files[0].stem in SUMMARIES:
         raise _of_summary(plan, files[0].stem, row)
-    made = _made(plan, root, files)
-    cell = _cell(made, plan.store, row, column)
+    made = find_exhibit(plan, root, files)
+    cell = _cell(made, row, column)
     found = {
-        "table": files[0].stem,
-        "row": f"{cell.group}: {cell.title}",
+        "table": made.name,
+        "row": cell.row,
         "column": cell.column,
         "value": cell.value,
         "scale": made.settings["scale"],
         "protocol": made.settings["protocol"],
-        "notes": _notes(plan, root, made, files, cell),
-        "result": made.name,
-        "from": cell.behind.name,
-        "content": cell.behind.content,
-        "results": Derivation(plan, root).behind(cell.behind),
+        "notes": made.notes(cell.row, cell.column, cell.value),
+        "result": made.manifest.name,
+        "from": _from(made, cell),
+        "because": cell.because,
+        "results": Derivation(plan, root).behind(cell.sources),
     }
     if show:
-        if cell.column == _LEARNING_RATE:
-            raise UserError(f"{files[0]}: learning_rate has no questions to show; ask for a benchmark's column")
-        found["examples"] = examples(plan.store, cell.behind, show, wrong)
+        if cell.column == _LEARNING_RATE or not cell.sources:
+            raise UserError(f"{made.path}: {cell.column} of {cell.row} has no questions to show")
+        found["examples"] = [examples(plan.store, source, show, wrong) for source in cell.sources]
     return found
 
 
@@ -98,83 +99,11 @@ def _of_summary(plan: Plan, table: str, row: str) -> UserError:
     settings: Any = node.settings
     counted = {one.name: made for one, made in zip(settings.rows, sets, strict=True)}
     if row not in counted:
-        return _no_such(table, "row", row, list(counted))
+        return _no_such(f"tables/{table}", "row", row, list(counted))
     return UserError(
         f"tables/{table}: the numbers of {row} are counts, made where the set is: "
         f"see dropped.json and manifest.json in {manifest_path(plan.store, counted[row]).parent}"
     )
-
-
-# --- the table's result and its published files --------------------------------------------------------------------
-
-
-def _files(table: str) -> list[Path]:
-    """The published files that are meant by a table's name, or by that of one of them."""
-    suffix = Path(table).suffix[1:]
-    if suffix and suffix not in FORMATS:
-        raise UserError(f"{table}: tables are made as {' and '.join(FORMATS)}")
-    return [Path(TABLES) / f"{table_name(table)}.{one}" for one in ([suffix] if suffix else FORMATS)]
-
-
-def _made(plan: Plan, root: Path, files: list[Path]) -> Manifest:
-    """The manifest of this config's table; if that is not made yet, of the result that a published file shows."""
-    manifest = manifest_path(plan.store, plan.exhibit(files[0].stem))
-    if manifest.is_file():
-        return read_manifest(manifest)
-    for file in files:
-        shown = _shown(plan.store, root / file)
-        if shown is not None:
-            return shown
-    raise UserError(f"{files[0]}: not made yet under this config; run `snakemake {files[0]}`")
-
-
-def _shown(store: Store, file: Path) -> Manifest | None:
-    """The result whose bytes a published file holds; None without such a result or such a file."""
-    if not file.is_file():
-        return None
-    published = file.read_bytes()
-    for folder in sorted(store.root.glob(f"table/{file.stem}-*")):
-        made = folder / file.name
-        if made.is_file() and made.read_bytes() == published and (folder / MANIFEST).is_file():
-            return read_manifest(folder / MANIFEST)
-    return None
-
-
-def _notes(plan: Plan, root: Path, made: Manifest, files: list[Path], cell: "_Cell") -> list[str]:
-    """What is to be known before the value: which published files do not show the result that is traced."""
-    notes = []
-    if made.id != plan.exhibit(files[0].stem).id:
-        notes.append(f"traced is {made.name}, of another config or code; `snakemake {files[0]}` makes this one's")
-    for file in files:
-        published = root / file
-        if not published.is_file():
-            notes.append(f"{file} is not published; `snakemake {file}` does it")
-        elif published.read_bytes() != (_folder(plan.store, made) / file.name).read_bytes():
-            value = _published_value(published, cell)
-            has = "no such cell" if value is None else "the same here" if value == cell.value else f"{value} here"
-            why = "was edited by hand" if _shown(plan.store, published) is None else "is of another config or code"
-            notes.append(f"{file} {why} and has {has}; `snakemake {file}` mends it")
-    return notes
-
-
-def _folder(store: Store, made: Manifest) -> Path:
-    return store.folder(made.stage, made.label, made.id)
-
-
-def _published_value(file: Path, cell: "_Cell") -> str | None:
-    """What a published file has in a cell; None if it has no such cell."""
-    text = file.read_text(encoding="utf-8", errors="replace")
-    if file.suffix == ".csv":
-        of_row = (one for one in csv.DictReader(text.splitlines()) if one.get("model") == cell.group)
-        return next((one.get(cell.column) for one in of_row if one.get("method") == cell.title), None)
-    group, columns = "", list[str]()
-    for line in text.splitlines():
-        parts = [re.sub(r"\*|</?u>", "", part).strip() for part in line.split("|")[1:-1]]
-        columns = columns or parts
-        group = parts[0] if line.startswith("| *") else group
-        if parts and (group, parts[0]) == (cell.group, cell.title):
-            return dict(zip(columns, parts, strict=False)).get(cell.column)
-    return None
 
 
 # --- the cell --------------------------------------------------------------------------------------------------------
@@ -182,30 +111,82 @@ def _published_value(file: Path, cell: "_Cell") -> str | None:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell, and the result that its value is taken from."""
+    """One cell, and the results that it is read from, one a seed; without any, ``because`` says where it is from."""
 
-    group: str
-    title: str
+    row: str
     column: str
     value: str
-    behind: InputRecord
+    sources: tuple[InputRecord, ...] = ()
+    because: str = ""
 
 
-def _cell(made: Manifest, store: Store, row: str, column: str) -> _Cell:
-    settings: Any = made.settings
-    name = settings["name"]
-    with (_folder(store, made) / f"{name}.csv").open(newline="") as file:
-        reader = csv.DictReader(file)
-        records, header = list(reader), list(reader.fieldnames or ())
-    place = _row_place(name, [(one["group"], one["title"]) for one in settings["rows"]], row)
-    column = _column(name, settings["columns"], header, column)
-    its = settings["rows"][place]
+def _cell(made: Exhibit, row: str, column: str) -> _Cell:
+    titles = [(one.group, one.title) for one in made.rows]
+    place = _row_place(made.path, [*titles, *made.literature], row)
+    if place >= len(titles):
+        return _of_literature(made, *made.literature[place - len(titles)], column)
+    chosen = made.rows[place]
+    name = f"{chosen.group}: {chosen.title}"
+    columns: list[str] = made.settings["columns"]
+    column = _column(made, name, [*columns, *_beside(made, name, columns), _LEARNING_RATE], column)
     if column == _LEARNING_RATE:
-        behind = several(made, "selections")[its["selection"]]
-    else:
-        number = settings["columns"].index(column.removesuffix(_INTERVAL))
-        behind = several(made, "scores")[its["scores"][number]]
-    return _Cell(its["group"], its["title"], column, records[place][column], behind)
+        return _of_rate(made, chosen, name)
+    of = next(place for place, one in enumerate(columns) if column == one or column.startswith(f"{one} "))
+    return _Cell(name, column, made.shown[name, column], made.inputs("scores", chosen.scores[of]))
+
+
+def _beside(made: Exhibit, row: str, columns: Sequence[str]) -> list[str]:
+    """What the CSV says besides of a column, as its interval."""
+    shown = [column for one, column in made.shown if one == row]
+    return [column for column in shown if any(column.startswith(f"{one} ") for one in columns)]
+
+
+def _of_rate(made: Exhibit, row: Row, name: str) -> _Cell:
+    """A row's learning rate, and the selections that chose it, if it was chosen."""
+    if not row.selections and row.learning_rate is None:
+        raise UserError(f"{made.path}: {name} has no learning rate; no model was tuned for it to the end")
+    sources = made.inputs("selections", row.selections)
+    value = made.shown.get((name, _LEARNING_RATE))
+    if value is None:
+        records = made.inputs("selections", range(max(row.selections, default=-1) + 1))
+        try:
+            value = chosen_rates(row, tuple(made.input_folder(record) for record in records))
+        except (OSError, ValueError, KeyError):
+            value = "unknown"
+    because = "" if sources else "the row is of this learning rate; none was chosen"
+    return _Cell(name, _LEARNING_RATE, value, sources, because)
+
+
+def _of_literature(made: Exhibit, group: str, title: str, column: str) -> _Cell:
+    """A cell that the paper took from the literature."""
+    name = f"{group}: {title}"
+    column = _column(made, name, made.settings["columns"], column)
+    place = made.settings["columns"].index(column)
+    (row,) = (one for one in made.settings["literature"] if (one["group"], one["title"]) == (group, title))
+    return _Cell(name, column, row["cells"][place], because=printed(made.root, made.name, group, title, column))
+
+
+def _from(made: Exhibit, cell: _Cell) -> list[dict[str, Any]]:
+    """Each result that a cell is read from; ``seed`` is None of what all seeds share."""
+    seeds = made.settings["seeds"]
+    of = seeds if len(cell.sources) == len(seeds) else [None] * len(cell.sources)
+    return [
+        {"seed": seed, "result": source.name, "content": source.content, "value": _own_value(made, cell, source)}
+        for seed, source in zip(of, cell.sources, strict=True)
+    ]
+
+
+def _own_value(made: Exhibit, cell: _Cell, source: InputRecord) -> str | None:
+    """What the cell would be of this result alone, as it is now; None where that is not known."""
+    if cell.column not in made.settings["columns"]:
+        return None
+    try:
+        return cell_of(cell.column, [made.input_folder(source)], made.settings.get("tokens")).text
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
 
 
 def _plain(name: str) -> str:
@@ -213,7 +194,7 @@ def _plain(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _row_place(table: str, rows: list[tuple[str, str]], asked: str) -> int:
+def _row_place(exhibit: str, rows: list[tuple[str, str]], asked: str) -> int:
     """The place of the row that is meant; UserError gives the near ones if it is none, and all if it is several."""
     full = [f"{group}: {title}" for group, title in rows]
     forms = [(both, f"{group}/{title}", title) for both, (group, title) in zip(full, rows, strict=True)]
@@ -221,28 +202,27 @@ def _row_place(table: str, rows: list[tuple[str, str]], asked: str) -> int:
     places = places or [place for place, names in enumerate(forms) if _plain(asked) in map(_plain, names)]
     if not places:
         titles = [title for _, title in rows]
-        raise _no_such(table, "row", asked, full, [title for title in titles if titles.count(title) == 1])
+        raise _no_such(exhibit, "row", asked, full, [title for title in titles if titles.count(title) == 1])
     if len(places) > 1:
         meant = "; ".join(full[place] for place in places)
-        raise UserError(f"tables/{table}: {len(places)} rows are called {asked!r}; name one of: {meant}")
+        raise UserError(f"{exhibit}: {len(places)} rows are called {asked!r}; name one of: {meant}")
     return places[0]
 
 
-def _column(table: str, columns: list[str], header: list[str], asked: str) -> str:
+def _column(made: Exhibit, row: str, known: list[str], asked: str) -> str:
     """The column that is meant, as the header writes it."""
-    known = [*columns, *(one + _INTERVAL for one in columns if one + _INTERVAL in header), _LEARNING_RATE]
     for column in known:
         if _plain(column) == _plain(asked):
             return column
-    if _plain(asked) in map(_plain, header):
-        raise UserError(f"tables/{table}: {asked!r} is no number to be traced; there are {'; '.join(known)}")
-    raise _no_such(table, "column", asked, known)
+    if _plain(asked) in {_plain(column) for of, column in made.shown if of == row}:
+        raise UserError(f"{made.path}: {asked!r} is no number to be traced; there are {'; '.join(known)}")
+    raise _no_such(made.path, "column", asked, known)
 
 
-def _no_such(table: str, kind: str, asked: str, known: list[str], short: Sequence[str] = ()) -> UserError:
+def _no_such(exhibit: str, kind: str, asked: str, known: list[str], short: Sequence[str] = ()) -> UserError:
     """The near ones of the known names and of their short forms, else all that are known."""
     written = {_plain(name): name for name in [*known, *short]}
     near = difflib.get_close_matches(_plain(asked), list(written), 3, 0.5)
     meant = " or ".join(repr(written[one]) for one in near)
     hint = f"did you mean {meant}?" if near else f"there are {'; '.join(known)}"
-    return UserError(f"tables/{table}: has no {kind} {asked!r}; {hint}")
+    return UserError(f"{exhibit}: has no {kind} {asked!r}; {hint}")

@@ -6,11 +6,12 @@ for the code; ``inputs``, each with the role, the name, the part and the content
     state       "there"; of one that is "deleted" or "damaged" the inputs alone are told, by the plan if it has it
     raw         of fetch and draw: what the files are, their licence, and of each its sha256 and where it came from
     selection   of select: the candidates, with learning rate, CIDEr and the names of their results
+    numbers     of measure: what was measured, predicted and printed, as measure.json has it
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lntune.errors import UserError
 from lntune.fetched import fetched_files
 from lntune.nodes import Node, Part
 from lntune.plan import Plan
+from lntune.stages.measure import MEASURED
 from lntune.store.hashing import hash_file
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
@@ -39,12 +41,12 @@ class Derivation:
     plan: Plan
     root: Path
 
-    def behind(self, record: InputRecord) -> dict[str, Facts]:
-        """A result and all that it was made from, by name; the result itself comes first."""
+    def behind(self, records: Sequence[InputRecord]) -> dict[str, Facts]:
+        """Some results and all that they were made from, by name; the first of them comes first."""
         found: dict[str, Facts] = {}
         manifests: dict[str, Manifest] = {}
         uses: dict[str, list[_Use]] = {}
-        waiting = [_Use("", record.stage, record.label, record.id, record.part, record.content)]
+        waiting = [_use("", record) for record in reversed(records)]
         while waiting:
             one = waiting.pop()
             if one.name in found:
@@ -76,6 +78,8 @@ class Derivation:
             facts["raw"] = _drawn(manifest, folder)
         elif manifest.stage == "select":
             facts["selection"] = _selection(manifest, folder)
+        elif manifest.stage == "measure":
+            facts["numbers"] = _numbers(folder)
         return facts, manifest
 
     def _fetched(self, manifest: Manifest, folder: Path) -> Facts:
@@ -155,3 +159,11 @@ def _selection(manifest: Manifest, folder: Path) -> Facts:
         for place, rate in enumerate(rates)
     ]
     return {"metric": f"CIDEr on Flickr30k {manifest.settings['split']}", "candidates": candidates}
+
+
+def _numbers(folder: Path) -> list[Facts]:
+    """What was measured, and what stands beside it; nothing if the file is lost."""
+    try:
+        return list(json.loads((folder / MEASURED).read_text())["numbers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

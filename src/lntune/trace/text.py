@@ -1,7 +1,7 @@
 """A derivation as text of 120 columns: a header with the value, then a tree.
 
-A result that went into several others is shown in full once. Of a selection's candidates the chosen one is shown in
-full, each other as a line.
+Of several seeds each result has a tree of its own. A result that went into several others is shown in full once. Of a
+selection's candidates the chosen one is shown in full, each other as a line.
 """
 
 import textwrap
@@ -19,12 +19,15 @@ _MEANING = {
     "score-pope": "accuracy on popular/random/adversarial",
     "score-vqav2": "overall accuracy",
     "score-captions": "CIDEr",
-    "similarity": "mean cosine similarity between the hidden states of all pairs of layers",
+    "similarity": "the mean cosine similarity between the hidden states of all pairs of layers",
 }
 _TRAINED = (
     "{steps:,} steps on {samples:,} samples ({samples_truncated} truncated, {samples_misaligned} misaligned), "
     "final loss {final_loss:.4g}, {trainable_percent:.4g}% of {parameters:,} parameters trained"
 )
+_ROLES = {"select": "selection", "measure": "measurement", "similarity": "similarity"}
+"""What a result is called that a cell is read from, where it is no score."""
+
 _NOTES = {"recorded": "recorded at the first download", "copied": "from a copy on disk"}
 _SENTENCES = {
     "connector": _TRAINED,
@@ -42,9 +45,13 @@ def trace_text(found: Facts) -> str:
     """What :func:`lntune.trace.cell.trace_cell` found, with its examples if it has any."""
     lines = [line for note in found["notes"] for line in _wrapped(f"note: {note}", "")]
     value = f"{found['table']} | {found['row']} | {found['column']} = {found['value']}"
-    lines += [f"{value}  (scale: {found['scale']})", *_Tree(found).lines(), *_closing(found)]
-    if "examples" in found:
-        lines += ["", *examples_text(found["examples"], _WIDTH)]
+    seeds = f", of {len(found['from'])} seeds" if len(found["from"]) > 1 else ""
+    if found["from"]:
+        lines += [f"{value}  (scale: {found['scale']}{seeds})", *_Tree(found).lines(), *_closing(found)]
+    else:
+        lines += [value, *_wrapped(found["because"], "")]
+    for one, examples in zip(found["from"], found.get("examples", ()), strict=False):
+        lines += ["", *([f"seed {one['seed']}"] if seeds else []), *examples_text(examples, _WIDTH)]
     return "\n".join(lines)
 
 
@@ -71,20 +78,23 @@ def _closing(found: Facts) -> Iterator[str]:
 
 
 class _Tree:
-    """Goes down from the cell's result, and remembers what it has shown."""
+    """Goes down from the cell's results, and remembers what it has shown."""
 
     def __init__(self, found: Facts) -> None:
         self._results: dict[str, Facts] = found["results"]
-        self._start: str = found["from"]
-        self._content: str = found["content"]
+        self._starts: list[Facts] = found["from"]
         self._machine = _machine(there[0]) if (there := _there(found)) else ""
         self._shown: set[str] = set()
 
     def lines(self) -> Iterator[str]:
         """All lines."""
-        role = "selection" if self._start.startswith("select/") else "score"
-        changed = self._results[self._start].get("content", self._content) != self._content
-        yield from self._result(role, {"result": self._start, "content": self._content, "changed": changed}, "", "")
+        for one in self._starts:
+            stage = one["result"].partition("/")[0]
+            role = _ROLES.get(stage, "score")
+            if len(self._starts) > 1:
+                role = f"{role} of seed {one['seed']}{', ' + one['value'] if one['value'] else ''}"
+            changed = self._results[one["result"]].get("content", one["content"]) != one["content"]
+            yield from self._result(role, {**one, "changed": changed}, "", "")
 
     def _result(self, role: str, given: Facts, branch: str, bar: str) -> Iterator[str]:
         """A result and what it was made from: its first line after ``branch``, all others after ``bar``."""
@@ -121,7 +131,7 @@ class _Tree:
             of = f"learning rate {one['learning_rate']:g}, CIDEr {cider}"
             if one["chosen"]:
                 yield f"chosen, {of}", given[one["result"]]
-                if self._start.startswith("select/"):
+                if self._starts[0]["result"].startswith("select/"):
                     yield "its score", given[one["score"]]
             else:
                 yield f"not chosen, {of}: {one['result']}{_gone(self._results[one['result']])}", None
@@ -167,10 +177,14 @@ def _told(result: Facts) -> Iterator[str]:
     if stage in ("fetch", "draw"):
         return
     if stage in _MEANING:
-        yield f"the value is {_MEANING[stage]}"
+        in_form = f"; {metrics['followed']:.0%} of the answers are captions in form" if "followed" in metrics else ""
+        yield f"the value is {_MEANING[stage]}{in_form}"
         return
     if stage == "select":
         yield f"by {result['selection']['metric']}; all candidates' answers and scores are in --json"
+        return
+    if stage == "measure":
+        yield from _measured(result)
         return
     parts = []
     if any(name.startswith("dropped: ") for name in metrics) or stage == "prepare":
@@ -182,6 +196,36 @@ def _told(result: Facts) -> Iterator[str]:
     if result["settings"].get("blind"):
         parts.append("blind: the image features are zeroed")
     yield ", ".join([_sentence(stage, metrics), *parts])
+
+
+def _measured(result: Facts) -> Iterator[str]:
+    """What a training step was measured to take, what was predicted, and what the paper prints."""
+    settings = result["settings"]
+    known = {(one["name"], one["label"]): one for one in result["numbers"]}
+    if not known:
+        yield "what was measured is deleted or damaged since"
+        return
+    peak = known["peak_bytes", "measured"]
+    said = [
+        f"memory: {_bytes(peak['value'])} measured ({peak['how']})",
+        f"{_bytes(known['peak_bytes', 'predicted']['value'])} predicted",
+    ]
+    if ("memory_gb", "paper") in known:
+        printed = known["memory_gb", "paper"]["value"]
+        said.append(f"the paper prints {printed}{' GB' * (printed != 'OOM')}")
+    yield "; ".join(said)
+    counts = [known[name, "measured"]["value"] for name in ("trainable", "parameters", "trainable_percent")]
+    share = f"{counts[0]:,} of {counts[1]:,} parameters train, {counts[2]}%"
+    of_paper = known.get(("trainable_percent", "paper"))
+    yield share + (f"; the paper prints {of_paper['value']}%" if of_paper else "")
+    yield (
+        f"a step of {settings['micro_batch']} samples of {settings['length']:,} positions, engine "
+        f"{settings['engine']}, {settings['precision']}"
+    )
+
+
+def _bytes(size: int | str) -> str:
+    return size if isinstance(size, str) else f"{size:,} bytes"
 
 
 def _sentence(stage: str, metrics: Facts) -> str:

@@ -1,7 +1,8 @@
-"""Scores, selections and tables made again from what is stored, by the stages' own code, and compared byte by byte.
+"""Scores, selections, tables and figures made again from what is stored, and compared byte by byte.
 
-Nothing that is compared is read on the way: scores come from answers and questions, selections and tables from scores.
-Training and asking models is not repeated: for that, delete the results and run Snakemake.
+The stages' own code makes them. Nothing that is compared is read on the way: scores come from answers and questions,
+selections and what shows scores from scores. Training and asking models is not repeated: for that, delete the results
+and run Snakemake.
 """
 
 import shutil
@@ -10,7 +11,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lntune.benchmarks.captions_score import ImageId, caption_groups, read_references, tokenize
 from lntune.data.questions import read_answers
@@ -53,7 +53,7 @@ def check_again(
     pool: ProcessPoolExecutor,
     folder: Path,
 ) -> int:
-    """Make all scores, selections and tables again; return how many scores that were. ``folder`` is for their files."""
+    """Make all scores, selections, tables and figures again, in ``folder``; return how many scores that were."""
     works = works_of(basis, held, findings, folder)
     with track(sum(len(work.results) for work in works), "scoring", "results") as progress:
         futures = _submit(pool, works)
@@ -208,9 +208,8 @@ def _compare_files(basis: Basis, stored: Mapping[str, File], findings: Findings,
                 off[path] = "is not the file of the best candidate"
         elif stored[path].blake3 not in ("", made[path]):
             off[path] = f"is not what its inputs give: it has {difference(out / path, folder / path)}"
-    settings: Any = node.settings
     for path in sorted(off):
-        both = path in stored and path in made and node.stage == "table"
-        cells = differing_cells(settings.name, out / path, folder / path) if both else None
+        both = path in stored and path in made
+        cells = differing_cells(node.settings, out / path, folder / path) if both else None
         findings.problem(folder / path, off[path], [node], cells=cells)
     return not off

@@ -1,4 +1,4 @@
-"""What the targets of a verification rest on: the results behind them, and which cell of a table rests on which.
+"""What the targets of a verification rest on: the results behind them, and which cell rests on which.
 
 It follows the plan, whose ids chain, so that it knows the way even where a manifest is damaged or a result deleted.
 """
@@ -17,7 +17,7 @@ LEARNING_RATE = "learning_rate"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table; the learning rate of a row is one, too."""
+    """One cell of a table or figure; the learning rate of a row is one, too."""
 
     table: str
     row: str
@@ -31,7 +31,7 @@ class Basis:
         store: where they lie.
         nodes: all of them, inputs before what needs them.
         done: those that are there.
-        cells: all cells of the targets that are tables, table by table and row by row.
+        cells: all cells of the targets that are tables or figures, one after the other, row by row.
     """
 
     def __init__(self, plan: Plan, targets: Sequence[Target]) -> None:
@@ -45,8 +45,8 @@ class Basis:
             self._behind[node] = self._bit[node]
             for parent in node.parents():
                 self._behind[node] |= self._behind[parent]
-        self._tables = [node for node in asked if isinstance(node.settings, ExhibitSettings)]
-        self._sources = {cell: (table, sources) for table in self._tables for cell, sources in _cells(table)}
+        exhibits = [node for node in asked if isinstance(node.settings, ExhibitSettings)]
+        self._sources = {cell: (exhibit, sources) for exhibit in exhibits for cell, sources in _cells(exhibit)}
 
     @property
     def cells(self) -> list[Cell]:
@@ -62,23 +62,23 @@ class Basis:
         return bool(self._behind[node] & self._bit[on])
 
     def resting(self, results: Iterable[Node]) -> list[Cell]:
-        """The cells that rest on any of these results: on the table itself, or on something behind the cell."""
+        """The cells that rest on any of these results: on what shows them, or on something behind the cell."""
         given = list(results)
         bits = 0
         for node in given:
             bits |= self._bit[node]
         return [
             cell
-            for cell, (table, sources) in self._sources.items()
-            if table in given or any(self._behind[source] & bits for source in sources)
+            for cell, (exhibit, sources) in self._sources.items()
+            if exhibit in given or any(self._behind[source] & bits for source in sources)
         ]
 
 
-def _cells(table: Node) -> Iterator[tuple[Cell, tuple[Node, ...]]]:
+def _cells(exhibit: Node) -> Iterator[tuple[Cell, tuple[Node, ...]]]:
     """Each cell of a table or figure with the results, or the selections, that it shows; one for each seed."""
-    settings = table.settings
+    settings = exhibit.settings
     assert isinstance(settings, ExhibitSettings)
-    scores, selections = table.inputs["scores"], table.inputs["selections"]
+    scores, selections = exhibit.inputs["scores"], exhibit.inputs["selections"]
     assert isinstance(scores, tuple) and isinstance(selections, tuple)
     for row in settings.rows:
         title = f"{row.group}: {row.title}"
@@ -130,4 +130,5 @@ def _by_row(cells: Iterable[Cell]) -> dict[str, list[str]]:
 
 
 def _figures(columns: Sequence[str]) -> list[str]:
-    return [column for column in columns if column != LEARNING_RATE]
+    """The columns without the learning rate, unless there is nothing else, as in a figure of curves."""
+    return [column for column in columns if column != LEARNING_RATE] or list(columns)

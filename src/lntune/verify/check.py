@@ -1,11 +1,11 @@
-"""``lntune verify``: whether the tables still are what the stored results give, and the results what they are called.
+"""``lntune verify``: whether tables and figures are what the stored results give, and the results what they are called.
 
     report = verify(Path("."), ["tables/table3.csv"])
     report.problems                 # each with its path, what is wrong, and the cells that rest on it
     print(report.text())
 
-Files are hashed anew, the chain of ids and contents is followed, and scores, selections and tables are made again from
-the stored answers. Training and asking models is not repeated.
+Files are hashed anew, the chain of ids and contents is followed, and scores, selections, tables and figures are
+made again from the stored answers. Training and asking models is not repeated.
 """
 
 import os
@@ -37,7 +37,7 @@ def verify(
 
     Args:
         root: the checkout.
-        targets: as :func:`lntune.targets.targets_of` takes them; without any, every table of the config.
+        targets: as :func:`lntune.targets.targets_of` takes them; without any, all that the config asks for.
         jobs: how many processes score, and how many files are hashed, at a time; all cores unless given.
         overrides: values over config.yaml's, as the run had them.
 
