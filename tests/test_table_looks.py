@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from latex import compile_fragment
 
 from checkout import ROOT
+from latex import compile_fragment
 from lntune.benchmarks.intervals import Stratum
 from lntune.errors import UserError
 from lntune.report.cells import Cell, Figure, number

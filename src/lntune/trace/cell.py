@@ -22,7 +22,7 @@ from typing import Any
 from lntune.errors import UserError
 from lntune.nodes import manifest_path
 from lntune.plan import Plan
-from lntune.report.cells import cell_of
+from lntune.report.cells import Reading, cell_of
 from lntune.report.rows import Row, chosen_rates
 from lntune.store.manifest import InputRecord
 from lntune.study import Study
@@ -181,7 +181,8 @@ def _own_value(made: Exhibit, cell: _Cell, source: InputRecord) -> str | None:
     if cell.column not in made.settings["columns"]:
         return None
     try:
-        return cell_of(cell.column, [made.input_folder(source)], made.settings.get("tokens")).text
+        reading = Reading(made.settings["tokens"], made.settings["least_share"])
+        return cell_of(cell.column, [made.input_folder(source)], reading).text
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
