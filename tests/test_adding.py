@@ -27,7 +27,7 @@ def _block(after: str, language: str) -> str:
 def _with_examples(folder: Path) -> Checkout:
     """A tiny checkout with the page's data set, table and figure."""
     checkout = copy_checkout(folder)
-    data = _block("## A data set", "yaml").replace("750", "16").split("\n", 1)[1]
+    data = _block("## A data set", "yaml").replace("750", "48").split("\n", 1)[1]
     checkout.edit("workflow/scales/tiny.yaml", "\nconnector:\n", f"\n{data}connector:\n")
     for name, after in (("mixed", "## A table"), ("mixed-bars", "## A figure")):
         (checkout.root / f"workflow/experiments/{name}.yaml").write_text(_block(after, "yaml"))
