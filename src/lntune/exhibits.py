@@ -51,7 +51,7 @@ def exhibit_node(plan: "Plan", name: str) -> Node:
         "split": plan.study.settings.selection_split,
         "seeds": plan.seeds,
         "columns": experiment.columns,
-        "tokens": plan.scale.similarity.tokens if SIMILARITY in experiment.columns else None,
+        **(_similarity(plan) if SIMILARITY in experiment.columns else {"tokens": None}),
         "least_share": plan.protocol.caption_format.least_share,
         "rows": [_row(plan, experiment, line, inputs) for line in lines],
     }
@@ -70,6 +70,14 @@ def exhibit_node(plan: "Plan", name: str) -> Node:
         settings["norms"] = [norm.model_dump() for norm in experiment.norms]
         return plan.node("figure-gradients", [name], settings, inputs.roles())
     return plan.node("figure-heat-maps", [name], settings, inputs.roles())
+
+
+def _similarity(plan: "Plan") -> dict[str, str]:
+    """Over which positions of which prompts layers are compared, as tables and figures say it."""
+    chosen = plan.scale.similarity
+    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
+    on = f"{chosen.questions} test questions of {columns[chosen.benchmark]}"
+    return {"tokens": chosen.tokens, "similarity_on": on}
 
 
 class _Inputs:

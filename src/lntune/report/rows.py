@@ -18,6 +18,14 @@ CELLS = "cells.json"
 """The file that says of each cell which inputs it was read from."""
 
 
+_TOKENS = {
+    "all": "all positions",
+    "image": "the image's positions",
+    "text": "the text's positions",
+    "last": "the last position",
+}
+
+
 class Row(Frozen):
     """One row.
 
@@ -49,6 +57,7 @@ class ExhibitSettings(Frozen):
     split: str
     seeds: tuple[int, ...] = Field(strict=False)
     tokens: Literal["all", "image", "text", "last"] | None
+    similarity_on: str = ""
     least_share: float
 
     @property
@@ -106,6 +115,8 @@ def notes(settings: ExhibitSettings) -> tuple[str, ...]:
     if any(row.selections for row in settings.rows):
         leak = " (the split that is reported, as in the paper: the choice leaks)" if settings.split == "test" else ""
         said += f" Learning rates chosen by CIDEr on Flickr30k's {settings.split} split{leak}."
+    if settings.tokens is not None:
+        said += f" Similarity over {_TOKENS[settings.tokens]} of the prompts of {settings.similarity_on}."
     if len(settings.seeds) > 1:
         said += f" Means over {len(settings.seeds)} seeds."
     return tuple(note for note in (settings.scale_note, settings.note, said) if note)
