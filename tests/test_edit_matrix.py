@@ -113,9 +113,9 @@ def test_a_scorer_changed_in_meaning(copy: Checkout) -> None:
     copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
     assert "lntune.benchmarks.pope_score changed" in copy.run("lntune", "plan")
     ran = run(copy)  # no model says "never", so the scores come out as they were and the table is linked
-    assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 3}, {"table": 1})
+    assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 3, "page": 1}, {"table": 1})
     copy.edit("src/lntune/benchmarks/pope_score.py", '{"No", "no", "not", "never"}', '{"Yes", "yes"}')
-    assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 3}
+    assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 3, "page": 1}
 
 
 def test_a_tables_title(copy: Checkout) -> None:
@@ -133,7 +133,7 @@ def test_one_more_learning_rate(copy: Checkout) -> None:
     copy.write_yaml(SCALE, scale)
     ran = run(copy)
     assert ran.computed == {
-        "finetune": 1, "predict": 1, "score_captions": 1, "select": 1, "table": 1, "publish": 3,
+        "finetune": 1, "predict": 1, "score_captions": 1, "select": 1, "table": 1, "publish": 3, "page": 1,
     }  # fmt: skip
     assert ran.linked == {"predict": 5, "score_mme": 1, "score_pope": 1, "score_vqav2": 1, "score_captions": 2}
 
@@ -143,7 +143,7 @@ def test_a_filter_rewritten(copy: Checkout) -> None:
     before = (copy.root / TABLE).read_bytes()
     assert "47 cost nothing" not in copy.run("lntune", "plan")
     ran = run(copy)
-    assert ran.computed == {"prepare": 5, "publish": 3 + 2}  # and what data.csv tells of the sets is linked
+    assert ran.computed == {"prepare": 5, "publish": 3 + 2, "page": 2}  # and what data.csv tells of the sets is linked
     assert ran.linked["data_table"] == ran.linked["connector"] == 1
     assert ran.linked["finetune"] == 3 and ran.linked["predict"] == 13
     assert (copy.root / TABLE).read_bytes() == before
@@ -183,7 +183,7 @@ def test_scale_and_experiments_switched_and_back(copy: Checkout) -> None:
         text = (copy.root / "config.yaml").read_text()
         (copy.root / "config.yaml").write_text(re.sub(r"scale: \w+ ", f"scale: {name} ", text))
         # The tables, and what says besides at which scale it is: data.csv, and data, claims and comparison as .md.
-        assert job_counts(copy.snakemake("-c2")) == {"publish": 3 + 4, "all": 1}
+        assert job_counts(copy.snakemake("-c2")) == {"publish": 3 + 4, "page": 4, "all": 1}
         assert {name: (copy.root / "tables" / name).read_bytes() for name in first} == right
     text = (copy.root / "config.yaml").read_text()
     (copy.root / "config.yaml").write_text(re.sub(r"scale: \w+ ", "scale: tiny ", text))
@@ -191,9 +191,13 @@ def test_scale_and_experiments_switched_and_back(copy: Checkout) -> None:
     experiment["rows"] = experiment["rows"][:1]
     copy.write_yaml("workflow/experiments/small.yaml", experiment)
     copy.edit("config.yaml", "experiments: [tiny]", "experiments: [small]")
-    assert run(copy).computed == {"table": 1, "publish": 3 + 4}
+    assert run(copy).computed == {"table": 1, "publish": 3 + 4, "page": 4}
     copy.edit("config.yaml", "experiments: [small]", "experiments: [tiny]")
-    assert job_counts(copy.snakemake("-c2")) == {"publish": 3, "all": 1}  # they were last published at another scale
+    assert job_counts(copy.snakemake("-c2")) == {
+        "publish": 3,
+        "page": 1,
+        "all": 1,
+    }
     assert {name: (copy.root / "tables" / name).read_bytes() for name in first} == first
 
 

@@ -138,7 +138,7 @@ def test_every_text_is_legible_inside_the_page_and_clear_of_others(name: str, mo
     draw, data = DRAWINGS[name]
     figure = draw(data)
     texts = drawn_texts(figure, monkeypatch)
-    assert any(text.startswith(f"{data.scale}: " if data.note else data.scale) for text, _, _ in texts)
+    assert any(text.startswith(f"Scale: {data.scale}. "[: None if data.note else -1]) for text, _, _ in texts)
     for text, size, box in texts:
         assert size >= SMALLEST, text
         assert box.x0 >= -0.5 and box.y0 >= -0.5, text

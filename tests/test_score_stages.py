@@ -13,7 +13,7 @@ from lntune.benchmarks import mme_score, pope_questions, vqav2_score
 from lntune.benchmarks.intervals import figure, over_items
 from lntune.benchmarks.marks import strata_of
 from lntune.data.questions import read_questions, write_answers
-from lntune.report.cells import cell_of
+from lntune.report.cells import Reading, cell_of
 from lntune.score_cli import app
 from stage_runs import Folders, draw_small, read, run
 
@@ -83,7 +83,7 @@ def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
     scores = read(tmp_path / "score" / "scores.json")
     assert (scores["perception"], scores["cognition"]) == (200.0, 0)
     assert scores["intervals"] == {"perception": [200.0, 200.0], "cognition": None}
-    assert cell_of("MME", scores).interval == "200.0..200.0/-"
+    assert cell_of("MME", [tmp_path / "score"], Reading(None, 0.5)).interval == "200.0..200.0/-"
 
 
 def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:

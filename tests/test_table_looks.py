@@ -14,7 +14,7 @@ from lntune.benchmarks.intervals import Stratum
 from lntune.errors import UserError
 from lntune.report.cells import Cell, Figure, number
 from lntune.report.emphasis import Emphasis, marks
-from lntune.report.latex import latex_table
+from lntune.report.latex import PACKAGES, latex_table
 from lntune.report.latex_size import SCALED, SIZES, TEXT_HEIGHT, TEXT_WIDTH
 from lntune.report.latex_text import escaped, from_markdown
 from lntune.report.layout import LaidOut, Layout, TableRow, lay_out
@@ -298,4 +298,5 @@ def test_every_character_that_is_let_through_can_be_set(tmp_path: Path) -> None:
         except UserError:
             continue
     assert len(passed) > 280
-    compile_fragment("\n".join(f"{text}x" for text in passed), tmp_path)
+    needs = f"% Needs {' '.join(PACKAGES)}\n"
+    compile_fragment(needs + "\n".join(f"{text}x" for text in passed), tmp_path)

@@ -198,7 +198,10 @@ def test_missing_surplus_and_damaged_files(copy: Checkout) -> None:
     file.unlink()
     file.symlink_to(copy.root / "elsewhere")
     report = verified(copy, TABLE)
-    assert cells(report) == {
+    found = cells(report)
+    # Intervals rest on marks: without them the table cannot be made again.
+    assert found.pop(name(one(copy, "table", "tiny"))) > {(FINETUNE, "MME"), (LAYERNORM, "POPE")}
+    assert found == {
         name(marks): {(FINETUNE, "MME")},
         name(surplus): {(LAYERNORM, "VQAv2")},
         name(damaged): {(LAYERNORM, "MSCOCO")},
@@ -443,7 +446,9 @@ def test_tables_of_other_shape_have_no_clear_differences(tmp_path: Path) -> None
     other.write_text("model,method,A\nm,x,1\nm,y,3\n")
     rows = tuple(Row(group="m", title=title, learning_rate=None, selections=(), scores=()) for title in "xy")
     said = {"title": "", "note": "", "scale": "", "scale_note": "", "protocol": "", "split": ""}
-    settings = ExhibitSettings(name="t", columns=("A",), rows=rows, seeds=(0,), **said)
+    settings = ExhibitSettings(
+        name="t", columns=("A",), rows=rows, seeds=(0,), tokens=None, least_share=0.5, **said
+    )  # fmt: skip
     assert differing_cells(settings, one, other) == [Cell("t", "m: y", "A")]
     another = settings.model_copy(update={"rows": (*rows, rows[0].model_copy(update={"title": "z"}))})
     assert differing_cells(another, one, other) is None
