@@ -1,6 +1,6 @@
-"""What rests on several seeds, on a learning rate that nobody chose, on a measurement, or on the literature.
+"""What rests on several seeds, on a learning rate that nobody chose, on a measurement, or on the literature; figures.
 
-Trace, verify and export are asked about small tables of each kind, made for two seeds at a tiny scale.
+Trace, verify and export are asked about small tables and figures of each kind, made for two seeds at a tiny scale.
 """
 
 import csv
@@ -18,17 +18,39 @@ import pytest
 from checkout import Checkout, ask_for
 from lntune.crate.export import export
 from lntune.errors import UserError
+from lntune.garbage.collect import collect
+from lntune.targets import FORMATS
 from lntune.trace.cell import trace_cell
 from lntune.trace.text import trace_text
 from lntune.verify.check import verify
 
 pytestmark = pytest.mark.slow
 
-TABLES = {
+EXPERIMENTS = {
     "table1": """\
 title: "Table 1: with rows of the literature"
 columns: [VQAv2, POPE]
 literature: [Baseline models]
+paired_with: LayerNorm
+llms: [vicuna-7b]
+rows:
+  - {title: LayerNorm, method: layernorm, data: Conv.20K}
+  - {title: Blind, method: layernorm, data: Conv.20K, blind: true}
+""",
+    "figure2": """\
+title: "Figure 2: bars"
+figure: bars
+columns: [POPE]
+llms: [vicuna-7b]
+rows:
+  - {title: LayerNorm, method: layernorm, data: Conv.20K}
+  - {title: Blind, method: layernorm, data: Conv.20K, blind: true}
+""",
+    "figure4": """\
+title: "Figure 4: curves"
+figure: gradients
+norms:
+  - {norm: input, layer: 1, of: 2}
 llms: [vicuna-7b]
 rows:
   - {title: LayerNorm, method: layernorm, data: Conv.20K}
@@ -52,25 +74,27 @@ rows:
   - {title: "{rate}", method: layernorm, data: Conv.20K, sweep: true}
 """,
 }
-ROW = "MM-VICUNA-7B: LayerNorm"
+SHOWN = [("figures" if name.startswith("figure") else "tables", name) for name in EXPERIMENTS]
+GROUP = "MM-VICUNA-7B"
+ROW = f"{GROUP}: LayerNorm"
 Found = dict[str, Any]
 Trace = Callable[..., Found]
 
 
 @pytest.fixture(scope="module")
 def two_seeds(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The finished checkout, with these tables of two seeds made as well."""
+    """The finished checkout, with these tables and figures of two seeds made as well."""
     root = tmp_path_factory.mktemp("two-seeds") / "checkout"
     shutil.copytree(made.root, root)
     checkout = Checkout(root)
-    for name, text in TABLES.items():
+    for name, text in EXPERIMENTS.items():
         (root / f"workflow/experiments/{name}.yaml").write_text(text)
     scale = checkout.yaml("workflow/scales/tiny.yaml")
     scale["sweeps"] = {"layernorm": scale["methods"]["layernorm"]["learning_rates"]}  # so that nothing more is tuned
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     checkout.edit("config.yaml", "seeds: [0] ", "seeds: [0, 1] ")
-    ask_for(root / "config.yaml", *TABLES)
-    checkout.snakemake("-c2", *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("csv", "md", "tex")))
+    ask_for(root / "config.yaml", *EXPERIMENTS)
+    checkout.snakemake("-c2", *(f"{of}/{name}.{suffix}" for of, name in SHOWN for suffix in FORMATS[of]))
     return checkout
 
 
@@ -89,9 +113,9 @@ def copied(two_seeds: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return Checkout(tmp_path / "copied")
 
 
-def record(checkout: Checkout, table: str, method: str) -> dict[str, str]:
-    with (checkout.root / f"tables/{table}.csv").open() as file:
-        (found,) = (one for one in csv.DictReader(file) if one["method"] == method)
+def record(checkout: Checkout, file: str, method: str) -> dict[str, str]:
+    with (checkout.root / file).open() as lines:
+        (found,) = (one for one in csv.DictReader(lines) if one["method"] == method)
     return found
 
 
@@ -109,7 +133,7 @@ def behind(found: Found, start: str) -> set[str]:
 
 def test_a_cell_of_two_seeds_has_two_ways_that_share_the_data(two_seeds: Checkout, trace: Trace) -> None:
     found = trace("table1", ROW, "VQAv2", show=2)
-    assert found["value"] == record(two_seeds, "table1", "LayerNorm")["VQAv2"]
+    assert found["value"] == record(two_seeds, "tables/table1.csv", "LayerNorm")["VQAv2"]
     first, second = found["from"]
     assert (first["seed"], second["seed"]) == (0, 1)
     assert float(found["value"]) == pytest.approx(mean(float(one["value"]) for one in found["from"]), abs=0.006)
@@ -148,17 +172,17 @@ def test_a_seeds_score_that_was_deleted(copied: Checkout) -> None:
 
 
 def test_a_swept_row_leads_to_a_finetune_that_nobody_chose(two_seeds: Checkout, trace: Trace) -> None:
-    found = trace("tableA1", "0.005", "Flickr30k")
-    assert found["value"] == record(two_seeds, "tableA1", "0.005")["Flickr30k"] and len(found["from"]) == 2
+    found = trace("tableA1", "5e-3", "Flickr30k")
+    assert found["value"] == record(two_seeds, "tables/tableA1.csv", "5e-3")["Flickr30k"] and len(found["from"]) == 2
     assert not any(name.startswith("select/") for name in found["results"])
     assert "tuned: finetune/vicuna-7b-layernorm-Conv.20K-seed-1-0.005-" in trace_text(found)
-    rate = trace("tableA1", "0.005", "learning_rate")
-    assert (rate["value"], rate["from"], rate["results"]) == ("0.005", [], {})
-    assert trace_text(rate).endswith(" | learning_rate = 0.005\nthe row is of this learning rate; none was chosen")
+    rate = trace("tableA1", "5e-3", "learning_rate")
+    assert (rate["value"], rate["from"], rate["results"]) == ("5e-3", [], {})
+    assert trace_text(rate).endswith(" | learning_rate = 5e-3\nthe row is of this learning rate; none was chosen")
 
 
 def test_costs_lead_to_the_measurement_with_what_was_predicted_beside(two_seeds: Checkout, trace: Trace) -> None:
-    shown = record(two_seeds, "table2", "LayerNorm")
+    shown = record(two_seeds, "tables/table2.csv", "LayerNorm")
     for column in ("Mem. (GB)", "#param.", "Mem. (GB) predicted"):
         found = trace("table2", "7B scale: LayerNorm", column)
         assert found["value"] == shown[column]
@@ -184,7 +208,7 @@ def test_costs_lead_to_the_measurement_with_what_was_predicted_beside(two_seeds:
 def test_a_row_of_the_literature_leads_to_the_papers_table(two_seeds: Checkout, trace: Trace) -> None:
     found = trace("table1", "mplug-owl", "POPE")
     assert found["row"] == "Baseline models: mPLUG-Owl" and found["notes"] == []
-    assert found["value"] == record(two_seeds, "table1", "mPLUG-Owl")["POPE"]
+    assert found["value"] == record(two_seeds, "tables/table1.csv", "mPLUG-Owl")["POPE"]
     assert (found["from"], found["results"]) == ([], {})
     lines = (two_seeds.root / "workflow/paper/table1.csv").read_text().splitlines()
     places = [place for place, line in enumerate(lines, 1) if ",mPLUG-Owl,POPE," in line]
@@ -199,31 +223,102 @@ def test_a_row_of_the_literature_leads_to_the_papers_table(two_seeds: Checkout, 
         trace("table1", "mPLUG-Owl", "POPE", show=1)
 
 
+def test_a_difference_is_read_from_both_rows(two_seeds: Checkout, trace: Trace) -> None:
+    column = "POPE minus LayerNorm 95% interval"
+    found = trace("table1", "Blind", column, show=1)
+    assert found["value"] == record(two_seeds, "tables/table1.csv", "Blind")[column]
+    blind, seeing = "MM-VICUNA-7B: Blind", ROW
+    assert [(one["row"], one["seed"]) for one in found["from"]] == [(blind, 0), (blind, 1), (seeing, 0), (seeing, 1)]
+    assert len({one["result"] for one in found["from"]}) == 4 == len(found["examples"])
+    text = trace_text(found)
+    assert f"\nscore of {seeing}, seed 1: {found['from'][3]['result']}\n" in text and f"\n\n{blind}, seed 0\n" in text
+    assert [one["row"] for one in trace("table1", "Blind", "POPE")["from"]] == [blind, blind]
+
+
+def test_a_figures_cell_is_traced_as_a_tables(two_seeds: Checkout, trace: Trace) -> None:
+    of_table, found = trace("table1", ROW, "POPE"), trace("figures/figure2.csv", ROW, "POPE")
+    assert (found["value"], found["from"], found["results"]) == tuple(
+        of_table[key] for key in ("value", "from", "results")
+    )
+    assert found["result"].startswith("figure-bars/figure2-")
+    assert found["notes"] == [f"drawn is {record(two_seeds, 'figures/figure2.csv', 'LayerNorm')['POPE']}"]
+    assert trace("figure2", ROW, "learning_rate")["from"] == trace("table1", ROW, "learning_rate")["from"]
+    with pytest.raises(UserError, match=r"^figures/figure2\.md: there is none; there are figures/figure2\.pdf, "):
+        trace("figures/figure2.md", ROW, "POPE")
+
+
+def test_a_figure_of_curves_leads_to_the_chosen_runs(two_seeds: Checkout, trace: Trace) -> None:
+    found = trace("figures/figure4.svg", ROW, "learning_rate")
+    assert (found["value"], found["notes"]) == (trace("table1", ROW, "learning_rate")["value"], [])
+    assert [one["result"].partition("/")[0] for one in found["from"]] == ["select", "select"]
+    assert trace_text(found).count("chosen, learning rate 0.005, CIDEr ") == 2
+    with pytest.raises(UserError, match="has no column 'POPE'; there are learning_rate"):
+        trace("figure4", ROW, "POPE")
+
+
 # --- verify and export -----------------------------------------------------------------------------------------------
 
 
 def test_cells_that_rest_on_one_seed_of_two(copied: Checkout) -> None:
-    assert verify(Path("."), [*TABLES], jobs=1).problems == ()
+    assert verify(Path("."), [*EXPERIMENTS], jobs=1).problems == ()
     answers = trace_cell(Path("."), "table1", ROW, "POPE")["from"][1]["result"].replace("score-pope/", "")
     (found,) = (one for one in copied.results("predict") if one.name.startswith(answers.rpartition("-")[0]))
     file = found / "answers.jsonl"
     file.chmod(0o644)
     file.write_text(file.read_text().replace('"id"', ' "id"', 1))
-    (problem,) = verify(Path("."), [*TABLES], jobs=1).problems
+    (problem,) = verify(Path("."), [*EXPERIMENTS], jobs=1).problems
     assert problem.path.endswith(f"{found.name}/answers.jsonl")
-    assert {(cell.table, cell.row, cell.column) for cell in problem.cells} == {("table1", ROW, "POPE")}
+    shown_in = {("table1", ROW, "POPE"), ("figure2", ROW, "POPE")}
+    assert {(cell.table, cell.row, cell.column) for cell in problem.cells} == shown_in
 
 
 def test_published_files_that_were_edited(copied: Checkout) -> None:
     file = copied.root / "tables/table1.csv"
     file.write_text(file.read_text().replace("50.9/54.0/50.7", "90.9/54.0/50.7"))
     (copied.root / "tables/table2.tex").write_text("edited by hand\n")
-    problems = {problem.path: problem for problem in verify(Path("."), [*TABLES], jobs=1).problems}
+    problems = {problem.path: problem for problem in verify(Path("."), [*EXPERIMENTS], jobs=1).problems}
     assert problems.keys() == {"tables/table1.csv", "tables/table2.tex"}
     (cell,) = problems["tables/table1.csv"].cells
     assert (cell.row, cell.column) == ("Baseline models: mPLUG-Owl", "POPE")
     assert {cell.column for cell in problems["tables/table2.tex"].cells} == {"Mem. (GB)", "#param."}
     assert '"edited by hand" in line 1, not ' in problems["tables/table2.tex"].what[0]
+
+
+def test_published_figures_that_were_edited(copied: Checkout) -> None:
+    for file in ("figure2.png", "figure4.pdf", "figure4.csv"):
+        with (copied.root / "figures" / file).open("ab") as opened:
+            opened.write(b"x\n")
+    lines = (copied.root / "figures/figure2.csv").read_text().splitlines()
+    lines[2] = lines[2].replace(",", ",9", 2).replace(",9", ",", 1)
+    (copied.root / "figures/figure2.csv").write_text("\n".join(lines) + "\n")
+    problems = {problem.path: problem.cells for problem in verify(Path("."), ["figure2", "figure4"], jobs=1).problems}
+    of_curves = {(ROW, "learning_rate")}
+    assert {path: {(cell.row, cell.column) for cell in cells} for path, cells in problems.items()} == {
+        "figures/figure2.png": {(row, of) for row in (ROW, f"{GROUP}: Blind") for of in ("POPE", "learning_rate")},
+        "figures/figure2.csv": {(f"{GROUP}: Blind", "POPE")},
+        "figures/figure4.pdf": of_curves,
+        "figures/figure4.csv": of_curves,
+    }
+
+
+def test_a_published_figure_of_another_config_keeps_its_results(copied: Checkout) -> None:
+    before = set(collect(Path(".")).kept)
+    copied.edit("workflow/experiments/figure4.yaml", "curves", "other curves")
+    copied.edit("workflow/experiments/figure2.yaml", 'bars"', 'other bars"')
+    for file in (copied.root / "figures").glob("figure2.*"):
+        if file.suffix != ".png":
+            file.unlink()
+    found = collect(Path("."))
+    of_figures = {name.partition("/")[0]: why for name, why in found.kept.items() if name.startswith("figure-")}
+    assert of_figures == {
+        "figure-bars": "needed by figures/figure2.png",
+        "figure-gradients": "needed by figures/figure4.csv",
+    }
+    assert set(found.kept) == before
+    for file in (copied.root / "figures").glob("*"):
+        file.unlink()
+    shutil.rmtree("results/.claims")
+    assert {item.stage for item in collect(Path(".")).items} >= {"figure-bars", "figure-gradients"}
 
 
 def test_an_export_tells_what_is_of_the_literature(copied: Checkout, tmp_path: Path) -> None:
@@ -236,7 +331,20 @@ def test_an_export_tells_what_is_of_the_literature(copied: Checkout, tmp_path: P
         cells = json.loads(archive.read(next(one for one in archive.namelist() if one.endswith("/cells.json"))))
     assert "from the literature, and their\nfigures stand in `workflow/paper/table1.csv`" in readme
     assert {"@id": "workflow/paper/table1.csv"} in graph["#run"]["object"]
-    assert [len(cell["scores"]) for cell in cells] == [2, 2]
+    assert [len(cell["scores"]) for cell in cells] == [2, 2, 2, 2]
+
+
+def test_an_export_of_a_figure_holds_it_as_it_is_drawn(copied: Checkout, tmp_path: Path) -> None:
+    export(Path("."), "figures/figure4.pdf", tmp_path / "figure4.zip")
+    with zipfile.ZipFile(tmp_path / "figure4.zip") as archive:
+        for suffix in FORMATS["figures"]:
+            published = (copied.root / f"figures/figure4.{suffix}").read_bytes()
+            assert archive.read(f"figures/figure4.{suffix}") == published
+        readme = archive.read("README.md").decode()
+        graph = {one["@id"]: one for one in json.loads(archive.read("ro-crate-metadata.json"))["@graph"]}
+    assert ": a figure made by lntune" in readme and "For example the first learning rate:\n\n    selections " in readme
+    assert graph["figures/figure4.png"]["encodingFormat"] == "image/png"
+    assert graph["./"]["description"].startswith("A figure made by the workflow lntune")
 
 
 def test_an_export_of_costs_follows_the_measurement(copied: Checkout, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
     print(trace_text(found))                # lntune.trace.text
 
     found["value"]                          # as it is shown
-    found["from"]                           # the results that it is read from, one a seed: each with its seed, its
-                                            #   name ("score-pope/NAME-ID"), the hash that its files had, its own value
+    found["from"]                           # the results that it is read from, one a seed: each with its row, its seed,
+                                            #   its name ("score-pope/NAME-ID"), the hash that its files had, its value
     found["because"]                        # where nothing of ours made it: who says so
     found["results"]                        # those of "from" and all behind them, by name (lntune.trace.derivation)
     found["examples"]                       # of each of "from": questions, answers, marks (lntune.trace.examples)
@@ -15,7 +15,7 @@ The way leads from the score over answers, selection, checkpoint, connector and 
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def trace_cell(
         root: the checkout.
         exhibit: the name of a table or figure, or one of its published files.
         row: a row's title; as "GROUP: TITLE" or "GROUP/TITLE" where several groups have one of that title.
-        column: a column: a benchmark, what the CSV says besides of it ("POPE 95% interval"), or learning_rate.
+        column: a column: a benchmark, what the CSV says besides of it ("POPE 95% interval"), or learning_rate. What the
+            CSV calls "minus" another row is read from that row's results as well.
         show: how many questions, with the model's answers and their marks, are found as well.
         wrong: of these, only questions that were answered wrongly.
         overrides: values over config.yaml's, as the run had them.
@@ -73,16 +74,16 @@ def trace_cell(
         "value": cell.value,
         "scale": made.settings["scale"],
         "protocol": made.settings["protocol"],
-        "notes": made.notes(cell.row, cell.column, cell.value),
+        "notes": made.notes(cell.row, cell.column),
         "result": made.manifest.name,
         "from": _from(made, cell),
         "because": cell.because,
-        "results": Derivation(plan, root).behind(cell.sources),
+        "results": Derivation(plan, root).behind([*cell.sources, *cell.others]),
     }
     if show:
         if cell.column == _LEARNING_RATE or not cell.sources:
             raise UserError(f"{made.path}: {cell.column} of {cell.row} has no questions to show")
-        found["examples"] = [examples(plan.store, source, show, wrong) for source in cell.sources]
+        found["examples"] = [examples(plan.store, source, show, wrong) for source in (*cell.sources, *cell.others)]
     return found
 
 
@@ -111,13 +112,18 @@ def _of_summary(plan: Plan, table: str, row: str) -> UserError:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell, and the results that it is read from, one a seed; without any, ``because`` says where it is from."""
+    """One cell and the results that it is read from, one a seed; without any, ``because`` says where it is from.
+
+    ``others`` are the results of another row that it is compared with, whose title is ``minus``.
+    """
 
     row: str
     column: str
     value: str
     sources: tuple[InputRecord, ...] = ()
     because: str = ""
+    others: tuple[InputRecord, ...] = ()
+    minus: str = ""
 
 
 def _cell(made: Exhibit, row: str, column: str) -> _Cell:
@@ -132,7 +138,19 @@ def _cell(made: Exhibit, row: str, column: str) -> _Cell:
     if column == _LEARNING_RATE:
         return _of_rate(made, chosen, name)
     of = next(place for place, one in enumerate(columns) if column == one or column.startswith(f"{one} "))
-    return _Cell(name, column, made.shown[name, column], made.inputs("scores", chosen.scores[of]))
+    cell = _Cell(name, column, made.shown[name, column], made.inputs("scores", chosen.scores[of]))
+    other = _compared_with(made, chosen, column.removeprefix(columns[of]))
+    if other is None:
+        return cell
+    return replace(cell, others=made.inputs("scores", other.scores[of]), minus=f"{other.group}: {other.title}")
+
+
+def _compared_with(made: Exhibit, row: Row, rest: str) -> Row | None:
+    """The row of the same group that a column of differences, whose name ends in ``rest``, compares with."""
+    title = made.settings.get("paired_with")
+    if title is None or not rest.startswith(f" minus {title}"):
+        return None
+    return next((one for one in made.rows if (one.group, one.title) == (row.group, title)), None)
 
 
 def _beside(made: Exhibit, row: str, columns: Sequence[str]) -> list[str]:
@@ -168,12 +186,13 @@ def _of_literature(made: Exhibit, group: str, title: str, column: str) -> _Cell:
 
 def _from(made: Exhibit, cell: _Cell) -> list[dict[str, Any]]:
     """Each result that a cell is read from; ``seed`` is None of what all seeds share."""
-    seeds = made.settings["seeds"]
-    of = seeds if len(cell.sources) == len(seeds) else [None] * len(cell.sources)
-    return [
-        {"seed": seed, "result": source.name, "content": source.content, "value": _own_value(made, cell, source)}
-        for seed, source in zip(of, cell.sources, strict=True)
-    ]
+    found = []
+    for row, sources in ((cell.row, cell.sources), (cell.minus, cell.others)):
+        seeds = made.settings["seeds"] if len(sources) == len(made.settings["seeds"]) else [None] * len(sources)
+        for seed, source in zip(seeds, sources, strict=True):
+            told = {"row": row, "seed": seed, "result": source.name, "content": source.content}
+            found.append({**told, "value": _own_value(made, cell, source)})
+    return found
 
 
 def _own_value(made: Exhibit, cell: _Cell, source: InputRecord) -> str | None:

@@ -21,6 +21,9 @@ from lntune.summaries import STAGES_OF_EXHIBITS
 from lntune.trace.derivation import several
 from lntune.verify.difference import difference
 
+_MARKS = r"\*|</?u>"
+"""How Markdown sets the best and the second best."""
+
 
 @dataclass(frozen=True)
 class Exhibit:
@@ -76,13 +79,17 @@ class Exhibit:
 
     @cached_property
     def shown(self) -> Shown:
-        """What is shown in each cell: by cells.json, and besides by the CSV, where that is no list of points."""
+        """What is shown in each cell, and what the CSV says besides."""
         cells = json.loads((self.folder / CELLS).read_text())
-        shown = {(one["row"], one["column"]): str(one["value"]) for one in cells}
+        return self._in_csv | {(one["row"], one["column"]): str(one["value"]) for one in cells}
+
+    @cached_property
+    def _in_csv(self) -> Shown:
+        """What the CSV shows in each cell, of a figure what is drawn; nothing if it is a list of points."""
         try:
-            return shown | shown_in(self.folder / f"{self.name}.csv")
+            return shown_in(self.folder / f"{self.name}.csv")
         except ValueError:
-            return shown
+            return {}
 
     def inputs(self, role: str, places: Sequence[int]) -> tuple[InputRecord, ...]:
         """The results at some places of a role."""
@@ -93,12 +100,15 @@ class Exhibit:
         """Where a result lies that this one was made from, if it is there still."""
         return self.plan.store.folder(record.stage, record.label, record.id)
 
-    def notes(self, row: str, column: str, value: str) -> list[str]:
+    def notes(self, row: str, column: str) -> list[str]:
         """What is to be known before a cell's value: which published files do not show the result that is traced."""
         notes = []
         if self.manifest.id != self.plan.exhibit(self.name).id:
             other = f"traced is {self.manifest.name}, of another config or code"
             notes.append(f"{other}; `snakemake {self.files[0]}` makes this one's")
+        drawn = self._in_csv.get((row, column), self.shown.get((row, column)))
+        if drawn != self.shown.get((row, column)):
+            notes.append(f"drawn is {drawn}")
         for file in self.files:
             published = self.root / file
             if not published.is_file():
@@ -106,11 +116,11 @@ class Exhibit:
             elif published.read_bytes() != (self.folder / file.name).read_bytes():
                 edited = shown_result(self.plan.store, published) is None
                 why = "was edited by hand" if edited else "is of another config or code"
-                has = self._published(published, row, column, value)
+                has = self._published(published, row, column)
                 notes.append(f"{file} {why} and has {has}; `snakemake {file}` mends it")
         return notes
 
-    def _published(self, file: Path, row: str, column: str, value: str) -> str:
+    def _published(self, file: Path, row: str, column: str) -> str:
         """What a published file that differs has in a cell, or where it begins to differ if it has no such cells."""
         right = self.folder / file.name
         try:
@@ -121,8 +131,7 @@ class Exhibit:
             return difference(right, file)
         if found is None:
             return "no such cell"
-        found = re.sub(r"\*|</?u>", "", found)
-        return "the same here" if found == value else f"{found} here"
+        return "the same here" if found == known[row, column] else f"{re.sub(_MARKS, '', found)} here"
 
 
 def find_exhibit(plan: Plan, root: Path, files: Sequence[Path]) -> Exhibit:

@@ -45,14 +45,22 @@ def trace_text(found: Facts) -> str:
     """What :func:`lntune.trace.cell.trace_cell` found, with its examples if it has any."""
     lines = [line for note in found["notes"] for line in _wrapped(f"note: {note}", "")]
     value = f"{found['table']} | {found['row']} | {found['column']} = {found['value']}"
-    seeds = f", of {len(found['from'])} seeds" if len(found["from"]) > 1 else ""
+    number = len({one["seed"] for one in found["from"]})
+    seeds = f", of {number} seeds" if number > 1 else ""
     if found["from"]:
         lines += [f"{value}  (scale: {found['scale']}{seeds})", *_Tree(found).lines(), *_closing(found)]
     else:
         lines += [value, *_wrapped(found["because"], "")]
     for one, examples in zip(found["from"], found.get("examples", ()), strict=False):
-        lines += ["", *([f"seed {one['seed']}"] if seeds else []), *examples_text(examples, _WIDTH)]
+        lines += ["", *([_whose(found, one)] if len(found["from"]) > 1 else []), *examples_text(examples, _WIDTH)]
     return "\n".join(lines)
+
+
+def _whose(found: Facts, one: Facts) -> str:
+    """Which of the results that a cell is read from: of which row, if of two, and of which seed, if of several."""
+    several = len({source["seed"] for source in found["from"]}) > 1
+    row = [one["row"]] if any(source["row"] != found["row"] for source in found["from"]) else []
+    return ", ".join([*row, *([f"seed {one['seed']}"] if several else [])])
 
 
 def _there(found: Facts) -> list[Facts]:
@@ -81,6 +89,7 @@ class _Tree:
     """Goes down from the cell's results, and remembers what it has shown."""
 
     def __init__(self, found: Facts) -> None:
+        self._found = found
         self._results: dict[str, Facts] = found["results"]
         self._starts: list[Facts] = found["from"]
         self._machine = _machine(there[0]) if (there := _there(found)) else ""
@@ -92,7 +101,7 @@ class _Tree:
             stage = one["result"].partition("/")[0]
             role = _ROLES.get(stage, "score")
             if len(self._starts) > 1:
-                role = f"{role} of seed {one['seed']}{', ' + one['value'] if one['value'] else ''}"
+                role = f"{role} of {_whose(self._found, one)}{', ' + one['value'] if one['value'] else ''}"
             changed = self._results[one["result"]].get("content", one["content"]) != one["content"]
             yield from self._result(role, {**one, "changed": changed}, "", "")
 
