@@ -199,6 +199,7 @@ def test_weights_pictures_and_raw_data_are_named_and_not_copied(crate: Crate, ma
     assert crate.entities[weights["license"]["@id"]]["name"] == catalog["licence"]
     assert not is_copied("questions-vqav2", "annotations.json", 1 << 30)
     assert is_copied("score-vqav2", "answers.json", 1 << 30)
+    assert is_copied("finetune", "metrics.jsonl", 1 << 16) and not is_copied("finetune", "metrics.jsonl", 10 << 20)
 
 
 def test_the_definition_is_there_and_no_path_of_the_machine_outside_of_manifests(crate: Crate, made: Checkout) -> None:

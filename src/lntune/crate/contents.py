@@ -21,6 +21,7 @@ RESULTS = "results"
 _TEXTS = frozenset({".csv", ".json", ".jsonl", ".md", ".tex", ".txt"})
 _RAW = ("draw", "fetch")
 _LARGEST_QUESTIONS = 16 << 20
+_LARGEST_LOG = 1 << 20  # at 7B a finetune's is ten times that, with the norms' gradients, and there are hundreds
 _DEFINITION = ("Snakefile", "config.yaml", "envs/requirements.lock", "workflow/**/*.yaml", "workflow/**/*.smk",
                "workflow/paper/*.csv")  # fmt: skip
 
@@ -32,6 +33,8 @@ def is_copied(stage: str, name: str, size: int) -> bool:
     if stage in _RAW or (stage == "prepare" and name == "samples.jsonl"):
         return False
     if stage.startswith("questions-") and size > _LARGEST_QUESTIONS:
+        return False
+    if PurePosixPath(name).name == "metrics.jsonl" and size > _LARGEST_LOG:
         return False
     return PurePosixPath(name).suffix in _TEXTS
 
