@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from latex import compile_fragment
 from lntune.analysis.gradient_variance import read_norm_gradients
 from lntune.errors import UserError
 from lntune.workflow import Workflow
@@ -34,6 +35,10 @@ def test_the_table_is_whole_and_says_what_it_is(made: Checkout) -> None:
         assert 0 <= float(row["VQAv2"]) <= 100
     markdown = (made.root / "tables/tiny.md").read_text()
     assert "This is the demo" in markdown and "Scale: tiny" in markdown and "the choice leaks" in markdown
+
+
+def test_the_tables_latex_is_compiled(made: Checkout, tmp_path: Path) -> None:
+    assert compile_fragment((made.root / "tables/tiny.tex").read_text(), tmp_path, "tiny").stat().st_size > 10_000
 
 
 def test_a_dry_run_announces_just_the_jobs_that_run(made: Checkout) -> None:
