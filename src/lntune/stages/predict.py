@@ -1,44 +1,23 @@
-"""predict: the answers of one tuned model to one benchmark's questions.
-
-What plays ``tuned`` is a finetune's folder, or the folder in a selection that holds the chosen finetune's files.
-"""
+"""predict: the answers of one tuned model to one benchmark's questions."""
 
 import hashlib
-from typing import Literal
 
-from pydantic import Field
-
-from lntune.config.base import Frozen
-from lntune.config.protocol import Asking, TemplateName
-from lntune.config.training import LoraSettings
 from lntune.data.questions import Question, read_questions, write_answers
 from lntune.model.prompts import stop_string
 from lntune.model.question_prompt import question_prompt
 from lntune.stages.job import Job, Metrics
+from lntune.stages.tuned_model import Execution, TunedModelSettings
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
 
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
-class Settings(Frozen):
-    """How the model was tuned, as far as loading it needs; how it is asked; and whether it sees the pictures."""
 
-    method: str
-    lora: LoraSettings | None
-    template: TemplateName
-    system: str | None
-    library: Literal["open_clip", "timm"]
-    asking: Asking
+class Settings(TunedModelSettings):
+    """How the model is asked besides, and whether it sees the pictures; the answers do not depend on the execution."""
+
     temperature: float
     blind: bool
-    seed: int
-
-
-class Execution(Frozen):
-    """Questions in one batch, and threads that compute and that decode pictures; the answers do not depend on it."""
-
-    batch_size: int = Field(ge=1)
-    threads: int = Field(ge=1)
-    workers: int = Field(default=1, ge=1)
 
 
 def seed_of(question: Question, seed: int) -> int:

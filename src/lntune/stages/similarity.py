@@ -1,51 +1,36 @@
 """similarity: how alike the layers of one tuned model are while it reads a benchmark's questions (paper section 5.2).
 
-The model is given the prompts that predict would ask, and generates nothing. What plays ``tuned`` is as in predict.
+The model is given the prompts that predict would ask, and generates nothing.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from lntune.benchmarks.intervals import interval
-from lntune.config.base import Frozen
-from lntune.config.protocol import Asking, TemplateName
-from lntune.config.training import LoraSettings
 from lntune.data.questions import Question, read_questions
 from lntune.errors import UserError
 from lntune.model.question_prompt import question_prompt
 from lntune.stages.job import Job, Metrics
+from lntune.stages.tuned_model import Execution, TunedModelSettings
 
 if TYPE_CHECKING:
     from lntune.analysis.similarity import LayerSimilarity
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow", "numpy")
 
+__all__ = ["PACKAGES", "Execution", "Settings", "evenly_spread", "run"]
+
 SIMILARITY, MARKS = "similarity.json", "marks.json"
 
 
-class Settings(Frozen):
-    """How the model was tuned, as far as loading it needs; how it is asked; and how many questions it reads."""
+class Settings(TunedModelSettings):
+    """How many questions the model reads; only rounding depends on the execution."""
 
-    method: str
-    lora: LoraSettings | None
-    template: TemplateName
-    system: str | None
-    library: Literal["open_clip", "timm"]
-    asking: Asking
-    seed: int
     questions: int = Field(ge=1)
-
-
-class Execution(Frozen):
-    """Questions in one batch, and threads that compute and that decode pictures; only rounding depends on it."""
-
-    batch_size: int = Field(ge=1)
-    threads: int = Field(ge=1)
-    workers: int = Field(default=1, ge=1)
 
 
 def evenly_spread(questions: Sequence[Question], count: int) -> list[Question]:
