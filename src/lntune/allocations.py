@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from lntune.callbacks import callback
 from lntune.config.cluster import ClusterSettings
 from lntune.config.load import shown, unknown_name
 from lntune.config.scale import Stage
@@ -100,7 +101,7 @@ class Allocations:
         amounts: dict[str, Any] = {"mem_mb": given.mem_mb, "runtime": given.runtime}
         if given.gpus:
             amounts = {
-                name: lambda wildcards, name=name, amount=amount: self._amount(name, amount, node_of(wildcards))
+                name: callback(partial(self._amount, name, amount, node_of))
                 for name, amount in (amounts | {"gpu": given.gpus}).items()
             }
         if self.cluster is None:
@@ -109,10 +110,10 @@ class Allocations:
         if not given.gpus and stage not in GROUPED:
             return amounts | {name: value for name, value in self.place(gpus=False).items() if value is not None}
         names = self.place(gpus=True)
-        return amounts | turn | {name: partial(self._placed, name, node_of) for name in names}
+        return amounts | turn | {name: callback(partial(self._placed, name, node_of)) for name in names}
 
-    def _amount(self, name: str, amount: int, node: Node) -> int:
-        return min(amount, _TO_LINK[name]) if self.will_link(node) else amount
+    def _amount(self, name: str, amount: int, node_of: Callable[[Any], Node], wildcards: Any) -> int:
+        return min(amount, _TO_LINK[name]) if self.will_link(node_of(wildcards)) else amount
 
     def _placed(self, name: str, node_of: Callable[[Any], Node], wildcards: Any) -> Resource:
         # The same for all members of a group, as Snakemake wants it.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lntune.allocations import Allocations, check_cluster
+from lntune.callbacks import callback
 from lntune.config.base import Frozen
 from lntune.config.cluster import ClusterSettings
 from lntune.config.load import validate
@@ -95,7 +96,7 @@ class Workflow:
             found = [self._manifest(parent) for parent in node.parents()]
             return [path for path in found if os.path.isfile(path)] if os.path.isfile(self._manifest(node)) else found
 
-        return manifests
+        return callback(manifests)
 
     def _manifest(self, node: Node) -> str:
         if node not in self._manifests:
@@ -104,7 +105,7 @@ class Workflow:
 
     def order(self, stage: str) -> Callable[[Any], str]:
         """A rule's parameter: where the order of the job lies."""
-        return lambda wildcards: str(order_path(self.plan.store, self._node(stage, wildcards.result)))
+        return callback(lambda wildcards: str(order_path(self.plan.store, self._node(stage, wildcards.result))))
 
     def exhibit(self, wildcards: Any) -> str:
         """The manifest of the table or figure that a published file shows."""
@@ -135,7 +136,7 @@ class Workflow:
         """A rule's ``group``, on a cluster: jobs of one group share an allocation."""
         if self.cluster is None:
             return None
-        return lambda wildcards: self.allocations.group(self._node(stage, wildcards.result))
+        return callback(lambda wildcards: self.allocations.group(self._node(stage, wildcards.result)))
 
     def local_rules(self) -> list[str]:
         """Rules whose jobs run beside Snakemake, also on a cluster."""
