@@ -27,7 +27,9 @@ def test_the_table_of_data_is_made_and_checked_as_others_are(copy: Checkout) -> 
     assert "all right" in copy.run("lntune", "verify", TABLE)
     said = copy.run("lntune", "trace", "data", "80K", "kept", code=1)
     assert "error: tables/data: the numbers of 80K are counts" in said and "results/prepare/80K-" in said
-    assert "are of tables of scores" in copy.run("lntune", "export", TABLE, "data.zip", code=1)
+    assert "are of tables and figures of workflow/experiments" in copy.run(
+        "lntune", "export", TABLE, "data.zip", code=1
+    )
     copy.edit(TABLE, "\n80K,training,instruct,samples,96,", "\n80K,training,instruct,samples,97,")
     assert copy.pending(TABLE) == {"publish": 1}
     assert f"{TABLE}: does not show " in copy.run("lntune", "verify", TABLE, code=1)

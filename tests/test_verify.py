@@ -34,9 +34,10 @@ LAYERNORM_ROW = {(LAYERNORM, column) for column in (*COLUMNS, "learning_rate")}
 ALL = FINETUNE_ROW | LAYERNORM_ROW
 
 VERIFY = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from lntune.verify.check import verify
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 report = verify(Path("."), sys.argv[1:])
 print(json.dumps(report.to_json() | {"text": report.text()}))
 """
@@ -198,10 +199,7 @@ def test_missing_surplus_and_damaged_files(copy: Checkout) -> None:
     file.unlink()
     file.symlink_to(copy.root / "elsewhere")
     report = verified(copy, TABLE)
-    found = cells(report)
-    # Intervals rest on marks: without them the table cannot be made again.
-    assert found.pop(name(one(copy, "table", "tiny"))) > {(FINETUNE, "MME"), (LAYERNORM, "POPE")}
-    assert found == {
+    assert cells(report) == {
         name(marks): {(FINETUNE, "MME")},
         name(surplus): {(LAYERNORM, "VQAv2")},
         name(damaged): {(LAYERNORM, "MSCOCO")},
