@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from lntune.report.cells import Cell, number
-from lntune.report.rows import ExhibitSettings, cells_of, scale_note, write_cells
+from lntune.report.rows import ExhibitSettings, cells_of, scale_note
+from lntune.stages.figure import write_figure
 from lntune.stages.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
@@ -24,14 +25,11 @@ Execution = NoExecution
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
     from lntune.report.figures.cost import draw_cost, write_csv
-    from lntune.report.figures.style import save
 
     settings = job.settings
     cells = cells_of(settings, job.folders("scores"))
     costs = _costs(settings, cells)
-    save(draw_cost(costs), job.out, settings.name, settings.title)
-    write_csv(costs, job.out / f"{settings.name}.csv")
-    write_cells(job.out, settings, cells)
+    write_figure(job.out, settings, costs, draw_cost, write_csv, cells)
     return {"points": len(costs.costs)}
 
 

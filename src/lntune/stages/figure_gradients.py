@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.errors import UserError
-from lntune.report.rows import ExhibitSettings, Row, scale_note, write_cells
+from lntune.report.rows import ExhibitSettings, Row, scale_note
+from lntune.stages.figure import write_figure
 from lntune.stages.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
@@ -41,19 +41,15 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
     from lntune.analysis.gradient_variance import layer_at, recorded_layers
     from lntune.report.figures.gradients import Gradients, draw_gradients, write_csv
-    from lntune.report.figures.style import save
 
     settings = job.settings
-    model, depth = settings.rows[0].group, {(norm.layer, norm.of) for norm in settings.norms}
-    if len(depth) > 1 or any(row.group != model for row in settings.rows):
-        raise UserError(f"{settings.name}: gradients are of one layer of one LLM; name one in llms and one in norms")
-    number, of = depth.pop()
-    layer = layer_at(number, of, recorded_layers(_log(job, settings.rows[0])))
+    model, first = settings.rows[0].group, settings.norms[0]
+    assert all(row.group == model for row in settings.rows), "one LLM, as the config is checked for"
+    assert all((norm.layer, norm.of) == (first.layer, first.of) for norm in settings.norms), "and one layer"
+    layer = layer_at(first.layer, first.of, recorded_layers(_log(job, settings.rows[0])))
     series = tuple(_series(_log(job, row), row, norm, layer) for norm in settings.norms for row in settings.rows)
     shown = Gradients(model, layer, series, settings.scale, scale_note(settings))
-    save(draw_gradients(shown), job.out, settings.name, settings.title)
-    write_csv(shown, job.out / f"{settings.name}.csv")
-    write_cells(job.out, settings, [[] for _ in settings.rows])
+    write_figure(job.out, settings, shown, draw_gradients, write_csv, [[] for _ in settings.rows])
     return {"layer": layer, **{f"variance_{one.method}_{one.norm}": one.variance for one in series}}
 
 

@@ -3,8 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
-from lntune.errors import UserError
-from lntune.report.rows import ExhibitSettings, Row, cells_of, scale_note, write_cells
+from lntune.report.rows import ExhibitSettings, Row, cells_of, scale_note
+from lntune.stages.figure import write_figure
 from lntune.stages.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
@@ -23,16 +23,12 @@ Execution = NoExecution
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
     from lntune.report.figures.heatmaps import HeatMaps, draw_heat_maps, write_csv
-    from lntune.report.figures.style import save
 
     settings = job.settings
     model = settings.rows[0].group
-    if any(row.group != model for row in settings.rows):
-        raise UserError(f"{settings.name}: heat maps are of one LLM; name one in llms")
+    assert all(row.group == model for row in settings.rows), "one LLM, as the config is checked for"
     maps = HeatMaps(model, tuple(_map(job, row) for row in settings.rows), settings.scale, scale_note(settings))
-    save(draw_heat_maps(maps), job.out, settings.name, settings.title)
-    write_csv(maps, job.out / f"{settings.name}.csv")
-    write_cells(job.out, settings, cells_of(settings, job.folders("scores")))
+    write_figure(job.out, settings, maps, draw_heat_maps, write_csv, cells_of(settings, job.folders("scores")))
     return {"maps": len(maps.maps)}
 
 
