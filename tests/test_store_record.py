@@ -74,6 +74,21 @@ def test_a_result_and_its_manifest(store: Store) -> None:
     assert manifest.machine.cores >= 1 and manifest.machine.ranks == 1
 
 
+def test_the_cpu_time_of_the_work_and_of_its_children_is_noted(store: Store) -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+
+    def busy(out: Path, scratch: Path) -> dict[str, JsonValue]:
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+        subprocess.run([sys.executable, "-c", burn], check=True)
+        time.sleep(0.5)
+        return {}
+
+    manifest = record(store, IDENTITY, "toy", busy)
+    assert manifest.cpu_seconds is not None and 0.5 <= manifest.cpu_seconds < manifest.wall_seconds - 0.2
+
+
 def test_a_finished_result_that_lost_its_manifest_gets_it_back(store: Store) -> None:
     """Snakemake deletes the manifests of all jobs that shared an allocation when one of them fails."""
     first, said = record(store, IDENTITY, "toy", work), []

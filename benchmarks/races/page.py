@@ -25,7 +25,7 @@ def page(measured: Mapping[str, Measured]) -> str:
         for row in found.rows:
             if not row.reached():
                 parts.append(f"**Missed: {row.work}.** {row.reason}\n")
-                parts += [*row.profile, ""] if row.profile else []
+            parts += [*row.profile, ""] if row.profile else []
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -28,8 +28,8 @@ class Row(Frozen):
 
     ``target`` bounds the ratio, how many times as fast as the rival (``at least``), or our own figure (``at most``).
     ``unit`` is ``s`` or another cost, or ends in ``/s`` where more is better. ``equal`` says which results were held
-    against each other in this very run. ``reason`` and ``profile`` (lines of Markdown) are shown where the median
-    misses the target.
+    against each other in this very run. ``profile`` (lines of Markdown) tells where the time goes; ``reason`` is shown
+    where the median misses the target.
     """
 
     work: str

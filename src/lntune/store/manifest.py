@@ -72,7 +72,8 @@ class Manifest(Frozen):
 
     ``settings``, ``code``, ``packages`` and the ids in ``inputs`` make the ``id``. ``execution`` holds what
     shapes the run and not the numbers (micro-batch, threads). ``outputs`` leaves out the manifest itself.
-    ``wall_seconds`` and ``peak_memory_bytes`` are those of the attempt that finished; the memory is that of
+    ``wall_seconds``, ``cpu_seconds`` and ``peak_memory_bytes`` are those of the attempt that finished. The CPU time is
+    that of the work alone, without hashing, and None in manifests from before it was noted; the memory is that of
     the largest single process among this one and its children.
     Where ``origin`` is set, the files were linked from that result instead of computed, and everything from
     ``execution`` and ``git`` to ``metrics`` is told of the work that it did.
@@ -98,6 +99,7 @@ class Manifest(Frozen):
     wall_seconds: float
     peak_memory_bytes: int
     metrics: dict[str, JsonValue]
+    cpu_seconds: float | None = None
     origin: Origin | None = None
     accepted: tuple[AcceptedEdit, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Where and from what a result is being made: the commit, the machine, the memory it took."""
+"""Where and from what a result is being made: the commit, the machine, the CPU time and the memory it took."""
 
 import os
 import platform
@@ -47,6 +47,12 @@ def peak_memory_bytes() -> int:
     """The most resident memory that this process, or any one of its children that ended, ever held."""
     most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB
+
+
+def cpu_seconds() -> float:
+    """CPU time, user and system, that this process and those of its children that ended have taken so far."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def _cpu_model() -> str:

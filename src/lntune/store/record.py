@@ -40,7 +40,7 @@ from lntune.store.manifest import (
     write_manifest,
 )
 from lntune.store.processes import host_name, is_alive
-from lntune.store.provenance import git_state, machine, peak_memory_bytes
+from lntune.store.provenance import cpu_seconds, git_state, machine, peak_memory_bytes
 from lntune.store.reuse import find, linked, mark, restore, work_of
 
 Work = Callable[[Path, Path], Mapping[str, JsonValue]]
@@ -147,8 +147,9 @@ def _link(found: Path, out: Path, identity: Identity, noted: _Noted) -> Manifest
 def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, scratch: Path) -> Manifest:
     """Do the work in ``out``, bring its files to the disk, and return the manifest that describes them."""
     git = git_state(Path(__file__).resolve().parent)  # now: an edit during the work is not what runs
-    started, clock = datetime.now(UTC), time.monotonic()
+    started, clock, cpu_before = datetime.now(UTC), time.monotonic(), cpu_seconds()
     metrics = json.loads(canonical_json(dict(work(out, scratch))))
+    cpu_taken = cpu_seconds() - cpu_before
     outputs = hash_tree(out)
     assert MANIFEST not in outputs, "the manifest is written here, not by the work"
     _seal(out, outputs)
@@ -167,6 +168,7 @@ def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, 
         started=started,
         ended=datetime.now(UTC),
         wall_seconds=round(time.monotonic() - clock, 3),
+        cpu_seconds=round(cpu_taken, 3),
         peak_memory_bytes=peak_memory_bytes(),
         metrics=metrics,
     )
