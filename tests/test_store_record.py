@@ -77,7 +77,7 @@ def test_a_result_and_its_manifest(store: Store) -> None:
 def test_the_cpu_time_of_the_work_and_of_its_children_is_noted(store: Store) -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
 
-    def busy(out: Path, scratch: Path) -> dict[str, JsonValue]:
+    def busy(out: Path, scratch: Path) -> dict[str, object]:
         until = time.process_time() + 0.2
         while time.process_time() < until:
             pass

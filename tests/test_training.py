@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from lntune.config.training import Execution, TrainingSettings
 from lntune.errors import UserError
-from lntune.model.encode import IMAGE_ID
+from lntune.model.encode import IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages, FeatureSource
 from lntune.model.multimodal import MultimodalModel
 from lntune.training.batches import epoch_batches, rank_share, step_batches
@@ -260,6 +262,51 @@ def test_numerics_are_restored(tmp_path: Path) -> None:
     assert torch.utils.deterministic.fill_uninitialized_memory
 
 
+class WaitingEngine(PlainEngine):
+    """Finishes a micro batch only once the pictures of the next one are being loaded."""
+
+    begun: set[int]
+    upcoming: list[set[int]]
+
+    def backward(
+        self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
+    ) -> Tensor:
+        awaited, deadline = self.upcoming.pop(0), time.monotonic() + 20
+        while not awaited <= self.begun:
+            assert time.monotonic() < deadline, f"pictures {awaited - self.begun} are not being loaded"
+            time.sleep(0.001)
+        return super().backward(samples, features, answer_tokens, last)
+
+
+def test_the_next_pictures_load_while_the_engine_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seeing = [sample for sample in random_samples(40) if sample.image is not None]
+    data = [replace(sample, image=place) for place, sample in enumerate(seeing)]
+    begun: set[int] = set()
+
+    def load(index: int) -> Tensor:
+        begun.add(index)
+        return picture(index)
+
+    micro_batches = [
+        set(share)
+        for batch in step_batches([len(one.input_ids) for one in data], 8, 0, 0, 4)
+        for share in rank_share(batch, 3)
+    ]
+    WaitingEngine.begun, WaitingEngine.upcoming = begun, [*micro_batches[1:], set()]
+    results = []
+    for engine, workers in ((PlainEngine, 1), (WaitingEngine, 3)):
+        monkeypatch.setattr("lntune.training.loop.PlainEngine", engine)
+        begun.clear()
+        model = norms_and_connector()
+        source = EncodedImages(model.vision, load, len(data), cache=False, workers=workers)
+        folder = tmp_path / engine.__name__
+        folder.mkdir()
+        log = folder / "metrics.jsonl"
+        train(model, data, source, SETTINGS, EXECUTION, 0, folder / "scratch", log, "test")
+        results.append(log.read_bytes())
+    assert not WaitingEngine.upcoming and results[0] == results[1] and results[0].count(b"\n") == 4
+
+
 # --- killed and resumed: real processes, ended by SIGKILL
 
 RESUMABLE = Execution(micro_batch=3, threads=1, checkpoint_steps=4)
@@ -280,6 +327,9 @@ class DeadlySource:
         if self.request < 0:
             kill_self()
         return self.source.features(indices)
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        self.source.prefetch(indices)
 
 
 def child(folder: Path, requests: int, kill_in_step: int) -> None:

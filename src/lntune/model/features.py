@@ -29,6 +29,9 @@ class FeatureSource(Protocol):
     def features(self, indices: Sequence[int]) -> Tensor:
         """Return features (B, T, W) of the images at these indices, in this order, without gradient."""
 
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Begin to load the images that :meth:`features` will be asked for next, where that saves time."""
+
 
 class EncodedImages:
     """Features computed when first asked for, and kept in memory if ``cache`` is set.
@@ -71,7 +74,7 @@ class EncodedImages:
         return self.kept.index_select(0, torch.tensor(indices, device=self.kept.device))
 
     def prefetch(self, indices: Sequence[int]) -> None:
-        """Begin to load the images of the next call of :meth:`features`; of no use, and no harm, with ``cache``."""
+        """Begin to load these images in the workers' threads; with ``cache``, or with one worker, nothing is begun."""
         if not self.cache:
             self.load.ahead(indices)
 
@@ -100,6 +103,9 @@ class StoredFeatures:
         """Return the rows (B, T, W) at these indices."""
         return self.stored.index_select(0, torch.tensor(indices, device=self.stored.device))
 
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Do nothing: they are there."""
+
 
 class BlindFeatures:
     """Zeros in place of features: what is left of an answer when the model cannot see."""
@@ -110,3 +116,6 @@ class BlindFeatures:
     def features(self, indices: Sequence[int]) -> Tensor:
         """Return zeros (B, T, W)."""
         return torch.zeros(len(indices), self.tokens, self.width)
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Do nothing: there is nothing to load."""

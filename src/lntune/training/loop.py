@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -150,41 +151,56 @@ def go_on(
     saved, every = len(lines), run.execution.checkpoint_steps
     lengths = [len(sample.input_ids) for sample in run.samples]
     batches = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.total)
-    for step, batch in enumerate(batches, start=saved):
+    for step, (batch, following) in enumerate(pairwise(chain(batches, [[]])), start=saved):
         stop = ranks.anywhere(asked())
         if step > saved and (stop or (every and step % every == 0)):
             save_checkpoint(run.scratch, run.digest, step, lines, engine.state())
             saved = step
         if stop:
             raise Interrupted(run.label, step, run.total)
-        lines.append(do_step(run, engine, step, [run.samples[index] for index in batch]))
+        lines.append(do_step(run, engine, step, *([run.samples[index] for index in one] for one in (batch, following))))
         file.write(lines[-1])
         progress.advance(1, loss=json.loads(lines[-1])["loss"])
 
 
-def do_step(run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample]) -> str:
-    """Do one optimiser step; return its line of the log."""
+def do_step(
+    run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample]
+) -> str:
+    """Do one optimiser step; return its line of the log. ``following`` is the next step's batch."""
     torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
-    loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch))
+    loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch, following))
     recorded = run.recorder(step, engine.gradients()) if run.recorder else {}
     rate = learning_rate(step, run.total, run.settings)
     loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
     return metrics_line(step, loss_value, norm, rate, count_answer_tokens(batch), recorded)
 
 
-def accumulate(engine: Engine, batch: Sequence[EncodedSample], features: FeatureSource, micro_batch: int) -> Tensor:
+def accumulate(
+    engine: Engine,
+    batch: Sequence[EncodedSample],
+    features: FeatureSource,
+    micro_batch: int,
+    following: Sequence[EncodedSample] = (),
+) -> Tensor:
     """Run this rank's share of a global batch through the engine in micro batches; return its part of the loss.
 
-    The parts of all ranks add up to the batch's mean loss an answer token.
+    The parts of all ranks add up to the batch's mean loss an answer token. While the engine works on a micro batch,
+    the images of the next one are loaded, after the last those that ``following``, the next global batch, begins with.
     """
     answer_tokens = count_answer_tokens(batch)
-    share = rank_share(batch, micro_batch, ranks.rank(), ranks.ranks())
+    share, afterwards = (rank_share(one, micro_batch, ranks.rank(), ranks.ranks()) for one in (batch, following))
     losses = []
-    for number, micro in enumerate(share, start=1):
-        images = [sample.image for sample in micro if sample.image is not None]
+    for number, (micro, ahead) in enumerate(pairwise([*share, *(afterwards[:1] or [()])]), start=1):
+        images = images_of(micro)
         found = features.features(images) if images else None
+        features.prefetch(images_of(ahead))
         losses.append(engine.backward(micro, found, answer_tokens, last=number == len(share)))
     return torch.stack(losses).sum()
+
+
+def images_of(samples: Sequence[EncodedSample]) -> list[int]:
+    """Return the indices of the samples' images."""
+    return [sample.image for sample in samples if sample.image is not None]
 
 
 def metrics_line(
