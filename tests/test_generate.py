@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from answering import STOP, sharp_model, tied_model, word_tokenizer
 from lntune.model.encode import IMAGE_ID
 from lntune.model.features import EncodedImages
 from lntune.model.generate import Decoder, Prompt, Row, generate
@@ -12,33 +12,10 @@ from lntune.model.multimodal import MultimodalModel
 from lntune.model.prompt_batches import batches
 from tiny_multimodal import VOCABULARY, picture, tiny_model
 
-STOP = "###"
-
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Words w4 to w59 after the special tokens and the stop string (3), decoded with spaces between."""
-    words = ["<pad>", "<s>", "</s>", STOP] + [f"w{number}" for number in range(4, VOCABULARY)]
-    plain = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
-    plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-
-
-def sharp_model() -> MultimodalModel:
-    """Answers of all lengths: a head of a size that makes likeliest tokens stand out."""
-    model = tiny_model(seed=2)
-    with torch.no_grad():
-        model.llm.lm_head.weight.mul_(4)
-    return model
-
-
-def tied_model() -> MultimodalModel:
-    """A model with near-ties everywhere: each word's row of the head has a twin that differs by some 1e-6."""
-    model = sharp_model()
-    head = model.llm.lm_head.weight
-    with torch.no_grad():
-        head[5::2] = head[4:-1:2] + 1e-6 * torch.randn_like(head[4:-1:2])
-    return model
+    return word_tokenizer()
 
 
 def pictures(model: MultimodalModel) -> EncodedImages:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from answering import STOP, sharp_model, tied_model, word_tokenizer
 from lntune.config.training import LoraSettings
 from lntune.model import generate as module
 from lntune.model.encode import IMAGE_ID
@@ -19,35 +19,14 @@ from lntune.model.multimodal import MultimodalModel
 from lntune.model.prompt_batches import batches
 from lntune.model.row_cache import RowCache
 from lntune.model.tuning import apply_method
-from tiny_multimodal import VOCABULARY, picture, tiny_model
+from tiny_multimodal import picture
 
-STOP = "###"
 IMAGES, QUESTIONS, IMAGE_TOKENS = 5, 6, 4
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    words = ["<pad>", "<s>", "</s>", STOP] + [f"w{number}" for number in range(4, VOCABULARY)]
-    plain = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
-    plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-
-
-def sharp_model() -> MultimodalModel:
-    """Answers of all lengths: a head of a size that makes likeliest tokens stand out."""
-    model = tiny_model(seed=2)
-    with torch.no_grad():
-        model.llm.lm_head.weight.mul_(4)
-    return model
-
-
-def tied_model() -> MultimodalModel:
-    """Near-ties everywhere: each word's row of the head has a twin that differs by some 1e-6."""
-    model = sharp_model()
-    head = model.llm.lm_head.weight
-    with torch.no_grad():
-        head[5::2] = head[4:-1:2] + 1e-6 * torch.randn_like(head[4:-1:2])
-    return model
+    return word_tokenizer()
 
 
 def lora_model() -> MultimodalModel:
@@ -120,7 +99,7 @@ def test_answers_are_those_of_each_prompt_alone(
             ask(model, tokenizer, [prompt], temperature=temperature, seeds=seeds and [seeds[number]])[0]
             for number, prompt in enumerate(asked)
         ]
-        for batch_size in (1, 2, 4, 7, 64):
+        for batch_size in (3, 7, 64):
             found = ask(model, tokenizer, asked, batch_size=batch_size, temperature=temperature, seeds=seeds)
             assert found == alone
         lengths = {len(answer.split()) for answer in alone}
