@@ -2,42 +2,20 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from answering import STOP, sharp_model, tied_model, word_tokenizer
 from lntune.model.encode import IMAGE_ID
 from lntune.model.features import EncodedImages
-from lntune.model.generate import Decoder, Prompt, Row, equal_length_batches, generate
+from lntune.model.generate import Decoder, Prompt, Row, generate
 from lntune.model.multimodal import MultimodalModel
+from lntune.model.prompt_batches import batches
 from tiny_multimodal import VOCABULARY, picture, tiny_model
-
-STOP = "###"
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Words w4 to w59 after the special tokens and the stop string (3), decoded with spaces between."""
-    words = ["<pad>", "<s>", "</s>", STOP] + [f"w{number}" for number in range(4, VOCABULARY)]
-    plain = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
-    plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-
-
-def sharp_model() -> MultimodalModel:
-    """Answers of all lengths: a head of a size that makes likeliest tokens stand out."""
-    model = tiny_model(seed=2)
-    with torch.no_grad():
-        model.llm.lm_head.weight.mul_(4)
-    return model
-
-
-def tied_model() -> MultimodalModel:
-    """A model with near-ties everywhere: each word's row of the head has a twin that differs by some 1e-6."""
-    model = sharp_model()
-    head = model.llm.lm_head.weight
-    with torch.no_grad():
-        head[5::2] = head[4:-1:2] + 1e-6 * torch.randn_like(head[4:-1:2])
-    return model
+    return word_tokenizer()
 
 
 def pictures(model: MultimodalModel) -> EncodedImages:
@@ -98,11 +76,12 @@ def test_answers_end_at_the_stop_string_the_end_token_or_the_limit(
 
 
 def test_batches_are_of_one_length_and_hold_each_prompt_once() -> None:
-    batches = list(equal_length_batches(prompts(40), 3))
-    assert sorted(index for batch in batches for index in batch) == list(range(40))
-    for batch in batches:
-        assert len(batch) <= 3
-        assert len({(len(prompts(40)[i].ids), prompts(40)[i].image is None) for i in batch}) == 1
+    asked = prompts(30)
+    found = list(batches(asked, range(30), 3))
+    assert sorted(index for batch in found for index in batch.indices) == list(range(30))
+    for batch in found:
+        assert len(batch.indices) <= 3 and not batch.shared, "each image is asked about once"
+        assert len({(len(asked[i].ids), asked[i].image is None) for i in batch.indices}) == 1
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
@@ -121,7 +100,7 @@ def test_answers_do_not_depend_on_the_batch_size(
 def test_near_ties_are_made_again_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     model = tied_model()
     decoder = Decoder(model, tokenizer, pictures(model), 12, STOP, 0.0)
-    batch = next(batch for batch in equal_length_batches(prompts(40), 64) if len(batch) > 3)
+    batch = next(batch.indices for batch in batches(prompts(40), range(40), 64) if len(batch.indices) > 3)
 
     def rows() -> list[Row]:
         return [Row(index, prompts(40)[index], 0) for index in batch]

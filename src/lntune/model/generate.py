@@ -1,33 +1,35 @@
 """Answers from the model, many at a time, without the batch having a say in them.
 
-Prompts of equal length are decoded together, so there is no padding. In another batch size the same logits
-differ in their last bits, which can turn a near-tie between two tokens: an answer that meets one is dropped
-and made again on its own, so every answer is the one that batch size 1 gives.
+Prompts of equal length are decoded together. Of prompts that begin alike up to their image (a picture's questions),
+that beginning is read once, and its keys and values are shared. In another batch size the same logits differ in their
+last bits, which can turn a near-tie between two tokens: an answer that meets one is dropped and made again on its own,
+without sharing, so every answer is the one that batch size 1 gives.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel
+from lntune.model.prompt_batches import Batch, Prompt, batches
 from lntune.progress import Progress
 
 if TYPE_CHECKING:
-    from transformers import Cache, PreTrainedTokenizerFast
+    from transformers import DynamicCache, PreTrainedTokenizerFast
+
+    from lntune.model.row_cache import RowCache
+
+__all__ = ["NEAR_TIE", "Prompt", "generate"]
 
 # Two best scores closer than this, in logits, are a near-tie. Rounding in float32 moves a logit by some 1e-5.
 NEAR_TIE = 1e-3
-
-
-class Prompt(NamedTuple):
-    """Token ids, with one IMAGE_ID where the image goes, and the image's index: None for text alone."""
-
-    ids: list[int]
-    image: int | None
 
 
 def generate(
@@ -46,33 +48,32 @@ def generate(
     """Return one answer a prompt, in order: without special tokens, cut at ``stop``, stripped of white space.
 
     An answer ends at the tokenizer's end-of-sequence token, where its text holds ``stop``, or after
-    ``max_new_tokens``. At temperature 0 the likeliest token is taken; above, tokens are sampled with noise
-    from each prompt's own seed (one of ``seeds`` a prompt). ``progress`` counts finished answers. The model
-    should be in float32: in bf16 rounding exceeds ``NEAR_TIE``, and the batch would show.
+    ``max_new_tokens``. At temperature 0 the likeliest token is taken, and a prompt that is there twice is answered
+    once; above, tokens are sampled with noise from each prompt's own seed (one of ``seeds`` a prompt). Keys and values
+    of at most ``batch_size`` prompts are held at a time. ``progress`` counts finished answers. The model should be in
+    float32: in bf16 rounding exceeds ``NEAR_TIE``, and the batch would show.
     """
     assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), "sampling needs a seed a prompt"
     decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature)
+    same = list(range(len(prompts))) if temperature else first_alike(prompts)
+    times = Counter(same)
     answers: dict[int, str] = {}
-    batches = list(equal_length_batches(prompts, batch_size))
-    while batches:
-        batch = batches.pop()
-        rows = [Row(i, prompts[i], seeds[i] if seeds else 0) for i in batch]
-        finished = {row.index: row.text for row in decoder.decode(rows)}
+    waiting = list(batches(prompts, times, batch_size))
+    while waiting:
+        batch = waiting.pop()
+        rows = [Row(i, prompts[i], seeds[i] if seeds else 0) for i in batch.indices]
+        finished = {row.index: row.text for row in decoder.decode(rows, shared=batch.shared)}
         answers |= finished
-        batches += [[index] for index in batch if index not in finished]
+        waiting += [Batch([index], shared=False) for index in batch.indices if index not in finished]
         if progress:
-            progress.advance(len(finished))
-    return [answers[index] for index in range(len(prompts))]
+            progress.advance(sum(times[index] for index in finished))
+    return [answers[index] for index in same]
 
 
-def equal_length_batches(prompts: Sequence[Prompt], batch_size: int) -> Iterator[list[int]]:
-    """Yield at most ``batch_size`` indices at a time, of prompts of one length, all with or without image."""
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        groups.setdefault((len(prompt.ids), prompt.image is None), []).append(index)
-    for _, group in sorted(groups.items()):
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
+def first_alike(prompts: Sequence[Prompt]) -> list[int]:
+    """For each prompt the index of the first that equals it."""
+    first: dict[tuple[tuple[int, ...], int | None], int] = {}
+    return [first.setdefault((tuple(prompt.ids), prompt.image), index) for index, prompt in enumerate(prompts)]
 
 
 @dataclass
@@ -103,51 +104,104 @@ class Decoder:
     max_new_tokens: int
     stop: str
     temperature: float
+    closing: dict[int, bool] = field(default_factory=dict)
+    """Tokens looked at so far, and whether one can be the last of ``stop``."""
+
+    @cached_property
+    def end(self) -> int | None:
+        """The end-of-sequence token; the tokenizer takes longer to tell it than a row's turn takes otherwise."""
+        token: int | None = self.tokenizer.eos_token_id
+        return token
 
     @torch.no_grad()
-    def decode(self, rows: list[Row]) -> list[Row]:
-        """Return the rows with their answers, but for those that met a near-tie and were not alone."""
-        from transformers import DynamicCache
+    def decode(self, rows: list[Row], *, shared: bool = False) -> list[Row]:
+        """Return the rows with their answers, but for those that met a near-tie and were not alone.
 
-        cache = DynamicCache(config=self.model.llm.config)
+        Unless ``shared``, the prompts are of one length; a row alone is never shared.
+        """
         finished, alone = [], len(rows) == 1
-        embedded = self._prompt_embeddings(rows)
+        rows, logits, cache = self._read_sharing(rows) if shared and not alone else self._read(rows)
         for step in range(self.max_new_tokens):
-            (tokens, margins) = self._choose(self._logits(embedded, cache), rows)
+            (tokens, margins) = self._choose(logits, rows)
             keep = []
             for position, (row, token, margin) in enumerate(zip(rows, tokens, margins, strict=True)):
                 if margin < NEAR_TIE and not alone:
                     continue
                 if self._ends(row, token) or step + 1 == self.max_new_tokens:
-                    finished.append(row)
+                    finished.append(self._closed(row))
                 else:
                     keep.append(position)
             if not keep:
                 break
             if len(keep) < len(rows):
-                rows = [rows[position] for position in keep]
-                cache.batch_select_indices(torch.tensor(keep, device=embedded.device))
-            embedded = self._token_embeddings(rows)
+                rows = [rows[position] for position in cache.keep(keep)]
+            logits = self._logits(self._embed([row.tokens[-1:] for row in rows]), cache)
         return finished
 
-    def _prompt_embeddings(self, rows: Sequence[Row]) -> Tensor:
-        """Embed prompts of equal length: (B, L, hidden)."""
+    def _read(self, rows: list[Row]) -> tuple[list[Row], Tensor, "DynamicCache | RowCache"]:
+        """Read prompts of equal length; return the rows, the logits behind them, and the cache."""
+        from transformers import DynamicCache
+
+        from lntune.model.row_cache import RowCache
+
         images = [row.prompt.image for row in rows if row.prompt.image is not None]
         found = self.features.features(images) if images else None
-        return self.model.embed([row.prompt.ids for row in rows], found)[0]
+        embedded = self.model.embed([row.prompt.ids for row in rows], found)[0]
+        config = self.model.llm.config
+        if len(rows) == 1:
+            cache = DynamicCache(config=config)
+        else:
+            cache = RowCache(config.num_hidden_layers, len(rows), embedded.shape[1] + self.max_new_tokens)
+        return rows, self._logits(embedded, cache), cache
 
-    def _token_embeddings(self, rows: Sequence[Row]) -> Tensor:
-        """Embed each row's latest token: (B, 1, hidden)."""
+    def _read_sharing(self, rows: list[Row]) -> tuple[list[Row], Tensor, "RowCache"]:
+        """Read prompts of any lengths, each prefix once; return as :meth:`_read` does, the rows in another order."""
+        from transformers import DynamicCache
+
+        from lntune.model.row_cache import RowCache
+
+        rows = sorted(rows, key=lambda row: len(row.prompt.rest()))
+        begins = [(row.prompt.image, row.prompt.prefix()) for row in rows]
+        place = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
+        found = self.features.features([image for image, _ in place if image is not None])
+        embedded = self.model.embed([prefix for _, prefix in place], found)[0]
+        config = self.model.llm.config
+        prefixes = DynamicCache(config=config)
+        self._hidden(embedded, prefixes)
+        rests = [row.prompt.rest() for row in rows]
+        cache = RowCache(config.num_hidden_layers, len(rows), embedded.shape[1] + len(rests[-1]) + self.max_new_tokens)
+        filled = cache.adopt(prefixes, torch.tensor([place[begin] for begin in begins], device=embedded.device))
+        logits, first = [], 0
+        for _, alike in groupby(rests, key=len):
+            block = list(alike)
+            cache.look(first, first + len(block), filled)
+            logits.append(self._logits(self._embed(block), cache))
+            first += len(block)
+        cache.go_on([filled + len(rest) for rest in rests], embedded.device)
+        return rows, torch.cat(logits), cache
+
+    def _embed(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Embed rows of equal length, of text alone: (B, L, hidden)."""
         table = self.model.llm.get_input_embeddings()
-        latest = torch.tensor([row.tokens[-1:] for row in rows], device=table.weight.device)
-        embedded: Tensor = table(latest)
+        embedded: Tensor = table(torch.tensor(ids, device=table.weight.device))
         return embedded
 
-    def _logits(self, embedded: Tensor, cache: "Cache") -> Tensor:
+    def _hidden(self, embedded: Tensor, cache: "DynamicCache | RowCache") -> Tensor:
+        """Run the LLM, which extends the cache; return its last states (B, L, hidden)."""
+        from lntune.model.row_cache import RowCache
+
+        placement = cache.placement() if isinstance(cache, RowCache) else {}
+        llm = self.model.llm.model
+        hidden: Tensor = llm(
+            inputs_embeds=embedded, past_key_values=cache, use_cache=True, **placement
+        ).last_hidden_state
+        if isinstance(cache, RowCache):
+            cache.advance(embedded.shape[1])
+        return hidden
+
+    def _logits(self, embedded: Tensor, cache: "DynamicCache | RowCache") -> Tensor:
         """Return the next token's logits, float32 (B, vocabulary), and extend the cache."""
-        llm = self.model.llm
-        hidden = llm.model(inputs_embeds=embedded, past_key_values=cache, use_cache=True).last_hidden_state
-        logits: Tensor = llm.lm_head(hidden[:, -1]).float()
+        logits: Tensor = self.model.llm.lm_head(self._hidden(embedded, cache)[:, -1]).float()
         return logits
 
     def _choose(self, logits: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[float]]:
@@ -160,9 +214,27 @@ class Decoder:
 
     def _ends(self, row: Row, token: int) -> bool:
         """Add a token to the row's answer; return whether it ends the answer."""
-        if token == self.tokenizer.eos_token_id:
+        if token == self.end:
             return True
         row.tokens.append(token)
-        text, mark, _ = self.tokenizer.decode(row.tokens, skip_special_tokens=True).partition(self.stop)
-        row.text = text.strip()
-        return bool(mark)
+        return self._can_close(token) and self.stop in self._text(row.tokens)
+
+    def _can_close(self, token: int) -> bool:
+        """Whether ``stop`` can end in this token, so that the answer's text has to be looked at.
+
+        It can if the token holds the last character of ``stop`` or is a piece of a character.
+        """
+        if token not in self.closing:
+            text = self._text([token])
+            self.closing[token] = self.stop[-1].isspace() or self.stop[-1] in text or "\ufffd" in text
+        return self.closing[token]
+
+    def _closed(self, row: Row) -> Row:
+        """Give a row that has ended its text."""
+        row.text = self._text(row.tokens).partition(self.stop)[0].strip()
+        return row
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text

@@ -1,0 +1,136 @@
+"""Keys and values of the rows of a batch, in buffers that are laid out once.
+
+transformers' own cache copies all that it holds for every token that it appends, and again whenever a row ends. Here
+a token is written in its place, and the last rows move into the places of those that ended. The attention kernels
+read the same numbers through a view, so nothing else is different.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+
+@dataclass
+class Window:
+    """The part of the buffers that a pass of the LLM reads and appends to: these rows, with so many columns filled."""
+
+    first: int
+    last: int
+    filled: int = 0
+
+
+class RowLayer(DynamicLayer):  # type: ignore[misc]
+    """One decoder layer's buffers: (rows, heads, columns, head width), of which the window is seen."""
+
+    def __init__(self, window: Window, rows: int, columns: int) -> None:
+        super().__init__()
+        self.window, self.rows, self.columns = window, rows, columns
+        self.buffers: tuple[Tensor, Tensor] | None = None
+
+    def lay_out(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The buffers for keys and for values (..., heads, ..., head width) such as ``like``."""
+        if self.buffers is None:
+            shape = (self.rows, like.shape[1], self.columns, like.shape[3])
+            self.buffers = like.new_empty(shape), like.new_empty(shape)
+            self.is_initialized = True
+        return self.buffers
+
+    def update(self, key_states: Tensor, value_states: Tensor, *arguments: Any, **others: Any) -> tuple[Tensor, Tensor]:
+        """Append to the window's rows; return all that they have seen. :meth:`RowCache.advance` counts it."""
+        window = self.window
+        end = window.filled + key_states.shape[2]
+        keys, values = (buffer[window.first : window.last, :, :end] for buffer in self.lay_out(key_states))
+        keys[:, :, window.filled :] = key_states
+        values[:, :, window.filled :] = value_states
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Columns filled so far."""
+        return self.window.filled
+
+
+class RowCache(Cache):  # type: ignore[misc]
+    """What ``rows`` rows have seen, up to ``columns`` tokens of each, in all of an LLM's decoder layers.
+
+    Rows may have a gap before the column from which all go on together, where their prompts differ in length;
+    :meth:`placement` tells the LLM.
+    """
+
+    def __init__(self, layers: int, rows: int, columns: int) -> None:
+        self.window = Window(0, rows)
+        self.rows, self.columns = rows, columns
+        self.seen: Tensor | None = None
+        super().__init__(layers=[RowLayer(self.window, rows, columns) for _ in range(layers)])
+
+    def adopt(self, other: DynamicCache, places: Tensor) -> int:
+        """Let every row begin as that one of ``other``'s at its place; return how many columns that fills.
+
+        ``places`` (rows,), int64. ``other`` is emptied layer by layer, so that both are never held in full.
+        """
+        filled: int = other.get_seq_length()
+        for layer, source in zip(self.layers, other.layers, strict=True):
+            for buffer, states in zip(layer.lay_out(source.keys), (source.keys, source.values), strict=True):
+                torch.index_select(states, 0, places, out=buffer[:, :, :filled])
+            source.reset()
+        return filled
+
+    def look(self, first: int, last: int, filled: int) -> None:
+        """Let the next pass be of the rows ``first`` to ``last``, of which the first ``filled`` columns count."""
+        self.window.first, self.window.last, self.window.filled = first, last, filled
+
+    def advance(self, tokens: int) -> None:
+        """Count tokens that a pass has appended."""
+        self.window.filled += tokens
+
+    def go_on(self, lengths: Sequence[int], device: torch.device) -> None:
+        """Let all rows go on together behind the longest of them; ``lengths`` are the columns each has filled.
+
+        What is in the gaps is not looked at, but it is multiplied by zero, so it must be a number.
+        """
+        longest = max(lengths)
+        self.look(0, self.rows, longest)
+        if min(lengths) == longest:
+            return
+        seen, first = torch.ones(self.rows, self.columns, dtype=torch.bool), 0
+        for length, alike in groupby(lengths):
+            last = first + len(list(alike))
+            seen[first:last, length:longest] = False
+            for buffer in self.filled_buffers():
+                buffer[first:last, :, length:longest] = 0.0
+            first = last
+        self.seen = seen.to(device)
+
+    def placement(self) -> dict[str, Tensor]:
+        """Arguments by which the LLM's next pass, of one token a row, knows of the gaps: none where there are none."""
+        if self.seen is None:
+            return {}
+        seen = self.seen[: self.window.last, : self.window.filled + 1]
+        return {"attention_mask": seen, "position_ids": seen.sum(1, keepdim=True) - 1}
+
+    def filled_buffers(self) -> list[Tensor]:
+        """All layers' keys and values, as far as columns are filled: views (rows, heads, columns, head width)."""
+        return [buffer[:, :, : self.window.filled] for layer in self.layers for buffer in layer.buffers]
+
+    def keep(self, positions: Sequence[int]) -> list[int]:
+        """Give up all rows but these; return which row is now in each place.
+
+        Rows at the end move into the places that become free, and no other is touched.
+        """
+        kept, stay = len(positions), set(positions)
+        free = [place for place in range(kept) if place not in stay]
+        moved = [place for place in positions if place >= kept]
+        order = list(range(kept))
+        for place, row in zip(free, moved, strict=True):
+            order[place] = row
+        if moved:
+            for buffer in self.filled_buffers():
+                buffer[free] = buffer[moved]
+            if self.seen is not None:
+                self.seen[free] = self.seen[moved]
+        self.window.last = kept
+        return order
