@@ -62,8 +62,8 @@ def assert_official(
 
 
 WORDS = [
-    "a", "the", "dog", "cat", "red", "3", "don't", "caf\u00e9", "\u72d7", "\u00e9t\u00e9", "5\u00a01/2", "\u00a0", "\x1f",
-    "\u2003", "\U0001f600", "n't", "'s", ""
+    "a", "the", "dog", "cat", "red", "3", "don't", "caf\u00e9", "\u72d7", "\u00e9t\u00e9", "5\u00a01/2", "\u00a0",
+    "\x1f", "\u2003", "\U0001f600", "n't", "'s", ""
 ]  # fmt: skip
 
 
