@@ -225,7 +225,7 @@ def test_rocrate_reads_it(zipped: Path) -> None:
 
     found = ROCrate(zipped)
     assert found.mainEntity.id == "Snakefile" and found.mainEntity["programmingLanguage"]["name"] == "Snakemake"
-    assert len(found.get_by_type("CreateAction")) == 51
+    assert len(found.get_by_type("CreateAction")) == 53
     assert all((Path(found.source) / unquote(one.id)).is_file() for one in found.data_entities)
 
 

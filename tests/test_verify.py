@@ -270,6 +270,9 @@ def test_edited_manifests_and_replaced_inputs(copy: Checkout) -> None:
     answers = one(copy, "predict", "layernorm", "mme")
     change(answers / "answers.jsonl", another_answer)
     make_consistent(answers)
+    words = one(copy, "tokenize-references", "mscoco")
+    edit_json(words / "words.json", lambda images: images[0].update(references=["forged"]))
+    make_consistent(words)
     select = one(copy, "select", "finetune")
     edit_json(select / "selection.json", lambda selection: selection.update(learning_rate=0.25))
     report = verified(copy, TABLE)
@@ -283,6 +286,11 @@ def test_edited_manifests_and_replaced_inputs(copy: Checkout) -> None:
     what, rests = problems[f"{name(answers)}/{MANIFEST}"]
     assert what == f"does not hold what {mme} was made from" and rests == {(LAYERNORM, "MME")}
     assert any(path.startswith(f"{mme}/") and path.endswith(".txt") for path in problems)
+    what, rests = problems[f"{name(words)}/words.json"]
+    assert what.startswith("is not what its inputs give: it has ") and rests == {
+        (FINETUNE, "MSCOCO"),
+        (LAYERNORM, "MSCOCO"),
+    }
     what, rests = problems[f"{name(select)}/selection.json"]
     assert "is not what its inputs give: it has learning_rate 0.25, not " in what and rests == FINETUNE_ROW
     assert problems[f"{name(one(copy, 'table'))}/tiny.csv"][1] == {(FINETUNE, "learning_rate")}
