@@ -84,7 +84,7 @@ def zipped(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The crate of the tiny table."""
     out = tmp_path_factory.mktemp("crate") / "tiny.zip"
     text = export(made, out)
-    assert text.startswith(f"{out}: 50 results, ")
+    assert text.startswith(f"{out}: 52 results, ")
     assert not out.with_name("tiny.zip.part").exists()
     return out
 
