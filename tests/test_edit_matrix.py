@@ -141,7 +141,7 @@ def test_one_more_learning_rate(copy: Checkout) -> None:
 def test_a_filter_rewritten(copy: Checkout) -> None:
     copy.edit(LLAVA, "import json\n", "import json\n\nREWRITTEN = True\n")
     before = (copy.root / TABLE).read_bytes()
-    assert "47 cost nothing" not in copy.run("lntune", "plan")
+    assert "49 cost nothing" not in copy.run("lntune", "plan")
     ran = run(copy)
     assert ran.computed == {"prepare": 5, "publish": 3 + 2, "page": 2}  # and what data.csv tells of the sets is linked
     assert ran.linked["data_table"] == ran.linked["connector"] == 1

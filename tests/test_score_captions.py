@@ -3,13 +3,20 @@
 import json
 import multiprocessing
 import os
+import random
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from lntune.benchmarks import captions_score
+from lntune.benchmarks.caption_words import all_captions, by_image, read_words, tokenize, write_words
+from lntune.benchmarks.coco_captions import read_answers, read_references, write_answers
 from lntune.benchmarks.java import java_first_on_path
 from lntune.errors import UserError
 
@@ -28,25 +35,80 @@ ANSWERS = {
 
 
 def test_equals_pycocoevalcap(tmp_path: Path) -> None:
-    from pycocoevalcap.bleu.bleu import Bleu
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
     with java_first_on_path():
         tokenizer = PTBTokenizer()
         human = tokenizer.tokenize({i: [{"caption": c} for c in cs] for i, cs in REFERENCES.items()})
         model = tokenizer.tokenize({i: [{"caption": ANSWERS[i]}] for i in REFERENCES})
+    assert by_image(REFERENCES, tokenize(all_captions(REFERENCES))[0]) == human
+    assert_official(human, model, captions_score.score_captions(REFERENCES, ANSWERS))
+
+
+def assert_official(
+    human: dict[int, list[str]],
+    model: dict[int, list[str]],
+    found: tuple[dict[str, float], dict[int, dict[str, float]]],
+) -> None:
+    """What was found is what pycocoevalcap's classes give: CIDEr to 1e-12, the others to the last bit."""
     bleu, _ = Bleu(4).compute_score(human, model, verbose=0)
     rouge, rouges = Rouge().compute_score(human, model)
     cider, ciders = Cider().compute_score(human, model)
+    scores, marks = found
+    assert list(marks) == list(human)
+    assert scores["CIDEr"] / 100 == pytest.approx(cider, rel=0, abs=1e-12)
+    assert [scores[f"BLEU_{n}"] for n in (1, 2, 3, 4)] == [100 * value for value in bleu]
+    assert scores["ROUGE_L"] == 100 * rouge
+    assert [mark["ROUGE_L"] for mark in marks.values()] == [100 * value for value in rouges]
+    assert [mark["CIDEr"] / 100 for mark in marks.values()] == pytest.approx(list(ciders), rel=0, abs=1e-12)
 
-    scores, marks = captions_score.score_captions(REFERENCES, ANSWERS)
-    official = {"CIDEr": cider, **{f"BLEU_{n}": value for n, value in enumerate(bleu, 1)}, "ROUGE_L": rouge}
-    assert scores == {name: 100 * value for name, value in official.items()}
-    assert marks == {
-        image: {"CIDEr": 100 * ciders[place], "ROUGE_L": 100 * rouges[place]} for place, image in enumerate(REFERENCES)
-    }
+
+WORDS = [
+    "a", "the", "dog", "cat", "red", "3", "don't", "caf\u00e9", "\u72d7", "\u00e9t\u00e9", "5\u00a01/2", "\u00a0",
+    "\x1f", "\u2003", "\U0001f600", "n't", "'s", ""
+]  # fmt: skip
+
+
+def lines(rng: random.Random, words: list[str], longest: int) -> list[str]:
+    """Four texts, each of up to so many words, repeated words and equal texts among them."""
+    found = [" ".join(rng.choices(words, k=rng.choice((0, 1, 2, 5, longest)))) for _ in range(3)]
+    return [*found, rng.choice(found)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_scores_of_random_words_are_pycocoevalcaps(seed: int) -> None:
+    """Few words, so that n-grams repeat, in a caption and over images; and numbers of references that differ."""
+    rng = random.Random(seed)
+    words = WORDS[: 2 + 3 * seed] if seed % 3 else [f"word{n}" for n in range(300)]
+    images = rng.sample(range(10**6), (1, 2, 60)[seed % 3])
+    human = {image: lines(rng, words, 8)[: rng.randint(1, 4)] for image in images}
+    human[images[-1]] = ["a dog"]  # pycocoevalcap's CIDEr stops where no reference has a word
+    model = {image: [rng.choice([rng.choice(human[image]), *lines(rng, words, 90)])] for image in images}
+    found = captions_score.score_words(human, [line for (line,) in model.values()])
+    assert_official(human, model, found)
+
+
+def test_words_of_references_are_kept_as_they_are(tmp_path: Path) -> None:
+    words = {11: ["a dog", "", "5\u00a01/2 caf\u00e9s"], "img/7.jpg": [""], 3: ["\u2028 \U0001f600"]}
+    write_words(tmp_path / "words.json", words)
+    assert read_words(tmp_path / "words.json") == words
+    assert list(read_words(tmp_path / "words.json")) == list(words)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ([], "holds no images"),
+        ({}, "an object where a list of records is expected"),
+        ([{"image_id": 1, "references": ["a"]}] * 2, "image_id 1 appears twice"),
+        ([{"image_id": 1, "references": []}], "image 1: 'references' of image_id 1 is not a list of one string or"),
+        ([{"image_id": 1, "references": ["a", 2]}], "image 1: 'references' of image_id 1 is not a list of one string"),
+        ([{"image_id": 1.0, "references": ["a"]}], "image 1: 'image_id' is a number, not an integer"),
+    ],
+)
+def test_refuses_other_words(tmp_path: Path, content: object, complaint: str) -> None:
+    path = write(tmp_path / "words.json", content)
+    with pytest.raises(UserError) as raised:
+        read_words(path)
+    assert str(raised.value).startswith(f"{path}: {complaint}")
 
 
 def test_scores_by_hand() -> None:
@@ -65,12 +127,12 @@ def test_scores_by_hand() -> None:
 
 @pytest.mark.parametrize("mark", ["\r", "\n", "\r\n", "\t", "\v", "\f", "\x85", "\u2028", "\u2029"])
 def test_a_line_break_is_a_space(mark: str) -> None:
-    assert captions_score.tokenize([f"A dog{mark}runs.", "It sleeps"]) == [["a dog runs", "it sleeps"]]
+    assert tokenize([f"A dog{mark}runs.", "It sleeps"]) == [["a dog runs", "it sleeps"]]
 
 
 def test_tokenizes_groups_apart_and_keeps_empty_captions() -> None:
     odd = ["5 dogs", "", "half a \ud83d pair", ""]
-    first, second, third = captions_score.tokenize(["", "A dog etc."], odd, [""])
+    first, second, third = tokenize(["", "A dog etc."], odd, [""])
     assert first == ["", "a dog etc."]
     assert second == ["5 dogs", "", "half a pair", ""]
     assert third == [""]
@@ -89,6 +151,8 @@ def test_degenerate_sets_score_zero() -> None:
     assert one["CIDEr"] == 0.0 and one["BLEU_4"] == pytest.approx(100)
     empty, marks = captions_score.score_captions({1: ["..."], 2: ["!"]}, {1: "a dog", 2: ""})
     assert empty["CIDEr"] == 0.0 and marks[1] == {"CIDEr": 0.0, "ROUGE_L": 0.0}
+    nothing, marks = captions_score.score_words({1: [""], "b": ["", ""]}, ["", ""])
+    assert (nothing["CIDEr"], nothing["ROUGE_L"]) == (0.0, 100.0) and list(marks) == [1, "b"]
 
 
 def test_several_processes_at_once_agree() -> None:
@@ -125,9 +189,9 @@ def write(path: Path, content: object) -> Path:
 
 def test_reads_the_coco_formats_in_any_order(tmp_path: Path) -> None:
     references = write(tmp_path / "references.json", coco(REFERENCES))
-    captions_score.write_answers(tmp_path / "answers.json", ANSWERS.items())
-    assert captions_score.read_references(references) == REFERENCES
-    assert captions_score.read_answers(tmp_path / "answers.json") == ANSWERS
+    write_answers(tmp_path / "answers.json", ANSWERS.items())
+    assert read_references(references) == REFERENCES
+    assert read_answers(tmp_path / "answers.json") == ANSWERS
     scores, marks = captions_score.score_captions(REFERENCES, ANSWERS)
     assert captions_score.score(references, tmp_path / "answers.json") == scores
     assert captions_score.marks(references, tmp_path / "answers.json") == marks

@@ -1,6 +1,8 @@
 """VQAv2's accuracy: the official normalisation, accuracies by hand, and the refusal of bad files."""
 
+import gc
 import json
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from lntune.benchmarks import vqav2_score
 from lntune.errors import UserError
+from races.official_vqa import Evaluation, Set
 
 # What the official processPunctuation and processDigitArticle made of these texts.
 NORMALISED = [
@@ -158,6 +161,64 @@ def test_refuses_other_zips(tmp_path: Path) -> None:
         vqav2_score.read_questions(path)
 
 
+PIECES = (
+    "yes", "no", "a", "the", "An", "red", "T-shirt", "1,000", "2", "two", "None", "3.5", "ft.", "dont", "couldnt've",
+    "what's?", "u.s.", "-", ",", "!", "?", " ", "\n", "\t", "\u00a0", "(x)", "/", "caf\u00e9", "\u0663,\u0664", "..",
+    ":", "'", "",
+)  # fmt: skip
+
+
+def some_answer(rng: random.Random) -> str:
+    return rng.choice(("", " ")).join(rng.choices(PIECES, k=rng.choice((1, 1, 1, 2, 3))))
+
+
+def some_humans(rng: random.Random) -> list[str]:
+    few = [some_answer(rng) for _ in range(rng.randint(1, 4))]
+    humans = rng.choices([*few, few[0], f" {few[0]}\n", few[0].upper()][: rng.choice((1, 2, 7))], k=10)
+    return humans
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_random_answers_are_those_of_the_official_steps(tmp_path: Path, seed: int) -> None:
+    """To the last bit: what is said by few, in every order of the humans, and what rounds half-way."""
+    rng = random.Random(seed)
+    ids = rng.sample(range(10**6), 1500)
+    said = {id: some_humans(rng) for id in ids}
+    kinds = [("what", "other"), ("is the", "yes/no"), ("how many", "number"), ("why", "other")]
+    questions = [{"image_id": 1, "question_id": id, "question": "What?"} for id in ids]
+    annotations = [annotation(id, said[id], rng.choice(kinds)) for id in rng.sample(ids, len(ids))]
+    answers = [{"question_id": id, "answer": rng.choice([*said[id], some_answer(rng)])} for id in ids]
+    paths = write_all(tmp_path, {"questions": questions}, {"annotations": annotations}, answers)
+    truth = Set.read(paths[1], paths[0])
+    official = Evaluation(truth, truth.with_answers(paths[2], paths[0]))
+    official.evaluate()
+    assert vqav2_score.score(*paths) == official.scores
+    truth = Set.read(paths[1], paths[0])
+    unrounded = Evaluation(truth, truth.with_answers(paths[2], paths[0]), places=30)
+    unrounded.evaluate()
+    assert {id: 100 * accuracy for id, accuracy in vqav2_score.marks(*paths).items()} == unrounded.per_question
+    assert len(set(unrounded.per_question.values())) > 5  # 0, 30, 60, 90, 100, and 60 and 90 in other last bits
+
+
+@pytest.mark.parametrize("ids", [[None] * 10, [*"0123456789"], [1.5, *range(9)], [*range(9), None], [*range(9), "9"]])
+def test_humans_may_have_other_numbers_or_none(tmp_path: Path, ids: list[Any]) -> None:
+    paths = write_all(tmp_path, QUESTIONS, ANNOTATIONS, ANSWERS)
+    expected = vqav2_score.read_annotations(paths[1])
+    content = json.loads(json.dumps(ANNOTATIONS))
+    for record in content["annotations"]:
+        for human, id in zip(record["answers"], ids, strict=True):
+            human.pop("answer_id") if id is None else human.update(answer_id=id)
+    paths[1].write_text(json.dumps(content))
+    assert vqav2_score.read_annotations(paths[1]) == expected
+
+
+def test_garbage_is_collected_again_after_reading(tmp_path: Path) -> None:
+    paths = write_all(tmp_path, QUESTIONS, ANNOTATIONS, ANSWERS[1:])
+    with pytest.raises(UserError):
+        vqav2_score.read(*paths)
+    assert gc.isenabled()
+
+
 def changed(content: dict[str, Any], key: str, place: int, **fields: object) -> dict[str, Any]:
     """A copy in which one record has other fields; None deletes one."""
     copy: dict[str, Any] = json.loads(json.dumps(content))
@@ -181,6 +242,24 @@ NINE = [{"answer": "red", "answer_id": number} for number in range(9)]
         (1, changed(ANNOTATIONS, "annotations", 1, answers=NINE), "annotation 2: question_id 1 has 9 "),
         (1, changed(ANNOTATIONS, "annotations", 1, answers=[*NINE, NINE[3]]), "annotation 2: question_id 1 has two "),
         (1, changed(ANNOTATIONS, "annotations", 2, answer_type=4), "annotation 3: 'answer_type' is an int"),
+        (1, changed(ANNOTATIONS, "annotations", 2, question_id=True), "annotation 3: 'question_id' is a boolean, not"),
+        (1, changed(ANNOTATIONS, "annotations", 0, answers="ten men"), "annotation 1: 'answers' is a string, not a"),
+        (
+            1,
+            changed(ANNOTATIONS, "annotations", 0, answers=[*NINE, {"answer": "a", "answer_id": "3"}]),
+            "annotation 1: ",
+        ),
+        (
+            1,
+            changed(ANNOTATIONS, "annotations", 0, answers=[*NINE, "red"]),
+            "annotation 1: a string where an object with",
+        ),
+        (
+            1,
+            changed(ANNOTATIONS, "annotations", 0, answers=[*NINE, {"answer": None}]),
+            "annotation 1: 'answer' is null",
+        ),
+        (1, {"annotations": [[]]}, "annotation 1: a list where an object with 'question_id' is expected"),
         (2, ANSWERS[1:], "no record for question_id 3 of "),
         (2, [], "no record for question_id 1 (and 2 more) of "),
         (2, [*ANSWERS, {"question_id": 7, "answer": "a"}], "question_id 7 is not in "),

@@ -13,7 +13,7 @@ from lntune.summaries import STAGES_OF_EXHIBITS
 
 SHARED = {
     "draw", "fetch", "convert", "prepare", "questions-mme", "questions-vqav2", "questions-captions", "questions-pope",
-    "measure",
+    "tokenize-references", "measure",
 }  # fmt: skip
 
 

@@ -171,6 +171,11 @@ class Plan:
         settings["broken_share"] = self.scale.broken_share
         return self.node(stage, label, settings, inputs, self._workers(stage))
 
+    @cache  # noqa: B019
+    def references(self, questions: Node) -> Node:
+        """The words of the references of a captioning set's questions: made once for all models."""
+        return self.node("tokenize-references", [questions.label], {}, {"questions": questions})
+
     # --- training --------------------------------------------------------------------------------------------------
 
     def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> dict[str, Any]:
@@ -317,6 +322,7 @@ class Plan:
     def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
         inputs = {"answers": answers, "questions": questions}
         if benchmark in ("mscoco", "flickr30k"):
+            inputs["references"] = self.references(questions)
             words = self.protocol.caption_format.model_dump(include={"least_words", "most_words"})
             return self.node("score-captions", label, words, inputs)
         chosen: dict[str, dict[str, Any]] = {

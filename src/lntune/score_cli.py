@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lntune.benchmarks import captions_score, mme_score, pope_score, vqav2_score
+from lntune.benchmarks import mme_score, pope_score, vqav2_score
 
 app = typer.Typer(no_args_is_help=True, help="Score predictions in the benchmarks' official formats.")
 
@@ -59,6 +59,8 @@ def captions(
     answers: Annotated[Path, typer.Argument(help="JSON list of {image_id, caption}.")],
 ) -> None:
     """Captions: CIDEr, BLEU_1 to BLEU_4 and ROUGE_L, x100."""
+    from lntune.benchmarks import captions_score
+
     _print_json(captions_score.score(references, answers))
 
 

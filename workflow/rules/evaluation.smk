@@ -73,6 +73,24 @@ rule questions_vqav2:
         "{JOB} {params.order} {log}"
 
 
+rule tokenize_references:
+    input:
+        ancient(STUDY.inputs("tokenize-references")),
+    output:
+        f"{STUDY.store}/tokenize-references/{{result}}/manifest.json",
+    log:
+        "logs/tokenize-references/{result}.log",
+    params:
+        order=STUDY.order("tokenize-references"),
+    threads: STUDY.threads("tokenize-references")
+    resources:
+        **STUDY.resources("tokenize-references"),
+    message:
+        "tokenize-references {wildcards.result}"
+    shell:
+        "{JOB} {params.order} {log}"
+
+
 rule predict:
     input:
         ancient(STUDY.inputs("predict")),

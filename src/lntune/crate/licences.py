@@ -10,7 +10,7 @@ from lntune.fetched import fetched_files
 from lntune.store.layout import slug
 from lntune.store.manifest import Manifest
 
-_TAKEN_FROM_DATA = ("draw", "prepare", "questions-")
+_TAKEN_FROM_DATA = ("draw", "prepare", "questions-", "tokenize-references")
 
 
 @dataclass(frozen=True)

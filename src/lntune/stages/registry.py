@@ -12,6 +12,7 @@ STAGES = {
     "questions-pope": "questions_pope",
     "questions-mme": "questions_mme",
     "questions-vqav2": "questions_vqav2",
+    "tokenize-references": "tokenize_references",
     "connector": "connector",
     "finetune": "finetune",
     "measure": "measure",

@@ -1,4 +1,4 @@
-"""score-captions: CIDEr, BLEU and ROUGE-L of one model's captions, by pycocoevalcap.
+"""score-captions: CIDEr, BLEU and ROUGE-L of one model's captions, as pycocoevalcap gives them.
 
 ``followed`` in scores.json is the share of the answers that are captions in form.
 """
@@ -7,10 +7,13 @@ import json
 
 from pydantic import Field
 
-from lntune.benchmarks import captions_score
 from lntune.benchmarks.caption_format import share_of_captions
+from lntune.benchmarks.caption_words import WORDS, Tokenizer, read_words, tokenize_group
+from lntune.benchmarks.captions_score import score_words
+from lntune.benchmarks.coco_captions import ImageId, write_answers
 from lntune.benchmarks.intervals import over_items
 from lntune.benchmarks.marks import strata_of
+from lntune.benchmarks.official_files import check_same_ids
 from lntune.config.base import Frozen
 from lntune.data.questions import read_answers
 from lntune.stages.job import Job, Metrics, NoExecution
@@ -28,17 +31,18 @@ class Settings(Frozen):
 Execution = NoExecution
 
 
-def run(job: Job[Settings, NoExecution], tokenizer: captions_score.Tokenizer | None = None) -> Metrics:
+def run(job: Job[Settings, NoExecution], tokenizer: Tokenizer = tokenize_group) -> Metrics:
     """Write captions.json (COCO's result format), scores.json and marks.json.
 
-    ``tokenizer`` is for who scores many models at once; without it a run of Java tokenizes these captions.
+    The references' words come from the input ``references``. ``tokenizer`` is for who scores many models at once;
+    without it a run of Java tokenizes these captions.
     """
-    settings = job.settings
-    answers = read_answers(job.folder("answers"))
-    captions_score.write_answers(job.out / "captions.json", ((int(id), answer) for id, answer in answers.items()))
-    scores, by_image = captions_score.score_and_marks(
-        job.folder("questions") / "references.json", job.out / "captions.json", tokenizer
-    )
+    settings, said = job.settings, job.out / "captions.json"
+    answers: dict[ImageId, str] = {int(id): text for id, text in read_answers(job.folder("answers")).items()}
+    write_answers(said, answers.items())
+    references = read_words(job.folder("references") / WORDS)
+    check_same_ids(references, answers, "image_id", asked=job.folder("references") / WORDS, path=said)
+    scores, by_image = score_words(references, tokenizer([answers[image] for image in references]))
     marks = {str(id): mark for id, mark in by_image.items()}
     followed = share_of_captions(answers.values(), settings.least_words, settings.most_words)
     # One interval for both captioning sets: their marks are read alike.

@@ -38,6 +38,7 @@ _SENTENCES = {
     "questions-mme": "{questions:,} questions",
     "questions-pope": "{questions:,} questions",
     "questions-vqav2": "{questions:,} questions",
+    "tokenize-references": "{references:,} references, {words:,} words",
 }
 
 

@@ -1,8 +1,8 @@
 """Scores, selections, tables and figures made again from what is stored, and compared byte by byte.
 
-The stages' own code makes them. Nothing that is compared is read on the way: scores come from answers and questions,
-selections and what shows scores from scores. Training and asking models is not repeated: for that, delete the results
-and run Snakemake.
+The stages' own code makes them. Scores come from answers, questions and the references' words, which are made again
+from the questions; selections and what shows scores come from scores. Training and asking models is not repeated: for
+that, delete the results and run Snakemake.
 """
 
 import shutil
@@ -12,7 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lntune.benchmarks.captions_score import ImageId, caption_groups, read_references, tokenize
+from lntune.benchmarks.caption_words import WORDS, all_captions, read_words, tokenize, tokenize_group
+from lntune.benchmarks.coco_captions import read_references
 from lntune.data.questions import read_answers
 from lntune.errors import UserError
 from lntune.nodes import Node, input_folders, manifest_path
@@ -29,7 +30,8 @@ from lntune.verify.findings import Findings, counted
 from lntune.verify.shown import differing_cells
 from lntune.verify.workers import Made, Task, make
 
-_CAPTIONS = "score-captions"
+_MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_EXHIBITS)
+"""Besides scores."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def works_of(basis: Basis, held: Held, findings: Findings, folder: Path) -> list
     works: dict[str, Work] = {}
     lacking = 0
     for node in basis.done:
-        if not (is_score(node) or node.stage in ("select", *STAGES_OF_EXHIBITS)):
+        if not (is_score(node) or node.stage in _MADE_AGAIN):
             continue
         inputs = dict(node.inputs)
         if node.stage == "select":
@@ -133,46 +135,59 @@ def _stand_ins(node: Node, held: Held, folder: Path) -> tuple[Path, ...]:
 
 
 class TokenizedBefore:
-    """Groups of captions that were tokenized before; any other group is tokenized when it comes.
+    """A group of captions that was tokenized before; any other group is tokenized when it comes.
 
-    Whole groups are remembered, not captions, because the words of a caption hang on the captions beside it: after
+    The whole group is remembered, not captions, because the words of a caption hang on the captions beside it: after
     "No." at a line's end, for one, a number that begins the next line decides whether the point is kept.
     """
 
-    def __init__(self, lines: Mapping[tuple[str, ...], list[str]]) -> None:
-        self._lines = lines
+    def __init__(self, captions: Sequence[str], lines: list[str]) -> None:
+        self._captions, self._lines = list(captions), lines
 
-    def __call__(self, *groups: Sequence[str]) -> list[list[str]]:
-        """The lines of each group, as :func:`lntune.benchmarks.captions_score.tokenize` gives them."""
-        wanted = [tuple(group) for group in groups]
-        if all(group in self._lines for group in wanted):
-            return [self._lines[group] for group in wanted]
-        return tokenize(*groups)
+    def __call__(self, captions: Sequence[str]) -> list[str]:
+        """The lines, as :func:`lntune.benchmarks.caption_words.tokenize_group` gives them."""
+        return self._lines if list(captions) == self._captions else tokenize_group(captions)
 
 
 def _submit(pool: ProcessPoolExecutor, works: Sequence[Work]) -> dict[Future[Made], Work]:
     """Start all works: captions last, the longest first, tokenized by one run of Java while the others are made."""
-    futures = {pool.submit(make, work.task): work for work in works if work.task.stage != _CAPTIONS}
-    groups = {place: _caption_groups(work.task) for place, work in enumerate(works) if work.task.stage == _CAPTIONS}
-    distinct = list(dict.fromkeys(group for pair in groups.values() for group in pair))
+    futures = {pool.submit(make, work.task): work for work in works if work.task.stage not in _TOKENIZED}
+    groups = {place: _captions(work.task) for place, work in enumerate(works) if work.task.stage in _TOKENIZED}
+    distinct = list(dict.fromkeys(group for group in groups.values() if group))
     lines = dict(zip(distinct, tokenize(*distinct), strict=True)) if distinct else {}
-    for place, pair in sorted(groups.items(), key=lambda item: -sum(map(len, item[1]))):
-        tokenizer = TokenizedBefore({group: lines[group] for group in pair})
-        task = replace(works[place].task, options={"tokenizer": tokenizer})
+    for place, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        task = works[place].task
+        if group:
+            task = replace(task, options={"tokenizer": TokenizedBefore(group, lines[group])})
         futures[pool.submit(make, task)] = works[place]
     return futures
 
 
-def _caption_groups(task: Task) -> tuple[tuple[str, ...], ...]:
+def _said(task: Task) -> tuple[str, ...]:
+    """The captions of a model that a task will have tokenized, in the order of the references."""
+    answers, references = task.inputs["answers"], task.inputs["references"]
+    assert isinstance(answers, Path) and isinstance(references, Path)
+    said = {int(id): text for id, text in read_answers(answers).items()}
+    return tuple(said[int(image)] for image in read_words(references / WORDS))
+
+
+def _referred(task: Task) -> tuple[str, ...]:
+    """The references that a task will have tokenized."""
+    questions = task.inputs["questions"]
+    assert isinstance(questions, Path)
+    return tuple(all_captions(read_references(questions / "references.json")))
+
+
+_TOKENIZED = {"score-captions": _said, "tokenize-references": _referred}
+"""The stages that have captions tokenized, and which."""
+
+
+def _captions(task: Task) -> tuple[str, ...]:
     """The captions that a task will have tokenized; nothing where it is going to stop for a fault in its files."""
-    answers, questions = task.inputs["answers"], task.inputs["questions"]
-    assert isinstance(answers, Path) and isinstance(questions, Path)
     try:
-        said: dict[ImageId, str] = {int(id): text for id, text in read_answers(answers).items()}
-        human, model = caption_groups(read_references(questions / "references.json"), said)
+        return _TOKENIZED[task.stage](task)
     except Exception:
         return ()
-    return tuple(human), tuple(model)
 
 
 # --- comparing ---------------------------------------------------------------------------------------------------
