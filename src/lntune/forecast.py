@@ -7,6 +7,7 @@ Everything is predicted from the models' sizes under the assumptions of lntune.a
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from lntune.analysis.duration import (
     ANSWER_BYTES,
@@ -107,10 +108,13 @@ class Forecast:
         """The training job that a node is, or whose model it asks."""
         llm = self._llms[id(self._parent(node, "llm"))]
         vision = self._visions[id(self._parent(node, "vision"))]
-        connector = node.stage == "connector"
-        method = "connector-only" if connector else str(getattr(node.settings, "method", ""))
-        schedule = self._scale.connector.schedule if connector else self._scale.finetune
-        job = training_job(self._study, node.stage, llm, vision, method, schedule)
+        method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
+        return self._job_of(node.stage, llm, vision, method)
+
+    @cache  # noqa: B019 - a forecast lives as long as its process
+    def _job_of(self, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
+        schedule = self._scale.connector.schedule if stage == "connector" else self._scale.finetune
+        job = training_job(self._study, stage, llm, vision, method, schedule)
         assert job is not None, "there is a card"
         return job
 
