@@ -18,12 +18,12 @@ from lntune.analysis.duration import (
     tuned_bytes,
 )
 from lntune.analysis.fit import TrainingJob
-from lntune.analysis.memory import predict_memory
 from lntune.analysis.memory_of_asking import prediction_bytes, similarity_bytes
 from lntune.config.protocol import Benchmark
 from lntune.fitting import training_job
 from lntune.nodes import Node
 from lntune.plan import Plan
+from lntune.predicted import predicted
 from lntune.store.layout import slug
 
 
@@ -64,7 +64,7 @@ class Forecast:
         assert self._gpu is not None
         job = self._job(node)
         data = self._data[self._parent(node, "samples").label]
-        account = predict_memory(job.setup(self._execution(node, "micro_batch"), self._execution(node, "zero_stage")))
+        account = predicted(job.setup(self._execution(node, "micro_batch"), self._execution(node, "zero_stage")))
         return Prediction(
             seconds=training_seconds(job, data, self._gpu),
             bytes=tuned_bytes(job.llm, job.vision, job.method, job.lora),
