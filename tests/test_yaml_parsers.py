@@ -1,4 +1,4 @@
-"""libyaml and PyYAML's own parser read the same, wherever the first is asked; with mistakes the second one's word counts."""
+"""libyaml and PyYAML's own parser read the same wherever the first is asked; of mistakes the second one tells."""
 
 import random
 import re
