@@ -34,7 +34,8 @@ SETUPS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [("lntune", "plan"), TRACE, ("snakemake", "-n", "tables/tiny.csv")], ids=str)
 def test_no_command_about_results_imports_torch(made: Checkout, command: tuple[str, ...]) -> None:
-    assert not _heavy(command, made.root, {"PYTHONPATH": str(made.root / "src")})
+    plugins = {"pandas"} if "snakemake" in command else set()  # Snakemake's plugin for SLURM imports it
+    assert not _heavy(command, made.root, {"PYTHONPATH": str(made.root / "src")}) - plugins
 
 
 @pytest.mark.parametrize("command", [("lntune", "plan"), ("lntune", "score", "--help")], ids=str)
