@@ -215,3 +215,13 @@ def test_a_chain_that_will_be_linked_asks_for_no_gpu_before_its_inputs_are_there
     assert not any(Path(copy.root / manifest).exists() for _, _, manifest in links)
     asking = [link for stage, link, _ in links if stage == "predict"]
     assert asking.count("True") >= 3  # of the candidates; the others wait for a choice, which is no link
+
+
+def test_only_what_depends_on_a_jobs_allocation_is_a_function(checkout: Checkout) -> None:
+    resources = _workflow(checkout).resources("predict")
+    functions = {name for name, value in resources.items() if callable(value)}
+    assert functions == {"mem_mb", "runtime", "gpu", "slurm_partition", "gpu_model", "slurm_extra"}
+    assert (resources["slurm_account"], resources["qos"], resources["turn"]) == ("lab", "long", 1)
+    alike = _workflow(checkout, partition="big", account=None, warning_seconds=0).resources("predict")
+    assert {name for name, value in alike.items() if callable(value)} == {"mem_mb", "runtime", "gpu", "gpu_model"}
+    assert alike["slurm_partition"] == "big" and not {"slurm_account", "slurm_extra"} & alike.keys()

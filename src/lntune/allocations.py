@@ -109,8 +109,10 @@ class Allocations:
         turn = {TURN: 1} if stage in GROUPED else {}
         if not given.gpus and stage not in GROUPED:
             return amounts | {name: value for name, value in self.place(gpus=False).items() if value is not None}
-        names = self.place(gpus=True)
-        return amounts | turn | {name: callback(partial(self._placed, name, node_of)) for name in names}
+        beside, on = self.place(gpus=False), self.place(gpus=True)
+        same = {name: value for name, value in on.items() if value == beside[name] and value is not None}
+        differ = [name for name, value in on.items() if value != beside[name]]
+        return amounts | turn | same | {name: callback(partial(self._placed, name, node_of)) for name in differ}
 
     def _amount(self, name: str, amount: int, node_of: Callable[[Any], Node], wildcards: Any) -> int:
         return min(amount, _TO_LINK[name]) if self.will_link(node_of(wildcards)) else amount

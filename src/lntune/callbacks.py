@@ -14,3 +14,15 @@ def callback(function: Function) -> Function:
     """
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
+
+
+def quick_signatures() -> None:
+    """The same for the method through which Snakemake calls each of our resources: its signature, at hand.
+
+    It changes nothing but time; where Snakemake has no such method (another version), not even that.
+    """
+    from snakemake import resources
+
+    method = getattr(getattr(resources, "Resource", None), "evaluate", None)
+    if inspect.isfunction(method):
+        callback(method)

@@ -17,6 +17,7 @@ Snakemake does the work (``snakemake tables/table3.csv``); these commands look a
 
 import json
 import sys
+from gc import set_threshold
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -247,6 +248,7 @@ def pin(
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 1."""
+    set_threshold(50_000, 20, 100)  # of what is read and planned nothing is garbage before the end
     try:
         app()
     except UserError as error:

@@ -13,6 +13,7 @@ from lntune.config.scale import ExecutionSettings
 from lntune.config.training import Schedule
 from lntune.errors import UserError
 from lntune.paper_memory import TABLE, read_rows
+from lntune.predicted import predicted
 from lntune.study import Study
 
 DEFAULT_ZERO_STAGE = 2
@@ -78,7 +79,7 @@ def carried_out(job: TrainingJob | None, execution: ExecutionSettings) -> dict[s
     """
     if job is None or execution.gpu is None:
         return {}
-    choice = choose(job, execution.gpu, execution.micro_batch)
+    choice = choose(job, execution.gpu, execution.micro_batch, predicted)
     return {
         "engine": job.engine,
         "ranks": choice.ranks,

@@ -7,6 +7,7 @@ Everything is predicted from the models' sizes under the assumptions of lntune.a
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from lntune.analysis.duration import (
     ANSWER_BYTES,
@@ -17,12 +18,12 @@ from lntune.analysis.duration import (
     tuned_bytes,
 )
 from lntune.analysis.fit import TrainingJob
-from lntune.analysis.memory import predict_memory
 from lntune.analysis.memory_of_asking import prediction_bytes, similarity_bytes
 from lntune.config.protocol import Benchmark
 from lntune.fitting import training_job
 from lntune.nodes import Node
 from lntune.plan import Plan
+from lntune.predicted import predicted
 from lntune.store.layout import slug
 
 
@@ -63,7 +64,7 @@ class Forecast:
         assert self._gpu is not None
         job = self._job(node)
         data = self._data[self._parent(node, "samples").label]
-        account = predict_memory(job.setup(self._execution(node, "micro_batch"), self._execution(node, "zero_stage")))
+        account = predicted(job.setup(self._execution(node, "micro_batch"), self._execution(node, "zero_stage")))
         return Prediction(
             seconds=training_seconds(job, data, self._gpu),
             bytes=tuned_bytes(job.llm, job.vision, job.method, job.lora),
@@ -107,10 +108,13 @@ class Forecast:
         """The training job that a node is, or whose model it asks."""
         llm = self._llms[id(self._parent(node, "llm"))]
         vision = self._visions[id(self._parent(node, "vision"))]
-        connector = node.stage == "connector"
-        method = "connector-only" if connector else str(getattr(node.settings, "method", ""))
-        schedule = self._scale.connector.schedule if connector else self._scale.finetune
-        job = training_job(self._study, node.stage, llm, vision, method, schedule)
+        method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
+        return self._job_of(node.stage, llm, vision, method)
+
+    @cache  # noqa: B019 - a forecast lives as long as its process
+    def _job_of(self, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
+        schedule = self._scale.connector.schedule if stage == "connector" else self._scale.finetune
+        job = training_job(self._study, stage, llm, vision, method, schedule)
         assert job is not None, "there is a card"
         return job
 

@@ -178,7 +178,10 @@ class Plan:
 
     # --- training --------------------------------------------------------------------------------------------------
 
-    def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> dict[str, Any]:
+    @cache  # noqa: B019
+    def _training_execution(
+        self, stage: str, llm: str, vision: str, method: str, schedule: Schedule
+    ) -> Mapping[str, Any]:
         """How a training job is carried out; where there is a card, so that it fits (UserError if it cannot)."""
         execution = self.scale.execution
         threads = execution.of(stage).threads
@@ -300,9 +303,10 @@ class Plan:
         }
         return settings, inputs
 
-    def _asking_execution(self, stage: str, variant: Variant, new_tokens: int) -> dict[str, Any]:
+    @cache  # noqa: B019
+    def _asking_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> Mapping[str, Any]:
         return {
-            "batch_size": batch_of_questions(self.study, variant.llm, variant.vision, new_tokens),
+            "batch_size": batch_of_questions(self.study, llm, vision, new_tokens),
             "threads": self.scale.execution.of(stage).threads,
             **self._workers(stage),
         }
@@ -315,7 +319,9 @@ class Plan:
         settings, inputs = self._asked(variant, benchmark)
         settings |= {"temperature": self.protocol.temperature, "blind": blind}
         inputs |= {"tuned": tuned, "questions": questions}
-        given = self._asking_execution("predict", variant, self.protocol.asking(benchmark).max_new_tokens)
+        given = self._asking_execution(
+            "predict", variant.llm, variant.vision, self.protocol.asking(benchmark).max_new_tokens
+        )
         answers = self.node("predict", label, settings, inputs, given)
         return self._score(answers, questions, label, benchmark)
 
@@ -369,7 +375,7 @@ class Plan:
             "tuned": Part(self.selection(variant), CHOSEN),
             "questions": self.questions(chosen.benchmark),
         }
-        given = self._asking_execution("similarity", variant, 1)
+        given = self._asking_execution("similarity", variant.llm, variant.vision, 1)
         return self.node("similarity", self._label(variant), settings, inputs, given)
 
     def variant(self, llm: str, row: RowSettings, seed: int) -> Variant:

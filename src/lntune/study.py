@@ -69,7 +69,7 @@ class Study:
         """The folder of all results; relative paths start at the working directory, as Snakemake's do."""
         return Path(self.settings.store)
 
-    @property
+    @cached_property
     def scale_file(self) -> Path:
         """The scale's file."""
         return self.root / "workflow" / "scales" / f"{self.settings.scale}.yaml"

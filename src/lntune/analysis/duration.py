@@ -6,6 +6,7 @@ layer's input, two for that of a weight that trains, and the forward pass again 
 """
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 from lntune.analysis.fit import TrainingJob
@@ -56,6 +57,7 @@ def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: i
     return 2.0 * matrices * tokens + attention + head, float(seen)
 
 
+@cache
 def step_operations(job: TrainingJob, text: int, answers: int) -> float:
     """Operations of one sample's forward and backward pass, vision encoder included."""
     forward, seen = forward_operations(job.llm, job.vision, text, answers)
@@ -96,6 +98,7 @@ def prediction_seconds(
     return START_UP + questions * ((reading + seen) / (_speed(gpu) * FP32_SHARE[precision]) + generating)
 
 
+@cache
 def tuned_bytes(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:
     """Bytes of tuned.safetensors or connector.safetensors: what trained, in float32."""
     return 4 * Skeleton(llm, vision, method, lora).trainable

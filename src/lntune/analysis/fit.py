@@ -6,6 +6,7 @@
 Pure Python: the plan asks for every training job before anything is queued.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lntune.analysis.memory import MemoryAccount, Setup, predict_memory
@@ -14,6 +15,8 @@ from lntune.analysis.shapes import LlmShape, VisionShape
 from lntune.config.scale import GpuSettings
 from lntune.config.training import EngineName, LoraSettings, Schedule
 from lntune.errors import UserError
+
+Predict = Callable[[Setup], MemoryAccount]
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ def usable(gpu: GpuSettings) -> float:
     return (gpu.memory_gb - gpu.reserve_gb) * 1e9
 
 
-def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
+def choose(job: TrainingJob, gpu: GpuSettings, limit: int, predict: Predict = predict_memory) -> Choice:
     """The largest micro-batch up to ``limit`` that fits, at the method's ZeRO stage, or a higher one if none does.
 
     Micro-batches that divide a rank's share of the global batch are preferred: others leave a smaller one at the end
-    of every step.
+    of every step. ``predict`` is :func:`predict_memory`, or what remembers its answers.
 
     Raises:
         UserError: not even one sample at a time fits, with all that DeepSpeed can share out.
@@ -80,11 +83,11 @@ def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
     stages = range(job.zero_stage, 4) if job.engine == "deepspeed" else (0,)
     for zero_stage in stages:
         for sizes in _micro_batches(job.schedule.global_batch, job.ranks, limit):
-            found = _largest_that_fits(job, zero_stage, sizes, usable(gpu))
+            found = _largest_that_fits(job, zero_stage, sizes, usable(gpu), predict)
             if found is not None:
                 return found
     setup = job.setup(1, stages[-1])
-    needed = predict_memory(setup).peak
+    needed = predict(setup).peak
     sharded = f", ZeRO {stages[-1]}" if job.engine == "deepspeed" else ""
     raise UserError(
         f"{job.label} on {job.ranks} x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB a GPU (predicted) "
@@ -114,13 +117,15 @@ def _micro_batches(global_batch: int, ranks: int, limit: int) -> list[list[int]]
     return [sizes for sizes in (dividing, powers) if sizes]
 
 
-def _largest_that_fits(job: TrainingJob, zero_stage: int, sizes: list[int], limit: float) -> Choice | None:
+def _largest_that_fits(
+    job: TrainingJob, zero_stage: int, sizes: list[int], limit: float, predict: Predict
+) -> Choice | None:
     """By bisection: more samples never take less."""
     found = None
     low, high = 0, len(sizes)
     while low < high:
         middle = (low + high) // 2
-        account = predict_memory(job.setup(sizes[middle], zero_stage))
+        account = predict(job.setup(sizes[middle], zero_stage))
         if account.peak <= limit:
             found = Choice(job.ranks, sizes[middle], zero_stage, account)
             low = middle + 1

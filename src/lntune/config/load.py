@@ -5,6 +5,9 @@
 YAML is read as plain text, numbers, truth values, lists and mappings. Beyond the usual rules keys are always
 text, a key may not be given twice, and neither dates nor sixtieths (``1:30``) nor octal numbers (``010``) are
 guessed at: they stay text.
+
+libyaml parses, several times as fast as PyYAML's own parser, where both are known to read the same; PyYAML's reads the
+rest, and every file with a mistake, so that messages are always its.
 """
 
 import json
@@ -12,12 +15,14 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from operator import eq
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import Composer
 
 from lntune.config.mistakes import find_mistakes, path_text
 from lntune.config.schema import near
@@ -115,7 +120,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     try:
-        data = yaml.load(text, _Loader)
+        data = _read_quickly(text)
     except _DuplicateKey as error:
         raise UserError(f"{name}: {error}") from error
     except yaml.YAMLError as error:
@@ -131,12 +136,10 @@ class _DuplicateKey(yaml.YAMLError):
     """A key that a mapping holds twice."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain types only; see the module's docstring for what it reads otherwise than PyYAML does."""
+class _Composer(Composer):
+    """What is read otherwise than PyYAML does (the module's docstring), whoever parses."""
 
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._path: list[str | int] = []
+    _path: list[str | int]
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """As PyYAML, and keep track of where in the file we are."""
@@ -168,6 +171,38 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Loader(_Composer, yaml.SafeLoader):
+    """Plain types only, parsed by PyYAML."""
+
+    def __init__(self, stream: str) -> None:
+        yaml.SafeLoader.__init__(self, stream)
+        self._path = []
+
+
+_SafeLoader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+
+
+class _QuickLoader(_Composer, _SafeLoader):  # type: ignore[misc, valid-type]
+    """The same, parsed by libyaml where PyYAML was built with it."""
+
+    def __init__(self, stream: str) -> None:
+        _SafeLoader.__init__(self, stream)
+        Composer.__init__(self)
+        self._path = []
+
+
+_READ_OTHERWISE = re.compile(r"[^\n -~]|[?!]|[|>][-+0-9]*#|^(?:%|---|\.\.\.)", re.MULTILINE)
+"""Where the two parsers differ, or may: tabs, other scripts, ``?`` in a word of a list, ``!`` alone, ``>#``."""
+
+
+def _read_quickly(text: str) -> Any:
+    """As ``yaml.load(text, _Loader)``."""
+    if not _READ_OTHERWISE.search(text):
+        with suppress(yaml.YAMLError):
+            return yaml.load(text, _QuickLoader)
+    return yaml.load(text, _Loader)
+
+
 _GUESSED = {f"tag:yaml.org,2002:{name}" for name in ("timestamp", "int", "float")}
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _GUESSED]
@@ -184,6 +219,7 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_QuickLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 def _syntax_message(error: yaml.YAMLError) -> str:

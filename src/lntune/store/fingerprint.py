@@ -4,18 +4,24 @@ It covers a stage's module and everything of its own package that this imports, 
 inside a function. Each module counts as its syntax tree without comments, docstrings, layout and position, so
 that only an edit which can change a result changes the fingerprint. A module that is imported by a computed
 name is not seen: stages must not do that.
+
+Who imports whom and what each file says take a quarter of a second to find out. Both follow from the bytes of the
+files, so they are kept under the hash of these (lntune.store.kept) and found out again after every edit.
 """
 
 import ast
 import importlib.util
+import os
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import grimp
 from blake3 import blake3
-from grimp.exceptions import SourceSyntaxError
 
 from lntune.errors import UserError
+from lntune.store import kept
+from lntune.store.packages import versions
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -38,11 +44,15 @@ def raw_digest(package: str) -> str:
 
     It takes a few milliseconds, where the fingerprints take a hundred.
     """
-    folder = _folder_of(package)
+    folder = str(_folder_of(package))
     hasher = blake3()
-    for path in sorted(folder.rglob("*.py")):
-        hasher.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        hasher.update(path.read_bytes())
+    # As the import graph is built: a folder that is a link counts.
+    paths = [os.path.join(inside, name) for inside, _, names in os.walk(folder, followlinks=True) for name in names]
+    for path in sorted(path for path in paths if path.endswith(".py")):
+        with open(path, "rb") as file:
+            content = file.read()
+        hasher.update(f"{os.path.relpath(path, folder)}\0{len(content)}\0".encode())
+        hasher.update(content)
     return hasher.hexdigest()
 
 
@@ -64,16 +74,26 @@ class PackageCode:
 
     def __init__(self, name: str) -> None:
         self._folder = _folder_of(name)
-        self._digests: dict[str, str | None] = {}
-        try:
-            # Imports for the type checker never run. No cache: it would be left in the user's checkout.
-            self._graph = grimp.build_graph(name, exclude_type_checking_imports=True, cache_dir=None)
-        except SourceSyntaxError as error:
-            raise UserError(f"{error.filename}:{error.lineno}: does not parse as Python; mend it") from error
+        key = _key(name)
+        code = kept.read("code", key)
+        if code is None:
+            code = {"imports": _imports(name), "digests": {}}
+            for module in code["imports"]:
+                with suppress(UserError, OSError):  # whoever asks for that module is told
+                    code["digests"][module] = source_digest(self._file(module))
+            if key == _key(name):  # else a file was edited in the meantime, and may have been read before or after
+                kept.write("code", key, code)
+        self._imports: dict[str, list[str]] = code["imports"]
+        self._digests: dict[str, str | None] = code["digests"]
+
+    @property
+    def modules(self) -> list[str]:
+        """All modules of the package."""
+        return sorted(self._imports)
 
     def fingerprint(self, module: str) -> dict[str, str]:
         """As :func:`code_fingerprint`; modules without code, such as an empty ``__init__``, are left out."""
-        if module not in self._graph.modules:
+        if module not in self._imports:
             raise ValueError(f"there is no module {module} in {self._folder}")
         digests = {name: self._digest(name) for name in sorted(self.closure(module))}
         return {name: text for name, text in digests.items() if text is not None}
@@ -87,7 +107,7 @@ class PackageCode:
             if name in found:
                 continue
             found.add(name)
-            open_ends.extend(self._graph.find_modules_directly_imported_by(name))
+            open_ends.extend(self._imports[name])
             if "." in name:
                 open_ends.append(name.rpartition(".")[0])
         return found
@@ -101,6 +121,25 @@ class PackageCode:
         path = self._folder.joinpath(*module.split(".")[1:])
         package = path / "__init__.py"
         return package if package.is_file() else path.with_name(path.name + ".py")
+
+
+def _key(package: str) -> str:
+    """The hash of all that imports and digests follow from: the package's files, this module, and what parses."""
+    parts = [package, raw_digest(package), sys.version, *versions(["grimp"]).values(), Path(__file__).read_text()]
+    return blake3("\0".join(parts).encode()).hexdigest()
+
+
+def _imports(package: str) -> dict[str, list[str]]:
+    """Each module of a package, and those of the package that it imports; UserError if one does not parse."""
+    import grimp
+    from grimp.exceptions import SourceSyntaxError
+
+    try:
+        # Imports for the type checker never run. No cache of grimp's: it would be left in the user's checkout.
+        graph = grimp.build_graph(package, exclude_type_checking_imports=True, cache_dir=None)
+    except SourceSyntaxError as error:
+        raise UserError(f"{error.filename}:{error.lineno}: does not parse as Python; mend it") from error
+    return {name: sorted(graph.find_modules_directly_imported_by(name)) for name in sorted(graph.modules)}
 
 
 def source_digest(path: Path) -> str | None:
