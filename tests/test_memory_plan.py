@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from lntune.analysis.duration import PREFIX_TOKENS, START_UP, prediction_seconds
+from lntune.analysis.memory_of_asking import PROMPT_TOKENS
 from lntune.errors import UserError
-from lntune.fitting import llm_shape
+from lntune.fitting import llm_shape, training_job
 from lntune.forecast import Forecast
 from lntune.nodes import Node
 from lntune.paper_memory import text as paper_text
@@ -146,6 +148,23 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     assert compared and all_of_them and compared.gpus == 1 and compared.memory and compared.bytes < 1e6
     assert 4 * 7e9 < compared.memory < asked.memory, "states take less than keys and values"
     assert compared.seconds < asked.seconds < all_of_them.seconds * 2 and all_of_them.bytes < 2e6, "POPE has 9,000"
+
+
+def test_a_picture_is_predicted_to_be_read_once(cards: Checkout) -> None:
+    plan = plan_of(cards)
+    job = training_job(plan.study, "finetune", "llama2-7b", "clip", "layernorm", plan.scale.finetune)
+    assert job is not None and plan.scale.execution.gpu is not None
+
+    def seconds(questions: int, pictures: int) -> float:
+        gpu = plan.scale.execution.gpu
+        assert gpu is not None
+        return prediction_seconds(job.llm, job.vision, questions, pictures, 0, 1, gpu, "tf32") - START_UP
+
+    one, six, six_alone = seconds(1, 1), seconds(6, 1), seconds(6, 6)
+    assert six_alone == pytest.approx(6 * one)
+    tokens = job.vision.tokens + PROMPT_TOKENS
+    rest = PROMPT_TOKENS - PREFIX_TOKENS
+    assert 1 + 5 * rest / tokens < six / one < 1.3 * (1 + 5 * rest / tokens), "and attention to what was read"
 
 
 # --- lntune memory

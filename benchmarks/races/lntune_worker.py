@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
 from lntune.model.assemble import assemble
@@ -23,7 +23,7 @@ from lntune.model.tuning import apply_method
 from lntune.training.batches import epoch_batches
 from lntune.training.loop import Run, accumulate, do_step, make_engine, training_mode
 from lntune.training.norm_gradients import norm_gradient_recorder
-from races.mixed_lengths import Race, draw, of_all_lengths
+from races.mixed_lengths import Race, Told, draw, of_all_lengths
 from races.operations import profiled
 from races.workers import serve
 
@@ -56,9 +56,13 @@ class Ours:
             self.samples, features, settings, execution, race.seed, self.scratch, "", race.pool // race.global_batch,
             "race", norm_gradient_recorder(model),
         )  # fmt: skip
-        return self.first_loss()
+        llm = model.llm
+        matrices = [part.weight.numel() for part in llm.model.layers.modules() if isinstance(part, nn.Linear)]
+        tables = {id(part.weight): part.weight.numel() for part in (llm.get_input_embeddings(), llm.lm_head)}
+        sizes = {"blocks": sum(matrices), "head": llm.lm_head.weight.numel(), "tables": sum(tables.values())}
+        return self.first_loss() | sizes
 
-    def first_loss(self) -> Mapping[str, object]:
+    def first_loss(self) -> dict[str, object]:
         """Loss and gradient norm of the first global batch of samples; the weights stay."""
         loss = accumulate(
             self.engine, self.samples[: self.race.global_batch], self.run.features, self.race.global_batch
@@ -71,7 +75,7 @@ class Ours:
         return {"loss": loss.item(), "norm": norm.item(), "trainable": sum(map(Tensor.numel, gradients.values()))}
 
     def train(self) -> Mapping[str, object]:
-        """Do one round; return its seconds and the tokens that were no padding."""
+        """Do one round."""
         lengths = [len(sample.input_ids) for sample in self.samples]
         epoch = epoch_batches(lengths, self.race.global_batch, self.race.seed, epoch=0)
         batches: Sequence[Sequence[int]] = of_all_lengths(epoch, lengths, self.race.steps)
@@ -79,8 +83,7 @@ class Ours:
         for batch in batches:
             do_step(self.run, self.engine, self.step, [self.samples[index] for index in batch])
             self.step += 1
-        seconds = time.perf_counter() - started
-        return {"seconds": seconds, "tokens": sum(lengths[index] for batch in batches for index in batch)}
+        return Told.of(time.perf_counter() - started, batches, lengths).model_dump()
 
     def profile(self) -> Mapping[str, object]:
         """Do one round, and tell what it was spent on."""

@@ -46,3 +46,18 @@ def of_all_lengths(batches: Sequence[Sequence[int]], lengths: Sequence[int], ste
     """Some of an epoch's batches, at equal distances in the order of their numbers of tokens."""
     ordered = sorted(batches, key=lambda batch: sum(lengths[index] for index in batch))
     return [ordered[int((number + 0.5) * len(ordered) / steps)] for number in range(steps)]
+
+
+class Told(Frozen):
+    """What a round was: its seconds, its tokens, and the positions computed where all are padded to the longest."""
+
+    seconds: float
+    tokens: int
+    padded: int
+
+    @classmethod
+    def of(cls, seconds: float, batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> "Told":
+        """A round of these batches of samples."""
+        of_batches = [[lengths[index] for index in batch] for batch in batches]
+        padded = sum(max(batch) * len(batch) for batch in of_batches)
+        return cls(seconds=seconds, tokens=sum(map(sum, of_batches)), padded=padded)

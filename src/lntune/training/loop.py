@@ -164,7 +164,7 @@ def go_on(
 
 
 def do_step(
-    run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample]
+    run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample] = ()
 ) -> str:
     """Do one optimiser step; return its line of the log. ``following`` is the next step's batch."""
     torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
