@@ -25,7 +25,7 @@ from races.rounds import Measured  # noqa: E402
 RESULTS = HERE / "results.json"
 
 MODULES = ("training", "prediction", "captions", "vqav2", "hashing", "commands", "planning", "demo")
-"""Each has ``rows(work, say)`` and VERSIONS, the packages whose versions matter to it."""
+"""Each has ``rows(work, say)`` and VERSIONS, the packages whose versions matter to it; and maybe a NOTE on its rows."""
 
 
 def say(text: str) -> None:
@@ -45,6 +45,7 @@ def measure(name: str, work: Path) -> Measured:
         machine=f"{here.cpu}, {here.cores} cores",
         versions=versions | getattr(module, "other_versions", dict)(),
         rows=tuple(module.rows(work, say)),
+        note=getattr(module, "NOTE", ""),
     )
 
 

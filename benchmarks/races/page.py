@@ -21,6 +21,7 @@ def page(measured: Mapping[str, Measured]) -> str:
         parts.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
         parts += [_line(row) for row in found.rows]
         parts.append("")
+        parts += [f"{found.note}\n"] if found.note else []
         parts += [f"Held against each other in this run, {row.work}: {row.equal}.\n" for row in found.rows if row.equal]
         for row in found.rows:
             if not row.reached():

@@ -57,13 +57,14 @@ class Row(Frozen):
 
 
 class Measured(Frozen):
-    """The rows of one module, all of one run, and what they were measured on."""
+    """The rows of one module, all of one run, what they were measured on, and what is to be said of all of them."""
 
     date: str
     commit: str
     machine: str
     versions: Mapping[str, str]
     rows: tuple[Row, ...]
+    note: str = ""
 
 
 def spread(figures: Sequence[float]) -> Spread:

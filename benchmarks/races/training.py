@@ -42,6 +42,19 @@ TOLERANCE = 1e-5
 """Relative, of the loss and of the gradients' norm of the same samples."""
 
 
+NOTE = """\
+Both sides compute the same products in the same kernels, so only what one leaves out can make it faster: positions of
+padding, and the head where no answer is predicted. Grouped by length the Trainer leaves out as much padding as ours.
+The demo's LLM has 202 words, so its head is 4% of its products; SmolLM2's, with 49,152, is 21%.
+
+Tried besides, one after the other on the same machine, and left out because it gained nothing that could be told from
+noise: norms, rotary embedding and the MLP's gate as one function each, in blocks that fit the cache (bit-equal; 0.80 s
+a round against 0.81 s on the demo's LLM, 5.3 s against 5.3 s on SmolLM2); attention by plain products instead of the
+fused kernel (slower but for the shortest samples); micro-batches of 16, 8 and 4 samples instead of 32 (55 to 72
+microseconds a token against 55 to 64); memory that is freed kept for the next step. Left out for another reason: the
+last block at answer positions alone would save 6% on the demo's LLM and 1.5% on SmolLM2, and round otherwise."""
+
+
 def rows(work: Path, say: Say) -> list[Row]:
     """Train the demo's LLM and SmolLM2-135M, by every method."""
     demo = Race(llm=DEMO, vocabulary=202, pool=6400, global_batch=32, steps=8, learning_rate=1e-4, lora_rank=8)
