@@ -33,11 +33,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(name: str, work: Path) -> Measured:
+def commit() -> str:
+    """What is measured."""
+    git = provenance.git_state(HERE)
+    return "no commit" if git is None else git.commit[:10] + (" with changes" if git.dirty else "")
+
+
+def measure(name: str, commit: str, work: Path) -> Measured:
     """Measure one module's rows."""
-    module = import_module(f"races.{name}")
-    git, here = provenance.git_state(HERE), provenance.machine(ranks=1)
-    commit = "no commit" if git is None else git.commit[:10] + (" with changes" if git.dirty else "")
+    module, here = import_module(f"races.{name}"), provenance.machine(ranks=1)
     versions = {"Python": sys.version.split()[0]} | {package: metadata.version(package) for package in module.VERSIONS}
     return Measured(
         date=datetime.now(UTC).date().isoformat(),
@@ -58,9 +62,10 @@ def main() -> None:
     for name in arguments.rows:
         if name not in MODULES:
             sys.exit(f"error: {name}: no such rows; there are {', '.join(MODULES)}")
+    measured_at = commit()  # before results.json changes
     for name in arguments.rows or MODULES:
         with tempfile.TemporaryDirectory(prefix=f"race-{name}-", dir=arguments.work) as folder:
-            found = measure(name, Path(folder))
+            found = measure(name, measured_at, Path(folder))
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         known[name] = found.model_dump(mode="json")
         ordered = {name: known[name] for name in MODULES if name in known}
