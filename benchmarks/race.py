@@ -33,7 +33,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def commit() -> str:
+def commit_here() -> str:
     """What is measured."""
     git = provenance.git_state(HERE)
     return "no commit" if git is None else git.commit[:10] + (" with changes" if git.dirty else "")
@@ -62,7 +62,7 @@ def main() -> None:
     for name in arguments.rows:
         if name not in MODULES:
             sys.exit(f"error: {name}: no such rows; there are {', '.join(MODULES)}")
-    measured_at = commit()  # before results.json changes
+    measured_at = commit_here()  # before results.json changes
     for name in arguments.rows or MODULES:
         with tempfile.TemporaryDirectory(prefix=f"race-{name}-", dir=arguments.work) as folder:
             found = measure(name, measured_at, Path(folder))
