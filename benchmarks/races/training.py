@@ -86,7 +86,7 @@ def llm_rows(race: Race, llm: str, say: Say, methods: tuple[str, ...] = METHODS)
                 found.append(
                     Row(
                         work=name, rival=f"`Trainer`{adapters}{manner}", unit="tokens/s", target=target, equal=equal,
-                        limit=f"{comparison.limit():.2f}", reason=comparison.reason(), profile=comparison.table(),
+                        limit=f"{comparison.limit():.2f}, by products of weights", reason=comparison.reason(), profile=comparison.table(),
                         **rounds,
                     )
                 )  # fmt: skip
@@ -123,7 +123,8 @@ class Comparison:
         return (
             "Products and attention are PyTorch's own on both sides, in float32 on one thread. Of the products of"
             f" weights the rival takes {self.limit():.2f} times as many as ours ({self.padding():.2f} times for its"
-            " padding, the rest for the head): that is the plain limit. In the profiled rounds ours spent"
+            " padding, the rest for the head); softmax over the vocabulary and attention to padding come on top, and there"
+            " is nothing else that it need not do. In the profiled rounds ours spent"
             f" {least:.0f} of {sum(ours.values()):.0f} microseconds a token on products and attention, the rival"
             f" {sum(theirs.values()):.0f} in all."
         )
