@@ -86,8 +86,8 @@ def llm_rows(race: Race, llm: str, say: Say, methods: tuple[str, ...] = METHODS)
                 found.append(
                     Row(
                         work=name, rival=f"`Trainer`{adapters}{manner}", unit="tokens/s", target=target, equal=equal,
-                        limit=f"{comparison.limit():.2f}, by products of weights", reason=comparison.reason(), profile=comparison.table(),
-                        **rounds,
+                        limit=f"{comparison.limit():.2f}, by products of weights", reason=comparison.reason(),
+                        profile=comparison.table(name), **rounds,
                     )
                 )  # fmt: skip
     return found
@@ -123,17 +123,17 @@ class Comparison:
         return (
             "Products and attention are PyTorch's own on both sides, in float32 on one thread. Of the products of"
             f" weights the rival takes {self.limit():.2f} times as many as ours ({self.padding():.2f} times for its"
-            " padding, the rest for the head); softmax over the vocabulary and attention to padding come on top, and there"
-            " is nothing else that it need not do. In the profiled rounds ours spent"
+            " padding, the rest for the head); softmax over the vocabulary and attention to padding come on top, and"
+            " there is nothing else that it need not do. In the profiled rounds ours spent"
             f" {least:.0f} of {sum(ours.values()):.0f} microseconds a token on products and attention, the rival"
             f" {sum(theirs.values()):.0f} in all."
         )
 
-    def table(self) -> tuple[str, ...]:
+    def table(self, name: str) -> tuple[str, ...]:
         """What the time went to."""
         theirs, ours = (side["spent"] for side in (self.theirs, self.ours))
         return (
-            "| microseconds a token, in a profiled round | rival | ours |",
+            f"| microseconds a token in a profiled round, {name} | rival | ours |",
             "| --- | --- | --- |",
             *(f"| {kind} | {theirs[kind]:.1f} | {ours[kind]:.1f} |" for kind in theirs),
         )
