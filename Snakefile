@@ -8,14 +8,10 @@ config.yaml says what to run. A result's folder is named after the hash of every
 is there is right: inputs are ancient() and times never count (docs/provenance.md).
 """
 
-import gc
 import os
 import signal
 import sys
 from pathlib import Path
-
-# Of what a start makes almost nothing is garbage, and looking for it takes a tenth of the time.
-gc.set_threshold(50_000, 20, 100)
 
 if workflow.remote_exec:
     # SLURM's warning before a time limit goes to every process of a job; it is meant for the one that trains.
@@ -29,10 +25,12 @@ os.environ["PYTHONPATH"] = SOURCE
 from lntune.allocations import TURN
 from lntune.callbacks import quick_signatures
 from lntune.pages import PAGES
+from lntune.quick_start import collect_rarely
 from lntune.report_pages import ReportPages
 from lntune.targets import FORMATS
 from lntune.workflow import Workflow
 
+collect_rarely()
 quick_signatures()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 REPORT = ReportPages(STUDY)

@@ -17,7 +17,6 @@ Snakemake does the work (``snakemake tables/table3.csv``); these commands look a
 
 import json
 import sys
-from gc import set_threshold
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ import typer
 
 from lntune.config.training import Precision
 from lntune.errors import UserError
+from lntune.quick_start import collect_rarely
 from lntune.score_cli import app as score_app
 
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
@@ -248,7 +248,7 @@ def pin(
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 1."""
-    set_threshold(50_000, 20, 100)  # of what is read and planned nothing is garbage before the end
+    collect_rarely()
     try:
         app()
     except UserError as error:
