@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel
 from lntune.model.prompt_batches import Batch, Prompt, batches
+from lntune.model.row_cache import RowCache
 from lntune.progress import Progress
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedTokenizerFast
-
-    from lntune.model.row_cache import RowCache
+    from transformers import PreTrainedTokenizerFast
 
 __all__ = ["NEAR_TIE", "Prompt", "generate"]
 
@@ -138,12 +138,8 @@ class Decoder:
             logits = self._logits(self._embed([row.tokens[-1:] for row in rows]), cache)
         return finished
 
-    def _read(self, rows: list[Row]) -> tuple[list[Row], Tensor, "DynamicCache | RowCache"]:
+    def _read(self, rows: list[Row]) -> tuple[list[Row], Tensor, DynamicCache | RowCache]:
         """Read prompts of equal length; return the rows, the logits behind them, and the cache."""
-        from transformers import DynamicCache
-
-        from lntune.model.row_cache import RowCache
-
         images = [row.prompt.image for row in rows if row.prompt.image is not None]
         found = self.features.features(images) if images else None
         embedded = self.model.embed([row.prompt.ids for row in rows], found)[0]
@@ -154,12 +150,8 @@ class Decoder:
             cache = RowCache(config.num_hidden_layers, len(rows), embedded.shape[1] + self.max_new_tokens)
         return rows, self._logits(embedded, cache), cache
 
-    def _read_sharing(self, rows: list[Row]) -> tuple[list[Row], Tensor, "RowCache"]:
+    def _read_sharing(self, rows: list[Row]) -> tuple[list[Row], Tensor, RowCache]:
         """Read prompts of any lengths, each prefix once; return as :meth:`_read` does, the rows in another order."""
-        from transformers import DynamicCache
-
-        from lntune.model.row_cache import RowCache
-
         rows = sorted(rows, key=lambda row: len(row.prompt.rest()))
         begins = [(row.prompt.image, row.prompt.prefix()) for row in rows]
         place = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
@@ -186,10 +178,8 @@ class Decoder:
         embedded: Tensor = table(torch.tensor(ids, device=table.weight.device))
         return embedded
 
-    def _hidden(self, embedded: Tensor, cache: "DynamicCache | RowCache") -> Tensor:
+    def _hidden(self, embedded: Tensor, cache: DynamicCache | RowCache) -> Tensor:
         """Run the LLM, which extends the cache; return its last states (B, L, hidden)."""
-        from lntune.model.row_cache import RowCache
-
         placement = cache.placement() if isinstance(cache, RowCache) else {}
         llm = self.model.llm.model
         hidden: Tensor = llm(
@@ -199,7 +189,7 @@ class Decoder:
             cache.advance(embedded.shape[1])
         return hidden
 
-    def _logits(self, embedded: Tensor, cache: "DynamicCache | RowCache") -> Tensor:
+    def _logits(self, embedded: Tensor, cache: DynamicCache | RowCache) -> Tensor:
         """Return the next token's logits, float32 (B, vocabulary), and extend the cache."""
         logits: Tensor = self.model.llm.lm_head(self._hidden(embedded, cache)[:, -1]).float()
         return logits

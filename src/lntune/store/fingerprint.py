@@ -42,7 +42,7 @@ def code_fingerprint(module: str) -> dict[str, str]:
 def raw_digest(package: str) -> str:
     """BLAKE3 over the bytes of every source file of a package: equal means that no fingerprint has changed.
 
-    It takes a few milliseconds, where the fingerprints take a hundred.
+    It takes a few milliseconds; fingerprints that are not kept take hundreds.
     """
     folder = str(_folder_of(package))
     hasher = blake3()

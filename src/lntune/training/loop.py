@@ -150,7 +150,8 @@ def go_on(
     """Do the steps that ``lines`` does not tell of yet, adding to it; Interrupted once ``asked`` is true."""
     saved, every = len(lines), run.execution.checkpoint_steps
     lengths = [len(sample.input_ids) for sample in run.samples]
-    batches = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.total)
+    indices = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.total)
+    batches = ([run.samples[index] for index in batch] for batch in indices)
     for step, (batch, following) in enumerate(pairwise(chain(batches, [[]])), start=saved):
         stop = ranks.anywhere(asked())
         if step > saved and (stop or (every and step % every == 0)):
@@ -158,7 +159,7 @@ def go_on(
             saved = step
         if stop:
             raise Interrupted(run.label, step, run.total)
-        lines.append(do_step(run, engine, step, *([run.samples[index] for index in one] for one in (batch, following))))
+        lines.append(do_step(run, engine, step, batch, following))
         file.write(lines[-1])
         progress.advance(1, loss=json.loads(lines[-1])["loss"])
 
