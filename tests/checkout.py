@@ -86,8 +86,8 @@ def job_counts(printed: str) -> dict[str, int]:
     return {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 
 
-def copy_checkout(target: Path) -> Checkout:
-    """Copy the checkout and make ``tiny`` its scale and its one experiment."""
+def copy_sources(target: Path) -> None:
+    """Copy what the workflow runs from, as it lies here, into a new folder."""
     target.mkdir(parents=True)
     for name in COPIED:
         source = ROOT / name
@@ -95,6 +95,11 @@ def copy_checkout(target: Path) -> Checkout:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(source, target / name)
+
+
+def copy_checkout(target: Path) -> Checkout:
+    """Copy the checkout and make ``tiny`` its scale and its one experiment."""
+    copy_sources(target)
     checkout = Checkout(target)
     scale = checkout.yaml("workflow/scales/demo.yaml")
     for name, images in TINY_IMAGES.items():

@@ -1,6 +1,5 @@
 """What is kept between processes is what would be worked out anew, after every kind of edit."""
 
-import importlib
 import os
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from lntune.store import fingerprint, kept
 from lntune.store.fingerprint import PackageCode
+from toy_package import write_package
 
 FILES = {
     "__init__.py": "",
@@ -22,14 +22,8 @@ FILES = {
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of its own, and a cache folder of its own."""
-    for name, text in FILES.items():
-        path = tmp_path / "toys" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    importlib.invalidate_caches()
-    return tmp_path / "toys"
+    return write_package(tmp_path / "toys", FILES, monkeypatch)
 
 
 def _all(package: PackageCode) -> dict[str, dict[str, str]]:

@@ -1,6 +1,5 @@
 """Fingerprints change exactly with the meaning of the code that a stage imports."""
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import lntune
 from lntune.errors import UserError
 from lntune.store.fingerprint import PackageCode, code_fingerprint, source_digest
+from toy_package import write_package
 
 FILES = {
     "__init__.py": "",
@@ -45,13 +45,7 @@ CLOSURE = {
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, text in FILES.items():
-        path = tmp_path / "toy" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
-    return tmp_path / "toy"
+    return write_package(tmp_path / "toy", FILES, monkeypatch)
 
 
 def fingerprint(module: str = "toy.stages.train") -> dict[str, str]:

@@ -8,7 +8,6 @@ they have ended, those that outlive their parent too.
 import ctypes
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from lntune.store.provenance import cpu_seconds
 from races.rounds import Row, Say
 
 VERSIONS = ("torch", "transformers", "snakemake")
@@ -83,7 +83,7 @@ def cpu_by_stage(store: Path) -> Counter[str]:
 
 def run_snakemake(checkout: Path, targets: Iterable[str]) -> tuple[float, float]:
     """Make the targets; return the seconds, and the CPU seconds of all processes."""
-    started, before = time.monotonic(), children_seconds()
+    started, before = time.monotonic(), cpu_seconds()
     command = [str(Path(sys.executable).with_name("snakemake")), "-c2", *targets]
     with (checkout / "snakemake.log").open("a") as log:
         subprocess.run(command, cwd=checkout, stdout=log, stderr=subprocess.STDOUT, check=True)
@@ -92,13 +92,7 @@ def run_snakemake(checkout: Path, targets: Iterable[str]) -> tuple[float, float]
         try:
             os.wait()
         except ChildProcessError:
-            return taken, children_seconds() - before
-
-
-def children_seconds() -> float:
-    """CPU seconds of this process's children that have ended, and of theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+            return taken, cpu_seconds() - before
 
 
 def adopt_orphans() -> None:

@@ -5,7 +5,6 @@ modules and what is kept in the user's cache folder are there, as from the secon
 """
 
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,13 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from races.commands import ROOT, surroundings
+from races.commands import copy_sources, surroundings
 from races.rounds import ROUNDS, Row, Say
 
 VERSIONS = ("snakemake", "pydantic")
 
 GIVEN = ("--profile", "slurm", "--config", "seeds=[0,1,2]")
-COPIED = ("Snakefile", "config.yaml", "src", "workflow", "profiles", "slurm")
 EVERY = 0.1
 """Seconds between two looks at the memory."""
 
@@ -36,13 +34,7 @@ REASON = (
 def rows(work: Path, say: Say) -> list[Row]:
     """Plan in a checkout in ``work``."""
     checkout = work / "checkout"
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            checkout.mkdir(exist_ok=True)
-            shutil.copy(source, checkout / name)
+    copy_sources(checkout)
     planner = Planner(checkout, surroundings(work))
     full, memory = planner.rounds(("snakemake", "-n", *GIVEN), say)
     jobs = int(re.findall(r"^total +(\d+)$", planner.printed, re.MULTILINE)[0])
