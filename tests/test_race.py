@@ -58,6 +58,8 @@ def test_the_page_gives_the_reason_where_a_target_is_missed() -> None:
     assert "| **no** |" in missed and "**Missed: sorting.** Too few cards." in missed
     alone = page({"cards": measured(row(rival="", rival_rounds=(), bound="at most", target=5.0))})
     assert "| sorting |  |  | 2 s (2 to 2) |  | at most 5 s | yes |  |" in alone
+    once = page({"cards": measured(row(rival="", rival_rounds=(), our_rounds=(2.0,), bound="at most", target=5.0))})
+    assert "| sorting |  |  | 2 s, one run |  |" in once
 
 
 def test_what_was_measured_survives_being_written(tmp_path: Path) -> None:

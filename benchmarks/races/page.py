@@ -11,7 +11,8 @@ def page(measured: Mapping[str, Measured]) -> str:
         "# How fast, beside what one would pick instead\n",
         "Written by `python benchmarks/race.py`; the figures of every round are in [results.json](results.json). Both"
         " sides do the same work on the same machine in turn, after a round that does not count. Given are medians,"
-        " in brackets the least and the most; a ratio is of the two figures of one round.\n",
+        " in brackets the least and the most; a ratio is of the two figures of one round. All of it ran on a CPU:"
+        " nothing here was ever run on a GPU.\n",
     ]
     for name, found in measured.items():
         versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
@@ -41,4 +42,4 @@ def _line(row: Row) -> str:
 
 def _figures(rounds: tuple[float, ...] | list[float], unit: str) -> str:
     middle, least, most = (f"{figure:,.0f}" if figure >= 1000 else f"{figure:.3g}" for figure in spread(rounds))
-    return f"{middle} {unit}".strip() + f" ({least} to {most})"
+    return f"{middle} {unit}".strip() + (f" ({least} to {most})" if len(rounds) > 1 else ", one run")
