@@ -18,7 +18,7 @@ demo: environment
 	@cat tables/table3.md
 
 lint: environment
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests measurements
 	$(BIN)/mypy
 
 TEST_WORKERS ?= 3

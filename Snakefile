@@ -22,20 +22,20 @@ SOURCE = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SOURCE)
 os.environ["PYTHONPATH"] = SOURCE
 
-from lntune.allocations import TURN
-from lntune.callbacks import quick_signatures
-from lntune.pages import PAGES
-from lntune.quick_start import collect_rarely
-from lntune.report_pages import ReportPages
-from lntune.targets import FORMATS
-from lntune.workflow import Workflow
+from lntune.snakefile.resources import TURN
+from lntune.snakefile.speed import quick_signatures
+from lntune.plan.pages import PAGES
+from lntune.snakefile.speed import collect_rarely
+from lntune.snakefile.report_pages import ReportPages
+from lntune.plan.targets import FORMATS
+from lntune.snakefile.workflow import Workflow
 
 collect_rarely()
 quick_signatures()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 REPORT = ReportPages(STUDY)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
-JOB = f"exec {sys.executable} -m lntune.job"
+JOB = f"exec {sys.executable} -m lntune.jobs.submit"
 if STUDY.cluster:
     workflow.localrules(*STUDY.local_rules())
     workflow.register_resource(TURN, 1)  # an allocation has one, so its jobs follow each other

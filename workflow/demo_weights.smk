@@ -11,10 +11,10 @@ ROOT = Path(workflow.basedir).parent
 sys.path.insert(0, str(ROOT / "src"))
 os.environ["PYTHONPATH"] = str(ROOT / "src")
 
-from lntune.workflow import DemoWeightsWorkflow
+from lntune.snakefile.workflow import DemoWeightsWorkflow
 
 WEIGHTS = DemoWeightsWorkflow(ROOT, config)
-JOB = f"{sys.executable} -m lntune.job"
+JOB = f"{sys.executable} -m lntune.jobs.submit"
 
 
 wildcard_constraints:
@@ -37,12 +37,12 @@ rule train_llm:
     log:
         "logs/{stage}/{result}.log",
     params:
-        order=WEIGHTS.order,
+        spec=WEIGHTS.order,
     priority: 1  # the longest come first
     message:
         "{wildcards.stage} {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"
 
 
 rule train_vision:
@@ -55,12 +55,12 @@ rule train_vision:
     log:
         "logs/{stage}/{result}.log",
     params:
-        order=WEIGHTS.order,
+        spec=WEIGHTS.order,
     priority: 0
     message:
         "{wildcards.stage} {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"
 
 
 onstart:

@@ -9,7 +9,7 @@
     lntune gc                                           what nothing needs any more
     lntune export tables/table3.csv OUT.zip             a table or figure and all behind it as an RO-Crate
     lntune score pope QUESTIONS.json ANSWERS.jsonl      official scores of anyone's predictions
-    lntune memory --method layernorm --llm 13B          what training takes on the card, predicted
+    lntune memory --method layernorm --llm 13B          what training takes on the GPU, predicted
     lntune pin demo-my-llm FOLDER                       enter a folder of weights into the catalogue
 
 Snakemake does the work (``snakemake tables/table3.csv``); these commands look at it.
@@ -22,10 +22,10 @@ from typing import Annotated, Any
 
 import typer
 
+from lntune.commands.score import app as score_app
 from lntune.config.training import Precision
 from lntune.errors import UserError
-from lntune.quick_start import collect_rarely
-from lntune.score_cli import app as score_app
+from lntune.snakefile.speed import collect_rarely
 
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
 
@@ -36,14 +36,14 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(help="Tables, figures or results; without any: what a plain `snakemake` makes."),
 ]
-Exhibit = Annotated[str, typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.")]
+ReportItem = Annotated[str, typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Profile = Annotated[str | None, typer.Option(help="A Snakemake profile, such as slurm, whose `config` counts.")]
 Config = Annotated[list[str] | None, typer.Option(help="KEY=VALUE over config.yaml's; may be repeated.")]
 
 
 def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
-    from lntune.profiles import overrides_of
+    from lntune.snakefile.profiles import overrides_of
 
     return overrides_of(Path("."), profile, config or [])
 
@@ -56,7 +56,7 @@ def plan(
     config: Config = None,
 ) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
-    from lntune.pending import pending, pending_json, pending_text
+    from lntune.commands.plan import pending, pending_json, pending_text
 
     found = pending(Path("."), targets or [], _overrides(profile, config))
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
@@ -64,7 +64,7 @@ def plan(
 
 @app.command()
 def trace(
-    exhibit: Exhibit,
+    report_item: ReportItem,
     row: Annotated[str, typer.Argument(help="A row's title; with its group before a colon if several bear it.")],
     column: Annotated[str, typer.Argument(help="A column's title, or learning_rate.")],
     number: Annotated[int, typer.Argument(help="With --show: how many questions.", min=1)] = 5,
@@ -75,10 +75,10 @@ def trace(
     config: Config = None,
 ) -> None:
     """Show what one number of a table or figure was made from, down to the raw files."""
-    from lntune.trace.cell import trace_cell
-    from lntune.trace.text import trace_text
+    from lntune.commands.trace.cell import trace_cell
+    from lntune.commands.trace.text import trace_text
 
-    found = trace_cell(Path("."), exhibit, row, column, show=number if show or wrong else 0, wrong=wrong,
+    found = trace_cell(Path("."), report_item, row, column, show=number if show or wrong else 0, wrong=wrong,
                        overrides=_overrides(profile, config))  # fmt: skip
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
 
@@ -92,7 +92,7 @@ def verify(
     config: Config = None,
 ) -> None:
     """Hash and score again what targets rest on; name each file that is off and the cells that rest on it."""
-    from lntune.verify.check import verify as check
+    from lntune.commands.verify.check import verify as check
 
     report = check(Path("."), targets or [], jobs, _overrides(profile, config))
     print(json.dumps(report.to_json(), indent=1) if as_json else report.text())
@@ -105,8 +105,8 @@ def accept(
     because: Annotated[str, typer.Option(help="Why their results are the same; it is kept with your word.")],
 ) -> None:
     """Declare that what changed in the code or packages of stages changes no result, so that nothing is made again."""
-    from lntune.acceptance import accept as give_word
-    from lntune.makers import ACCEPTED
+    from lntune.commands.accept import accept as give_word
+    from lntune.plan.code_version import ACCEPTED
 
     for acceptance in give_word(Path("."), stages, because):
         print(acceptance.text)
@@ -123,10 +123,10 @@ def gc(
     config: Config = None,
 ) -> None:
     """List what no current target needs, with sizes and reasons; delete it on request."""
-    from lntune.garbage.collect import collect
-    from lntune.garbage.deletion import delete as delete_all
-    from lntune.garbage.deletion import forget as drop
-    from lntune.garbage.listing import deleted_text, document, text
+    from lntune.commands.gc.collect import collect
+    from lntune.commands.gc.deletion import delete as delete_all
+    from lntune.commands.gc.deletion import forget as drop
+    from lntune.commands.gc.listing import deleted_text, document, text
 
     if forget:
         print(f"dropped: {drop(Path('.'), forget).text}", file=sys.stderr)
@@ -149,8 +149,8 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Show what is missing on this machine, or with --profile slurm on its cluster, each thing with its remedy."""
-    from lntune.doctor.diagnose import diagnose
-    from lntune.doctor.findings import findings_json, findings_text
+    from lntune.commands.doctor.diagnose import diagnose
+    from lntune.commands.doctor.needs import findings_json, findings_text
 
     needs, found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline)
     shown = findings_json if as_json else findings_text
@@ -161,15 +161,15 @@ def doctor(
 
 @app.command()
 def export(
-    exhibit: Exhibit,
+    report_item: ReportItem,
     out: Annotated[Path, typer.Argument(help="The zip to write.")],
     profile: Profile = None,
     config: Config = None,
 ) -> None:
     """Write a table or figure with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
-    from lntune.crate.export import export as write
+    from lntune.commands.export.export import export as write
 
-    print(write(Path("."), exhibit, out, _overrides(profile, config)).text)
+    print(write(Path("."), report_item, out, _overrides(profile, config)).text)
 
 
 @app.command()
@@ -180,8 +180,8 @@ def compare(
     config: Config = None,
 ) -> None:
     """Show tables beside the paper's: differences, and whether the methods come out in the same order."""
-    from lntune.compare import compare_tables
-    from lntune.report.comparison_table import text
+    from lntune.commands.compare import compare_tables
+    from lntune.paper.comparison import text
 
     found = compare_tables(Path("."), tables or [], _overrides(profile, config))
     if as_json:
@@ -210,9 +210,9 @@ def memory(
     config: Config = None,
 ) -> None:
     """Predict the memory of training steps on the scale's card, without a GPU."""
-    from lntune import memory_report as report
-    from lntune import paper_memory
-    from lntune.study import Study
+    from lntune.commands import memory as report
+    from lntune.paper import memory as paper_memory
+    from lntune.plan.study import Study
 
     if paper:
         root = Path(".")
@@ -239,8 +239,8 @@ def pin(
     licence: Annotated[str, typer.Option(help="Under which licence.")] = "unknown",
 ) -> None:
     """Enter a folder's files into workflow/catalog.yaml, with the bytes and the sha256 of each."""
+    from lntune.commands.pin import pin as enter
     from lntune.config.catalog import CATALOG
-    from lntune.pins import pin as enter
 
     enter(Path("."), name, folder, about or name, licence)
     print(f"{CATALOG}: {name}")

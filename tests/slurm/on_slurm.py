@@ -8,7 +8,7 @@ from pathlib import Path
 from checkout import Checkout, copy_checkout
 from cluster import Cluster
 
-EXPERIMENT = """\
+REPORT_ITEM = """\
 title: "Tiny: one way to tune, at two learning rates"
 columns: [MME, Flickr30k]
 llms: [vicuna-7b]
@@ -25,7 +25,7 @@ QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-
 def one_row(root: Path) -> Checkout:
     """A checkout whose table has one row: one method at two learning rates."""
     checkout = copy_checkout(root)
-    (root / "workflow/experiments/tiny.yaml").write_text(EXPERIMENT)
+    (root / "workflow/report_items/tiny.yaml").write_text(REPORT_ITEM)
     return checkout
 
 

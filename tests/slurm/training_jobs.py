@@ -78,11 +78,11 @@ class TrainingJob:
         return set()
 
 
-def _process_of(order: str) -> int:
+def _process_of(spec: str) -> int:
     """The process that carries out an order; 0 if there is none yet."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"lntune.runner" in words and any(word.endswith(order.encode()) for word in words):
+            if b"lntune.jobs.run" in words and any(word.endswith(spec.encode()) for word in words):
                 return int(entry.name)
     return 0

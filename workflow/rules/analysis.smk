@@ -9,7 +9,7 @@ rule similarity:
     log:
         "logs/similarity/{result}.log",
     params:
-        order=STUDY.order("similarity"),
+        spec=STUDY.spec("similarity"),
     threads: STUDY.threads("similarity")
     resources:
         **STUDY.resources("similarity"),
@@ -18,4 +18,4 @@ rule similarity:
     message:
         "similarity {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"

@@ -9,14 +9,14 @@ rule draw:
     log:
         "logs/draw/{result}.log",
     params:
-        order=STUDY.order("draw"),
+        spec=STUDY.spec("draw"),
     threads: STUDY.threads("draw")
     resources:
         **STUDY.resources("draw"),
     message:
         "draw {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule fetch:
@@ -27,14 +27,14 @@ rule fetch:
     log:
         "logs/fetch/{result}.log",
     params:
-        order=STUDY.order("fetch"),
+        spec=STUDY.spec("fetch"),
     threads: STUDY.threads("fetch")
     resources:
         **STUDY.resources("fetch"),
     message:
         "fetch {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule prepare:
@@ -45,14 +45,14 @@ rule prepare:
     log:
         "logs/prepare/{result}.log",
     params:
-        order=STUDY.order("prepare"),
+        spec=STUDY.spec("prepare"),
     threads: STUDY.threads("prepare")
     resources:
         **STUDY.resources("prepare"),
     message:
         "prepare {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule convert:
@@ -63,11 +63,11 @@ rule convert:
     log:
         "logs/convert/{result}.log",
     params:
-        order=STUDY.order("convert"),
+        spec=STUDY.spec("convert"),
     threads: STUDY.threads("convert")
     resources:
         **STUDY.resources("convert"),
     message:
         "convert {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"

@@ -9,14 +9,14 @@ rule questions_captions:
     log:
         "logs/questions-captions/{result}.log",
     params:
-        order=STUDY.order("questions-captions"),
+        spec=STUDY.spec("questions-captions"),
     threads: STUDY.threads("questions-captions")
     resources:
         **STUDY.resources("questions-captions"),
     message:
         "questions-captions {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule questions_mme:
@@ -27,14 +27,14 @@ rule questions_mme:
     log:
         "logs/questions-mme/{result}.log",
     params:
-        order=STUDY.order("questions-mme"),
+        spec=STUDY.spec("questions-mme"),
     threads: STUDY.threads("questions-mme")
     resources:
         **STUDY.resources("questions-mme"),
     message:
         "questions-mme {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule questions_pope:
@@ -45,14 +45,14 @@ rule questions_pope:
     log:
         "logs/questions-pope/{result}.log",
     params:
-        order=STUDY.order("questions-pope"),
+        spec=STUDY.spec("questions-pope"),
     threads: STUDY.threads("questions-pope")
     resources:
         **STUDY.resources("questions-pope"),
     message:
         "questions-pope {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule questions_vqav2:
@@ -63,14 +63,14 @@ rule questions_vqav2:
     log:
         "logs/questions-vqav2/{result}.log",
     params:
-        order=STUDY.order("questions-vqav2"),
+        spec=STUDY.spec("questions-vqav2"),
     threads: STUDY.threads("questions-vqav2")
     resources:
         **STUDY.resources("questions-vqav2"),
     message:
         "questions-vqav2 {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule tokenize_references:
@@ -81,14 +81,14 @@ rule tokenize_references:
     log:
         "logs/tokenize-references/{result}.log",
     params:
-        order=STUDY.order("tokenize-references"),
+        spec=STUDY.spec("tokenize-references"),
     threads: STUDY.threads("tokenize-references")
     resources:
         **STUDY.resources("tokenize-references"),
     message:
         "tokenize-references {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule predict:
@@ -99,7 +99,7 @@ rule predict:
     log:
         "logs/predict/{result}.log",
     params:
-        order=STUDY.order("predict"),
+        spec=STUDY.spec("predict"),
     threads: STUDY.threads("predict")
     resources:
         **STUDY.resources("predict"),
@@ -108,7 +108,7 @@ rule predict:
     message:
         "predict {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"
 
 
 rule score_captions:
@@ -119,14 +119,14 @@ rule score_captions:
     log:
         "logs/score-captions/{result}.log",
     params:
-        order=STUDY.order("score-captions"),
+        spec=STUDY.spec("score-captions"),
     threads: STUDY.threads("score-captions")
     resources:
         **STUDY.resources("score-captions"),
     message:
         "score-captions {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule score_mme:
@@ -137,14 +137,14 @@ rule score_mme:
     log:
         "logs/score-mme/{result}.log",
     params:
-        order=STUDY.order("score-mme"),
+        spec=STUDY.spec("score-mme"),
     threads: STUDY.threads("score-mme")
     resources:
         **STUDY.resources("score-mme"),
     message:
         "score-mme {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule score_pope:
@@ -155,14 +155,14 @@ rule score_pope:
     log:
         "logs/score-pope/{result}.log",
     params:
-        order=STUDY.order("score-pope"),
+        spec=STUDY.spec("score-pope"),
     threads: STUDY.threads("score-pope")
     resources:
         **STUDY.resources("score-pope"),
     message:
         "score-pope {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule score_vqav2:
@@ -173,11 +173,11 @@ rule score_vqav2:
     log:
         "logs/score-vqav2/{result}.log",
     params:
-        order=STUDY.order("score-vqav2"),
+        spec=STUDY.spec("score-vqav2"),
     threads: STUDY.threads("score-vqav2")
     resources:
         **STUDY.resources("score-vqav2"),
     message:
         "score-vqav2 {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"

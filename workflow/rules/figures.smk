@@ -9,14 +9,14 @@ rule figure_bars:
     log:
         "logs/figure-bars/{result}.log",
     params:
-        order=STUDY.order("figure-bars"),
+        spec=STUDY.spec("figure-bars"),
     threads: STUDY.threads("figure-bars")
     resources:
         **STUDY.resources("figure-bars"),
     message:
         "figure-bars {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule figure_cost:
@@ -27,14 +27,14 @@ rule figure_cost:
     log:
         "logs/figure-cost/{result}.log",
     params:
-        order=STUDY.order("figure-cost"),
+        spec=STUDY.spec("figure-cost"),
     threads: STUDY.threads("figure-cost")
     resources:
         **STUDY.resources("figure-cost"),
     message:
         "figure-cost {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule figure_heat_maps:
@@ -45,14 +45,14 @@ rule figure_heat_maps:
     log:
         "logs/figure-heat-maps/{result}.log",
     params:
-        order=STUDY.order("figure-heat-maps"),
+        spec=STUDY.spec("figure-heat-maps"),
     threads: STUDY.threads("figure-heat-maps")
     resources:
         **STUDY.resources("figure-heat-maps"),
     message:
         "figure-heat-maps {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule figure_gradients:
@@ -63,11 +63,11 @@ rule figure_gradients:
     log:
         "logs/figure-gradients/{result}.log",
     params:
-        order=STUDY.order("figure-gradients"),
+        spec=STUDY.spec("figure-gradients"),
     threads: STUDY.threads("figure-gradients")
     resources:
         **STUDY.resources("figure-gradients"),
     message:
         "figure-gradients {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"

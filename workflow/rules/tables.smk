@@ -9,14 +9,14 @@ rule table:
     log:
         "logs/table/{result}.log",
     params:
-        order=STUDY.order("table"),
+        spec=STUDY.spec("table"),
     threads: STUDY.threads("table")
     resources:
         **STUDY.resources("table"),
     message:
         "table {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule data_table:
@@ -27,14 +27,14 @@ rule data_table:
     log:
         "logs/data-table/{result}.log",
     params:
-        order=STUDY.order("data-table"),
+        spec=STUDY.spec("data-table"),
     threads: STUDY.threads("data-table")
     resources:
         **STUDY.resources("data-table"),
     message:
         "data-table {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule claims:
@@ -45,14 +45,14 @@ rule claims:
     log:
         "logs/claims/{result}.log",
     params:
-        order=STUDY.order("claims"),
+        spec=STUDY.spec("claims"),
     threads: STUDY.threads("claims")
     resources:
         **STUDY.resources("claims"),
     message:
         "claims {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 rule comparison:
@@ -63,21 +63,21 @@ rule comparison:
     log:
         "logs/comparison/{result}.log",
     params:
-        order=STUDY.order("comparison"),
+        spec=STUDY.spec("comparison"),
     threads: STUDY.threads("comparison")
     resources:
         **STUDY.resources("comparison"),
     message:
         "comparison {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"
 
 
 # A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
 # what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:
     input:
-        ancient(STUDY.exhibit),
+        ancient(STUDY.report_item),
         STUDY.withdrawn,
     output:
         "{folder}/{name}.{format}",
@@ -107,4 +107,4 @@ rule page:
     message:
         "{output}"
     shell:
-        "{sys.executable} -m lntune.pages $(dirname {input[0]}) {wildcards.name} > {output}"
+        "{sys.executable} -m lntune.plan.pages $(dirname {input[0]}) {wildcards.name} > {output}"

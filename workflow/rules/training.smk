@@ -9,14 +9,14 @@ rule connector:
     log:
         "logs/connector/{result}.log",
     params:
-        order=STUDY.order("connector"),
+        spec=STUDY.spec("connector"),
     threads: STUDY.threads("connector")
     resources:
         **STUDY.resources("connector"),
     message:
         "connector {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"
 
 
 rule finetune:
@@ -27,7 +27,7 @@ rule finetune:
     log:
         "logs/finetune/{result}.log",
     params:
-        order=STUDY.order("finetune"),
+        spec=STUDY.spec("finetune"),
     threads: STUDY.threads("finetune")
     resources:
         **STUDY.resources("finetune"),
@@ -36,7 +36,7 @@ rule finetune:
     message:
         "finetune {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"
 
 
 rule measure:
@@ -47,14 +47,14 @@ rule measure:
     log:
         "logs/measure/{result}.log",
     params:
-        order=STUDY.order("measure"),
+        spec=STUDY.spec("measure"),
     threads: STUDY.threads("measure")
     resources:
         **STUDY.resources("measure"),
     message:
         "measure {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log} --heavy"
+        "{JOB} {params.spec} {log} --heavy"
 
 
 rule select:
@@ -65,7 +65,7 @@ rule select:
     log:
         "logs/select/{result}.log",
     params:
-        order=STUDY.order("select"),
+        spec=STUDY.spec("select"),
     threads: STUDY.threads("select")
     resources:
         **STUDY.resources("select"),
@@ -74,4 +74,4 @@ rule select:
     message:
         "select {wildcards.result}"
     shell:
-        "{JOB} {params.order} {log}"
+        "{JOB} {params.spec} {log}"

@@ -1,7 +1,7 @@
 """How sure a score is: bootstrap intervals over what was asked, alone or of two models, and t intervals over seeds.
 
     figure(strata)                        # what the table prints
-    over_items([strata])                  # it with other pictures of the same kind
+    over_items([strata])                  # it with other images of the same kind
     difference([ours], [baseline])        # two models that were asked the same: a paired bootstrap
     over_seeds([61.2, 60.4, 62.9])        # another training run
 
@@ -34,7 +34,7 @@ class Stratum:
 
     Attributes:
         name: what its items have in common; unique in a figure.
-        items: the id of each item, that is of what is drawn: a picture.
+        items: the id of each item, that is of what is drawn: an image.
         totals: the sum of the marks of each item's questions, in the figure's unit.
         counts: how many questions each item has.
     """

@@ -19,7 +19,7 @@ class Shot(Frozen):
     answer: str
 
 
-class Asking(Frozen):
+class Prompting(Frozen):
     """How one benchmark's questions are put."""
 
     prompt: _Prompt = "{question}"
@@ -53,13 +53,13 @@ class ProtocolSettings(Frozen):
     mme_subtasks: tuple[str, ...] = Field(min_length=1, strict=False)
     vqav2_questions: int | None = Field(ge=1)
     vqav2_normalise: Literal["official", "always"]
-    mme: Asking
-    vqav2: Asking
-    captions: Asking
+    mme: Prompting
+    vqav2: Prompting
+    captions: Prompting
     caption_format: CaptionFormat
-    pope: Asking
+    pope: Prompting
 
-    def asking(self, benchmark: Benchmark) -> Asking:
+    def prompting(self, benchmark: Benchmark) -> Prompting:
         """How the questions of a benchmark are put; the two captioning sets are asked alike."""
         if benchmark in ("mscoco", "flickr30k"):
             return self.captions

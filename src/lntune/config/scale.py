@@ -1,6 +1,6 @@
 """A scale: one YAML file with everything that differs between the demo and the paper.
 
-The keys of ``sources``, ``llms``, ``visions``, ``data`` and ``methods`` are names that experiments refer to.
+The keys of ``sources``, ``llms``, ``visions``, ``data`` and ``methods`` are names that report items refer to.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ DrawnSet = Literal["pretrain", "instruct", "coco", "flickr30k", "vqav2", "pope",
 
 
 class DrawSettings(Frozen):
-    """A data set drawn from the demo's world: which one, with how many pictures."""
+    """A data set drawn from the demo's world: which one, with how many images."""
 
     set: DrawnSet
     images: int = Field(ge=1)
@@ -116,7 +116,7 @@ class Stage(Frozen):
 
 
 class GpuSettings(Frozen):
-    """The card that training is planned for, and its speed.
+    """The GPU that training is planned for, and its speed.
 
     ``memory_gb`` is what a program may take, in 10**9 bytes (torch.cuda.get_device_properties(0).total_memory): 85.0
     for an A100 of "80 GB", whose maker counts in 2**30.
@@ -132,7 +132,7 @@ class GpuSettings(Frozen):
 class ExecutionSettings(Frozen):
     """How the work is carried out; none of it decides a result.
 
-    With ``gpu`` the plan chooses the micro-batch, no larger than ``micro_batch``, so that training fits the card.
+    With ``gpu`` the plan chooses the micro-batch, no larger than ``micro_batch``, so that training fits the GPU.
     """
 
     engine: EngineName = "plain"
@@ -155,7 +155,7 @@ class ScaleSettings(Frozen):
     note: str = Field(description="shown on every table")
     misaligned_share: float = Field(ge=0, le=1, description="share of samples that may have no loss; above it: stop")
     broken_share: float = Field(
-        default=0.0, ge=0, le=1, description="share of samples or questions whose picture may be unusable"
+        default=0.0, ge=0, le=1, description="share of samples or questions whose image may be unusable"
     )
     sources: dict[str, SourceSettings]
     llms: dict[str, LlmSettings]

@@ -1,10 +1,33 @@
-"""``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale."""
+"""``slurm/site.yaml``: a cluster's own names, read by the profile ``slurm`` beside it.
+
+``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale.
+"""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from lntune.config.base import Frozen
+
+# What goes into sbatch's command line, and so holds neither spaces nor quotes.
+_NAME = r"^[A-Za-z0-9._,:+-]+$"
+
+
+class ClusterSettings(Frozen):
+    """Where jobs go; what they ask for is in the scale. None of it decides a result."""
+
+    partition: str | None = Field(default=None, pattern=_NAME, description="of jobs without GPUs; null: the default")
+    gpu_partition: str | None = Field(default=None, pattern=_NAME, description="of jobs with GPUs; null: as partition")
+    gpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.]+$", description="null: any GPU will do")
+    account: str | None = Field(default=None, pattern=_NAME)
+    qos: str | None = Field(default=None, pattern=_NAME)
+    warning_seconds: int = Field(
+        default=300, ge=0, le=65535, description="before its time limit a job with GPUs gets SIGUSR1; 0: it does not"
+    )
+    login_node: tuple[str, ...] = Field(
+        default=(), strict=False, description="stages that run where Snakemake runs and not in jobs of their own"
+    )
+
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
@@ -14,8 +37,8 @@ class StudySettings(Frozen):
     """The top-level choices."""
 
     scale: str = Field(description="a file of workflow/scales, without .yaml")
-    experiments: tuple[str, ...] = Field(
-        min_length=1, strict=False, description="tables and figures: files of workflow/experiments"
+    report_items: tuple[str, ...] = Field(
+        min_length=1, strict=False, description="tables and figures: files of workflow/report_items"
     )
     seeds: tuple[Seed, ...] = Field(
         min_length=1, strict=False, description="each trains every model once; the first also draws data"
@@ -29,7 +52,7 @@ class StudySettings(Frozen):
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )
 
-    @field_validator("experiments", "seeds")
+    @field_validator("report_items", "seeds")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         for value in values:

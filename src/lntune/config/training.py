@@ -58,4 +58,4 @@ class Execution(Frozen):
     engine: EngineName = Field(default="plain", description="plain: one process; deepspeed: ``ranks`` of them")
     ranks: int = Field(default=1, ge=1, description="processes, one a GPU, that share every global batch")
     zero_stage: int = Field(default=0, ge=0, le=3, description="what DeepSpeed shards over the ranks")
-    workers: int = Field(default=1, ge=1, description="threads of a rank that read and decode pictures")
+    workers: int = Field(default=1, ge=1, description="threads of a rank that read and decode images")

@@ -2,13 +2,19 @@
 
 ``dropped.json`` holds the counts, by reason; ``dropped.jsonl`` names every record that was left out for a fault of
 its own. What was left out by choice (another type, beyond the number asked for) is counted alone.
+
+Looks at the images of a data set's records before anything is made of them.
 """
 
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from lntune.data.images import ImageArchive, ImageError, defects
+from lntune.errors import UserError
 
 COUNTS, LIST = "dropped.json", "dropped.jsonl"
 
@@ -53,3 +59,54 @@ class Drops:
 def read_counts(folder: Path) -> Counts:
     """The counts that :meth:`Drops.write` wrote."""
     return Counts(**json.loads((folder / COUNTS).read_text()))
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class ImageCheck(Generic[Item]):
+    """Decodes the images of records, and says which cannot be used.
+
+    Attributes:
+        archive: where the images lie.
+        member: the name of a record's image in the archive.
+        source: how a record is named, with its file.
+        workers: threads that decode.
+        share: of the records that are checked, what part may have an image that cannot be used.
+        unit: what a record is, in the plural, for messages.
+    """
+
+    archive: ImageArchive
+    member: Callable[[Item], str]
+    source: Callable[[Item], str]
+    workers: int
+    share: float
+    unit: str
+
+    def images(self, records: Sequence[Item]) -> int:
+        """How many different images the records have."""
+        return len({self.member(one) for one in records})
+
+    def faults(self, records: Sequence[Item], advance: Callable[[], None]) -> dict[int, ImageError]:
+        """The places of the records whose image cannot be used, and why."""
+        found = defects(self.archive, map(self.member, records), self.workers, advance)
+        return {place: found[self.member(one)] for place, one in enumerate(records) if self.member(one) in found}
+
+    def refuse(self, faulty: Sequence[tuple[Item, ImageError]], checked: int) -> None:
+        """UserError if more of the checked records are faulty than may be; names how many, and the first."""
+        if len(faulty) <= self.share * checked:
+            return
+        first, defect = faulty[0]
+        found = f"{len(faulty)} of {checked} {self.unit} ({len(faulty) / checked:.3%})"
+        raise UserError(
+            f"{self.archive.path}: the images of {found} cannot be used, the scale's broken_share allows "
+            f"{self.share:.3%}; first: {self.member(first)} of {self.source(first)} is {defect}; mend the archive, "
+            f"or raise broken_share to leave them out"
+        )
+
+    def note(self, drops: Drops, faulty: Sequence[tuple[Item, ImageError]]) -> None:
+        """List the faulty records among what is left out."""
+        for one, defect in faulty:
+            reason = f"image {defect.reason}"
+            drops.fault(reason, self.source(one), image=self.member(one), detail=defect.detail)

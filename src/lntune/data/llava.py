@@ -1,7 +1,7 @@
 """Reads LLaVA's two training sets: CC3M-595K for the connector, LLaVA-Instruct for finetuning.
 
 Both are JSON lists of ``{id, image, conversations: [{from: human|gpt, value}]}``. A record that cannot be used is
-dropped, counted by reason and listed; none vanishes silently. What pictures look like is not this module's affair.
+dropped, counted by reason and listed; none vanishes silently. What images look like is not this module's affair.
 """
 
 import json

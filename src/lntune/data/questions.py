@@ -12,7 +12,7 @@ SET = "set.json"
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one picture (a member of the set's archive); ``id`` is unique in its set."""
+    """A question about one image (a member of the set's archive); ``id`` is unique in its set."""
 
     id: str
     image: str
@@ -20,7 +20,7 @@ class Question:
 
 
 def write_questions(folder: Path, archive: str, questions: Iterable[Question]) -> int:
-    """Write the questions and the name of the archive that holds their pictures; return how many there are."""
+    """Write the questions and the name of the archive that holds their images; return how many there are."""
     number = 0
     with (folder / QUESTIONS).open("w") as file:
         for question in questions:

@@ -11,7 +11,7 @@ SET = "set.json"
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation about one picture; turns alternate, the user's first. ``source`` names file and record."""
+    """A conversation about one image; turns alternate, the user's first. ``source`` names file and record."""
 
     id: str
     image: str
@@ -20,7 +20,7 @@ class Sample:
 
 
 def write_samples(folder: Path, archive: str, samples: Iterable[Sample]) -> int:
-    """Write the samples and the name of the archive that holds their pictures; return how many there are."""
+    """Write the samples and the name of the archive that holds their images; return how many there are."""
     number = 0
     with (folder / SAMPLES).open("w") as file:
         for sample in samples:

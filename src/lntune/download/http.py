@@ -14,9 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-from lntune.download.manner import Manner, TryAgainError, pause_before, retry_after
 from lntune.download.partial import Partial, Version
-from lntune.download.request import BY_HAND, Remote, StoppedError, blocks, new_session, send
+from lntune.download.request import (
+    BY_HAND,
+    Manner,
+    Remote,
+    StoppedError,
+    TryAgainError,
+    blocks,
+    new_session,
+    pause_before,
+    retry_after,
+    send,
+)
 from lntune.errors import UserError
 from lntune.units import bytes_text
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from lntune.config.catalog import CATALOG, LOCK, HubRepository, Place
-from lntune.download.manner import TryAgainError, retry_after
-from lntune.download.request import BY_HAND, Remote
+from lntune.download.request import BY_HAND, Remote, TryAgainError, retry_after
 from lntune.errors import UserError
 
 if TYPE_CHECKING:

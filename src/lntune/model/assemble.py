@@ -1,11 +1,11 @@
-"""Puts a multimodal model together from the folders of its parts, and gives it pictures to look at."""
+"""Puts a multimodal model together from the folders of its parts, and gives it images to look at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from lntune.data.pictures import PictureArchive
+from lntune.data.images import ImageArchive
 from lntune.errors import UserError
 from lntune.model.features import EncodedImages
 from lntune.model.llm import load_llm
@@ -43,16 +43,16 @@ def assemble(llm: Path, vision: Path, library: Library, *, seed: int) -> Multimo
     return MultimodalModel(encoder, connector, language_model)
 
 
-def pictures_of(
+def images_of(
     encoder: VisionEncoder, archive: Path, members: Sequence[str], *, cache: bool, workers: int = 1
 ) -> EncodedImages:
     """Features of an archive's members, in the order given, computed when first asked for.
 
-    ``workers`` threads read and decode the pictures; the features do not depend on their number.
+    ``workers`` threads read and decode the images; the features do not depend on their number.
     """
-    pictures = PictureArchive(archive)
+    images = ImageArchive(archive)
 
     def load(index: int) -> Tensor:
-        return encoder.preprocess(pictures.picture_or_refuse(members[index]))
+        return encoder.preprocess(images.image_or_refuse(members[index]))
 
     return EncodedImages(encoder, load, len(members), cache=cache, workers=workers)

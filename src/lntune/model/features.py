@@ -1,16 +1,44 @@
-"""Where image features come from: the frozen vision encoder, its outputs kept in memory, or nothing at all.
+"""Loads images by their index, several at a time: reading and decoding take longer than a frozen encoder's pass.
+
+Where image features come from: the frozen vision encoder, its outputs kept in memory, or nothing at all.
 
 The vision encoder never trains, so an image's features are constants, and training and generation ask one of
 these sources for them by the image's index.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from lntune.model.loading import Loader
+
+class Loader:
+    """Calls ``load`` for many indices with ``workers`` threads; what comes back is in the order asked for.
+
+    Each image is loaded by one call, so its numbers do not depend on the number of threads. With one worker no
+    thread is started. ``load`` must be safe to call from several threads.
+    """
+
+    def __init__(self, load: Callable[[int], Tensor], workers: int = 1) -> None:
+        self._load = load
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images") if workers > 1 else None
+        self._ahead: dict[int, Future[Tensor]] = {}
+
+    def __call__(self, indices: Sequence[int]) -> list[Tensor]:
+        """The images at these indices; the first error in this order is raised."""
+        if self._pool is None:
+            return [self._load(index) for index in indices]
+        self.ahead(indices)
+        return [future.result() for future in [self._ahead.pop(index) for index in indices]]
+
+    def ahead(self, indices: Sequence[int]) -> None:
+        """Begin to load what will be asked for next, while the caller does something else."""
+        if self._pool is not None:
+            for index in indices:
+                if index not in self._ahead:
+                    self._ahead[index] = self._pool.submit(self._load, index)
 
 
 class ImageEncoder(Protocol):
@@ -87,7 +115,7 @@ class EncodedImages:
         start = number * self.block
         encoded = self._encode(range(start, min(start + self.block, self.count)))
         if self.kept is None:
-            # On the CPU, wherever the encoder is: a benchmark's pictures would fill a GPU.
+            # On the CPU, wherever the encoder is: a benchmark's images would fill a GPU.
             self.kept = torch.zeros(self.count, *encoded.shape[1:], dtype=encoded.dtype)
         self.kept[start : start + len(encoded)] = encoded
         self.done.add(number)

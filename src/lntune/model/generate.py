@@ -1,6 +1,6 @@
 """Answers from the model, many at a time, without the batch having a say in them.
 
-Prompts of equal length are decoded together. Of prompts that begin alike up to their image (a picture's questions),
+Prompts of equal length are decoded together. Of prompts that begin alike up to their image (an image's questions),
 that beginning is read once, and its keys and values are shared. In another batch size the same logits differ in their
 last bits, which can turn a near-tie between two tokens: an answer that meets one is dropped and made again on its own,
 without sharing, so every answer is the one that batch size 1 gives.
@@ -19,8 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel
-from lntune.model.prompt_batches import Batch, Prompt, batches
-from lntune.model.row_cache import RowCache
+from lntune.model.prefix_cache import Batch, Prompt, RowCache, batches
 from lntune.progress import Progress
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The frozen vision encoders: a CLIP through open_clip, and an ImageNet-style ViT through timm.
 
 Both are read from a folder in their library's own format: ``open_clip_config.json`` with
-``open_clip_model.safetensors``, or timm's ``config.json`` with ``model.safetensors``. The features of a picture are
+``open_clip_model.safetensors``, or timm's ``config.json`` with ``model.safetensors``. The features of an image are
 the patch tokens after the second-to-last block, class token dropped, as LLaVA takes them (256 tokens of width 1024
 for CLIP ViT-L/14 at 224 pixels; paper section 3).
 """
@@ -49,9 +49,9 @@ class VisionEncoder(nn.Module):
             probe = self.encode(torch.zeros(1, 3, image_size, image_size))
         self.tokens, self.width = int(probe.shape[1]), int(probe.shape[2])
 
-    def preprocess(self, picture: Any) -> Tensor:
-        """A PIL picture as normalised float32 pixels, (3, image_size, image_size)."""
-        return self._preprocess(picture.convert("RGB"))
+    def preprocess(self, image: Any) -> Tensor:
+        """A PIL image as normalised float32 pixels, (3, image_size, image_size)."""
+        return self._preprocess(image.convert("RGB"))
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def _timm(folder: Path) -> VisionEncoder:
 
 
 def timm_encoder(model: Any, preprocess: Callable[[Any], Tensor], image_size: int) -> VisionEncoder:
-    """The encoder of a timm vision transformer for square pictures of ``image_size`` pixels."""
+    """The encoder of a timm vision transformer for square images of ``image_size`` pixels."""
     second_to_last = len(model.blocks) - 2
 
     def patch_tokens(pixels: Tensor) -> Tensor:

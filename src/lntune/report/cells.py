@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from lntune.benchmarks.intervals import difference, over_items, over_seeds
-from lntune.benchmarks.marks import Strata, strata_of
+from lntune.benchmarks.per_item_scores import Strata, strata_of
 
 Interval = tuple[float, float] | None
 

@@ -43,7 +43,7 @@ class Row(Frozen):
     scores: tuple[tuple[int, ...], ...] = Field(strict=False)
 
 
-class ExhibitSettings(Frozen):
+class ShownItemSettings(Frozen):
     """What a table or figure says besides its numbers. The inputs' roles are ``selections`` and ``scores``."""
 
     name: str
@@ -66,7 +66,7 @@ class ExhibitSettings(Frozen):
         return Reading(self.tokens, self.least_share)
 
 
-def cells_of(settings: ExhibitSettings, scores: Sequence[Path]) -> list[list[Cell]]:
+def cells_of(settings: ShownItemSettings, scores: Sequence[Path]) -> list[list[Cell]]:
     """The cells of each row; ``scores`` are the folders that play that role."""
     return [
         [
@@ -94,7 +94,7 @@ def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:
     return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
 
 
-def write_cells(out: Path, settings: ExhibitSettings, cells: Sequence[Sequence[Cell]]) -> None:
+def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> None:
     """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from."""
     found = []
     for row, its in zip(settings.rows, cells, strict=True):
@@ -104,12 +104,12 @@ def write_cells(out: Path, settings: ExhibitSettings, cells: Sequence[Sequence[C
     (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def scale_note(settings: ExhibitSettings) -> str:
+def scale_note(settings: ShownItemSettings) -> str:
     """The first sentence of what is said of the scale, without marks: what fits under a figure."""
     return settings.scale_note.replace("**", "").partition(". ")[0].rstrip(".") + "."
 
 
-def notes(settings: ExhibitSettings) -> tuple[str, ...]:
+def notes(settings: ShownItemSettings) -> tuple[str, ...]:
     """What is to be read with a table or figure: scale, its own note, and how the numbers came about."""
     said = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
     if any(row.selections for row in settings.rows):

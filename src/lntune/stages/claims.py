@@ -4,14 +4,13 @@ All that is read of the paper is settled by the digests of its files; our tables
 table that is not among them has no value of ours.
 """
 
-from lntune.config.claims import Claims
 from lntune.config.load import load
-from lntune.report.claims import assess, verdicts
-from lntune.report.claims_table import markdown, write_csv
-from lntune.report.formula import Tables
-from lntune.report.paper_inputs import check, read_own, read_tables
-from lntune.stages.beside_paper import Execution, Settings
-from lntune.stages.job import Job, Metrics
+from lntune.paper.claims import Claims, assess, verdicts
+from lntune.paper.claims_table import markdown, write_csv
+from lntune.paper.formula import Tables
+from lntune.paper.printed import check, read_own, read_tables
+from lntune.paper.settings import Execution, Settings
+from lntune.store.job import Job, Metrics
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]
 

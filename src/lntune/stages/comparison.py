@@ -1,10 +1,9 @@
 """comparison: our tables beside the paper's, figure by figure."""
 
-from lntune.report.comparison import compare
-from lntune.report.comparison_table import markdown, write_csv
-from lntune.report.paper_inputs import check, read_own, read_tables
-from lntune.stages.beside_paper import Execution, Settings
-from lntune.stages.job import Job, Metrics
+from lntune.paper.comparison import compare, markdown, write_csv
+from lntune.paper.printed import check, read_own, read_tables
+from lntune.paper.settings import Execution, Settings
+from lntune.store.job import Job, Metrics
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]
 

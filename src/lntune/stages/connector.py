@@ -4,9 +4,9 @@ from typing import Literal
 
 from lntune.config.base import Frozen
 from lntune.config.training import Execution, TrainingSettings
-from lntune.stages.job import Job, Metrics
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES, tune
+from lntune.store.job import Job, Metrics
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]
 

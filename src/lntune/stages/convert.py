@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lntune.config.base import Frozen
 from lntune.errors import UserError
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

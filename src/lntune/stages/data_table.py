@@ -7,7 +7,7 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.data.drops import Counts, read_counts
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
 

@@ -3,14 +3,14 @@
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.data.drawn_sets import WRITERS
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
+from lntune.world.datasets import WRITERS
 
 PACKAGES = ("numpy", "pillow")
 
 
 class Settings(Frozen):
-    """Which set, how many pictures (for mme: a subtask), and the seed."""
+    """Which set, how many images (for mme: a subtask), and the seed."""
 
     set: str
     images: int = Field(ge=1)

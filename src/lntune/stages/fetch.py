@@ -22,12 +22,11 @@ from lntune.download.copies import copy, link_or_copy
 from lntune.download.http import Download, Expected, Watch
 from lntune.download.hub import HubFiles, commit_of
 from lntune.download.lock import read_lock, record
-from lntune.download.manner import Manner
 from lntune.download.partial import Partial, discard
-from lntune.download.request import Remote, StoppedError
+from lntune.download.request import Manner, Remote, StoppedError
 from lntune.errors import UserError
 from lntune.progress import Progress, track
-from lntune.stages.job import Job, Metrics
+from lntune.store.job import Job, Metrics
 from lntune.units import bytes_text
 
 PACKAGES = ()

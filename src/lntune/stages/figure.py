@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lntune.report.cells import Cell
-from lntune.report.rows import ExhibitSettings, write_cells
+from lntune.report.rows import ShownItemSettings, write_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ Data = TypeVar("Data")
 
 def write_figure(
     out: Path,
-    settings: ExhibitSettings,
+    settings: ShownItemSettings,
     data: Data,
     draw: Callable[[Data], "Figure"],
     write_csv: Callable[[Data, Path], None],

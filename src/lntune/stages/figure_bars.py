@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from lntune.report.cells import Cell, Figure, number, total
-from lntune.report.rows import ExhibitSettings, cells_of, scale_note
+from lntune.report.rows import ShownItemSettings, cells_of, scale_note
 from lntune.stages.figure import write_figure
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
     from lntune.report.figures.bars import Bars, Score
@@ -22,7 +22,7 @@ MEASURES = {
 """What a benchmark's bars show: of cells with several figures the sum, as the paper has it for MME."""
 
 
-class Settings(ExhibitSettings):
+class Settings(ShownItemSettings):
     """What all tables and figures say."""
 
 

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from lntune.report.cells import Cell, number
-from lntune.report.rows import ExhibitSettings, cells_of, scale_note
+from lntune.report.rows import ShownItemSettings, cells_of, scale_note
 from lntune.stages.figure import write_figure
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
     from lntune.report.figures.cost import Costs
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PACKAGES = ("matplotlib", "numpy")
 
 
-class Settings(ExhibitSettings):
+class Settings(ShownItemSettings):
     """What all tables and figures say; the device's memory, in 10**9 bytes, if there is one to fill."""
 
     capacity_gb: float | None

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.report.rows import ExhibitSettings, Row, scale_note
+from lntune.report.rows import Row, ShownItemSettings, scale_note
 from lntune.stages.figure import write_figure
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ class Norm(Frozen):
     of: int
 
 
-class Settings(ExhibitSettings):
+class Settings(ShownItemSettings):
     """What all tables and figures say, and which norms are shown."""
 
     norms: tuple[Norm, ...] = Field(strict=False)

@@ -3,9 +3,9 @@
 import json
 from typing import TYPE_CHECKING
 
-from lntune.report.rows import ExhibitSettings, Row, cells_of, scale_note
+from lntune.report.rows import Row, ShownItemSettings, cells_of, scale_note
 from lntune.stages.figure import write_figure
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.store.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
     from lntune.report.figures.heatmaps import LayerSimilarity
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PACKAGES = ("matplotlib", "numpy")
 
 
-class Settings(ExhibitSettings):
+class Settings(ShownItemSettings):
     """What all tables and figures say; of several seeds the maps are those of the first."""
 
 

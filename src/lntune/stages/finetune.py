@@ -5,10 +5,10 @@ from typing import Literal
 from lntune.config.base import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
-from lntune.stages.job import Job, Metrics
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
+from lntune.store.job import Job, Metrics
 
 PACKAGES = (*_TUNE_PACKAGES, "peft")
 

@@ -1,7 +1,7 @@
 """measure: what Table 2 tells of one LLM, vision encoder and method: parameters that train, and memory.
 
 measure.json holds every number with a label: ``measured`` (on this machine, in a real training step of the real model),
-``predicted`` (lntune.analysis.memory), ``paper`` (as printed).
+``predicted`` (lntune.estimate.memory), ``paper`` (as printed).
 """
 
 import json
@@ -11,10 +11,10 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.config.training import EngineName, Execution, LoraSettings, Precision
-from lntune.stages.job import Job, Metrics
+from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
-    from lntune.analysis.memory import Setup
+    from lntune.estimate.memory import Setup
     from lntune.model.multimodal import MultimodalModel
 
 PACKAGES = ("torch", "transformers", "tokenizers", "open_clip_torch", "timm", "peft", "deepspeed")
@@ -55,9 +55,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         if runs_on_ranks(job):
             metrics: Metrics = run_on_ranks(job, __name__)
             return metrics
-    from lntune.analysis.memory import predict_memory
+    from lntune.estimate.memory import predict_memory
     from lntune.model.assemble import assemble
-    from lntune.model.numerics import numerics
+    from lntune.model.device import numerics
     from lntune.model.tuning import apply_method, printed_percent, trainable_report
 
     settings = job.settings
@@ -96,8 +96,8 @@ def _setup(job: Job[Settings, Execution], model: "MultimodalModel") -> "Setup":
     """The step as the prediction knows it."""
     import torch
 
-    from lntune.analysis.memory import Setup
-    from lntune.analysis.shapes import llm_on_disk, vision_on_disk
+    from lntune.estimate.memory import Setup
+    from lntune.estimate.shapes import llm_on_disk, vision_on_disk
 
     settings = job.settings
     return Setup(
@@ -120,8 +120,8 @@ def _measured(model: "MultimodalModel", setup: "Setup") -> int | str:
     """The second step's peak in bytes; "OOM" if the GPU's memory did not do."""
     import torch
 
-    from lntune.analysis.live_tensors import LiveTensors
-    from lntune.analysis.training_step import run_steps, set_precision
+    from lntune.estimate.live_tensors import LiveTensors
+    from lntune.estimate.training_step import run_steps, set_precision
 
     set_precision(model, setup.precision)
     if setup.device == "cpu":

@@ -4,9 +4,9 @@ import hashlib
 
 from lntune.data.questions import Question, read_questions, write_answers
 from lntune.model.prompts import stop_string
-from lntune.model.question_prompt import question_prompt
-from lntune.stages.job import Job, Metrics
+from lntune.model.tuned import question_prompt
 from lntune.stages.tuned_model import Execution, TunedModelSettings
+from lntune.store.job import Job, Metrics
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
 
@@ -14,7 +14,7 @@ __all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
 
 class Settings(TunedModelSettings):
-    """How the model is asked besides, and whether it sees the pictures; the answers do not depend on the execution."""
+    """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution."""
 
     temperature: float
     blind: bool
@@ -27,12 +27,12 @@ def seed_of(question: Question, seed: int) -> int:
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
-    from lntune.model.assemble import pictures_of
+    from lntune.model.assemble import images_of
+    from lntune.model.device import numerics
     from lntune.model.encode import encode_prompt
     from lntune.model.features import BlindFeatures, FeatureSource
     from lntune.model.generate import Prompt, generate
     from lntune.model.llm import load_tokenizer
-    from lntune.model.numerics import numerics
     from lntune.model.tuned import load_tuned
 
     settings = job.settings
@@ -45,17 +45,17 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}
     archived, workers = job.folder("images") / archive, job.execution.workers
-    pictures = pictures_of(model.vision, archived, members, cache=True, workers=workers)
+    images = images_of(model.vision, archived, members, cache=True, workers=workers)
     blind = BlindFeatures(model.vision.tokens, model.vision.width)
-    features: FeatureSource = blind if settings.blind else pictures
+    features: FeatureSource = blind if settings.blind else images
     prompts = []
     for question in questions:
-        text = question_prompt(question, settings.asking, settings.template, settings.system)
+        text = question_prompt(question, settings.prompting, settings.template, settings.system)
         prompts.append(Prompt(encode_prompt(tokenizer, text), place[question.image]))
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
             model, tokenizer, prompts, features,
-            max_new_tokens=settings.asking.max_new_tokens,
+            max_new_tokens=settings.prompting.max_new_tokens,
             stop=stop_string(settings.template),
             temperature=settings.temperature,
             seeds=[seed_of(question, settings.seed) for question in questions],

@@ -1,6 +1,6 @@
 """prepare: raw files of a training set to samples, with every record that is left out counted by its reason.
 
-Every picture that is kept was decoded once, so that training, days later, does not stop at a broken one.
+Every image that is kept was decoded once, so that training, days later, does not stop at a broken one.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,12 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.data import llava
-from lntune.data.checking import PictureCheck
-from lntune.data.drops import Drops
-from lntune.data.pictures import PictureError, archive_of
+from lntune.data.drops import Drops, ImageCheck
+from lntune.data.images import ImageError, archive_of
 from lntune.data.samples import Sample, write_samples
 from lntune.errors import UserError
 from lntune.progress import Progress
-from lntune.stages.job import Job, Metrics
+from lntune.store.job import Job, Metrics
 
 PACKAGES = ("numpy", "pillow")
 
@@ -27,7 +26,7 @@ PACKAGES = ("numpy", "pillow")
 class Settings(Frozen):
     """The format, LLaVA-Instruct's types (none: all), how many samples at random (null: all), and the seed.
 
-    ``broken_share`` of the samples that are looked at may have a picture that cannot be used; above it the stage stops.
+    ``broken_share`` of the samples that are looked at may have an image that cannot be used; above it the stage stops.
     """
 
     format: Literal["llava-pretrain", "llava-instruct"]
@@ -38,35 +37,35 @@ class Settings(Frozen):
 
 
 class Execution(Frozen):
-    """Threads that decode pictures; the samples do not depend on it."""
+    """Threads that decode images; the samples do not depend on it."""
 
     workers: int = Field(default=1, ge=1)
 
 
 Track = Callable[[int, str], AbstractContextManager[Progress]]
-Faulty = list[tuple[Sample, PictureError]]
+Faulty = list[tuple[Sample, ImageError]]
 
 
 def choose(
-    samples: Sequence[Sample], number: int | None, seed: int, check: PictureCheck[Sample], track: Track
+    samples: Sequence[Sample], number: int | None, seed: int, check: ImageCheck[Sample], track: Track
 ) -> tuple[list[Sample], Faulty]:
-    """``number`` of the samples at random (null: all) in their old order, and those passed over for their pictures.
+    """``number`` of the samples at random (null: all) in their old order, and those passed over for their images.
 
-    The samples are looked at in a random order until enough have a picture that can be used; so no more pictures are
+    The samples are looked at in a random order until enough have an image that can be used; so no more images are
     decoded than are needed, and how many threads do it changes nothing.
     """
     order = list(range(len(samples)))
     if number is not None:
         order = np.random.default_rng(seed).permutation(len(samples)).tolist()
     good: list[int] = []
-    faults: dict[int, PictureError] = {}
+    faults: dict[int, ImageError] = {}
     looked_at = 0
     while len(good) < (len(samples) if number is None else number) and looked_at < len(samples):
         until = len(samples) if number is None else looked_at + number - len(good)
         places = order[looked_at:until]
         looked_at += len(places)
         batch = [samples[place] for place in places]
-        with track(check.pictures(batch), "pictures") as progress:
+        with track(check.images(batch), "images") as progress:
             found = check.faults(batch, progress.advance)
         faults |= {places[at]: defect for at, defect in found.items()}
         good += [place for at, place in enumerate(places) if at not in found]
@@ -84,7 +83,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         read, found = llava.pretrain_samples(raw, drops)
     else:
         read, found = llava.instruct_samples(raw, settings.types, drops)
-    check = PictureCheck[Sample](
+    check = ImageCheck[Sample](
         archive, attrgetter("image"), attrgetter("source"), job.execution.workers,
         settings.broken_share, "samples",
     )  # fmt: skip

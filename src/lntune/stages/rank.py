@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 from lntune.config.base import Frozen
 from lntune.config.training import Execution
-from lntune.stages.job import Job, Metrics
+from lntune.store.job import Job, Metrics
 from lntune.training.launch import RANK_FOLDER, launch, read_document, run_as_rank
 
 AnySettings = TypeVar("AnySettings", bound=Frozen)

@@ -9,8 +9,8 @@ import json
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.stages.job import Job, Metrics, NoExecution
-from lntune.store.place import place
+from lntune.store.job import Job, Metrics, NoExecution
+from lntune.store.layout import place
 
 PACKAGES = ()
 

@@ -13,9 +13,9 @@ from pydantic import Field
 from lntune.benchmarks.intervals import interval
 from lntune.data.questions import Question, read_questions
 from lntune.errors import UserError
-from lntune.model.question_prompt import question_prompt
-from lntune.stages.job import Job, Metrics
+from lntune.model.tuned import question_prompt
 from lntune.stages.tuned_model import Execution, TunedModelSettings
+from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
     from lntune.analysis.similarity import LayerSimilarity
@@ -46,10 +46,10 @@ def evenly_spread(questions: Sequence[Question], count: int) -> list[Question]:
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write similarity.json and marks.json."""
     from lntune.analysis.similarity import layer_similarity
-    from lntune.model.assemble import pictures_of
+    from lntune.model.assemble import images_of
+    from lntune.model.device import numerics
     from lntune.model.encode import encode_prompt
     from lntune.model.llm import load_tokenizer
-    from lntune.model.numerics import numerics
     from lntune.model.tuned import load_tuned
 
     settings, execution = job.settings, job.execution
@@ -64,13 +64,13 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     questions = evenly_spread(all_questions, settings.questions)
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}
-    pictures = pictures_of(model.vision, job.folder("images") / archive, members, cache=True, workers=execution.workers)
+    images = images_of(model.vision, job.folder("images") / archive, members, cache=True, workers=execution.workers)
     prompts = []
     for question in questions:
-        text = question_prompt(question, settings.asking, settings.template, settings.system)
+        text = question_prompt(question, settings.prompting, settings.template, settings.system)
         prompts.append((encode_prompt(tokenizer, text), place[question.image]))
     with numerics(execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
-        found = layer_similarity(model, prompts, pictures, batch_size=execution.batch_size, progress=progress)
+        found = layer_similarity(model, prompts, images, batch_size=execution.batch_size, progress=progress)
     return _write(job, questions, found)
 
 

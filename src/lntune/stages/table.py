@@ -11,12 +11,11 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.report.cells import Cell, Figure
-from lntune.report.emphasis import Emphasis
 from lntune.report.latex import latex_table
-from lntune.report.layout import Layout, TableRow, lay_out
+from lntune.report.layout import Emphasis, Layout, TableRow, lay_out
 from lntune.report.markdown import markdown_table
-from lntune.report.rows import ExhibitSettings, Row, cells_of, chosen_rates, notes, write_cells
-from lntune.stages.job import Job, Metrics, NoExecution
+from lntune.report.rows import Row, ShownItemSettings, cells_of, chosen_rates, notes, write_cells
+from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
 
@@ -34,7 +33,7 @@ class Printed(Frozen):
     cells: tuple[str, ...] = Field(strict=False)
 
 
-class Settings(ExhibitSettings):
+class Settings(ShownItemSettings):
     """How the table looks, besides what all tables and figures say."""
 
     layout: Layout

@@ -1,4 +1,4 @@
-"""train-clip: the demo's CLIP, trained contrastively on pictures of the world and captions of them.
+"""train-clip: the demo's CLIP, trained contrastively on images of the world and captions of them.
 
 Written as an open_clip folder. Beside the contrastive loss, the tokens that a connector will read are kept near
 uncorrelated and of unit variance, as a linear map is then learned in few steps; ``probe.json`` says how well a
@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.data import language
-from lntune.data.world import Scene, generator, scenes
-from lntune.stages.job import Job, Metrics
-from lntune.stages.world_pictures import MEAN, STD, draw_batch, normalised, probe
+from lntune.store.job import Job, Metrics
+from lntune.world import language
+from lntune.world.drawing import MEAN, STD, draw_batch, normalised, probe
+from lntune.world.scenes import Scene, generator, scenes
 
 if TYPE_CHECKING:
     from torch import Tensor

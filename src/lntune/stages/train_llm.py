@@ -1,10 +1,17 @@
 """train-llm: one of the demo's LLMs, pretrained on text alone, or a base one tuned further on dialogue.
 
-The weights are written as float16, as LLaMA's are. ``examination.json`` says what it can do without pictures.
+The weights are written as float16, as LLaMA's are. ``examination.json`` says what it can do without images.
+
+The demo's tokenizer: whole words of a closed vocabulary, as a Hugging Face tokenizer file.
+
+Words are lower-cased; a mark is a token of its own, ``###`` is one, and so is a line's end, which ends a caption in
+the plain template.
 """
 
 import json
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +19,10 @@ from pydantic import Field
 
 from lntune.config.base import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.data import corpus, language
-from lntune.data.world import CATEGORIES
 from lntune.model.prompts import IMAGE, TEMPLATES, Turn, render
-from lntune.stages.job import Job, Metrics
+from lntune.store.job import Job, Metrics
+from lntune.world import corpus, language
+from lntune.world.scenes import CATEGORIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +174,6 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     import torch
 
     from lntune.model.llm import load_tokenizer
-    from lntune.model.word_tokenizer import save_tokenizer
 
     settings = job.settings
     torch.set_num_threads(job.execution.threads)
@@ -212,3 +218,31 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     (job.out / "metrics.jsonl").write_text("".join(lines))
     (job.out / "examination.json").write_text(json.dumps(examination, indent=1) + "\n")
     return {"parameters": sum(p.numel() for p in model.parameters()), **examination}
+
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+_PIECES = r"\n|\w+|#+|[^\w\s#]"
+
+
+def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
+    """Write tokenizer.json and tokenizer_config.json for every word in ``texts``; return the vocabulary's size."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    split = pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
+    words = {word for text in texts for word, _ in split.pre_tokenize_str(text.lower())}
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, "\n", *sorted(words - {"\n"})])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = split
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "model_max_length": 512,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    return len(vocabulary)

@@ -1,6 +1,6 @@
-"""train-vit: the demo's ViT for Table 5, trained to classify what stands in a picture, without any language.
+"""train-vit: the demo's ViT for Table 5, trained to classify what stands in an image, without any language.
 
-Written as a timm folder. A picture's classes are the categories in it and its background; ``probe.json`` says how
+Written as a timm folder. An image's classes are the categories in it and its background; ``probe.json`` says how
 well a linear map reads each cell from the tokens that a connector will see.
 """
 
@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.data.world import generator, scenes
-from lntune.stages.job import Job, Metrics
 from lntune.stages.train_clip import whiteness
-from lntune.stages.world_pictures import MEAN, STD, cell_words, draw_batch, normalised, probe
+from lntune.store.job import Job, Metrics
+from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised, probe
+from lntune.world.scenes import generator, scenes
 
 PACKAGES = ("torch", "timm", "numpy", "pillow")
 

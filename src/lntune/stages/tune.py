@@ -9,7 +9,7 @@ from lntune.config.base import Frozen
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
 from lntune.data.samples import Sample, read_samples
 from lntune.model.prompts import Rendered, Turn, render
-from lntune.stages.job import Job, Metrics
+from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def tune(
     fresh one is drawn from the seed. ``recorder_of`` is given the model once it is marked what trains, and returns what
     looks at its gradients. Of several ranks, only the first is given what trained.
     """
-    from lntune.model.assemble import assemble, load_connector, pictures_of
+    from lntune.model.assemble import assemble, images_of, load_connector
     from lntune.model.device import place
     from lntune.model.encode import encode_all
     from lntune.model.llm import load_tokenizer
@@ -85,10 +85,10 @@ def tune(
         image_tokens=model.vision.tokens,
         source=str(job.folder("samples")),
     )
-    pictures = job.folder("images") / archive
+    images = job.folder("images") / archive
     members = [sample.image for sample in samples]
-    features = pictures_of(
-        model.vision, pictures, members, cache=job.execution.cache_features, workers=job.execution.workers
+    features = images_of(
+        model.vision, images, members, cache=job.execution.cache_features, workers=job.execution.workers
     )
     result = train(
         model, encoded, features, settings.training, job.execution, settings.seed,

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.config.protocol import Asking, TemplateName
+from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import LoraSettings
 
 
@@ -21,12 +21,12 @@ class TunedModelSettings(Frozen):
     template: TemplateName
     system: str | None
     library: Literal["open_clip", "timm"]
-    asking: Asking
+    prompting: Prompting
     seed: int
 
 
 class Execution(Frozen):
-    """Questions in one batch, and threads that compute and that decode pictures."""
+    """Questions in one batch, and threads that compute and that decode images."""
 
     batch_size: int = Field(ge=1)
     threads: int = Field(ge=1)

@@ -1,4 +1,6 @@
-"""The fingerprint of the code that makes a result.
+"""The versions of the installed packages that shape a stage's numbers.
+
+The fingerprint of the code that makes a result.
 
 It covers a stage's module and everything of its own package that this imports, directly or not, at the top or
 inside a function. Each module counts as its syntax tree without comments, docstrings, layout and position, so
@@ -6,22 +8,41 @@ that only an edit which can change a result changes the fingerprint. A module th
 name is not seen: stages must not do that.
 
 Who imports whom and what each file says take a quarter of a second to find out. Both follow from the bytes of the
-files, so they are kept under the hash of these (lntune.store.kept) and found out again after every edit.
+files, so they are kept under the hash of these (lntune.store.user_cache) and found out again after every edit.
 """
 
 import ast
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from blake3 import blake3
 
 from lntune.errors import UserError
-from lntune.store import kept
-from lntune.store.packages import versions
+from lntune.store import user_cache
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """The installed version of each distribution, by name in sorted order; nothing is imported.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    return {name: _version(name) for name in sorted(names)}
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(f"package {name!r} is not installed; install the project's requirements") from error
+
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -75,14 +96,14 @@ class PackageCode:
     def __init__(self, name: str) -> None:
         self._folder = _folder_of(name)
         key = _key(name)
-        code = kept.read("code", key)
+        code = user_cache.read("code", key)
         if code is None:
             code = {"imports": _imports(name), "digests": {}}
             for module in code["imports"]:
                 with suppress(UserError, OSError):  # whoever asks for that module is told
                     code["digests"][module] = source_digest(self._file(module))
             if key == _key(name):  # else a file was edited in the meantime, and may have been read before or after
-                kept.write("code", key, code)
+                user_cache.write("code", key, code)
         self._imports: dict[str, list[str]] = code["imports"]
         self._digests: dict[str, str | None] = code["digests"]
 

@@ -17,9 +17,8 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 from lntune.config.base import Frozen
 from lntune.errors import UserError
 from lntune.store.accepted import AcceptedEdit
-from lntune.store.canonical import digest
 from lntune.store.hashing import FileRecord
-from lntune.store.identity import Identity, input_name
+from lntune.store.identity import Identity, digest, input_name
 from lntune.store.layout import MANIFEST
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

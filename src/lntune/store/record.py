@@ -25,10 +25,10 @@ from pydantic import JsonValue
 
 from lntune.errors import UserError
 from lntune.store.accepted import AcceptedEdit
-from lntune.store.canonical import canonical_json
 from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity
+from lntune.store.identity import Identity, canonical_json
 from lntune.store.layout import MANIFEST, Store
+from lntune.store.leases import host_name, is_alive
 from lntune.store.manifest import (
     InputRecord,
     Manifest,
@@ -39,7 +39,6 @@ from lntune.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from lntune.store.processes import host_name, is_alive
 from lntune.store.provenance import cpu_seconds, git_state, machine, peak_memory_bytes
 from lntune.store.reuse import find, linked, mark, restore, work_of
 

@@ -1,4 +1,6 @@
-"""Early cut-off: where the same work has been done before, its files are linked instead of computed again.
+"""What lies in a store: the finished results by stage and label, the newest first.
+
+Early cut-off: where the same work has been done before, its files are linked instead of computed again.
 
 The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
 inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark
@@ -10,18 +12,57 @@ when one of them fails, those of the finished ones too.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from lntune.errors import UserError
-from lntune.store.canonical import digest
 from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity
-from lntune.store.layout import MANIFEST, Store
+from lntune.store.identity import Identity, digest
+from lntune.store.layout import MANIFEST, Store, place
 from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest, write_manifest
-from lntune.store.place import place
+
+
+class ResultIndex:
+    """A store's folders as they are when first looked at; manifests are read when they are asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @cache  # noqa: B019 - a shelf lives as long as its process
+    def labels(self, stage: str) -> dict[str, list[Path]]:
+        """Label to the folders of the stage's results that bear it, finished or not."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._store.root / stage):
+                if not name.startswith("."):
+                    found[name.rpartition("-")[0]].append(self._store.root / stage / name)
+        return found
+
+    @cache  # noqa: B019
+    def named(self, stage: str, label: str) -> list[Manifest]:
+        """The manifests of the finished results with this label, the newest first; damaged ones are left out."""
+        found = []
+        for folder in self.labels(stage).get(label, ()):
+            with suppress(UserError):
+                found.append(read_manifest(folder / MANIFEST))
+        return sorted(found, key=_made, reverse=True)
+
+    @cache  # noqa: B019
+    def some(self, stage: str, number: int = 20) -> list[Manifest]:
+        """Up to ``number`` manifests of a stage, of labels spread evenly over all that there are."""
+        labels = sorted(self.labels(stage))
+        step = max(1, len(labels) // number)
+        return [one for label in labels[::step][:number] for one in self.named(stage, label)[:1]]
+
+
+def _made(manifest: Manifest) -> str:
+    moment = manifest.origin.linked if manifest.origin else manifest.ended
+    return moment.isoformat()
+
 
 _MARKS = ".works"
 _ATTEMPTS = 100

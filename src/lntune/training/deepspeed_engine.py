@@ -10,7 +10,7 @@ What its documentation does not say, and this module heeds:
   exact for powers of two.
 - ``engine.forward`` switches an autocast off that surrounds it. Ours is inside the module that it wraps.
 - Under ZeRO-3 a forward pass is a collective operation. So all ranks pass as many micro batches, each through all
-  parts of the model; and the vision encoder, which ranks use as often as their pictures need, stays outside.
+  parts of the model; and the vision encoder, which ranks use as often as their images need, stays outside.
 - Weights that are frozen count as trained to nobody: what is saved is read parameter by parameter, and every shape is
   checked against the one before DeepSpeed partitioned it (its issues 3090 and 3205: saved with size 0).
 - Naming an optimiser in its config compiles one, and initialising the CPU's communication compiles another; neither

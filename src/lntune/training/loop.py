@@ -22,17 +22,16 @@ from torch import Tensor
 
 from lntune.config.training import Execution, TrainingSettings
 from lntune.errors import UserError
+from lntune.model.device import numerics
 from lntune.model.encode import EncodedSample
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel, count_answer_tokens
-from lntune.model.numerics import numerics
 from lntune.progress import Progress, track
 from lntune.training import ranks
-from lntune.training.batches import rank_share, step_batches
 from lntune.training.checkpoint import load_checkpoint, run_digest, save_checkpoint
 from lntune.training.engine import Engine, PlainEngine, trainable
 from lntune.training.interruption import Interrupted, stop_requests
-from lntune.training.schedule import learning_rate, total_steps
+from lntune.training.schedule import learning_rate, rank_share, step_batches, total_steps
 
 # Called with the index of the step and the whole gradients by name, after the backward passes and before clipping
 # and update; what it returns joins the step's line of the metrics log, and so survives a kill with it. With several

@@ -1,6 +1,16 @@
-"""How many optimiser steps a run takes, and the learning rate at each: linear warmup, then half a cosine."""
+"""How many optimiser steps a run takes, and the learning rate at each: linear warmup, then half a cosine.
+
+Which samples make up each optimiser step: a seeded order, with a batch's samples of similar length.
+
+Batches of similar lengths waste little on padding. What a global batch is made of follows from the seed,
+the epoch, the global batch size and the samples' lengths alone, so another split into micro batches trains
+on the same steps.
+"""
 
 import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from lntune.config.training import TrainingSettings
 
@@ -26,3 +36,51 @@ def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
         return settings.learning_rate * step / warmup
     progress = (step - warmup) / (total - warmup)
     return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+Item = TypeVar("Item")
+
+# Samples are sorted by length within windows of this many global batches: lengths meet, order stays random.
+BATCHES_PER_WINDOW = 32
+
+
+def epoch_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return one epoch as global batches of sample indices; each index occurs once.
+
+    When the samples do not divide evenly, one batch, drawn without regard to length, is smaller. Within a
+    batch the longest sample comes first, so that micro batches cut from it are of similar lengths too, and
+    memory peaks early.
+    """
+    rng = random.Random(f"{seed}:{epoch}")
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    whole = len(order) - len(order) % global_batch
+    batches = [order[whole:]] if whole < len(order) else []
+    window = BATCHES_PER_WINDOW * global_batch
+    for start in range(0, whole, window):
+        similar = sorted(order[start : min(start + window, whole)], key=lambda index: lengths[index])
+        batches += [similar[cut : cut + global_batch] for cut in range(0, len(similar), global_batch)]
+    rng.shuffle(batches)
+    return [sorted(batch, key=lambda index: (-lengths[index], index)) for batch in batches]
+
+
+def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: int, stop: int) -> Iterator[list[int]]:
+    """Yield the global batches of steps ``start`` to ``stop`` (exclusive), counted from 0 across epochs."""
+    per_epoch = -(-len(lengths) // global_batch)
+    epoch, batches = -1, []
+    for step in range(start, stop):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            batches = epoch_batches(lengths, global_batch, seed, epoch)
+        yield batches[step % per_epoch]
+
+
+def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
+    """Return the micro batches of one rank's share of a global batch: as many for every rank.
+
+    Samples are dealt out like GPUs, so that all ranks have samples of similar lengths; a rank that has fewer
+    than the others gets empty micro batches in the end.
+    """
+    passes = -(-len(batch) // (ranks * micro_batch))
+    mine = batch[rank::ranks]
+    return [mine[start : start + micro_batch] for start in range(0, passes * micro_batch, micro_batch)]

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lntune.report.figures.style import TEXT_WIDTH, Category, add_note, broken, categories, look, panels
-from lntune.report.figures.table import write_rows
+from lntune.report.figures.style import TEXT_WIDTH, Category, add_note, broken, categories, look, panels, write_rows
 
 MISSING = "-"
 INTERVAL = " 95% interval"

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from lntune.report.figures.style import TEXT_WIDTH, Category, add_note, categories, look, panels, written
-from lntune.report.figures.table import write_rows
+from lntune.report.figures.style import TEXT_WIDTH, Category, add_note, categories, look, panels, write_rows, written
 
 OOM = "OOM"
 

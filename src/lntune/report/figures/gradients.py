@@ -8,8 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator
 
-from lntune.report.figures.style import SMALLEST, TEXT_WIDTH, add_note, look, panels, power_of_ten, scientific, written
-from lntune.report.figures.table import write_rows
+from lntune.report.figures.style import (
+    SMALLEST,
+    TEXT_WIDTH,
+    add_note,
+    look,
+    panels,
+    power_of_ten,
+    scientific,
+    write_rows,
+    written,
+)
 
 EXTREMES = "smallest to largest element"
 

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from lntune.report.figures.style import TEXT_WIDTH, add_note, look, panels, written
-from lntune.report.figures.table import write_rows
+from lntune.report.figures.style import TEXT_WIDTH, add_note, look, panels, write_rows, written
 
 _WRITTEN_UP_TO = 6
 """Layers: in maps of no more the values are written into the cells, which larger maps have no room for."""

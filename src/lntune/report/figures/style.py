@@ -8,9 +8,12 @@
 
 Sizes are those of print: a figure is as wide as the paper's text and is set without scaling, so that a size in points
 is the size on paper. Nothing here touches pyplot, and matplotlib's settings are as before when ``look`` ends.
+
+The CSV of what a figure shows.
 """
 
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +37,7 @@ LARGER = 8.0
 """Points: titles of panels and axes."""
 
 DPI = {"pdf": 600, "svg": 600, "png": 300}
-"""Dots per inch of each format; in PDF and SVG of the pictures inside (heat maps), the rest has no dots."""
+"""Dots per inch of each format; in PDF and SVG of the images inside (heat maps), the rest has no dots."""
 
 NOTE_COLOUR = "#444444"
 
@@ -210,3 +213,11 @@ def scientific(value: float) -> str:
         return "0"
     digits, exponent = f"{value:.1e}".split("e")
     return f"{digits}×{power_of_ten(int(exponent))}"
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a header and rows, as all CSV files here are written."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,1 +1,0 @@
-"""The comparisons of benchmarks/race.py: each module measures some rows of results.md beside their rivals."""

@@ -1,0 +1,1 @@
+"""The parts of measurements/edit_matrix.py."""

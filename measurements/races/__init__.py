@@ -1,0 +1,1 @@
+"""The comparisons of measurements/race.py: each module measures some rows of results.md beside their rivals."""

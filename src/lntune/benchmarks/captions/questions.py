@@ -1,0 +1,68 @@
+"""questions-captions: one split of a captioning set by Karpathy's file, and its references in COCO's format."""
+
+import json
+from typing import Any, Literal
+
+from lntune.benchmarks.captions import karpathy
+from lntune.benchmarks.prompting import Execution, with_images
+from lntune.config.base import Frozen
+from lntune.data.drops import Drops
+from lntune.data.questions import Question, write_questions
+from lntune.errors import UserError
+from lntune.store.job import Job, Metrics
+
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
+
+PACKAGES = ("pillow",)
+
+_SPLIT = {"test": "test", "validation": "val"}
+
+
+class Settings(Frozen):
+    """The captioning set, the split, what is asked of every image, and what share of images may be unusable."""
+
+    dataset: Literal["coco", "flickr30k"]
+    split: Literal["test", "validation"]
+    request: str
+    broken_share: float
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write questions.jsonl, set.json, references.json, dropped.json and dropped.jsonl."""
+    settings, drops = job.settings, Drops()
+    path = karpathy.shown_path(job.folder("raw"), settings.dataset)
+    images = karpathy.read_images(job.folder("raw"), settings.dataset)
+    questions: list[Question] = []
+    references: dict[str, list[dict[str, Any]]] = {}
+    sources: dict[str, str] = {}
+    for number, image in enumerate(images):
+        try:
+            found = _asked(image, settings)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r})") from None
+        if found is not None:
+            question, said = found
+            questions.append(question)
+            references[question.id], sources[question.id] = said, f"{path.name}[{number}]"
+    if not questions:
+        raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}")
+    drops.choose("of another split", len(images) - len(questions))
+    archive, _ = karpathy.IMAGES[settings.dataset]
+    kept = with_images(job, settings, archive, questions, lambda one: sources[one.id], drops)
+    annotations = [one for question in kept for one in references[question.id]]
+    document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
+    (job.out / "references.json").write_text(json.dumps(document) + "\n")
+    write_questions(job.out, archive, kept)
+    return drops.write(job.out, "questions", len(images), len(kept)) | {"references": len(annotations)}
+
+
+def _asked(image: Any, settings: Settings) -> tuple[Question, list[dict[str, Any]]] | None:
+    """What is asked of an image, and its references; None if it belongs to another split."""
+    if image["split"] != _SPLIT[settings.split]:
+        return None
+    image_id = image["cocoid"] if settings.dataset == "coco" else image["imgid"]
+    _, folder = karpathy.IMAGES[settings.dataset]
+    # COCO's file names the folder of each image: one that is not val2014's is missing from the archive, and noticed.
+    member = f"{image['filepath'] if settings.dataset == 'coco' else folder}/{image['filename']}"
+    references = [{"image_id": image_id, "id": one["sentid"], "caption": one["raw"]} for one in image["sentences"]]
+    return Question(str(image_id), member, settings.request), references

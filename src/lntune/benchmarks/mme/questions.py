@@ -1,0 +1,59 @@
+"""questions-mme: MME's subtasks, two yes/no questions an image, the images of a subtask sorted by name."""
+
+from pydantic import Field
+
+from lntune.benchmarks.mme.release import ARCHIVE, Asked, read_release
+from lntune.benchmarks.prompting import Execution, with_images
+from lntune.config.base import Frozen
+from lntune.data.archives import Members
+from lntune.data.drops import Drops
+from lntune.data.questions import Question, write_questions
+from lntune.errors import UserError
+from lntune.store.job import Job, Metrics
+
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
+
+PACKAGES = ("pillow",)
+
+
+class Settings(Frozen):
+    """The subtasks that are asked, as the protocol chooses them, and what share of images may be unusable."""
+
+    subtasks: tuple[str, ...] = Field(strict=False)
+    broken_share: float
+
+
+def run(job: Job[Settings, Execution]) -> Metrics:
+    """Write questions.jsonl, set.json, the tool's SUBTASK.txt (image, question, answer), and what was dropped.
+
+    A question's id is its subtask and the number of its line in the subtask's file.
+    """
+    settings, drops = job.settings, Drops()
+    path = job.folder("raw") / ARCHIVE
+    release = read_release(Members(path))
+    for subtask in settings.subtasks:
+        if subtask not in release.subtasks:
+            held = ", ".join(release.subtasks) or "none"
+            raise UserError(f"{path}: holds no questions of MME's subtask {subtask}; it holds {held}")
+    read = sum(len(one.questions) for asked in release.subtasks.values() for one in asked)
+    chosen = [(subtask, one) for subtask in settings.subtasks for one in release.subtasks[subtask]]
+    looked_at = [Question(one.source, one.member or one.name, text) for _, one in chosen for text, _ in one.questions]
+    drops.choose("of another subtask", read - len(looked_at))
+    good = {question.id for question in with_images(job, settings, ARCHIVE, looked_at, lambda one: one.id, drops)}
+    questions = []
+    for subtask in settings.subtasks:
+        lines: list[str] = []
+        for one in release.subtasks[subtask]:
+            if one.source in good:
+                questions += _questions(subtask, one, len(lines))
+                lines += [f"{one.name}\t{text}\t{answer}\n" for text, answer in one.questions]
+        (job.out / f"{subtask}.txt").write_text("".join(lines))
+    write_questions(job.out, ARCHIVE, questions)
+    metrics = drops.write(job.out, "questions", read, len(questions))
+    return metrics | {"pictures_without_questions": len(release.unasked)}
+
+
+def _questions(subtask: str, one: Asked, line: int) -> list[Question]:
+    """The two questions of an image whose first is that line (from 0) of the subtask's file."""
+    assert one.member is not None
+    return [Question(f"{subtask}/{line + k}", one.member, text) for k, (text, _) in enumerate(one.questions)]

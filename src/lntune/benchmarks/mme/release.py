@@ -1,0 +1,108 @@
+"""MME as it is given out: a zip with a folder for each subtask, and beside each image a text with two questions.
+
+In some subtasks images and texts lie side by side, in others in ``images`` and ``questions_answers_YN``. Images
+are JPEG or PNG. A text has a line ``question<TAB>answer`` for each of its two questions, and may have empty lines.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from lntune.data.archives import Members
+from lntune.errors import UserError
+
+ARCHIVE = "MME_Benchmark_release_version.zip"
+FOLDER = "MME_Benchmark_release_version/MME_Benchmark"
+"""The folder in which the archive has the subtasks' folders; others are read as well."""
+
+APART = ("artwork", "celebrity", "landmark", "posters", "scene")
+"""Subtasks whose images and texts are given out in folders apart."""
+
+IMAGES_FOLDER, TEXTS_FOLDER = "images", "questions_answers_YN"
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image (a member of the archive; None if it is not there) and its two questions with their answers.
+
+    ``name`` is what MME's tool calls the image, ``source`` the member that holds the questions.
+    """
+
+    name: str
+    member: str | None
+    source: str
+    questions: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Release:
+    """What the archive holds: subtask to its images, sorted by name; and images that no text belongs to.
+
+    A subtask is a folder with images in it.
+    """
+
+    subtasks: dict[str, list[Asked]]
+    unasked: list[str]
+
+
+def read_release(archive: Members) -> Release:
+    """All subtasks of the archive.
+
+    Raises:
+        UserError: a text is not as said above, or a subtask has two images, or two texts, of the same name.
+    """
+    images: dict[str, dict[str, str]] = defaultdict(dict)
+    texts: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in archive.names():
+        for subtask, kind, stem in _placed(name):
+            found = (texts if kind == "text" else images)[subtask]
+            if stem in found:
+                raise UserError(f"{archive.path}: {found[stem]} and {name} have the same name; MME has one for each")
+            found[stem] = name
+    release = Release({}, [])
+    for subtask, mine in sorted(images.items()):
+        release.unasked += [name for stem, name in mine.items() if stem not in texts[subtask]]
+        asked = []
+        for stem, text in texts[subtask].items():
+            member = mine.get(stem)
+            name = PurePosixPath(member).name if member else stem
+            asked.append(Asked(name, member, text, _questions(archive, text)))
+        if asked:
+            release.subtasks[subtask] = sorted(asked, key=lambda one: one.name)
+    return release
+
+
+def _placed(name: str) -> Iterator[tuple[str, str, str]]:
+    """A member's subtask, whether it is an image or a text, and its name without suffix; nothing for other members."""
+    *folders, file = PurePosixPath(name).parts
+    kind = {".txt": "text", **dict.fromkeys(_SUFFIXES, "image")}.get(PurePosixPath(file).suffix.lower())
+    if kind is None:
+        return
+    if folders and folders[-1] == (TEXTS_FOLDER if kind == "text" else IMAGES_FOLDER):
+        folders.pop()
+    if folders:
+        yield folders[-1], kind, PurePosixPath(file).stem
+
+
+def _questions(archive: Members, member: str) -> tuple[tuple[str, str], ...]:
+    path = archive.path / member
+    try:
+        text = archive.read_or_refuse(member).decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{path}: not UTF-8 text at byte {problem.start}") from None
+    found = []
+    for number, line in enumerate(text.replace("\r", "\n").split("\n"), 1):
+        if not line.strip():
+            continue
+        columns = line.strip().split("\t")
+        if len(columns) != 2:
+            raise UserError(f"{path}: line {number} has {len(columns)} columns, not 2 (question, answer)")
+        question, answer = columns
+        if answer.strip().lower() not in ("yes", "no"):
+            raise UserError(f"{path}: line {number}: the answer is {answer!r}, neither Yes nor No")
+        found.append((question, answer.strip()))
+    if len(found) != 2:
+        raise UserError(f"{path}: {len(found)} questions; MME has two to an image")
+    return tuple(found)

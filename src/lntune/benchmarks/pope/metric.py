@@ -1,0 +1,108 @@
+"""POPE's score, as the official evaluate.py (revision 3df3ba1) computes it.
+
+Answers are JSON lines ``{question, answer}``; the order matches them to the questions
+(:mod:`lntune.benchmarks.pope.files`).
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from lntune.benchmarks.official_files import field, parse_records, read_json_lines
+from lntune.benchmarks.pope.files import Question, YesNo, read_questions
+from lntune.errors import UserError
+
+
+class Answer(NamedTuple):
+    """A model's free text; the question is repeated for the reader, and None where a file leaves it out."""
+
+    question: str | None
+    answer: str
+
+
+def parse_answer(answer: str) -> YesNo:
+    """The official reading: no, if the first sentence holds the piece ``No``, ``no`` or ``not``; else yes.
+
+    The first sentence ends at the first full stop; commas are deleted; pieces are what single spaces part. So
+    an empty answer, ``NO``, ``No!`` and ``There isn't one`` are yes, and ``Yes, there is no doubt`` is no.
+    """
+    pieces = answer.split(".", 1)[0].replace(",", "").split(" ")
+    return "no" if {"No", "no", "not"} & set(pieces) else "yes"
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """The answers in their order; UserError names a line that is none."""
+    return parse_records(read_json_lines(path), _parse_answer_record, path, "line")
+
+
+def write_answers(path: Path, answers: Iterable[tuple[str, str]]) -> None:
+    """Writes pairs of question and answer, in the order of the questions, in the official format."""
+    lines = (json.dumps({"question": question, "answer": answer}) for question, answer in answers)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def score(questions_path: Path, answers_path: Path) -> dict[str, float]:
+    """``accuracy``, ``precision``, ``recall``, ``f1``, ``yes_ratio`` (x100; positive is yes), TP, FP, TN, FN.
+
+    A ratio whose denominator is zero is 0; the official script stops there.
+    """
+    questions, answers = _matched(questions_path, answers_path)
+    said = [parse_answer(answer.answer) for answer in answers]
+    return score_pairs(list(zip(said, (question.label for question in questions), strict=True)))
+
+
+def marks(questions_path: Path, answers_path: Path) -> dict[int, bool]:
+    """Whether each question was answered rightly, by question id."""
+    questions, answers = _matched(questions_path, answers_path)
+    return {
+        question.question_id: parse_answer(answer.answer) == question.label
+        for question, answer in zip(questions, answers, strict=True)
+    }
+
+
+def score_pairs(said: list[tuple[YesNo, YesNo]]) -> dict[str, float]:
+    """The figures of :func:`score` from pairs of what was said and what is right."""
+    tp, fp = said.count(("yes", "yes")), said.count(("yes", "no"))
+    tn, fn = said.count(("no", "no")), said.count(("no", "yes"))
+    precision, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
+    return {
+        "accuracy": 100 * _ratio(tp + tn, len(said)),
+        "precision": 100 * precision,
+        "recall": 100 * recall,
+        "f1": 100 * _ratio(2 * precision * recall, precision + recall),
+        "yes_ratio": 100 * _ratio(tp + fp, len(said)),
+        "TP": tp,
+        "FP": fp,
+        "TN": tn,
+        "FN": fn,
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _matched(questions_path: Path, answers_path: Path) -> tuple[list[Question], list[Answer]]:
+    """Both files, with as many answers as questions and no answer at another question's place.
+
+    Position alone decides the score, so an answer that repeats the text of another question betrays a shifted
+    file. A text that is no question's (a prompt with an instruction added) says nothing.
+    """
+    questions, answers = read_questions(questions_path), read_answers(answers_path)
+    if len(questions) != len(answers):
+        raise UserError(f"{answers_path}: {len(answers)} answers to the {len(questions)} questions of {questions_path}")
+    texts = {question.text for question in questions}
+    for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
+        if answer.question != question.text and answer.question in texts:
+            raise UserError(
+                f"{answers_path}: line {number}: answers {answer.question!r} where {questions_path} asks "
+                f"{question.text!r}; the order must be the same"
+            )
+    return questions, answers
+
+
+def _parse_answer_record(record: object) -> Answer:
+    answer = field(record, "answer", str)
+    has_question = isinstance(record, dict) and "question" in record
+    return Answer(field(record, "question", str) if has_question else None, answer)

@@ -1,0 +1,82 @@
+"""``lntune compare``: the tables of this config beside the paper's.
+
+compared = compare_tables(Path("."), ["table3"])
+print(text(compared.figures))
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lntune.errors import UserError
+from lntune.paper.comparison import Compared, compare, orders
+from lntune.paper.printed import paper_files, printed_names, read_ours, read_paper
+from lntune.plan.models import Plan
+from lntune.plan.node import is_done, result_folder
+from lntune.plan.study import Study
+from lntune.plan.targets import csv_file, report_item_name
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and which of the config's tables and figures are not made yet, by the files to ask for."""
+
+    scale: str
+    protocol: str
+    figures: list[Compared]
+    pending: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, fit for JSON."""
+        return {
+            "scale": self.scale,
+            "protocol": self.protocol,
+            "pending": list(self.pending),
+            "figures": [
+                one.place._asdict()
+                | {
+                    "paper": one.paper.text,
+                    "ours": one.ours.text if one.ours else None,
+                    "difference": one.difference,
+                    "interval": list(one.ours.bounds) if one.ours and one.ours.bounds else None,
+                    "paper_in_interval": one.inside,
+                }
+                for one in self.figures
+            ],
+            "orders": [vars(one) for one in orders(self.figures)],
+        }
+
+
+def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Comparison:
+    """Tables beside the paper's; the result of this config is read, as it is published.
+
+    Args:
+        root: the checkout.
+        tables: names or published files; without any, those of config.yaml that the paper has and that are made.
+        overrides: values over config.yaml's, as the run had them.
+
+    Raises:
+        UserError: the paper has no such table, or it is not made yet, or none is.
+    """
+    study = Study.read(root, overrides)
+    plan = Plan(study)
+    files = paper_files(root, claims=False)
+    papers = {name: files[f"{name}.csv"] for name in printed_names(files) if name in study.report_items()}
+    asked = [report_item_name(table) for table in tables]
+    for name in asked:
+        if name not in papers:
+            raise UserError(f"{name}: is no table of the paper; there are {', '.join(papers)}")
+    names = asked or [name for name in study.settings.report_items if name in papers]
+    if not names:
+        raise UserError(f"config.yaml: report_items: none is a table of the paper; these are {', '.join(papers)}")
+    made = [name for name in names if is_done(plan.store, plan.report_item(name))]
+    pending = tuple(str(csv_file(study, name)) for name in names if name not in made)
+    if pending and (asked or not made):
+        listed = " ".join(pending)
+        raise UserError(f"{listed}: not made yet under this config; run `snakemake {listed}`")
+    figures: list[Compared] = []
+    for name in made:
+        ours = read_ours(name, result_folder(plan.store, plan.report_item(name)))
+        figures += compare(read_paper(papers[name]), ours)
+    return Comparison(study.settings.scale, study.settings.protocol, figures, pending)

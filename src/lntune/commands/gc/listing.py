@@ -1,0 +1,98 @@
+"""What was collected and what was deleted, as people read it and as JSON values."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from lntune.commands.gc.model import Deleted, Garbage, Item, Small
+from lntune.units import bytes_text
+
+_LISTED_IN_FULL = 20
+_MOST_GROUPS = 25
+
+
+def text(garbage: Garbage, *, everything: bool = False) -> str:
+    """A listing by stage and reason, the biggest first; ``everything`` names all folders however many there are."""
+    number = len(garbage.kept)
+    lines = [f"{counted(number, 'result')} {'stays' if number == 1 else 'stay'}:" if number else "no result stays"]
+    lines += [f"{count:7}  {reason}" for reason, count in garbage.kept_counts.items()]
+    lines += [f"note: {note}" for note in garbage.notes]
+    if garbage.items:
+        lines += ["", *_table(garbage.items, everything or len(garbage.items) <= _LISTED_IN_FULL)]
+    if garbage.small:
+        lines += ["", f"and small files that lead nowhere: {_small_text(garbage.small)}"]
+    return "\n".join([*lines, "", _verdict(garbage)])
+
+
+def document(garbage: Garbage) -> dict[str, Any]:
+    """The whole as JSON values: every folder and every small file, and of every result that stays why it does."""
+    keys = ("kind", "stage", "reason", "bytes", "freed")
+    return {
+        "store": str(garbage.store.root),
+        "items": [{"path": str(item.path)} | {key: getattr(item, key) for key in keys} for item in garbage.items],
+        "small": [{"path": str(one.path), "kind": one.kind, "bytes": one.bytes} for one in garbage.small],
+        "freed": garbage.freed,
+        "kept": dict(sorted(garbage.kept.items())),
+        "notes": list(garbage.notes),
+        "refusal": garbage.refusal,
+    }
+
+
+def deleted_text(done: Deleted) -> str:
+    """What was deleted, in one line; the failures are for standard error."""
+    small = f" and {counted(done.small, 'small file')}" if done.small else ""
+    return f"{counted(done.folders, 'folder')}{small} deleted, {bytes_text(done.freed)} freed"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 result``, ``2 results``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _verdict(garbage: Garbage) -> str:
+    if not garbage.items and not garbage.small:
+        return "nothing to collect"
+    results = all(item.kind == "result" for item in garbage.items)
+    number = counted(len(garbage.items), "result" if results else "folder")
+    if not garbage.items:
+        number = counted(len(garbage.small), "small file")
+    freed = f"{number}, {bytes_text(garbage.freed)} would be freed"
+    return f"{freed}; not now: {garbage.refusal}" if garbage.refusal else f"{freed}; `lntune gc --delete` deletes them"
+
+
+def _small_text(small: Sequence[Small]) -> str:
+    counts = Counter(one.kind for one in small)
+    return f"{', '.join(counted(counts[kind], kind) for kind in sorted(counts))} ({bytes_text(_sum(small))})"
+
+
+def _sum(things: Iterable[Item | Small]) -> int:
+    return sum(one.bytes for one in things)
+
+
+def _table(items: Sequence[Item], in_full: bool) -> Iterator[str]:
+    """Lines of freed bytes, all bytes, number, stage and reason; below each the biggest folder, or all of them."""
+    groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item.stage, item.reason].append(item)
+    ordered = sorted(groups.items(), key=lambda pair: _weight(pair[1]), reverse=True)
+    shown = ordered if in_full else ordered[:_MOST_GROUPS]
+    width = max(len(stage) for (stage, _), _ in shown)
+    yield f"{'freed':>8} {'of':>8} {'folders':>8}  {'stage':<{width}}  why"
+    for (stage, reason), group in shown:
+        freed = bytes_text(sum(item.freed for item in group))
+        yield f"{freed:>8} {bytes_text(_sum(group)):>8} {len(group):8}  {stage:<{width}}  {reason}"
+        group.sort(key=lambda item: _weight([item]), reverse=True)
+        for item in group if in_full else group[:1]:
+            more = f" and {len(group) - 1} more" if not in_full and len(group) > 1 else ""
+            yield f"{bytes_text(item.freed):>8} {bytes_text(item.bytes):>8} {'':>10}  {item.path.name}{more}"
+    rest = [item for _, group in ordered[len(shown) :] for item in group]
+    if rest:
+        freed = bytes_text(sum(item.freed for item in rest))
+        groups_left = len(ordered) - len(shown)
+        yield f"{freed:>8} {bytes_text(_sum(rest)):>8} {len(rest):8}  in {groups_left} smaller groups"
+    if not in_full:
+        yield f"{'':28}(`--all` names every folder)"
+
+
+def _weight(group: Sequence[Item]) -> tuple[int, int, int]:
+    return sum(item.freed for item in group), _sum(group), len(group)

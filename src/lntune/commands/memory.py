@@ -1,0 +1,273 @@
+"""``lntune memory``: what training takes on a GPU, predicted from the models' sizes; every number says so.
+
+lntune memory                                       all methods and LLMs of the config's scale
+lntune memory --method layernorm --llm 13B --gpus 2 one of them, itemised
+
+The peak memory of a training step, traced through the real code on tensors without numbers.
+
+    trace_memory(setup).peak
+
+The real model, of the real sizes, and the real engine run on fake CPU tensors, which have a shape and a type and hold
+nothing; so 7B takes seconds on any machine. It checks :mod:`lntune.estimate.memory`, which imports no torch.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lntune.config.scale import GpuSettings, MethodSettings
+from lntune.config.training import LoraSettings, Precision, Schedule
+from lntune.errors import UserError
+from lntune.estimate.fit import TrainingJob, choose, usable
+from lntune.estimate.live_tensors import LiveTensors
+from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
+from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
+from lntune.estimate.training_step import build_model, run_steps
+from lntune.plan.crosschecks import check_known
+from lntune.plan.memory_fit import llm_shape, vision_shape
+from lntune.plan.study import Study
+
+PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
+"""Taken for 7B and 13B by themselves: the rank that gives the percentages of the paper's Table 2."""
+
+PAPERS_LENGTH = 2048
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: None is what the scale says."""
+
+    method: str | None = None
+    llm: str | None = None
+    gpus: int | None = None
+    micro_batch: int | None = None
+    length: int | None = None
+    precision: Precision | None = None
+    zero_stage: int | None = None
+
+    @property
+    def itemised(self) -> bool:
+        """Whether single cases are asked about rather than the whole table."""
+        return self.method is not None or self.llm is not None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One case: how it was set, its account, and what stands against it."""
+
+    llm: str
+    method: str
+    setup: Setup
+    account: MemoryAccount
+    fits: bool | None
+    refusal: str = ""
+
+
+def answers(study: Study, question: Question) -> list[Answer]:
+    """A case for every method and LLM that is asked about."""
+    methods = study.scale.methods
+    if question.method is not None:
+        check_known(study.scale_file, "methods", question.method, methods, "method")
+        methods = {question.method: methods[question.method]}
+    names = [question.llm] if question.llm is not None else list(study.scale.llms)
+    return [_answer(study, question, name, method, settings) for name in names for method, settings in methods.items()]
+
+
+def _answer(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> Answer:
+    job = _job(study, question, llm, method, settings)
+    gpu, limit = study.scale.execution.gpu, study.scale.execution.micro_batch
+    refusal, choice = "", None
+    if gpu is not None and question.micro_batch is None:
+        try:
+            choice = choose(job, gpu, limit)
+        except UserError as error:
+            refusal = str(error)
+    default = 1 if refusal or llm in LLMS else limit
+    micro_batch = choice.micro_batch if choice else question.micro_batch or default
+    stage = choice.zero_stage if choice else (3 if refusal and job.engine == "deepspeed" else job.zero_stage)
+    setup = job.setup(micro_batch, stage)
+    account = predict_memory(setup)
+    return Answer(llm, method, setup, account, None if gpu is None else account.peak <= usable(gpu), refusal)
+
+
+def _job(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> TrainingJob:
+    execution, schedule = study.scale.execution, _schedule(study, question, llm)
+    vision = vision_shape(study, study.scale.vision)
+    if llm in LLMS:
+        vision = VISIONS[study.scale.visions[study.scale.vision].library]
+    if schedule.max_length < vision.tokens + 2:
+        raise UserError(f"--length {schedule.max_length}: the image alone takes {vision.tokens} positions; give more")
+    gpus = question.gpus or execution.of("finetune").gpus or 1
+    sharing = gpus > 1 or question.zero_stage is not None or schedule.precision == "bf16-weights"
+    zero_stage = settings.zero_stage if question.zero_stage is None else question.zero_stage
+    return TrainingJob(
+        label=f"finetune {llm} {method}",
+        stage="finetune",
+        llm=_shape(study, llm),
+        vision=vision,
+        method=method,
+        lora=PAPERS_LORA if llm in LLMS and settings.lora is not None else settings.lora,
+        schedule=schedule,
+        engine="deepspeed" if sharing else execution.engine,
+        ranks=gpus,
+        zero_stage=zero_stage,
+    )
+
+
+def _schedule(study: Study, question: Question, llm: str) -> Schedule:
+    """The scale's finetuning, changed as asked; a size by itself is taken with checkpoints, and long enough."""
+    schedule = study.scale.finetune
+    changed: dict[str, Any] = {"precision": question.precision or schedule.precision}
+    if question.length is not None:
+        changed["max_length"] = question.length
+    if llm in LLMS and study.scale.execution.gpu is None:
+        changed |= {"gradient_checkpointing": True, "max_length": question.length or PAPERS_LENGTH}
+    return schedule.model_copy(update=changed)
+
+
+def _shape(study: Study, llm: str) -> LlmShape:
+    """Of a name of the scale, or of a size."""
+    if llm in LLMS:
+        return LLMS[llm]
+    if llm not in study.scale.llms:
+        known = ", ".join([*study.scale.llms, *LLMS])
+        raise UserError(f"--llm {llm}: no LLM of the scale {study.settings.scale} and no size; choose one of {known}")
+    return llm_shape(study, llm)
+
+
+def table(study: Study, found: Sequence[Answer]) -> str:
+    """A line a case."""
+    gpu = study.scale.execution.gpu
+    lines = [_card(gpu), "", f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'micro-batch':>11}  engine"]
+    for answer in found:
+        fits = "?" if answer.fits is None else "yes" if answer.fits else "no"
+        lines.append(
+            f"{answer.llm:<18}{answer.method:<29}{answer.account.peak / 1e9:>12.2f} GB  {fits:<5}"
+            f"{answer.setup.micro_batch:>11}  {_engine(answer.setup)}"
+        )
+    lines += ["", f"Predicted, per GPU, at {_assumptions(found[0].setup)}; nothing was measured (docs/memory.md)."]
+    return "\n".join([*lines, *(f"refused: {answer.refusal}" for answer in found if answer.refusal)])
+
+
+def itemised(study: Study, answer: Answer) -> str:
+    """One case, part by part."""
+    setup, account = answer.setup, answer.account
+    lines = [
+        f"{answer.llm}, {answer.method}: {account.peak / 1e9:.2f} GB a GPU (predicted), in {account.moment}",
+        f"  {_engine(setup)}, micro-batch {setup.micro_batch}, {_assumptions(setup)}",
+    ]
+    parts = sorted(account.parts.items(), key=lambda part: -part[1])
+    lines += [f"  {size / 1e9:>9.3f} GB  {part}" for part, size in parts]
+    share = 100 * account.trainable / account.parameters
+    lines.append(f"  {account.trainable:,} of {account.parameters:,} parameters train ({share:.4g}%)")
+    gpu = study.scale.execution.gpu
+    if gpu is not None:
+        lines.append(f"  {_card(gpu)}: {'fits' if answer.fits else 'does not fit'}")
+    return "\n".join([*lines, *([f"  refused: {answer.refusal}"] if answer.refusal else [])])
+
+
+def _card(gpu: GpuSettings | None) -> str:
+    if gpu is None:
+        return "this scale names no GPU (execution.gpu), so nothing is chosen to fit one"
+    return f"{gpu.name} {gpu.memory_gb:g} GB, of which tensors may take {usable(gpu) / 1e9:g} GB"
+
+
+def _engine(setup: Setup) -> str:
+    if setup.stage is None:
+        return "plain, 1 GPU"
+    return f"deepspeed ZeRO {setup.stage}, {setup.ranks} GPU{'s' if setup.ranks > 1 else ''}"
+
+
+def _assumptions(setup: Setup) -> str:
+    recomputed = "with" if setup.checkpointing else "without"
+    return (
+        f"samples of {setup.length} positions, {setup.answer_tokens} of them answer, {setup.precision}, "
+        f"{recomputed} gradient checkpointing"
+    )
+
+
+def document(found: Sequence[Answer], traces: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """The same for scripts; ``traces`` are those of the cases at these places."""
+    return [
+        {
+            "llm": answer.llm,
+            "method": answer.method,
+            "predicted_bytes": answer.account.peak,
+            "predicted_parts": answer.account.parts,
+            "moment": answer.account.moment,
+            "fits": answer.fits,
+            "refused": answer.refusal,
+            "setup": answer.setup.model_dump(mode="json"),
+            **({"traced": traces[place]} if place in traces else {}),
+        }
+        for place, answer in enumerate(found)
+    ]
+
+
+def traced(answer: Answer) -> dict[str, Any]:
+    """The case's plain step run on tensors without numbers, and predicted alike; imports torch, takes seconds."""
+
+    setup = answer.setup.model_copy(update={"engine": "plain", "device": "cpu", "ranks": 1})
+    trace, account = trace_memory(setup), predict_memory(setup)
+    unseen = account.parts.get("AdamW's moments", 0) if setup.precision == "bf16-weights" else 0
+    return {
+        "traced_bytes": trace.peak,
+        "operation": trace.operation,
+        "seconds": round(trace.seconds, 1),
+        "predicted_bytes": account.peak - unseen,
+    }
+
+
+def traced_text(trace: Mapping[str, Any]) -> str:
+    """One line about a trace."""
+    off = trace["predicted_bytes"] / trace["traced_bytes"] - 1
+    return (
+        f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted "
+        f"for the same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
+    )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trace found: the most bytes alive in a step, the operation that made them so, and the seconds it took."""
+
+    peak: int
+    operation: str
+    seconds: float
+
+
+def trace_memory(setup: Setup) -> Trace:
+    """Trace the second step of a run, when the optimiser has its state.
+
+    With bfloat16 weights the update is left out: it is DeepSpeed's.
+
+    Raises:
+        UserError: DeepSpeed is asked for; it can be predicted, or measured with as many processes as ranks.
+    """
+    if setup.engine != "plain":
+        raise UserError("a trace follows the plain engine; DeepSpeed's buffers are predicted: leave out --trace")
+    started = time.monotonic()
+    with torch.device("meta"):
+        model = build_model(setup)
+    with FakeTensorMode():
+        _move_to_fake(model)
+        with LiveTensors(model.parameters()) as live:
+            run_steps(model, setup, live.restart)
+    return Trace(live.peak, live.operation, time.monotonic() - started)
+
+
+def _move_to_fake(model: nn.Module) -> None:
+    """Replace tensors on the meta device, for which there is no fused attention, by fake ones on the CPU."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

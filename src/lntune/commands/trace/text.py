@@ -1,0 +1,292 @@
+"""A derivation as text of 120 columns: a header with the value, then a tree.
+
+Of several seeds each result has a tree of its own. A result that went into several others is shown in full once. Of a
+selection's candidates the chosen one is shown in full, each other as a line.
+"""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from lntune.commands.trace.examples import examples_text
+from lntune.units import seconds_text
+
+Facts = dict[str, Any]
+
+_WIDTH = 120
+_MEANING = {
+    "score-mme": "perception/cognition",
+    "score-pope": "accuracy on popular/random/adversarial",
+    "score-vqav2": "overall accuracy",
+    "score-captions": "CIDEr",
+    "similarity": "the mean cosine similarity between the hidden states of all pairs of layers",
+}
+_TRAINED = (
+    "{steps:,} steps on {samples:,} samples ({samples_truncated} truncated, {samples_misaligned} misaligned), "
+    "final loss {final_loss:.4g}, {trainable_percent:.4g}% of {parameters:,} parameters trained"
+)
+_ROLES = {"select": "selection", "measure": "measurement", "similarity": "similarity"}
+"""What a result is called that a cell is read from, where it is no score."""
+
+_NOTES = {"recorded": "recorded at the first download", "copied": "from a copy on disk"}
+_SENTENCES = {
+    "connector": _TRAINED,
+    "finetune": _TRAINED,
+    "predict": "{questions:,} questions, {empty_answers} empty answers",
+    "prepare": "{samples:,} samples kept",
+    "questions-captions": "{questions:,} questions, {references:,} references",
+    "questions-mme": "{questions:,} questions",
+    "questions-pope": "{questions:,} questions",
+    "questions-vqav2": "{questions:,} questions",
+    "tokenize-references": "{references:,} references, {words:,} words",
+}
+
+
+def trace_text(found: Facts) -> str:
+    """What :func:`lntune.commands.trace.cell.trace_cell` found, with its examples if it has any."""
+    lines = [line for note in found["notes"] for line in _wrapped(f"note: {note}", "")]
+    value = f"{found['table']} | {found['row']} | {found['column']} = {found['value']}"
+    number = len({one["seed"] for one in found["from"]})
+    seeds = f", of {number} seeds" if number > 1 else ""
+    if found["from"]:
+        lines += [f"{value}  (scale: {found['scale']}{seeds})", *_Tree(found).lines(), *_closing(found)]
+    else:
+        lines += [value, *_wrapped(found["because"], "")]
+    for one, examples in zip(found["from"], found.get("examples", ()), strict=False):
+        lines += ["", *([_whose(found, one)] if len(found["from"]) > 1 else []), *examples_text(examples, _WIDTH)]
+    return "\n".join(lines)
+
+
+def _whose(found: Facts, one: Facts) -> str:
+    """Which of the results that a cell is read from: of which row, if of two, and of which seed, if of several."""
+    several = len({source["seed"] for source in found["from"]}) > 1
+    row = [one["row"]] if any(source["row"] != found["row"] for source in found["from"]) else []
+    return ", ".join([*row, *([f"seed {one['seed']}"] if several else [])])
+
+
+def _there(found: Facts) -> list[Facts]:
+    return [one for one in found["results"].values() if one["state"] == "there"]
+
+
+def _did(result: Facts) -> str:
+    """The result that did the work: this one, or that which it was linked from."""
+    by = result["origin"] or result
+    return f"{result['stage']}/{by['label']}-{by['id']}"
+
+
+def _closing(found: Facts) -> Iterator[str]:
+    """Where the score was made, and how much work there is behind it."""
+    there = _there(found)
+    if there:
+        works = {_did(one): one["wall_seconds"] for one in there}
+        seconds = seconds_text(sum(works.values()))
+        yield f"cell of {found['result']}; {len(there)} results behind it, {seconds} of work in all"
+        yield f"made on {_machine(there[0])} unless said otherwise"
+        if any(one["git"] and one["git"]["dirty"] for one in there):
+            yield "-dirty: that commit with uncommitted changes"
+
+
+class _Tree:
+    """Goes down from the cell's results, and remembers what it has shown."""
+
+    def __init__(self, found: Facts) -> None:
+        self._found = found
+        self._results: dict[str, Facts] = found["results"]
+        self._starts: list[Facts] = found["from"]
+        self._machine = _machine(there[0]) if (there := _there(found)) else ""
+        self._shown: set[str] = set()
+
+    def lines(self) -> Iterator[str]:
+        """All lines."""
+        for one in self._starts:
+            stage = one["result"].partition("/")[0]
+            role = _ROLES.get(stage, "score")
+            if len(self._starts) > 1:
+                role = f"{role} of {_whose(self._found, one)}{', ' + one['value'] if one['value'] else ''}"
+            changed = self._results[one["result"]].get("content", one["content"]) != one["content"]
+            yield from self._result(role, {**one, "changed": changed}, "", "")
+
+    def _result(self, role: str, given: Facts, branch: str, bar: str) -> Iterator[str]:
+        """A result and what it was made from: its first line after ``branch``, all others after ``bar``."""
+        name = given["result"]
+        result = self._results[name]
+        part = f", its folder {given['part']}/" if given.get("part") else ""
+        again = name in self._shown
+        self._shown.add(name)
+        title = f"{role}: {name}{part}{_gone(result)}" + ("  (above)" if again else "")
+        yield from _wrapped(title, branch, f"{bar}   ")
+        below = [] if again else list(self._below(result))
+        inner = bar + ("│  " if below else "   ")
+        for fact in self._facts(given, result, again):
+            yield from _wrapped(fact, inner)
+        for place, (of, parent) in enumerate(below):
+            last = place == len(below) - 1
+            next_branch, next_bar = (f"{bar}└─ ", f"{bar}   ") if last else (f"{bar}├─ ", f"{bar}│  ")
+            if parent is None:
+                yield from _wrapped(of, next_branch, f"{next_bar}   ")
+            else:
+                yield from self._result(of, parent, next_branch, next_bar)
+
+    def _below(self, result: Facts) -> Iterator[tuple[str, Facts | None]]:
+        """Role and input; of a selection, the chosen candidate and a line of text for each other.
+
+        Where the learning rate is the number in question, the chosen candidate's score is shown as well.
+        """
+        if "selection" not in result:
+            yield from ((given["role"], given) for given in result["inputs"])
+            return
+        given = {one["result"]: one for one in result["inputs"]}
+        for one in sorted(result["selection"]["candidates"], key=lambda one: not one["chosen"]):
+            cider = "unknown" if one["CIDEr"] is None else f"{one['CIDEr']:.2f}"
+            of = f"learning rate {one['learning_rate']:g}, CIDEr {cider}"
+            if one["chosen"]:
+                yield f"chosen, {of}", given[one["result"]]
+                if self._starts[0]["result"].startswith("select/"):
+                    yield "its score", given[one["score"]]
+            else:
+                yield f"not chosen, {of}: {one['result']}{_gone(self._results[one['result']])}", None
+
+    def _facts(self, given: Facts, result: Facts, again: bool) -> Iterator[str]:
+        """What is said of a result below its name."""
+        if result["state"] == "damaged" and not again:
+            yield result["problem"]
+        if result["state"] == "deleted" and given.get("content"):
+            yield f"the hash of its content was {given['content']}"
+        if result["state"] != "there" and result["inputs"] and not again:
+            yield "what it was made from is told by the config"
+        if given.get("changed"):
+            yield f"CHANGED since it was used; the hash of its content was {given['content']}"
+        if result["state"] != "there" or again:
+            return
+        yield from _told(result)
+        yield from self._made(result)
+        for edit in result["accepted"]:
+            names = ", ".join([*edit["code"], *edit["packages"]])
+            yield f'on the word: "{edit["because"]}" ({edit["date"][:10]}, of {names})'
+        yield from _raw(result)
+
+    def _made(self, result: Facts) -> Iterator[str]:
+        """When, how long, from which seed and commit, and where if not on the score's machine."""
+        seed = [] if result["seed"] is None else [f"seed {result['seed']}"]
+        machine = [] if _machine(result) == self._machine else [f"on {_machine(result)}"]
+        made = [result["started"][:10], seconds_text(result["wall_seconds"]), *seed, _commit(result), *machine]
+        origin = result["origin"]
+        if origin is None:
+            yield ", ".join(made)
+        else:
+            yield f"linked from {_did(result)} on {origin['linked'][:10]}; computed then: {', '.join(made)}"
+
+
+def _gone(result: Facts) -> str:
+    return {"there": "", "deleted": "  (deleted since)", "damaged": "  (damaged)"}[result["state"]]
+
+
+def _told(result: Facts) -> Iterator[str]:
+    """What a result's stage has to tell."""
+    stage, metrics = result["stage"], dict(result["metrics"])
+    if stage in ("fetch", "draw"):
+        return
+    if stage in _MEANING:
+        in_form = f"; {metrics['followed']:.0%} of the answers are captions in form" if "followed" in metrics else ""
+        yield f"the value is {_MEANING[stage]}{in_form}"
+        return
+    if stage == "select":
+        yield f"by {result['selection']['metric']}; all candidates' answers and scores are in --json"
+        return
+    if stage == "measure":
+        yield from _measured(result)
+        return
+    parts = []
+    if any(name.startswith("dropped: ") for name in metrics) or stage == "prepare":
+        dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
+        parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
+    training = result["settings"].get("training")
+    if training:
+        parts.append(f"learning rate {training['learning_rate']:g}")
+    if result["settings"].get("blind"):
+        parts.append("blind: the image features are zeroed")
+    yield ", ".join([_sentence(stage, metrics), *parts])
+
+
+def _measured(result: Facts) -> Iterator[str]:
+    """What a training step was measured to take, what was predicted, and what the paper prints."""
+    settings = result["settings"]
+    known = {(one["name"], one["label"]): one for one in result["numbers"]}
+    if not known:
+        yield "what was measured is deleted or damaged since"
+        return
+    peak = known["peak_bytes", "measured"]
+    said = [
+        f"memory: {_bytes(peak['value'])} measured ({peak['how']})",
+        f"{_bytes(known['peak_bytes', 'predicted']['value'])} predicted",
+    ]
+    if ("memory_gb", "paper") in known:
+        printed = known["memory_gb", "paper"]["value"]
+        said.append(f"the paper prints {printed}{' GB' * (printed != 'OOM')}")
+    yield "; ".join(said)
+    counts = [known[name, "measured"]["value"] for name in ("trainable", "parameters", "trainable_percent")]
+    share = f"{counts[0]:,} of {counts[1]:,} parameters train, {counts[2]}%"
+    of_paper = known.get(("trainable_percent", "paper"))
+    yield share + (f"; the paper prints {of_paper['value']}%" if of_paper else "")
+    yield (
+        f"a step of {settings['micro_batch']} samples of {settings['length']:,} positions, engine "
+        f"{settings['engine']}, {settings['precision']}"
+    )
+
+
+def _bytes(size: int | str) -> str:
+    return size if isinstance(size, str) else f"{size:,} bytes"
+
+
+def _sentence(stage: str, metrics: Facts) -> str:
+    """The metrics in words; those of a stage that has none, or of older results, by their names."""
+    try:
+        return _SENTENCES[stage].format_map(metrics)
+    except KeyError:
+        return ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in metrics.items())
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _raw(result: Facts) -> Iterator[str]:
+    """What raw files are, and of each the sha256, as ``sha256sum`` prints it, and where it came from."""
+    raw = result.get("raw")
+    if raw is None:
+        return
+    yield f"{raw['about']}; licence: {raw['licence']}"
+    sources = [file["url"] or file["path"] for file in raw["files"]]
+    ends = [f"/{file['name']}" for file in raw["files"]]
+    folders = {source.removesuffix(end) for source, end in zip(sources, ends, strict=True) if source}
+    together = len(folders) == 1 and all(s and s.endswith(end) for s, end in zip(sources, ends, strict=True))
+    if together:
+        yield f"from {folders.pop()}, by sha256:"
+    for file, source in zip(raw["files"], sources, strict=True):
+        notes = [note for key, note in _NOTES.items() if file.get(key)]
+        about = f"  ({', '.join(notes)})" if notes else ""
+        yield f"{file['sha256'] or 'CHANGED or deleted since it was made:'}  {file['name']}{about}"
+        if source and not together:
+            yield f"  from {source}"
+
+
+def _commit(result: Facts) -> str:
+    git = result["git"]
+    if git is None:
+        return "no commit"
+    return f"commit {git['commit'][:10]}" + ("-dirty" if git["dirty"] else "")
+
+
+def _machine(result: Facts) -> str:
+    machine = result["machine"]
+    gpus = machine["gpus"]
+    kinds = [f"{gpus.count(gpu)} x {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in dict.fromkeys(gpus)]
+    return f"{machine['host']} ({machine['cpu']}, {' and '.join(kinds) or 'no GPU'})"
+
+
+def _wrapped(text: str, first: str, then: str | None = None) -> list[str]:
+    """Lines of at most 120 columns, the first after ``first``; hashes, names and addresses stay whole."""
+    then = f"{first}  " if then is None else then
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,123 @@
+"""What a verification found: problems, each with the cells that rest on it, and notes; as text and as JSON."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lntune.commands.verify.basis import Basis, Cell, cells_text
+from lntune.plan.node import Node
+from lntune.units import bytes_text, seconds_text
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or a result that is off.
+
+    Attributes:
+        path: where it lies.
+        what: all that is wrong with it, in words.
+        also: other names of the same file, in results that share it.
+        cells: the cells of the targets that rest on it.
+    """
+
+    path: str
+    what: tuple[str, ...]
+    also: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much was looked at: results, distinct files and their bytes, scores that were made again, seconds."""
+
+    results: int
+    files: int
+    bytes: int
+    scores: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a verification found; all is right if there are no problems, whatever the notes say."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    counts: Counts
+    cells: tuple[Cell, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON types."""
+        return {
+            "problems": [asdict(problem) for problem in self.problems],
+            "notes": list(self.notes),
+            "verified": asdict(self.counts),
+        }
+
+    def text(self) -> str:
+        """A line for each problem and below it the cells that rest on it; then the notes; last, the counts."""
+        lines = []
+        for problem in self.problems:
+            also = f"; the same file is {', '.join(problem.also)}" if problem.also else ""
+            lines.append(f"{problem.path}: {'; '.join(problem.what)}{also}")
+            lines += [f"    {line}" for line in cells_text(problem.cells, self.cells)]
+        lines += [f"note: {note}" for note in self.notes]
+        counts = self.counts
+        lines.append(
+            f"verified {counted(counts.results, 'result')}, {counted(counts.files, 'file')}, "
+            f"{bytes_text(counts.bytes)}, {counted(counts.scores, 'score')} in {seconds_text(counts.seconds)}: "
+            + (counted(len(self.problems), "problem") if self.problems else "all right")
+        )
+        return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 file``, ``1,504 files``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+@dataclass
+class _Found:
+    what: dict[str, None] = field(default_factory=dict)
+    also: dict[str, None] = field(default_factory=dict)
+    results: dict[Node, None] = field(default_factory=dict)
+    cells: dict[Cell, None] | None = None
+
+
+class Findings:
+    """Gathers problems by path, so that a file that is off in several ways is named once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, _Found] = {}
+        self.notes: list[str] = []
+
+    def problem(
+        self,
+        path: Path,
+        what: str,
+        results: Iterable[Node] = (),
+        *,
+        also: Iterable[Path] = (),
+        cells: Collection[Cell] | None = None,
+    ) -> None:
+        """Note that ``path`` is off. ``cells`` are those concerned, if better known than by the results hit."""
+        found = self._found.setdefault(str(path), _Found())
+        found.what[what] = None
+        found.also |= dict.fromkeys(map(str, also))
+        found.results |= dict.fromkeys(results)
+        if cells is not None:
+            found.cells = (found.cells or {}) | dict.fromkeys(cells)
+
+    def report(self, basis: Basis, counts: Counts) -> Report:
+        """All that was gathered, with the cells that rest on it."""
+        problems = tuple(
+            Problem(
+                path,
+                tuple(found.what),
+                tuple(found.also),
+                tuple(basis.resting(found.results) if found.cells is None else found.cells),
+            )
+            for path, found in self._found.items()
+        )
+        return Report(problems, tuple(self.notes), counts, tuple(basis.cells))

@@ -1,0 +1,159 @@
+"""What is shown: the tables and figures of workflow/report_items, one YAML file each.
+
+All of them name LLMs and rows; a row says how each of these LLMs is tuned, and on what. With the key ``figure`` a file
+is a figure of that kind, and a table without it.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from lntune.config.base import Frozen
+from lntune.config.protocol import Benchmark
+
+BenchmarkColumn = Literal["MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE"]
+CostColumn = Literal["Mem. (GB)", "#param."]
+Column = Literal["MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE", "Mem. (GB)", "#param.", "Similarity"]
+
+COLUMN_BENCHMARKS: dict[str, Benchmark] = {
+    "MME": "mme",
+    "VQAv2": "vqav2",
+    "MSCOCO": "mscoco",
+    "Flickr30k": "flickr30k",
+    "POPE": "pope",
+}
+"""The benchmark that a column shows."""
+
+COST_COLUMNS: tuple[CostColumn, ...] = get_args(CostColumn)
+SIMILARITY: Column = "Similarity"
+
+Layout = Literal["groups", "groups-across", "rows-across"]
+Emphasis = Literal["best-and-second", "best", "none"]
+Norm = Literal["input", "post"]
+
+RATE = "{rate}"
+"""What stands for the learning rate in the title of a row that is swept."""
+
+
+class GroupSettings(Frozen):
+    """An LLM, and the title of its group of rows if that is not the LLM's own."""
+
+    llm: str
+    title: str | None = None
+
+
+def _group(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"llm": value}
+    if not isinstance(value, Mapping):
+        raise ValueError("expected an LLM's name, or {llm: NAME, title: TITLE}")
+    return value
+
+
+Group = Annotated[GroupSettings, BeforeValidator(_group)]
+
+
+class RowSettings(Frozen):
+    """One row in each group: how that group's LLM is tuned, and on what.
+
+    ``vision`` other than the scale's default, and ``blind`` (image features zeroed when the model is asked, not when
+    it was tuned), are for comparisons. ``sweep`` makes a row of each learning rate of the scale's ``sweeps`` instead of
+    choosing one; its title holds ``{rate}``.
+    """
+
+    title: str
+    method: str
+    data: str | None = None
+    vision: str | None = None
+    blind: bool = False
+    sweep: bool = False
+
+    @model_validator(mode="after")
+    def _rate_in_title(self) -> "RowSettings":
+        if self.sweep and RATE not in self.title:
+            raise ValueError(f"a row with sweep: true becomes a row of each learning rate; write {RATE} into its title")
+        if RATE in self.title and not self.sweep:
+            raise ValueError(f"{RATE} in a title is for a row with sweep: true; add that, or change the title")
+        return self
+
+
+class ReportItemBase(Frozen):
+    """What tables and figures have in common: title, note, and a group of rows for each LLM."""
+
+    title: str
+    note: str = ""
+    llms: tuple[Group, ...] = Field(min_length=1, strict=False)
+    rows: tuple[RowSettings, ...] = Field(min_length=1, strict=False)
+
+
+class TableSettings(ReportItemBase):
+    """A table.
+
+    ``literature`` names groups of the paper's table of the same name whose rows are shown as printed; ``layout`` is
+    that of Markdown and LaTeX: groups of rows, or groups or rows side by side; ``emphasis`` is what is bold and
+    underlined within a group; ``paired_with`` names the row that the others are compared with, question by question.
+    """
+
+    figure: None = Field(default=None, description="a table is no figure")
+    columns: tuple[Column, ...] = Field(min_length=1, strict=False)
+    layout: Layout = "groups"
+    emphasis: Emphasis = "best-and-second"
+    literature: tuple[str, ...] = Field(default=(), strict=False)
+    paired_with: str | None = None
+    intervals: bool = Field(default=False, description="show bootstrap 95% intervals in Markdown and LaTeX as well")
+
+
+class BarsSettings(ReportItemBase):
+    """Bars of scores: a panel for each benchmark, a group of bars for each LLM, a bar for each row."""
+
+    figure: Literal["bars"]
+    columns: tuple[BenchmarkColumn, ...] = Field(min_length=1, strict=False)
+
+
+class CostSettings(ReportItemBase):
+    """Trainable parameters against GPU memory: a point for each row."""
+
+    figure: Literal["cost"]
+    columns: ClassVar[tuple[CostColumn, ...]] = COST_COLUMNS
+
+
+class HeatMapSettings(ReportItemBase):
+    """Layer similarity: a heat map for each row."""
+
+    figure: Literal["heat-maps"]
+    columns: ClassVar[tuple[Column, ...]] = (SIMILARITY,)
+
+
+class NormSettings(Frozen):
+    """A norm of a decoder layer: the ``layer``-th ``of`` so many, counted from 1; in other depths the one as deep."""
+
+    norm: Norm
+    layer: int = Field(ge=1)
+    of: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _among_the_layers(self) -> "NormSettings":
+        if self.layer > self.of:
+            raise ValueError(f"layer {self.layer} of {self.of} is none; layer is at most of")
+        return self
+
+
+class GradientsSettings(ReportItemBase):
+    """Gradients of norms over training: a panel for each norm, a curve for each row."""
+
+    figure: Literal["gradients"]
+    norms: tuple[NormSettings, ...] = Field(min_length=1, strict=False)
+    columns: ClassVar[tuple[Column, ...]] = ()
+
+
+FigureSettings = BarsSettings | CostSettings | HeatMapSettings | GradientsSettings
+ReportItem = TableSettings | FigureSettings
+
+FIGURES: dict[str, type[BarsSettings] | type[CostSettings] | type[HeatMapSettings] | type[GradientsSettings]] = {
+    "bars": BarsSettings,
+    "cost": CostSettings,
+    "heat-maps": HeatMapSettings,
+    "gradients": GradientsSettings,
+}
+"""The kinds of figures."""

@@ -1,0 +1,161 @@
+"""A function of many items, computed by several threads, in the items' order.
+
+Images out of a zip, and which of them cannot be used.
+
+An image that is to be used decodes to its last pixel, is a still, has colours that a screen has, and has a size that
+a photograph has. Whatever else is found has one of the :data:`REASONS`.
+"""
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+
+from lntune.data.archives import BadMemberError, Members
+from lntune.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD = 4
+"""Items under way for each thread: enough that none waits, few enough that results do not pile up."""
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield what ``function`` makes of each item; the first exception ends it. One worker needs no thread."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Reason = Literal["missing", "broken", "truncated", "CMYK", "animated", "oversized"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+MOST_PIXELS = 50_000_000
+"""A larger image is refused before it is decoded; those of the study's data sets have at most a few million."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""The decoders that may see data from outside: Pillow has others, some of which start other programs."""
+
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
+"""How JPEG and PNG files begin and end."""
+
+_LONGEST_DETAIL = 120
+
+
+class ImageError(Exception):
+    """Why an image cannot be used; ``detail`` is more for a person, in one line."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def decode(content: bytes) -> "Image":
+    """The image in a file's bytes, all of it decoded; :class:`PictureError` if it cannot be used."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise ImageError("oversized", f"{width} x {height} pixels, more than {MOST_PIXELS // 10**6} million")
+        # A phone's MPO file holds previews beside the photograph, no film.
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise ImageError("animated", f"{getattr(image, 'n_frames', 1)} frames")
+        image.load()
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("oversized", _line(error)) from None
+    except Exception as error:  # Pillow raises whatever its decoders come upon in damaged data
+        raise ImageError("truncated" if _is_cut(content) else "broken", _line(error)) from None
+    if image.mode == "CMYK":
+        raise ImageError("CMYK", "colours of print, which decoders turn into different colours of a screen")
+    return image
+
+
+def _is_cut(content: bytes) -> bool:
+    """Whether a JPEG or PNG file lacks its end."""
+    end = _ENDS.get(content[:2])
+    return end is not None and end not in content[-64:]
+
+
+def _line(error: Exception) -> str:
+    # A message may hold the address of an object, which no two runs share.
+    text = " ".join(str(error).split()).split(" <")[0]
+    return text[:_LONGEST_DETAIL] or type(error).__name__
+
+
+class ImageArchive(Members):
+    """Images by member name, decoded when they are asked for."""
+
+    def image(self, member: str) -> "Image":
+        """One image, decoded; :class:`PictureError` if it is missing or cannot be used."""
+        try:
+            content = self.read(member)
+        except KeyError:
+            raise ImageError("missing", f"no member of {self.path.name}") from None
+        except BadMemberError as error:
+            raise ImageError("broken", str(error)) from None
+        return decode(content)
+
+    def image_or_refuse(self, member: str) -> "Image":
+        """The same, but what is wrong becomes a UserError that names archive and member."""
+        try:
+            return self.image(member)
+        except ImageError as defect:
+            if defect.reason == "missing":
+                what = f"has no member {member}; the samples belong to another archive"
+            else:
+                what = f"member {member} is not a readable image ({defect})"
+            raise UserError(f"{self.path}: {what}") from None
+
+    def defect(self, member: str) -> ImageError | None:
+        """Why an image cannot be used; None if it can."""
+        try:
+            self.image(member)
+        except ImageError as defect:
+            return defect
+        return None
+
+
+def defects(
+    archive: ImageArchive, members: Iterable[str], workers: int, advance: Callable[[], None] = lambda: None
+) -> dict[str, ImageError]:
+    """Decode each of the members once, by ``workers`` threads; return those that cannot be used, with the reason.
+
+    ``advance`` is called after each image. Pillow and zlib leave Python's lock to others while they decode, so
+    threads serve as well as processes, and share the archive's list of members.
+    """
+    distinct = list(dict.fromkeys(members))
+
+    def found() -> Iterator[tuple[str, ImageError]]:
+        for member, defect in zip(distinct, in_order(archive.defect, distinct, workers), strict=True):
+            advance()
+            if defect is not None:
+                yield member, defect
+
+    return dict(found())
+
+
+def archive_of(folder: Path, name: str) -> ImageArchive:
+    """The images in the archive ``name`` of a folder."""
+    return ImageArchive(folder / name)

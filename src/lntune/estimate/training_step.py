@@ -1,0 +1,151 @@
+"""A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface
+
+from lntune.config.training import Execution, Precision, TrainingSettings
+from lntune.estimate.memory import Setup
+from lntune.estimate.shapes import LlmShape, VisionShape
+from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
+from lntune.model.features import EncodedImages
+from lntune.model.multimodal import MultimodalModel, count_answer_tokens
+from lntune.model.tuning import apply_method
+from lntune.model.vision import VisionEncoder, open_clip_encoder, timm_encoder
+from lntune.training.engine import PlainEngine
+from lntune.training.loop import training_mode
+
+_WITHOUT_MASK = "lntune-without-mask"
+"""transformers builds an attention mask for a fake tensor where a real one needs none; under this name it does not."""
+
+
+def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], None], steps: int = 2) -> None:
+    """Train for some optimiser steps; ``before_each`` is called at the start of each, so that the last is measured."""
+    features = EncodedImages(model.vision, lambda index: _pixels(model.vision), setup.micro_batch, cache=False)
+    samples = made_up_samples(setup, model.vision.tokens)
+    with training_mode(model, setup.checkpointing):
+        engine = _engine(model, setup)
+        for _ in range(steps):
+            before_each()
+            for last in (False, True) if setup.accumulation else (True,):
+                images = [sample.image for sample in samples if sample.image is not None]
+                seen = features.features(images).to(model.connector.weight.dtype)
+                engine.backward(samples, seen, count_answer_tokens(samples), last)
+                del seen
+            if setup.precision == "bf16-weights" and setup.engine == "plain":
+                _forget_gradients(engine)  # the update is DeepSpeed's
+            else:
+                engine.step(1e-4)
+
+
+def _engine(model: MultimodalModel, setup: Setup) -> Any:
+    settings = training_settings(setup)
+    if setup.engine == "plain":
+        if settings.precision == "bf16-weights":
+            # Forward and backward are those of the bfloat16 weights that the model has; the update is not made.
+            settings = settings.model_copy(update={"precision": "fp32"})
+        return PlainEngine(model, settings)
+    from lntune.training.deepspeed_engine import DeepSpeedEngine
+
+    execution = Execution(
+        micro_batch=setup.micro_batch, threads=torch.get_num_threads(),
+        engine="deepspeed", ranks=setup.ranks, zero_stage=setup.zero_stage,
+    )  # fmt: skip
+    return DeepSpeedEngine(model, settings, execution)
+
+
+def _forget_gradients(engine: PlainEngine) -> None:
+    for parameter in engine.named.values():
+        parameter.grad = None
+
+
+def _pixels(encoder: VisionEncoder) -> Tensor:
+    return torch.zeros(3, encoder.image_size, encoder.image_size)
+
+
+def made_up_samples(setup: Setup, image_tokens: int) -> list[EncodedSample]:
+    """A micro-batch of samples that fill ``setup.length`` positions, with as many answer tokens as it says."""
+    text = setup.length - image_tokens - 1
+    assert text >= setup.answer_tokens >= 1, "the answer and the image fit the length"
+    ids = [1, IMAGE_ID, *[3 + place % 5 for place in range(text)]]
+    labels = [IGNORE] * (len(ids) - setup.answer_tokens) + ids[len(ids) - setup.answer_tokens :]
+    return [EncodedSample(ids, labels, number) for number in range(setup.micro_batch)]
+
+
+def training_settings(setup: Setup) -> TrainingSettings:
+    """Settings under which the step is that of the setup."""
+    return TrainingSettings(
+        learning_rate=1e-4,
+        epochs=1,
+        global_batch=setup.micro_batch,
+        warmup_ratio=0,
+        weight_decay=0,
+        max_length=setup.length,
+        precision=setup.precision,
+        gradient_checkpointing=setup.checkpointing,
+    )
+
+
+def build_model(setup: Setup) -> MultimodalModel:
+    """The multi-modal model of these sizes with random weights, of which the method's train."""
+    vision = _vision(setup.vision)
+    model = MultimodalModel(
+        vision, nn.Linear(vision.width, setup.llm.hidden), LlamaForCausalLM(llama_config(setup.llm))
+    )
+    apply_method(model, setup.method, setup.lora)
+    return set_precision(model, setup.precision)
+
+
+def set_precision(model: MultimodalModel, precision: Precision) -> MultimodalModel:
+    """Make connector and LLM bfloat16 where the precision is bf16-weights; buffers and the vision encoder stay."""
+    if precision == "bf16-weights":
+        for part in (model.connector, model.llm):
+            for parameter in part.parameters():
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return model
+
+
+def llama_config(shape: LlmShape) -> LlamaConfig:
+    """The config of a LLaMA of this shape whose attention is the fused kernel."""
+    AttentionInterface.register(_WITHOUT_MASK, sdpa_attention_forward)
+    AttentionMaskInterface.register(_WITHOUT_MASK, lambda *_, **__: None)
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+    )
+    config._attn_implementation = _WITHOUT_MASK
+    return config
+
+
+def _vision(shape: VisionShape) -> VisionEncoder:
+    if shape.pre_norm:
+        from open_clip.transformer import VisionTransformer
+
+        tower: Any = VisionTransformer(
+            image_size=shape.image, patch_size=shape.patch, width=shape.width, layers=shape.layers,
+            heads=max(shape.width // 64, 1), mlp_ratio=shape.intermediate / shape.width, output_dim=shape.width,
+        )  # fmt: skip
+        return open_clip_encoder(tower, _no_images)
+    from timm.models.vision_transformer import VisionTransformer as TimmTransformer
+
+    tower = TimmTransformer(
+        img_size=shape.image, patch_size=shape.patch, embed_dim=shape.width, depth=shape.layers, num_classes=0,
+        num_heads=max(shape.width // 64, 1), mlp_ratio=shape.intermediate / shape.width,
+    )  # fmt: skip
+    return timm_encoder(tower, _no_images, shape.image)
+
+
+def _no_images(image: Any) -> Tensor:
+    raise AssertionError("made-up samples have pixels")

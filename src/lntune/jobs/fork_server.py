@@ -1,0 +1,182 @@
+"""A fork server for local jobs: it has imported libraries once, and forks for every job.
+
+A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile
+starts the light one before the first local job, and it ends with Snakemake: it runs the stages that need no torch, and
+links what can be linked. The first job that must be computed makes it start the heavy one, which runs all those. They
+import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the disk. On
+a cluster no such process exists, and :mod:`lntune.jobs.submit` runs the job in a process of its own: the results are
+the same.
+
+    python -m lntune.jobs.fork_server light|heavy FOLDER PARENT_PID        the socket is FOLDER/light or FOLDER/heavy
+"""
+
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import import_module
+
+from lntune.jobs.submit import FORWARDED, MUST_COMPUTE
+
+_LIGHT = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
+_LIBRARIES = {
+    "light": _LIGHT,
+    "heavy": (
+        *_LIGHT, "torch", "safetensors.torch", "tokenizers", "transformers",
+        "transformers.models.llama.modeling_llama", "open_clip", "timm",
+    ),
+}  # fmt: skip
+
+_TICK = 1.0
+
+
+def _run_job(connection: socket.socket, message: bytes, files: list[int]) -> None:
+    """In the forked process: run one job with the client's output, and end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    code = 1
+    try:
+        os.dup2(files[0], 1)
+        os.dup2(files[1], 2)
+        folder, *arguments = message.decode().split("\0")
+        os.chdir(folder)
+        from lntune.jobs.run import main
+
+        code = main(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+class Server:
+    """One thread that accepts jobs, forks for each, and tells each client its exit code.
+
+    A single thread, because a fork copies none of the others and leaves what they had locked locked.
+    """
+
+    def __init__(self, path: str, parent: int) -> None:
+        self.path, self.parent = path, parent
+        self.heavy: subprocess.Popen[bytes] | None = None
+        self.selector = selectors.DefaultSelector()
+        self.jobs: dict[int, socket.socket] = {}
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def listen(self) -> None:
+        """Put the socket where clients look for it, readable by this user alone."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        mask = os.umask(0o177)
+        self.listener.bind(self.path + ".new")
+        os.umask(mask)
+        self.listener.listen(64)
+        os.rename(self.path + ".new", self.path)
+
+    def serve(self) -> None:
+        """Until the parent process is gone."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self.selector.register(reader, selectors.EVENT_READ)
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        while os.getppid() == self.parent:
+            for key, _ in self.selector.select(_TICK):
+                if key.fileobj is self.listener:
+                    self._accept()
+                elif key.fd == reader:
+                    with suppress(BlockingIOError):
+                        os.read(reader, 1024)
+                else:
+                    self._hear_client(key.fd)
+            self._reap()
+        for child in self.jobs:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+
+    def start_heavy(self) -> None:
+        """Start the heavy process, unless that has been done; it ends when this one does."""
+        if self.heavy is None:
+            folder = os.path.dirname(self.path)
+            self.heavy = subprocess.Popen(
+                [sys.executable, "-m", "lntune.jobs.fork_server", "heavy", folder, str(os.getpid())]
+            )
+
+    def _accept(self) -> None:
+        connection, _ = self.listener.accept()
+        message, files, _, _ = socket.recv_fds(connection, 1 << 16, 2)
+        if len(files) != 2:
+            connection.close()
+            return
+        child = os.fork()
+        if child == 0:
+            _run_job(connection, message, list(files))
+        for file in files:
+            os.close(file)
+        self.jobs[child] = connection
+        self.selector.register(connection, selectors.EVENT_READ)
+
+    def _hear_client(self, descriptor: int) -> None:
+        """A client sends the numbers of signals for its job; one that closes early was killed: its job ends with it."""
+        for child, connection in self.jobs.items():
+            if connection.fileno() == descriptor:
+                numbers = self._received(connection)
+                if not numbers:
+                    self.selector.unregister(connection)
+                for number in numbers or [signal.SIGTERM]:
+                    with suppress(ProcessLookupError):
+                        os.kill(child, number)
+                return
+
+    def _received(self, connection: socket.socket) -> list[int]:
+        """The signals that a client asks for; none from one that is gone."""
+        try:
+            return [number for number in connection.recv(16) if number in FORWARDED]
+        except OSError:
+            return []
+
+    def _reap(self) -> None:
+        while self.jobs:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if child == 0:
+                return
+            connection = self.jobs.pop(child, None)
+            if connection is None:
+                continue
+            with suppress(KeyError):
+                self.selector.unregister(connection)
+            code = os.waitstatus_to_exitcode(status)
+            if code == MUST_COMPUTE:
+                self.start_heavy()
+            with suppress(OSError):
+                connection.sendall(struct.pack("i", code))
+            connection.close()
+
+
+def main(kind: str, folder: str, parent: int) -> None:
+    """Import the libraries, then serve on the socket until the parent process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the libraries' own pools; a stage sets torch's threads
+    for name in _LIBRARIES[kind]:
+        import_module(name)
+        if os.getppid() != parent:
+            return
+    path = os.path.join(folder, kind)
+    server = Server(path, parent)
+    server.listen()
+    try:
+        server.serve()
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,111 @@
+"""Runs one job: from the job spec that the plan wrote to a finished result in the store.
+
+    python -m lntune.jobs.run results/.jobs/finetune/vicuna-7b-lora-80K-0.001-0123456789ab.json [--link-only]
+
+A job spec is the plan's word on one result: its identity, how to carry it out, and the folders of its inputs. It is
+written when a workflow starts, so jobs that wait in a queue are not disturbed when the config is edited. If the code
+or a package has changed since, the job spec's id is no longer the name of what would be made, and the job refuses.
+
+With ``--link-only`` a result whose work has been done before is linked, and for any other the exit code is 75 at once.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lntune.errors import UserError
+from lntune.jobs.submit import MUST_COMPUTE
+
+
+class _NothingToLinkError(Exception):
+    pass
+
+
+def _check_unchanged(spec: dict[str, Any]) -> None:
+    """UserError if the code or the packages are not those that were there when the job spec was written."""
+    from lntune.store.accepted import differences
+    from lntune.store.fingerprint import code_fingerprint, raw_digest, versions
+
+    changed = [*differences(spec["packages"], versions(spec["packages"]))]
+    if raw_digest("lntune") != spec["source"]:
+        changed += differences(spec["code"], code_fingerprint(spec["module"]))
+    if changed:
+        raise UserError(
+            f"{spec['stage']} {spec['label']}: {', '.join(sorted(changed))} changed after this job was planned; "
+            f"run snakemake again"
+        )
+
+
+def run_order(path: Path, *, link_only: bool = False) -> None:
+    """Carry out the job spec in ``path``; UserError for what the user can mend, anything else is a defect."""
+    from lntune.store.accepted import AcceptedEdit
+    from lntune.store.identity import Identity
+    from lntune.store.job import Job
+    from lntune.store.layout import Store
+    from lntune.store.record import record
+
+    try:
+        spec = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such job spec; it is written when snakemake starts, so run that") from None
+    _check_unchanged(spec)
+    module = import_module(spec["module"])
+    document = spec["identity"]
+    names = ("stage", "settings", "code", "packages", "inputs")
+    identity = Identity(**{name: document[name] for name in names})
+    assert identity.id == spec["id"], "the job spec's id is that of its identity"
+    inputs = {
+        role: Path(folder) if isinstance(folder, str) else tuple(map(Path, folder))
+        for role, folder in spec["inputs"].items()
+    }
+    settings = module.Settings.model_validate_json(json.dumps(document["settings"]))
+    execution = module.Execution.model_validate_json(json.dumps(spec["execution"]))
+
+    def work(out: Path, scratch: Path) -> Any:
+        if link_only:
+            raise _NothingToLinkError
+        return module.run(Job(spec["label"], settings, execution, inputs, out, scratch))
+
+    record(
+        Store(Path(spec["store"])),
+        identity,
+        spec["label"],
+        work,
+        inputs=inputs,
+        execution=spec["execution"],
+        seed=document["settings"].get("seed"),
+        ranks=spec["execution"].get("ranks", 1),
+        accepted=[AcceptedEdit.model_validate(edit) for edit in spec["accepted"]],
+        announce=lambda text: print(f"{spec['stage']} {spec['label']}: {text}", file=sys.stderr, flush=True),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job spec that the argument names; a mistake is one line, a defect's traceback goes to stdout."""
+    # SLURM's warning before a time limit goes to every process; a stage that can use it takes it, the others work on.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    try:
+        run_order(Path(arguments[0]), link_only="--link-only" in arguments)
+    except _NothingToLinkError:
+        return MUST_COMPUTE
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
+        print(f"error: {Path(arguments[0]).stem}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""What a rule's shell line calls: runs one job spec, in a fork server if there is one, else in a process of its own.
+
+    python -m lntune.jobs.submit ORDER.json LOG [--heavy]
+
+Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
+where Snakemake runs; a traceback is in the log alone.
+SIGTERM and SIGUSR1 are handed on to the job, which may save what it has done before it ends; its exit code is waited
+for. This module imports nothing beyond Python's own library.
+``--heavy`` marks stages that need torch. The light fork server looks first whether their result can be linked; if it
+must be computed, it starts the heavy one, and they wait for that.
+"""
+
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import BinaryIO
+
+VARIABLE = "LNTUNE_WARM"
+MUST_COMPUTE = 75
+"""The exit code of ``lntune.jobs.run --link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
+
+FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+
+_PATIENCE = 90.0
+
+
+class _Forward:
+    """Hands signals on to the job; before there is one, they end this process."""
+
+    def __init__(self) -> None:
+        self.job: Callable[[int], object] | None = None
+        for number in FORWARDED:
+            signal.signal(number, self._came)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if self.job is None:
+            raise SystemExit(128 + number)
+        with suppress(OSError):  # it has just ended
+            self.job(number)
+
+
+def _connected(kind: str) -> socket.socket | None:
+    """A connection to the fork server of this kind, or None without one."""
+    folder = os.environ.get(VARIABLE, "")
+    deadline = time.monotonic() + _PATIENCE
+    while os.path.isdir(folder):
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            client.connect(os.path.join(folder, kind))
+            return client
+        except OSError:
+            client.close()
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.05)
+    return None
+
+
+def _relay(pipe: int, log: BinaryIO) -> None:
+    """Copy what the job says, as it comes, to the log and to standard error, until the job has closed its end."""
+    while block := os.read(pipe, 1 << 16):
+        log.write(block)
+        log.flush()
+        os.write(2, block)
+    os.close(pipe)
+
+
+def _run_warm(client: socket.socket, arguments: list[str], log: BinaryIO, forward: _Forward) -> int:
+    """Hand the job over and wait for its exit code."""
+    reader, writer = os.pipe()
+    message = "\0".join([os.getcwd(), *arguments]).encode()
+    socket.send_fds(client, [message], [log.fileno(), writer])
+    forward.job = lambda number: client.send(bytes([number]))
+    os.close(writer)
+    _relay(reader, log)
+    answer = client.recv(4)
+    forward.job = None
+    return int(struct.unpack("i", answer)[0]) if len(answer) == 4 else 1
+
+
+def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
+    """Run the job in a process of its own."""
+    import subprocess
+
+    reader, writer = os.pipe()
+    process = subprocess.Popen([sys.executable, "-m", "lntune.jobs.run", spec], stdout=log, stderr=writer)
+    forward.job = process.send_signal
+    os.close(writer)
+    try:
+        _relay(reader, log)
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _run(spec: str, heavy: bool, log: BinaryIO) -> int:
+    forward = _Forward()
+    light = _connected("light")
+    if light is None:
+        return _run_here(spec, log, forward)
+    if not heavy:
+        return _run_warm(light, [spec], log, forward)
+    code = _run_warm(light, [spec, "--link-only"], log, forward)
+    if code != MUST_COMPUTE:
+        return code
+    client = _connected("heavy")
+    return _run_here(spec, log, forward) if client is None else _run_warm(client, [spec], log, forward)
+
+
+def _say_signal(code: int, spec: str, log: BinaryIO) -> None:
+    """A job that a signal ended could not say so itself."""
+    name = os.path.basename(spec).removesuffix(".json")
+    line = f"error: {name}: ended by {signal.Signals(-code).name}\n".encode()
+    log.write(line)
+    os.write(2, line)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job spec; return the job's exit code, never 0 for a job that was killed."""
+    spec, log = arguments[:2]
+    os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
+    with open(log, "wb") as file:
+        code = _run(spec, "--heavy" in arguments, file)
+        if code < 0:
+            _say_signal(code, spec, file)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

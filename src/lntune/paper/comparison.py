@@ -1,0 +1,237 @@
+"""Our tables beside the paper's: figure by figure, and whether the methods come out in the same order.
+
+compared = compare(paper, ours)
+compared[0].difference, compared[0].inside      # of one figure
+orders(compared)                                # Kendall's tau-b for each group and column
+
+A comparison as CSV, as Markdown and as plain text.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import sqrt
+from pathlib import Path
+
+from lntune.paper.printed import Place, Printed
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of the paper and ours in its place, if we have one."""
+
+    paper: Printed
+    ours: Printed | None
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.paper.place
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, in the table's own unit."""
+        if self.ours is None or self.ours.number is None or self.paper.number is None:
+            return None
+        return self.ours.number - self.paper.number
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the paper's figure lies in our 95% interval; None without one."""
+        if self.ours is None or self.ours.bounds is None or self.paper.number is None:
+            return None
+        return self.ours.bounds[0] <= self.paper.number <= self.ours.bounds[1]
+
+
+@dataclass(frozen=True)
+class Order:
+    """How alike the rows of one group are ordered by one figure.
+
+    Attributes:
+        tau: Kendall's tau-b: 1 the same order, -1 the reverse; None if one side has fewer than two different values.
+        rows: how many rows have the figure on both sides.
+    """
+
+    table: str
+    group: str
+    column: str
+    part: str
+    tau: float | None
+    rows: int
+
+
+def compare(paper: Sequence[Printed], ours: Sequence[Printed]) -> list[Compared]:
+    """Every figure of the paper's, in its order, with ours."""
+    found = {one.place: one for one in ours}
+    return [Compared(one, found.get(one.place)) for one in paper]
+
+
+def tau_b(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Kendall's tau-b of two rankings of the same things, with ties (Kendall 1945).
+
+    Concordant minus discordant pairs, over the geometric mean of the pairs that are not tied in ``a`` and of those that
+    are not tied in ``b``. None if all pairs are tied in one of the two.
+    """
+    concordance = untied_a = untied_b = 0
+    for (a1, b1), (a2, b2) in combinations(zip(a, b, strict=True), 2):
+        up_a, up_b = (a1 > a2) - (a1 < a2), (b1 > b2) - (b1 < b2)
+        concordance += up_a * up_b
+        untied_a += up_a != 0
+        untied_b += up_b != 0
+    return concordance / sqrt(untied_a * untied_b) if untied_a and untied_b else None
+
+
+def orders(compared: Sequence[Compared]) -> list[Order]:
+    """For each group and figure how the rows are ordered on the two sides, where there is anything of ours."""
+    pairs: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
+    for one in compared:
+        if one.ours is not None and one.ours.number is not None and one.paper.number is not None:
+            place = one.place
+            key = (place.table, place.group, place.column, place.part)
+            pairs.setdefault(key, []).append((one.paper.number, one.ours.number))
+    return [Order(*key, tau_b(*zip(*both, strict=True)), len(both)) for key, both in pairs.items()]
+
+
+COLUMNS = (
+    "table", "group", "row", "column", "part", "paper", "ours", "difference", "ours_low", "ours_high",
+    "paper_in_interval", "kendall_tau_b", "rows_ordered",
+)  # fmt: skip
+"""The CSV's header; the last two are of the figure's group and column."""
+
+Rows = list[tuple[str, ...]]
+
+
+def write_csv(path: Path, compared: Sequence[Compared]) -> None:
+    """Every figure of the paper's tables that are compared, a line each."""
+    found = {(one.table, one.group, one.column, one.part): one for one in orders(compared)}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for one in compared:
+            place = one.place
+            order = found.get((place.table, place.group, place.column, place.part))
+            bounds = one.ours.bounds if one.ours and one.ours.bounds else ("", "")
+            row = [*place, one.paper.text, one.ours.text if one.ours else "", _signed(one), *map(str, bounds)]
+            writer.writerow([*row, _inside(one), _tau(order), str(order.rows) if order else ""])
+
+
+def _digits(one: Compared) -> int:
+    """As many as the side with fewer has: more would not mean anything."""
+    assert one.ours is not None
+    return min(len(text.strip("% ").partition(".")[2]) for text in (one.paper.text, one.ours.text))
+
+
+def _signed(one: Compared) -> str:
+    return "" if one.difference is None else f"{one.difference:+.{_digits(one)}f}"
+
+
+def _inside(one: Compared) -> str:
+    return "" if one.inside is None else "yes" if one.inside else "no"
+
+
+def _tau(order: Order | None) -> str:
+    return "" if order is None or order.tau is None else f"{order.tau:.2f}"
+
+
+def figure_rows(compared: Sequence[Compared]) -> Rows:
+    """Group, row, and for each column the paper's cell, ours and the difference, parts with slashes between them."""
+    cells: dict[tuple[str, str], dict[str, list[Compared]]] = {}
+    for one in compared:
+        cells.setdefault((one.place.group, one.place.row), {}).setdefault(one.place.column, []).append(one)
+    columns = list(dict.fromkeys(one.place.column for one in compared))
+    header = ("group", "row", *(f"{column}: paper, ours, difference" for column in columns))
+    rows: Rows = [header]
+    for (group, row), by_column in cells.items():
+        if any(one.ours for found in by_column.values() for one in found):
+            rows.append((group, row, *(_cell(by_column.get(column, [])) for column in columns)))
+    return rows
+
+
+def _cell(found: Sequence[Compared]) -> str:
+    ours = [one.ours.text for one in found if one.ours]
+    if len(ours) < len(found) or not found:
+        return ""
+    differences = [_signed(one) or "-" for one in found]
+    marks = "".join(" *" for one in found[:1] if all(each.inside for each in found))
+    return f"{'/'.join(one.paper.text for one in found)}, {'/'.join(ours)}, {'/'.join(differences)}{marks}"
+
+
+def order_rows(compared: Sequence[Compared]) -> Rows:
+    """Group, column, Kendall's tau-b for each part, and the number of rows."""
+    found: dict[tuple[str, str], list[Order]] = {}
+    for one in orders(compared):
+        found.setdefault((one.group, one.column), []).append(one)
+    rows: Rows = [("group", "column", "Kendall's tau-b", "rows")]
+    for (group, column), its in found.items():
+        if its[0].rows > 1:
+            rows.append((group, column, "/".join(_tau(one) or "-" for one in its), str(its[0].rows)))
+    return rows
+
+
+def summary(compared: Sequence[Compared]) -> str:
+    """How many figures there are, how many lie in our intervals, and how alike the orders are."""
+    there = [one for one in compared if one.ours is not None]
+    taus = [one.tau for one in orders(compared) if one.tau is not None]
+    intervals = [one.inside for one in compared if one.inside is not None]
+    text = f"{len(there)} of the paper's {len(compared)} figures have ours beside them"
+    if intervals:
+        text += f"; {sum(intervals)} of {len(intervals)} lie in our 95% interval (marked *)"
+    if taus:
+        text += f"; mean of Kendall's tau-b over {len(taus)} groups and columns: {sum(taus) / len(taus):.2f}"
+    return text + "."
+
+
+def by_table(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
+    """The figures of each table."""
+    found: dict[str, list[Compared]] = {}
+    for one in compared:
+        found.setdefault(one.place.table, []).append(one)
+    return found
+
+
+def markdown(compared: Sequence[Compared], *, title: str, notes: Sequence[str]) -> str:
+    """All tables, each with its orders; ``notes`` are paragraphs under the title, empty ones left out."""
+    lines = [f"# {title}", ""]
+    for note in notes:
+        if note:
+            lines += [note, ""]
+    for table, its in by_table(compared).items():
+        lines += [f"## {table}", "", summary(its), ""]
+        for rows in (figure_rows(its), order_rows(its)):
+            if len(rows) > 1:
+                lines += [*_markdown_rows(rows), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_rows(rows: Rows) -> Iterator[str]:
+    yield f"| {' | '.join(rows[0])} |"
+    yield "|" + " --- |" * len(rows[0])
+    for row in rows[1:]:
+        yield f"| {' | '.join(cell.replace('*', chr(92) + '*') for cell in row)} |"
+
+
+def text(compared: Sequence[Compared]) -> str:
+    """For a terminal: one line a cell, then the orders."""
+    lines: list[str] = []
+    for table, its in by_table(compared).items():
+        lines += [f"{table}: {summary(its)}", ""]
+        for rows in (_long_rows(its), order_rows(its)):
+            if len(rows) > 1:
+                lines += [*_aligned(rows), ""]
+    return "\n".join(lines).rstrip()
+
+
+def _long_rows(compared: Sequence[Compared]) -> Rows:
+    rows: Rows = [("group", "row", "column", "paper", "ours", "difference")]
+    wide = figure_rows(compared)
+    columns = [title.partition(":")[0] for title in wide[0][2:]]
+    for group, row, *cells in wide[1:]:
+        rows += [(group, row, column, *cell.split(", ")) for column, cell in zip(columns, cells, strict=True) if cell]
+    return rows
+
+
+def _aligned(rows: Rows) -> Iterator[str]:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

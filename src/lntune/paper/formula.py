@@ -1,0 +1,230 @@
+"""The formulas of workflow/paper/claims.yaml: what a sentence of the paper says about the cells of its tables.
+
+    tables = Tables(read_paper(Path("workflow/paper/table2.csv")))
+    formula = Formula('-gain(pick("table2", "LayerNorm", "13B scale", "Mem. (GB)"), pick("table2", "LoRA", ...))')
+    formula.value(tables, {})
+
+A formula is written like a Python expression and read with Python's parser, but nothing is executed: numbers, texts,
+lists, names, the four operations, and calls of the functions listed here are all there is (docs/claims.md).
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from lntune.paper.printed import Place, Printed
+from lntune.paper.values import (
+    AGGREGATES,
+    AbsentError,
+    FormulaError,
+    Key,
+    Numbers,
+    aggregate,
+    count_above,
+    count_below,
+    count_different,
+    count_missing,
+    gain,
+    pairwise,
+    row_of_highest,
+    row_titles,
+)
+
+EVERY = "every"
+"""In place of rows: all that have numbers."""
+
+Value = float | str | tuple[str, ...] | Numbers
+
+_OF_PARTS = {"sum": sum, "mean": AGGREGATES["mean"]}
+_OPERATIONS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+class Tables:
+    """The figures of some tables, as formulas ask for them."""
+
+    def __init__(self, figures: Iterable[Printed]) -> None:
+        self._figures = {one.place: one for one in figures}
+        self._parts: dict[tuple[str, str], dict[str, None]] = {}
+        self._numeric: dict[tuple[str, str, str, str], bool] = {}
+        for place, one in self._figures.items():
+            self._parts.setdefault((place.table, place.column), {})[place.part] = None
+            self._numeric[place[:4]] = self._numeric.get(place[:4], True) and one.number is not None
+
+    def pick(self, table: str, rows: Value, groups: Value, columns: Value) -> Numbers:
+        """Cells by table, rows, groups and columns; ``rows`` may be "every".
+
+        A column with parts is written with one: ``MME.perception``, or with ``.sum`` or ``.mean`` for that of all.
+
+        Raises:
+            AbsentError: one of the cells is not there, or is no number.
+        """
+        found: Numbers = {}
+        for group in _texts(groups):
+            for row in self._rows_of(table, group, rows, _texts(columns)):
+                for column in _texts(columns):
+                    found[Key(group, row, column)] = self._number(table, group, row, column)
+        return found
+
+    def printed(self, text: str, table: str, rows: Value, groups: Value, columns: Value) -> float:
+        """How many of the cells are printed as ``text``."""
+        wanted = [Place(table, g, r, c, "") for g in _texts(groups) for r in _texts(rows) for c in _texts(columns)]
+        for place in wanted:
+            if place not in self._figures:
+                raise AbsentError(f"no cell {place}")
+        return float(sum(self._figures[place].text == text for place in wanted))
+
+    def _rows_of(self, table: str, group: str, rows: Value, columns: Sequence[str]) -> Sequence[str]:
+        if rows != EVERY:
+            return _texts(rows)
+        names = [self._column(table, column)[0] for column in columns]
+        known = dict.fromkeys(place.row for place in self._figures if (place.table, place.group) == (table, group))
+        found = [row for row in known if all(self._numeric.get((table, group, row, name)) for name in names)]
+        if not found:
+            raise AbsentError(f"no cells of {table}, {group}")
+        return found
+
+    def _column(self, table: str, column: str) -> tuple[str, str]:
+        """A column's title, and the part of it, or the way to join its parts, that is asked for."""
+        name, _, part = (column, "", "") if (table, column) in self._parts else column.partition(".")
+        return name, part
+
+    def _number(self, table: str, group: str, row: str, column: str) -> float:
+        name, part = self._column(table, column)
+        if (table, name) not in self._parts:
+            raise AbsentError(f"no column {name} in {table}")
+        parts = [one for one in self._parts[table, name] if one]
+        if parts and part not in (*parts, *_OF_PARTS):
+            ways = ", ".join(f"{name}.{way}" for way in (*_OF_PARTS, *parts))
+            raise FormulaError(f"{column} is not one number: write one of {ways}")
+        if part and not parts:
+            raise FormulaError(f"{column}: {name} has no parts in {table}")
+        wanted = parts if part in _OF_PARTS else [part]
+        numbers = []
+        for one in wanted:
+            place = Place(table, group, row, name, one)
+            figure = self._figures.get(place)
+            if figure is None:
+                raise AbsentError(f"no cell {place}")
+            if figure.number is None:
+                raise AbsentError(f"{place} is printed as {figure.text!r}, which is no number")
+            numbers.append(figure.number)
+        return _OF_PARTS[part](numbers) if part in _OF_PARTS else numbers[0]
+
+
+def _texts(value: Value) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, tuple):
+        return value
+    raise FormulaError(f"a text or a list of texts is expected, not {value}")
+
+
+# What a formula may call, beside what reads cells.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{name: partial(aggregate, function) for name, function in AGGREGATES.items()},
+    "gain": partial(pairwise, gain),
+    "points": partial(pairwise, operator.sub),
+    "below": count_below,
+    "above": count_above,
+    "different": count_different,
+    "missing": count_missing,
+    "row_titles": row_titles,
+    "row_of_highest": row_of_highest,
+}
+
+
+class Formula:
+    """One formula, parsed; FormulaError says what it holds that a formula must not."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            self._tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError) as error:
+            raise FormulaError(f"cannot be read: {getattr(error, 'msg', error)}") from None
+        self._check(self._tree)
+
+    @property
+    def names(self) -> list[str]:
+        """The names that it uses, each once."""
+        called = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
+        used = (node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name) and id(node) not in called)
+        return list(dict.fromkeys(used))
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether it asks for cells."""
+        return any(isinstance(node, ast.Name) and node.id in ("pick", "printed") for node in ast.walk(self._tree))
+
+    @property
+    def texts(self) -> set[str]:
+        """The texts in it, names of tables among them."""
+        constants = (node.value for node in ast.walk(self._tree) if isinstance(node, ast.Constant))
+        return {value for value in constants if isinstance(value, str)}
+
+    @staticmethod
+    def _check(tree: ast.expr) -> None:
+        plain = (ast.Name, ast.Load, ast.BinOp, ast.UnaryOp, ast.USub, ast.List, ast.Call, ast.keyword, *_OPERATIONS)
+        for node in ast.walk(tree):
+            constant = isinstance(node, ast.Constant) and type(node.value) in (int, float, str)
+            if not constant and not isinstance(node, plain):
+                raise FormulaError(f"{ast.unparse(node)!r} is not allowed in a formula")
+            if isinstance(node, ast.Call):
+                known = [*FUNCTIONS, "pick", "printed"]
+                if not isinstance(node.func, ast.Name) or node.func.id not in known:
+                    raise FormulaError(f"unknown function {ast.unparse(node.func)!r} (known: {', '.join(known)})")
+
+    def value(self, tables: Tables, names: Mapping[str, Value]) -> Value:
+        """What it comes to.
+
+        Args:
+            tables: what ``pick`` and ``printed`` read.
+            names: what the names in the formula stand for.
+
+        Raises:
+            AbsentError: a cell is not there.
+            FormulaError: something else is wrong.
+        """
+        functions = FUNCTIONS | {"pick": tables.pick, "printed": tables.printed}
+        return self._value(self._tree, functions, names)
+
+    def _value(self, node: ast.expr, functions: Mapping[str, Callable[..., Any]], names: Mapping[str, Value]) -> Value:
+        inner = partial(self._value, functions=functions, names=names)
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, str) else float(node.value)  # type: ignore[arg-type]
+        if isinstance(node, ast.Name):
+            if node.id not in names:
+                raise FormulaError(f"unknown name {node.id!r} (known: {', '.join(names)})")
+            return names[node.id]
+        if isinstance(node, ast.List):
+            return tuple(text for entry in node.elts for text in _texts(inner(entry)))
+        if isinstance(node, ast.UnaryOp):
+            return -_number(inner(node.operand))
+        if isinstance(node, ast.BinOp):
+            try:
+                return _OPERATIONS[type(node.op)](_number(inner(node.left)), _number(inner(node.right)))
+            except ZeroDivisionError:
+                raise AbsentError("a division by zero") from None
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        given = [inner(one) for one in node.args]
+        named = {one.arg or "": inner(one.value) for one in node.keywords}
+        try:
+            found: Value = functions[node.func.id](*given, **named)
+        except (TypeError, AttributeError):
+            raise FormulaError(f"{ast.unparse(node)}: these are not what {node.func.id} takes") from None
+        return found
+
+
+def _number(value: Value) -> float:
+    if isinstance(value, dict) and len(value) == 1:
+        return next(iter(value.values()))
+    if isinstance(value, float):
+        return value
+    raise FormulaError("arithmetic takes single numbers; use mean, lowest, highest or total first")

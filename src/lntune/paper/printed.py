@@ -1,0 +1,230 @@
+"""What tables print, one figure each: the paper's tables, transcribed, and ours, in the same terms.
+
+    paper = read_paper(Path("workflow/paper/table1.csv"))
+    ours = read_ours("table1", Path("results/table/table1-0123456789ab"))
+
+A cell of MME or POPE holds several figures (Table 1: "625.2/270.7"); each is a :class:`Printed` of its own, named by
+its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
+
+Where the paper's own numbers and claims lie in a checkout, and what a stage is told of them.
+
+files = paper_files(Path("."))      # "table1.csv" to its path, and "claims.yaml"
+digests(files)                      # to the sha256 of each: a setting, so that an edit remakes what rests on it
+
+The paper's numbers as a stage reads them: files that must still have the digests that its name was made from.
+"""
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lntune.config.load import shown, unknown_name
+from lntune.errors import UserError
+
+PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
+"""The header of a file of workflow/paper."""
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "MME": ("perception", "cognition"),
+    "POPE": ("popular", "random", "adversarial"),
+}
+"""The figures of a cell, in the order in which they are printed, of the columns that have several."""
+
+INTERVAL = " 95% interval"
+"""What a table's CSV calls a column's intervals, behind the column's title."""
+
+CELLS = "cells.json"
+"""The file of a table or figure that holds the text of each of our cells."""
+
+_NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*%?")
+_BOUNDS = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
+
+
+class Place(NamedTuple):
+    """Where a figure stands."""
+
+    table: str
+    group: str
+    row: str
+    column: str
+    part: str
+
+    def __str__(self) -> str:
+        return ", ".join(word for word in self if word)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One figure as it is printed.
+
+    Attributes:
+        place: where it stands.
+        text: as it is printed, "OOM" and "-" included.
+        bounds: its 95% interval, if its table has one.
+    """
+
+    place: Place
+    text: str
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def number(self) -> float | None:
+        """The figure without its percent sign; None for what is no number."""
+        found = _NUMBER.fullmatch(self.text.strip())
+        return float(found[1]) if found else None
+
+
+def read_paper(path: Path) -> list[Printed]:
+    """The figures of one of the paper's tables.
+
+    Raises:
+        UserError: the file is not what it should be; its line is named.
+    """
+    found: dict[Place, Printed] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != PAPER_COLUMNS:
+            raise UserError(f"{path}: its first line must be {','.join(PAPER_COLUMNS)}")
+        for record in reader:
+            where = f"{path}: line {reader.line_num}"
+            if None in record or None in record.values():
+                raise UserError(f"{where}: {len(PAPER_COLUMNS)} fields are expected; quote a field that holds commas")
+            place = Place(*(record[name] for name in Place._fields))
+            if place.table != path.stem:
+                raise UserError(f"{where}: table is {place.table!r}, and the file is {path.name}")
+            if place in found:
+                raise UserError(f"{where}: {place} is there twice; keep one")
+            if not record["value"]:
+                raise UserError(f"{where}: {place} has no value; write what is printed")
+            found[place] = Printed(place, record["value"])
+    if not found:
+        raise UserError(f"{path}: holds no figures")
+    return list(found.values())
+
+
+def read_ours(name: str, folder: Path) -> list[Printed]:
+    """Our figures in one of our tables or figures; what a table shows of the literature is none of them.
+
+    Args:
+        name: of the table or figure, as the paper's is called here.
+        folder: its result. What cells say is read from cells.json, since a figure's CSV holds what is drawn (heat maps:
+            a number for each pair of layers; bars: the sum of MME's two); groups, rows and intervals from NAME.csv.
+
+    Raises:
+        UserError: a cell has not as many figures as its column.
+    """
+    path = folder / f"{name}.csv"
+    rows: dict[str, tuple[str, str]] = {}
+    bounds: dict[tuple[str, str], str] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for record in csv.DictReader(file):
+            row = f"{record['model']}: {record['method']}"
+            rows[row] = (record["model"], record["method"])
+            intervals = {title: text for title, text in record.items() if text and title.endswith(INTERVAL)}
+            bounds |= {(row, title.removesuffix(INTERVAL)): text for title, text in intervals.items()}
+    found: list[Printed] = []
+    for cell in json.loads((folder / CELLS).read_text(encoding="utf-8")):
+        row, column = cell["row"], cell["column"]
+        found += _figures(path, Place(name, *rows[row], column, ""), cell["value"], bounds.get((row, column), ""))
+    return found
+
+
+def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Printed]:
+    parts = PARTS.get(place.column, ("",))
+    figures = text.split("/")
+    if len(figures) == 1 and Printed(place, text).number is None:
+        figures *= len(parts)  # "-" or "OOM" stands for all of them
+    if len(figures) != len(parts):
+        raise UserError(f"{path}: {place}: {text!r} holds {len(figures)} figures, this column's cells {len(parts)}")
+    intervals = bounds.split("/") if bounds.count("/") == len(parts) - 1 else [""] * len(parts)
+    for part, figure, interval in zip(parts, figures, intervals, strict=True):
+        limits = _BOUNDS.fullmatch(interval)
+        yield Printed(place._replace(part=part), figure, (float(limits[1]), float(limits[2])) if limits else None)
+
+
+PAPER = Path("workflow") / "paper"
+CLAIMS = "claims.yaml"
+
+
+def paper_files(root: Path, *, claims: bool = True) -> dict[str, Path]:
+    """Every file of workflow/paper by name, the claims among them if they are wanted.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = {path.name: path for path in sorted((root / PAPER).glob("*.csv"))}
+    if not found:
+        raise UserError(f"{root / PAPER}: holds no table of the paper; restore it from the repository")
+    if claims:
+        found[CLAIMS] = root / PAPER / CLAIMS
+    return found
+
+
+def printed_names(files: Iterable[str]) -> list[str]:
+    """The tables and figures of which the paper prints numbers, by the names of its files."""
+    return [Path(name).stem for name in files if name.endswith(".csv")]
+
+
+def digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """The sha256 of each file; UserError if one is not there."""
+    try:
+        return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; restore it from the repository") from None
+
+
+def literature_rows(root: Path, table: str, groups: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the paper's table that it took from the literature: group, title and the printed text of each cell.
+
+    Raises:
+        UserError: the paper has no such table, or its table no such group.
+    """
+    if not groups:
+        return []
+    path = root / PAPER / f"{table}.csv"
+    report_item = root / "workflow" / "report_items" / f"{table}.yaml"
+    if not path.is_file():
+        raise UserError(f"{shown(report_item)}: literature: {shown(path)} does not exist; remove the key")
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in read_paper(path):
+        its = found.setdefault((one.place.group, one.place.row), {})
+        its.setdefault(one.place.column, []).append(one.text)
+    known = list(dict.fromkeys(group for group, _ in found))
+    for place, wanted in enumerate(groups):
+        if wanted not in known:
+            raise unknown_name(report_item, f"literature[{place}]", wanted, known, f"group of {shown(path)}")
+    return [
+        {"group": group, "title": row, "cells": ["/".join(cells.get(column, [])) for column in columns]}
+        for (group, row), cells in found.items()
+        if group in groups
+    ]
+
+
+def check(paths: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Path]:
+    """Name to path; UserError if a file is not the one that was planned with."""
+    found = {}
+    for name, sha256 in expected.items():
+        path = Path(paths[name])
+        try:
+            same = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; restore it from the repository") from None
+        if not same:
+            raise UserError(f"{path}: was edited since the run started; start the run again")
+        found[name] = path
+    return found
+
+
+def read_tables(files: Mapping[str, Path]) -> dict[str, list[Printed]]:
+    """Table to the paper's figures."""
+    return {path.stem: read_paper(path) for name, path in files.items() if name.endswith(".csv")}
+
+
+def read_own(tables: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Printed]]:
+    """Table or figure to our figures; each lies in its result's folder."""
+    return {name: read_ours(name, folder) for name, folder in zip(tables, folders, strict=True)}

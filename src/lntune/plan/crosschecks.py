@@ -1,0 +1,209 @@
+"""Checks that need more than one YAML value: names must exist, and what is put together must belong together.
+
+:mod:`lntune.plan.study` calls them on everything it reads, so that no job starts from a config that cannot work.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from string import Formatter
+
+from lntune.benchmarks.mme.metric import ALL as MME_SUBTASKS
+from lntune.config.catalog import Catalog
+from lntune.config.load import shown, unknown_name
+from lntune.config.protocol import Benchmark, ProtocolSettings
+from lntune.config.report_item import (
+    COLUMN_BENCHMARKS,
+    COST_COLUMNS,
+    GradientsSettings,
+    HeatMapSettings,
+    ReportItem,
+    TableSettings,
+)
+from lntune.config.scale import ScaleSettings
+from lntune.errors import UserError
+from lntune.model.tuning import METHODS
+from lntune.plan.stages import STAGES
+
+_FORMAT_SET = {"llava-pretrain": "pretrain", "llava-instruct": "instruct"}
+_BENCHMARK_SETS: dict[Benchmark, tuple[str, ...]] = {
+    "mme": ("mme",),
+    "vqav2": ("vqav2", "coco"),
+    "mscoco": ("coco",),
+    "flickr30k": ("flickr30k",),
+    "pope": ("pope", "coco"),
+}
+"""What of the drawn world a benchmark's sources must be: questions first, images last."""
+
+
+def check_known(file: Path, key: str, name: str, known: Collection[str], kind: str) -> None:
+    """UserError if nothing of this kind bears the name that ``key`` of the file gives."""
+    if name not in known:
+        raise unknown_name(file, key, name, known, kind)
+
+
+def check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
+    """Every name in a scale's file exists, and its parts fit each other."""
+    _check_methods(file, scale)
+    check_known(file, "vision", scale.vision, scale.visions, "vision encoder")
+    check_known(file, "connector.data", scale.connector.data, scale.data, "training set")
+    for name, llm in scale.llms.items():
+        check_known(file, f"llms.{name}.weights", llm.weights, catalog.entries, "catalogue entry")
+    for name, vision in scale.visions.items():
+        check_known(file, f"visions.{name}.weights", vision.weights, catalog.entries, "catalogue entry")
+    _check_distinct(file, {f"llms.{name}.title": llm.title for name, llm in scale.llms.items()})
+    _check_sources(file, scale, catalog)
+    for name, data in scale.data.items():
+        key = f"data.{name}.source"
+        check_known(file, key, data.source, scale.sources, "source")
+        _check_drawn(file, key, data.source, scale, _FORMAT_SET[data.format], f"the format {data.format}")
+    _check_benchmarks(file, scale)
+    for name, rates in scale.sweeps.items():
+        check_known(file, f"sweeps.{name}", name, scale.methods, "method")
+        _check_distinct(file, {f"sweeps.{name}[{place}]": rate for place, rate in enumerate(rates)})
+    for stage in scale.execution.stages:
+        check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
+
+
+def check_copies(file: Path, copies: Mapping[str, str], catalog: Catalog) -> None:
+    """Copies on disk are of entries that the catalogue has."""
+    for name in copies:
+        check_known(file, f"copies.{name}", name, catalog.entries, "catalogue entry")
+
+
+def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
+    """MME's subtasks exist, each once; prompts have no place for anything but the question; captions can be in form."""
+    for place, name in enumerate(protocol.mme_subtasks):
+        check_known(file, f"mme_subtasks[{place}]", name, MME_SUBTASKS, "MME subtask")
+    _check_distinct(file, {f"mme_subtasks[{k}]": name for k, name in enumerate(protocol.mme_subtasks)})
+    words = protocol.caption_format
+    if words.least_words > words.most_words:
+        raise UserError(
+            f"{shown(file)}: caption_format.least_words: no caption has {words.least_words} words or more and "
+            f"{words.most_words} (most_words) or fewer; lower it"
+        )
+    for benchmark in ("mme", "vqav2", "captions", "pope"):
+        prompt = getattr(protocol, benchmark).prompt
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        except ValueError:
+            fields = set()
+        if fields != {"question"}:
+            raise UserError(
+                f"{shown(file)}: {benchmark}.prompt: its only field must be {{question}}, got {prompt!r}; "
+                f"write other braces twice, as {{{{ and }}}}"
+            )
+
+
+def check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
+    """Every name in a report item's file exists, and no two groups, rows or columns are called alike."""
+    for place, group in enumerate(report_item.llms):
+        check_known(file, f"llms[{place}]", group.llm, scale.llms, "llm")
+    titles = {f"llms[{k}]": group.title or scale.llms[group.llm].title for k, group in enumerate(report_item.llms)}
+    _check_distinct(file, titles)
+    _check_rows(file, report_item, scale)
+    _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(report_item.columns)})
+    _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(report_item.rows)})
+    if isinstance(report_item, HeatMapSettings | GradientsSettings):
+        _check_one_model(file, report_item)
+    if isinstance(report_item, TableSettings) and report_item.paired_with is not None:
+        titles = {row.title: "" for row in report_item.rows if not row.sweep}
+        check_known(file, "paired_with", report_item.paired_with, titles, "row")
+
+
+def _check_one_model(file: Path, figure: HeatMapSettings | GradientsSettings) -> None:
+    """UserError if a figure that shows one LLM, or one of its layers, names several."""
+    if len(figure.llms) > 1:
+        raise UserError(
+            f"{shown(file)}: llms: {figure.figure} show one LLM; name one here, others in files of their own"
+        )
+    if isinstance(figure, GradientsSettings):
+        depths = {(one.layer, one.of) for one in figure.norms}
+        if len(depths) > 1:
+            raise UserError(f"{shown(file)}: norms: one layer is shown; give all the same layer and of")
+        _check_distinct(file, {f"norms[{place}].norm": one.norm for place, one in enumerate(figure.norms)})
+
+
+def _check_rows(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
+    trained = not report_item.columns or any(column not in COST_COLUMNS for column in report_item.columns)
+    for place, row in enumerate(report_item.rows):
+        key = f"rows[{place}]"
+        check_known(file, f"{key}.method", row.method, scale.methods, "method")
+        if row.data is not None:
+            check_known(file, f"{key}.data", row.data, scale.data, "training set")
+        elif trained:
+            raise UserError(f"{shown(file)}: {key}.data: missing key; name one of {', '.join(scale.data)}")
+        if row.vision is not None:
+            check_known(file, f"{key}.vision", row.vision, scale.visions, "vision encoder")
+        scored = [column for column in report_item.columns if column in COLUMN_BENCHMARKS]
+        if row.blind and not scored:
+            raise UserError(f"{shown(file)}: {key}.blind: nobody is asked anything here; remove it")
+        if row.sweep:
+            _check_sweep(file, key, row.method, scale, swept=len(scored) == len(report_item.columns) > 0)
+
+
+def _check_sweep(file: Path, key: str, method: str, scale: ScaleSettings, *, swept: bool) -> None:
+    """UserError if the scale has no rates to sweep, or something else than scores is shown."""
+    if method not in scale.sweeps:
+        known = ", ".join(scale.sweeps) or "none"
+        raise UserError(f"{shown(file)}: {key}.sweep: the scale sweeps no rates of {method!r} (it does of: {known})")
+    if not swept:
+        raise UserError(f"{shown(file)}: {key}.sweep: scores alone are shown of every learning rate; remove it")
+
+
+def _check_distinct(file: Path, values: Mapping[str, str | float]) -> None:
+    """No two of the keys may have one value."""
+    first: dict[str | float, str] = {}
+    for key, value in values.items():
+        if value in first:
+            raise UserError(f"{shown(file)}: {key}: {value!r} is also {first[value]}; change or remove one")
+        first[value] = key
+
+
+def _check_methods(file: Path, scale: ScaleSettings) -> None:
+    for name, method in scale.methods.items():
+        check_known(file, f"methods.{name}", name, METHODS, "method")
+        key = f"methods.{name}.learning_rates"
+        _check_distinct(file, {f"{key}[{place}]": rate for place, rate in enumerate(method.learning_rates)})
+        if name == "lora" and method.lora is None:
+            remedy = "missing key; add it, such as {rank: 64, alpha: 128, dropout: 0.0}"
+        elif name != "lora" and method.lora is not None:
+            remedy = "only the method lora takes these settings; remove them"
+        else:
+            continue
+        raise UserError(f"{shown(file)}: methods.{name}.lora: {remedy}")
+
+
+def _check_sources(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
+    for name, source in scale.sources.items():
+        if source.fetch is not None:
+            check_known(file, f"sources.{name}.fetch", source.fetch, catalog.entries, "catalogue entry")
+        elif source.draw is not None and source.draw.set in ("vqav2", "pope"):
+            coco = scale.sources.get("coco")
+            if coco is None or coco.draw is None or coco.draw.set != "coco":
+                raise UserError(
+                    f"{shown(file)}: sources.{name}.draw.set: {source.draw.set} asks about the images of a "
+                    f"source named coco; add coco: {{draw: {{set: coco, images: ...}}}}"
+                )
+
+
+def _check_benchmarks(file: Path, scale: ScaleSettings) -> None:
+    for benchmark, sets in _BENCHMARK_SETS.items():
+        names = scale.benchmarks.get(benchmark, ())
+        if len(names) not in (1, 2):
+            raise UserError(
+                f"{shown(file)}: benchmarks.{benchmark}: expected one or two sources (of the questions, of the "
+                f"images), got {len(names)}; write {benchmark}: [{', '.join(sets)}] with your sources' names"
+            )
+        for place, wanted in ((0, sets[0]), (len(names) - 1, sets[-1])):
+            key = f"benchmarks.{benchmark}[{place}]"
+            check_known(file, key, names[place], scale.sources, "source")
+            _check_drawn(file, key, names[place], scale, wanted, benchmark)
+
+
+def _check_drawn(file: Path, key: str, name: str, scale: ScaleSettings, wanted: str, user: str) -> None:
+    """UserError if a source is drawn as another set than its user needs; what is fetched cannot be checked."""
+    draw = scale.sources[name].draw
+    if draw is not None and draw.set != wanted:
+        fitting = [n for n, source in scale.sources.items() if source.draw and source.draw.set == wanted]
+        remedy = f"name {' or '.join(fitting)}" if fitting else f"add a source that draws {wanted}"
+        raise UserError(f"{shown(file)}: {key}: the source {name!r} draws {draw.set}, {user} needs {wanted}; {remedy}")

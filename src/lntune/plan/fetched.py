@@ -1,0 +1,98 @@
+"""What finished fetches say of their files, and whether that agrees with what the first downloads recorded."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lntune.config.catalog import LOCK, ORIGINS, CatalogLock, Entry, LockedFile, Place, web_address
+from lntune.errors import UserError
+from lntune.plan.node import Node, is_done, result_folder
+from lntune.stages.fetch import COPY, Execution, Settings
+from lntune.store.layout import Store
+from lntune.store.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """One file of a finished fetch.
+
+    Attributes:
+        sha256: what it is; None if nobody pinned it and ``origins.json`` is lost.
+        url: where it was downloaded, or would have been.
+        path: where it lies in the checkout, or on the machine.
+        recorded: whether its sha256 is what the first download found, and not the catalogue's.
+        copied: whether it came from a copy on disk instead of its address.
+    """
+
+    name: str
+    sha256: str | None
+    url: str | None
+    path: str | None
+    recorded: bool
+    copied: bool
+
+
+def origins_of(folder: Path) -> dict[str, LockedFile]:
+    """What a fetched folder says of its files; nothing if it does not, as older ones."""
+    try:
+        told = json.loads((folder / ORIGINS).read_text())
+        return {name: LockedFile.model_validate(one) for name, one in told.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def fetched_files(manifest: Manifest, folder: Path, entry: Entry | None) -> list[FetchedFile]:
+    """The files of a finished fetch, as it tells itself; what it does not say is taken from the catalogue's entry."""
+    execution, origins = manifest.execution, origins_of(folder)
+    pinned, addresses = _texts(manifest.settings.get("files")), _texts(manifest.settings.get("addresses"))
+    urls, paths = _texts(execution.get("urls")), _texts(execution.get("paths"))
+    places = _places(execution.get("places"), entry)
+    found = []
+    for name in (*pinned, *addresses):
+        origin = origins[name].origin if name in origins else ""
+        place = places.get(name, Place())
+        found.append(
+            FetchedFile(
+                name=name,
+                sha256=pinned.get(name) or (origins[name].sha256 if name in origins else None),
+                url=urls.get(name) or web_address(origin) or web_address(place.address or ""),
+                path=paths.get(name) or place.path,
+                recorded=name not in pinned,
+                copied=origin.startswith(COPY),
+            )
+        )
+    return found
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(name): str(text) for name, text in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _places(told: object, entry: Entry | None) -> dict[str, Place]:
+    """Where each file lies: by the manifest, or by the catalogue of now."""
+    if isinstance(told, Mapping):
+        return {str(name): Place.model_validate_json(json.dumps(one)) for name, one in told.items()}
+    return {name: entry.place(name) for name in entry.files} if entry else {}
+
+
+def check_recorded(store: Store, nodes: Iterable[Node], lock: CatalogLock) -> None:
+    """Whether finished fetches hold what the first downloads recorded; it reads one small file of each.
+
+    Only files that the catalogue does not pin are looked at: of the others the result's name is the proof.
+
+    Raises:
+        UserError: a folder of the store was fetched when its source held another file than was recorded.
+    """
+    for node in nodes:
+        if not isinstance(node.settings, Settings) or not node.settings.addresses or not is_done(store, node):
+            continue
+        assert isinstance(node.execution, Execution)
+        recorded, folder = lock.entries.get(node.execution.entry, {}), result_folder(store, node)
+        for name, found in origins_of(folder).items():
+            known = recorded.get(name)
+            if name in node.settings.addresses and known is not None and known.sha256 != found.sha256:
+                raise UserError(
+                    f"{folder}: its {name} has the sha256 {found.sha256}, {LOCK} records {known.sha256}; delete the "
+                    f"folder to fetch what is recorded, or correct the record if it is the wrong one (docs/data.md)"
+                )

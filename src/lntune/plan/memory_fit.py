@@ -1,0 +1,106 @@
+"""From the scale's names to what memory is predicted from: a training job's sizes, and how it is carried out to fit.
+
+Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lntune.config.load import shown
+from lntune.config.scale import ExecutionSettings
+from lntune.config.training import Schedule
+from lntune.errors import UserError
+from lntune.estimate.fit import TrainingJob, choose, predicted, prediction_batch
+from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
+from lntune.paper.memory import TABLE, read_rows
+from lntune.plan.study import Study
+
+DEFAULT_ZERO_STAGE = 2
+"""Of the connector's pretraining, where most is frozen."""
+
+
+def llm_shape(study: Study, name: str) -> LlmShape:
+    """An LLM's shape: by its size in the scale, or else by the config.json that its catalogue entry has on disk."""
+    settings = study.named(study.scale.llms, name, "llm")
+    if settings.size is not None:
+        return LLMS[settings.size]
+    folder = _folder(study, settings.weights, "config.json")
+    if folder is None:
+        raise UserError(
+            f"{shown(study.scale_file)}: llms.{name}.size: missing key; memory is predicted from it before the weights "
+            f"are there; add one of {', '.join(LLMS)}"
+        )
+    return llm_on_disk(folder)
+
+
+def vision_shape(study: Study, name: str) -> VisionShape:
+    """A vision encoder's shape: by its config on disk, or else the paper's encoder that its library reads."""
+    settings = study.named(study.scale.visions, name, "vision encoder")
+    config = "open_clip_config.json" if settings.library == "open_clip" else "config.json"
+    folder = _folder(study, settings.weights, config)
+    return VISIONS[settings.library] if folder is None else vision_on_disk(folder, settings.library)
+
+
+def _folder(study: Study, entry: str, config: str) -> Path | None:
+    """Where a catalogue entry's config lies, if it is a file of this checkout."""
+    file = study.catalog_entry(entry).files.get(config)
+    return (study.root / file.path).parent if file is not None and file.path is not None else None
+
+
+def training_job(
+    study: Study, stage: str, llm: str, vision: str, method: str, schedule: Schedule
+) -> TrainingJob | None:
+    """What decides a job's memory; None where the scale names no GPU to fit."""
+    execution = study.scale.execution
+    if execution.gpu is None:
+        return None
+    settings = study.scale.methods.get(method)
+    gpus = execution.of(stage).gpus
+    return TrainingJob(
+        label=f"{stage} {llm} {method}" if stage == "finetune" else f"{stage} {llm}",
+        stage=stage,
+        llm=llm_shape(study, llm),
+        vision=vision_shape(study, vision),
+        method=method,
+        lora=settings.lora if settings is not None else None,
+        schedule=schedule,
+        engine=execution.engine,
+        ranks=max(gpus, 1) if execution.engine == "deepspeed" else 1,
+        zero_stage=settings.zero_stage if settings is not None else DEFAULT_ZERO_STAGE,
+    )
+
+
+def carried_out(job: TrainingJob | None, execution: ExecutionSettings) -> dict[str, Any]:
+    """The settings of a job's execution that make it fit the GPU; none where there is no GPU.
+
+    Raises:
+        UserError: nothing makes it fit.
+    """
+    if job is None or execution.gpu is None:
+        return {}
+    choice = choose(job, execution.gpu, execution.micro_batch, predicted)
+    return {
+        "engine": job.engine,
+        "ranks": choice.ranks,
+        "zero_stage": choice.zero_stage,
+        "micro_batch": choice.micro_batch,
+    }
+
+
+def papers_row(study: Study, llm: str, method: str) -> dict[str, float | None] | None:
+    """What the paper's Table 2 prints for an LLM whose size it names and a method; None for others, as in the demo."""
+    size = study.named(study.scale.llms, llm, "llm").size
+    if size is None:
+        return None
+    rows = read_rows(study.root / TABLE)
+    found = [row for row in rows if (row.method, row.size) == (method, size)]
+    return {"memory_gb": found[0].printed, "trainable_percent": found[0].percent} if found else None
+
+
+def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int) -> int:
+    """How many questions a model is asked at a time: the scale's number, or less if the GPU needs it."""
+    execution = study.scale.execution
+    if execution.gpu is None:
+        return execution.prediction_batch
+    shapes = llm_shape(study, llm), vision_shape(study, vision)
+    return prediction_batch(f"predict {llm}", *shapes, new_tokens, execution.gpu, execution.prediction_batch)

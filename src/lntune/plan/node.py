@@ -1,0 +1,158 @@
+"""The graph's nodes: one for each result that there is or will be, with all that decides it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from lntune.config.base import Frozen
+from lntune.plan.code_version import CodeVersion
+from lntune.plan.stages import stage_module
+from lntune.store.identity import Identity, input_name
+from lntune.store.layout import Store, slug
+from lntune.store.manifest import InputRecord, input_record
+from lntune.store.reuse import find, work_of
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A folder in a result that is an input of its own: what else the result holds does not matter to the reader."""
+
+    node: "Node"
+    folder: str
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One result that there is or will be."""
+
+    stage: str
+    label: str
+    settings: Frozen
+    inputs: Mapping[str, "Node | Part | tuple[Node, ...]"]
+    execution: Frozen
+    code_version: CodeVersion
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Everything that decides this result."""
+        inputs = {
+            role: [one.id for one in given] if isinstance(given, tuple) else input_name(*_result_and_part(given))
+            for role, given in self.inputs.items()
+        }
+        settings = self.settings.model_dump(mode="json")
+        return Identity(self.stage, settings, self.code_version.named_code, self.code_version.named_packages, inputs)
+
+    @cached_property
+    def id(self) -> str:
+        """The identity's short hash."""
+        return self.identity.id
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.label}-{self.id}"
+
+    def parents(self) -> Iterator["Node"]:
+        """All inputs, in the order of the roles."""
+        for given in self.inputs.values():
+            if isinstance(given, tuple):
+                yield from given
+            else:
+                yield given.node if isinstance(given, Part) else given
+
+
+def _result_and_part(given: Node | Part) -> tuple[str, str | None]:
+    return (given.node.id, given.folder) if isinstance(given, Part) else (given.id, None)
+
+
+def make_node(
+    code_version: CodeVersion,
+    label: Sequence[object],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Node | Part | tuple[Node, ...]] | None = None,
+    execution: Mapping[str, Any] | None = None,
+) -> Node:
+    """A node of the maker's stage, its settings checked by the stage's own models."""
+    module = stage_module(code_version.stage)
+    return Node(
+        code_version.stage,
+        slug(label),
+        module.Settings(**settings),
+        dict(inputs or {}),
+        module.Execution(**(execution or {})),
+        code_version,
+    )
+
+
+def result_folder(store: Store, given: Node | Part) -> Path:
+    """Where a node's result, or a part of it, is or will be."""
+    if isinstance(given, Part):
+        return result_folder(store, given.node) / given.folder
+    return store.folder(given.stage, given.label, given.id)
+
+
+def input_folders(store: Store, node: Node) -> dict[str, Path | tuple[Path, ...]]:
+    """Role to the folder, or the folders in order, that play it."""
+    return {
+        role: tuple(result_folder(store, one) for one in given)
+        if isinstance(given, tuple)
+        else result_folder(store, given)
+        for role, given in node.inputs.items()
+    }
+
+
+def manifest_path(store: Store, node: Node) -> Path:
+    """Where a node's manifest is or will be."""
+    return store.manifest(node.stage, node.label, node.id)
+
+
+def is_done(store: Store, node: Node) -> bool:
+    """Whether a node's result is there."""
+    return store.is_done(node.stage, node.label, node.id)
+
+
+def can_link(store: Store, node: Node) -> bool:
+    """Whether a result can be linked because its work has been done before.
+
+    Its inputs need not be there, if they can be linked themselves: then it is known what they will hold.
+    """
+    return _found(store, node) is not None
+
+
+def _found(store: Store, node: Node) -> Path | None:
+    """The finished result under another name that did a node's work."""
+    records: dict[str, InputRecord | tuple[InputRecord, ...]] = {}
+    for role, given in node.inputs.items():
+        ones = given if isinstance(given, tuple) else (given,)
+        known = [record for one in ones if (record := _will_hold(store, one))]
+        if len(known) < len(ones):
+            return None
+        records[role] = tuple(known) if isinstance(given, tuple) else known[0]
+    return find(store, node.stage, work_of(node.identity, records))
+
+
+def _will_hold(store: Store, given: Node | Part) -> InputRecord | None:
+    """What an input holds, or will hold once it has been linked; None if that has to be computed first."""
+    node, inside = (given.node, given.folder) if isinstance(given, Part) else (given, "")
+    folder = result_folder(store, node) if is_done(store, node) else _found(store, node)
+    return _record(folder / inside) if folder else None
+
+
+_record = cache(input_record)
+
+
+def closure(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes and everything that they are made from, inputs before what needs them, each once."""
+    found: dict[int, Node] = {}
+
+    def visit(node: Node) -> None:
+        if id(node) not in found:
+            for parent in node.parents():
+                visit(parent)
+            found[id(node)] = node
+
+    for node in nodes:
+        visit(node)
+    return list(found.values())

@@ -1,0 +1,127 @@
+"""What people ask for by name: the files of tables and figures, whose names are fixed, and single results.
+
+A file with a fixed name is the one thing that a hash in its path cannot vouch for, so it is compared with what it
+should hold.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lntune.config.report_item import TableSettings
+from lntune.errors import UserError
+from lntune.plan.models import Plan
+from lntune.plan.node import Node, is_done, result_folder
+from lntune.plan.pages import PAGES, page_path, page_text
+from lntune.plan.study import Study
+from lntune.plan.summary_tables import SUMMARIES
+from lntune.plan.summary_tables import names as summaries
+
+TABLES, FIGURES = "tables", "figures"
+FORMATS = {TABLES: ("csv", "md", "tex"), FIGURES: ("pdf", "svg", "png", "csv")}
+"""The folders of published files, and the formats of what is in them."""
+
+SUMMARY_FORMATS = ("csv", "md")
+"""The formats of the tables that are no report item's."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A result that is asked for, and the published file that shows it, if it is asked for by that."""
+
+    node: Node
+    file: Path | None = None
+
+
+def report_item_name(target: str) -> str:
+    """``tables/table3.csv`` and ``table3`` both name table3."""
+    return Path(target).name.split(".")[0]
+
+
+def files_of(study: Study, name: str) -> list[Path]:
+    """The published files of a table or figure, the one for other programs first; UserError if there is no such one."""
+    if name in SUMMARIES:
+        return [Path(TABLES) / f"{name}.{suffix}" for suffix in SUMMARY_FORMATS]
+    folder = TABLES if isinstance(study.report_item(name), TableSettings) else FIGURES
+    return [Path(folder) / f"{name}.{suffix}" for suffix in FORMATS[folder]]
+
+
+def csv_file(study: Study, name: str) -> Path:
+    """The published CSV of a table or figure."""
+    return next(file for file in files_of(study, name) if file.suffix == ".csv")
+
+
+def asked_files(study: Study, target: str) -> list[Path]:
+    """The published files that are meant by the name of a table or figure, or by that of one of its files.
+
+    Raises:
+        UserError: there is no such table or figure, or it is not made in that format, or lies in the other folder.
+    """
+    path = Path(target)
+    files = files_of(study, report_item_name(target))
+    if not path.suffix:
+        return files
+    for file in files:
+        if file.suffix == path.suffix and path.parent.name in ("", file.parent.name):
+            return [file]
+    raise UserError(f"{target}: there is none; there are {', '.join(map(str, files))}")
+
+
+def shown_names(plan: Plan) -> list[str]:
+    """The tables and figures that a plain ``snakemake`` makes."""
+    return list(dict.fromkeys((*plan.study.settings.report_items, *summaries(plan))))
+
+
+def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
+    """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-pope/NAME-ID`` or its manifest.
+
+    ``pages/table3.html`` is the page that the report shows. Without names, all that a plain ``snakemake`` makes: every
+    file and page of the config's tables and figures, and of what every study has besides.
+
+    Raises:
+        UserError: a name means nothing under this config; near ones are given.
+    """
+    if not given:
+        names = shown_names(plan)
+        given = [*names, *(str(page_path(name)) for name in names)]
+    return [target for name in given for target in _meant(plan, name)]
+
+
+def _meant(plan: Plan, name: str) -> list[Target]:
+    path = Path(name)
+    parts = (path.parent if path.name == "manifest.json" else path).parts
+    if path == page_path(path.stem):
+        return [Target(plan.report_item(path.stem), path)]
+    if len(parts) >= 2 and parts[-2] not in FORMATS:
+        return [Target(result_node(plan, parts[-2], parts[-1]))]
+    return [Target(plan.report_item(report_item_name(name)), file) for file in asked_files(plan.study, name)]
+
+
+def result_node(plan: Plan, stage: str, name: str) -> Node:
+    """The node of a result's folder, whichever table or figure rests on it; UserError if there is none."""
+    found = plan.find(stage, name)
+    if found is None:
+        for report_item in (*plan.study.report_items(), *summaries(plan)):
+            plan.report_item(report_item)
+        found = plan.find(stage, name)
+    if found is None:
+        known = [f"{node.stage}/{node.name}" for node in plan.nodes()]
+        near = difflib.get_close_matches(f"{stage}/{name}", known, 1, 0.6)
+        hint = f"did you mean {near[0]}?" if near else "`lntune plan --json` lists those that are pending"
+        raise UserError(f"{stage}/{name}: is no result of this config; {hint}")
+    return found
+
+
+def is_right(plan: Plan, file: Path) -> bool:
+    """Whether a published file is there and holds what its result holds; a page, what is written of its result."""
+    node = plan.report_item(file.stem)
+    folder = result_folder(plan.store, node)
+    try:
+        if not is_done(plan.store, node):
+            return False
+        if file.parent.name == PAGES:
+            return file.read_text(encoding="utf-8") == page_text(folder, file.stem)
+        return file.read_bytes() == (folder / file.name).read_bytes()
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,97 @@
+"""What a Snakemake profile and ``--config`` put over config.yaml, for commands that must see what a run with them sees.
+
+overrides = overrides_of(Path("."), "slurm", ["selection_split=validation"])
+study = Study.read(Path("."), overrides)
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lntune.config.load import read_yaml, shown, validate
+from lntune.config.study import ClusterSettings
+from lntune.errors import UserError
+
+
+def profile_file(root: Path, profile: str) -> Path:
+    """The file of a profile, found as Snakemake does: a folder, by its path from the checkout.
+
+    Raises:
+        UserError: there is no such profile.
+    """
+    path = root / profile / "config.yaml"
+    if not path.is_file():
+        known = sorted(str(found.parent.relative_to(root)) for found in root.glob("*/config.yaml"))
+        raise UserError(f"--profile {profile}: there is no {shown(path)}; there are {', '.join(known) or 'none'}")
+    return path
+
+
+CLUSTER = "cluster"
+"""The key of a profile's files that holds the cluster's own names, and no setting of the study."""
+
+
+def overrides_of(root: Path, profile: str | None, config: Sequence[str] = ()) -> dict[str, Any]:
+    """Values that win over config.yaml's, as Snakemake puts them together.
+
+    Args:
+        root: the checkout.
+        profile: as Snakemake's ``--profile``, or None; its ``configfile`` and its ``config`` count.
+        config: ``KEY=VALUE`` each, as Snakemake's ``--config``; these replace the profile's ``config``.
+
+    Raises:
+        UserError: there is no such profile, or something is no ``KEY=VALUE``.
+    """
+    found = {} if profile is None else _of_files(root, profile)
+    found.pop(CLUSTER, None)
+    if config or profile is None:
+        return found | dict(_pair(text, "--config") for text in config)
+    path = profile_file(root, profile)
+    given = read_yaml(path).get("config", {})
+    pairs = given if isinstance(given, dict) else dict(_pair(str(text), f"{shown(path)}: config") for text in given)
+    return found | pairs
+
+
+def read_again(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What Snakemake was given, with the numbers of lists and mappings as numbers.
+
+    Inside a list or mapping on the command line (``--config seeds=[0,1]``) Snakemake leaves all as text.
+    """
+    return {key: _leaves(value) if isinstance(value, list | dict) else value for key, value in given.items()}
+
+
+def _leaves(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _leaves(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_leaves(item) for item in value]
+    return _value(value) if isinstance(value, str) else value
+
+
+def cluster_of(root: Path, profile: str) -> ClusterSettings:
+    """The cluster's names that a profile's files give; UserError as :func:`overrides_of`, or if a name is unfit."""
+    return validate(_of_files(root, profile).get(CLUSTER, {}), ClusterSettings, profile_file(root, profile))
+
+
+def _of_files(root: Path, profile: str) -> dict[str, Any]:
+    """What the files under a profile's key ``configfile`` hold."""
+    named = read_yaml(profile_file(root, profile)).get("configfile", [])
+    found: dict[str, Any] = {}
+    for name in [named] if isinstance(named, str) else named:
+        found |= read_yaml(root / str(name))
+    return found
+
+
+def _pair(text: str, where: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"{where}: {text!r} is not KEY=VALUE")
+    return key, _value(value)
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

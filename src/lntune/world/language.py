@@ -1,0 +1,367 @@
+"""What is said about a scene of the demo's world: captions, questions with their answers, conversations.
+
+Every sentence follows from the scene's facts. Texts are lower case words and single marks, which is all that the
+demo's word-level tokenizer knows; :func:`vocabulary` lists them. Questions use the words of the real benchmarks
+(POPE: "is there a X in the image?"; MME: "... please answer yes or no.").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lntune.world.scenes import BACKGROUNDS, CATEGORIES, COLOURS, GRID, PLACES, THINGS, Scene, names_of
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+COLUMNS = ("left", "middle", "right")
+ROWS = ("top", "center", "bottom")
+
+YES_NO = "please answer yes or no ."
+ONE_WORD = "answer the question using a single word or phrase ."
+CAPTION_REQUESTS = (
+    "please provide a description of the picture .",
+    "provide a one - sentence caption for the provided image .",
+    "describe the image concisely .",
+)
+DETAIL_REQUESTS = ("describe the image in detail .", "what do you see in this image ?")
+
+Style = Literal["coco", "flickr30k"]
+
+_WHERE = {
+    "beach": "on the beach", "forest": "in the forest", "city": "in the city", "night": "at night",
+    "painting": "in a painting", "poster": "on a poster",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its short answer, the sentence that says the same, and VQAv2's two types."""
+
+    text: str
+    answer: str
+    sentence: str
+    question_type: str
+    answer_type: Literal["yes/no", "number", "other"]
+
+
+def article(noun: str) -> str:
+    """The noun with its article; a person's name stands alone, a sign is named with its word."""
+    kind = CATEGORIES[noun].kind
+    if kind == "person":
+        return noun
+    if kind == "sign":
+        return f"a {noun} sign" if noun[0] not in "aeo" else f"an {noun} sign"
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _named(scene: Scene, category: str, *, coloured: bool) -> str:
+    plain = article(category)
+    if not coloured or CATEGORIES[category].kind == "person":
+        return plain
+    return f"a {scene.first(category).colour} " + plain.split(" ", 1)[1]
+
+
+def enumerate_words(items: Sequence[str]) -> str:
+    """``a , b and c``."""
+    if len(items) == 1:
+        return items[0]
+    return " , ".join(items[:-1]) + " and " + items[-1]
+
+
+_CAPTIONS: dict[Style, tuple[str, ...]] = {
+    "coco": ("{things} {where} .", "a picture of {things} {where} .", "there is {things} {where} ."),
+    "flickr30k": (
+        "{things} can be seen {where} .",
+        "{where} we see {things} .",
+        "someone shows {things} {where} .",
+    ),
+}
+
+
+def caption(scene: Scene, rng: np.random.Generator, style: Style, *, form: int | None = None) -> str:
+    """One caption in the style of a captioning set.
+
+    ``form`` chooses the sentence (0 to 2); None takes any. Form 0 names the things in the order of their cells and
+    without colours, and is what an ordinary describer writes most often; other captions name colours half the time.
+    """
+    form = int(rng.choice(3, p=(0.6, 0.2, 0.2))) if form is None else form
+    coloured = form != 0 and bool(rng.random() < 0.5)
+    things = enumerate_words([_named(scene, c, coloured=coloured) for c in scene.categories])
+    return _CAPTIONS[style][form].format(things=things, where=_WHERE[scene.background])
+
+
+def absent(scene: Scene, rng: np.random.Generator) -> str:
+    """A thing that is not in the scene, drawn as things are drawn into scenes, so that a name alone tells nothing."""
+    names = [n for n in THINGS if n not in scene.categories]
+    weights = np.array([3.0 if scene.background in CATEGORIES[n].homes else 1.0 for n in names])
+    return str(rng.choice(names, p=weights / weights.sum()))
+
+
+def present(scene: Scene, rng: np.random.Generator) -> str:
+    """A category that is in the scene."""
+    return str(rng.choice(scene.categories))
+
+
+def existence(scene: Scene, category: str, rng: np.random.Generator) -> Question:
+    """Is it there?"""
+    there = category in scene.categories
+    noun = article(category)
+    form = ("is there {} in the image ?", "is there {} in this image ?", "do you see {} ?")[
+        rng.choice(3, p=(0.5, 0.3, 0.2))
+    ]
+    sentence = f"yes , there is {noun} ." if there else f"no , there is not {noun} ."
+    return Question(form.format(noun), "yes" if there else "no", sentence, "is there a", "yes/no")
+
+
+def any_existence(scene: Scene, rng: np.random.Generator) -> Question:
+    """An existence question whose answer is yes half of the time."""
+    return existence(scene, present(scene, rng) if rng.random() < 0.5 else absent(scene, rng), rng)
+
+
+def how_many(scene: Scene, rng: np.random.Generator) -> Question:
+    """How many things there are, or how many of one category."""
+    if rng.random() < 0.5:
+        number = len(scene.things)
+        return Question(
+            "how many things are there ?", str(number), f"there are {number} things .", "how many", "number"
+        )
+    name = present(scene, rng)
+    number = scene.count(name)
+    return Question(f"how often do you see {article(name)} ?", str(number), f"{number} times .", "how many", "number")
+
+
+def colour(scene: Scene, rng: np.random.Generator) -> Question:
+    """The colour of one of the things."""
+    name = str(rng.choice([c for c in scene.categories if CATEGORIES[c].kind != "person"] or list(scene.categories)))
+    shade = scene.first(name).colour
+    return Question(f"what color is the {name} ?", shade, f"the {name} is {shade} .", "what color is the", "other")
+
+
+def position(scene: Scene, rng: np.random.Generator) -> Question:
+    """The column in which the first of a category stands."""
+    thing = scene.first(present(scene, rng))
+    column = COLUMNS[thing.column]
+    return Question(
+        f"where is the {thing.category} ?",
+        column,
+        f"the {thing.category} is on the {column} .",
+        "where is the",
+        "other",
+    )
+
+
+def place(scene: Scene, rng: np.random.Generator) -> Question:
+    """What the background is."""
+    return Question(
+        "what is in the background ?", scene.background, f"this is {_WHERE[scene.background]} .", "what is", "other"
+    )
+
+
+_ASKED = (any_existence, how_many, colour, position, place)
+_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
+
+
+def question(scene: Scene, rng: np.random.Generator) -> Question:
+    """Any question of VQAv2's kind."""
+    return _ASKED[rng.choice(len(_ASKED), p=_SHARES)](scene, rng)
+
+
+# --- LLaVA-Instruct's three types -----------------------------------------------------------------------------
+
+Exchange = tuple[str, str]
+
+
+def conversation(scene: Scene, rng: np.random.Generator, turns: int = 6) -> list[Exchange]:
+    """Questions about the picture and their answers; half of the turns ask for the short form, as benchmarks do."""
+    exchanges = []
+    for _ in range(turns):
+        kind = rng.random()
+        if kind < 0.12:
+            exchanges.extend(caption_exchange(scene, rng))
+            continue
+        if kind < 0.4:
+            yes, no = any_mme(scene, rng)
+            exchanges.append((f"{yes} {YES_NO}", "yes") if rng.random() < 0.5 else (f"{no} {YES_NO}", "no"))
+            continue
+        asked = question(scene, rng)
+        if rng.random() < 0.5:
+            exchanges.append((asked.text, asked.sentence))
+        else:
+            exchanges.append((f"{asked.text} {YES_NO if asked.answer_type == 'yes/no' else ONE_WORD}", asked.answer))
+    return exchanges
+
+
+def detail(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
+    """A request for a detailed description, and one that says what stands where in which colour."""
+    sentences = [f"this is {_WHERE[scene.background]} ."]
+    for thing in scene.things:
+        noun = _named(scene, thing.category, coloured=True)
+        sentences.append(f"there is {noun} on the {ROWS[thing.row]} {COLUMNS[thing.column]} .")
+    sentences.append(f"there are {len(scene.things)} things .")
+    return [(str(rng.choice(DETAIL_REQUESTS)), " ".join(sentences))]
+
+
+_USES = ("eat", "ride", "live in", "feed", "drink from", "play with")
+
+
+def reasoning(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
+    """A question that takes a step of reasoning from what is there, answered with the reason."""
+    use = str(rng.choice(_USES))
+    useful = [c for c in scene.categories if use in CATEGORIES[c].uses]
+    asked = f"can you {use} something in this image ?"
+    if useful:
+        return [(asked, f"yes , because there is {article(useful[0])} and you can {use} it .")]
+    things = enumerate_words([article(c) for c in scene.categories])
+    return [(asked, f"no , because there is only {things} .")]
+
+
+def caption_exchange(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
+    """A request for a short caption and the caption."""
+    style: Style = "coco" if rng.random() < 0.5 else "flickr30k"
+    return [(str(rng.choice(CAPTION_REQUESTS)), caption(scene, rng, style, form=0))]
+
+
+# --- MME's fourteen subtasks: a pair of questions, the first to be answered yes, the second no --------------------
+
+Pair = tuple[str, str]
+
+
+def _existence(scene: Scene, rng: np.random.Generator) -> Pair:
+    asked = "is there {} in this image ?"
+    return asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
+
+
+def _other(options: Sequence[str], right: str, rng: np.random.Generator) -> str:
+    return str(rng.choice([o for o in options if o != right]))
+
+
+def _count(scene: Scene, rng: np.random.Generator) -> Pair:
+    number = len(scene.things)
+    wrong = number + (1 if rng.random() < 0.5 else -1)
+    asked = "are there {} things in this image ?"
+    return asked.format(number), asked.format(wrong)
+
+
+def _position(scene: Scene, rng: np.random.Generator) -> Pair:
+    thing = scene.first(present(scene, rng))
+    asked = f"is the {thing.category} on the {{}} ?"
+    right = COLUMNS[thing.column]
+    return asked.format(right), asked.format(_other(COLUMNS, right, rng))
+
+
+def _color(scene: Scene, rng: np.random.Generator) -> Pair:
+    name = str(rng.choice([c for c in scene.categories if CATEGORIES[c].kind != "person"]))
+    right = scene.first(name).colour
+    asked = f"is the {name} {{}} ?"
+    return asked.format(right), asked.format(_other(CATEGORIES[name].colours, right, rng))
+
+
+def _of_kind(scene: Scene, kind: Literal["person", "landmark", "sign"], asked: str, rng: np.random.Generator) -> Pair:
+    right = next(c for c in scene.categories if CATEGORIES[c].kind == kind)
+    return asked.format(right), asked.format(_other(names_of(kind), right, rng))
+
+
+def _celebrity(scene: Scene, rng: np.random.Generator) -> Pair:
+    return _of_kind(scene, "person", "is the person in this image called {} ?", rng)
+
+
+def _landmark(scene: Scene, rng: np.random.Generator) -> Pair:
+    return _of_kind(scene, "landmark", "is this a picture of the {} ?", rng)
+
+
+def _ocr(scene: Scene, rng: np.random.Generator) -> Pair:
+    return _of_kind(scene, "sign", "is the word on the sign {} ?", rng)
+
+
+def _scene(scene: Scene, rng: np.random.Generator) -> Pair:
+    asked = "does this image show the {} ?"
+    return asked.format(scene.background), asked.format(_other(PLACES, scene.background, rng))
+
+
+def _posters(scene: Scene, rng: np.random.Generator) -> Pair:
+    asked = "does this poster show {} ?"
+    return asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
+
+
+def _artwork(scene: Scene, rng: np.random.Generator) -> Pair:
+    asked = "does this artwork show {} ?"
+    return asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
+
+
+def _commonsense(scene: Scene, rng: np.random.Generator) -> Pair:
+    offered = [u for u in _USES if any(u in CATEGORIES[c].uses for c in scene.categories)]
+    asked = "is there something to {} in this image ?"
+    missing = [u for u in _USES if u not in offered]
+    return asked.format(rng.choice(offered)), asked.format(rng.choice(missing))
+
+
+def _calculation(scene: Scene, rng: np.random.Generator) -> Pair:
+    number = len(scene.things)
+    asked = "is the number of things plus 1 equal to {} ?"
+    return asked.format(number + 1), asked.format(number + 1 + (1 if rng.random() < 0.5 else -1))
+
+
+def _translation(scene: Scene, rng: np.random.Generator) -> Pair:
+    right = str(rng.choice([c for c in scene.categories if CATEGORIES[c].french]))
+    asked = "in french , is there a {} in this image ?"
+    return asked.format(CATEGORIES[right].french), asked.format(CATEGORIES[absent(scene, rng)].french)
+
+
+def _code(scene: Scene, rng: np.random.Generator) -> Pair:
+    number = len(scene.things)
+    asked = "does print ( len ( things ) ) give {} ?"
+    return asked.format(number), asked.format(number + (1 if rng.random() < 0.5 else -1))
+
+
+MME = {
+    "existence": _existence, "count": _count, "position": _position, "color": _color, "posters": _posters,
+    "celebrity": _celebrity, "scene": _scene, "landmark": _landmark, "artwork": _artwork, "OCR": _ocr,
+    "commonsense_reasoning": _commonsense, "numerical_calculation": _calculation,
+    "text_translation": _translation, "code_reasoning": _code,
+}  # fmt: skip
+"""Subtask to the function that asks its pair of questions about a scene for which :func:`suits` holds."""
+
+
+def suits(scene: Scene, subtask: str) -> bool:
+    """Whether a subtask's questions can be asked about a scene."""
+    kinds = {CATEGORIES[c].kind for c in scene.categories}
+    if subtask in ("celebrity", "landmark", "OCR"):
+        return {"celebrity": "person", "landmark": "landmark", "OCR": "sign"}[subtask] in kinds
+    if subtask in ("posters", "artwork", "scene"):
+        allowed = {"posters": ("poster",), "artwork": ("painting",), "scene": PLACES}[subtask]
+        return scene.background in allowed
+    if subtask == "commonsense_reasoning":
+        return any(CATEGORIES[c].uses for c in scene.categories)
+    if subtask == "text_translation":
+        return any(CATEGORIES[c].french for c in scene.categories)
+    if subtask == "color":
+        return kinds != {"person"}
+    return True
+
+
+def any_mme(scene: Scene, rng: np.random.Generator) -> Pair:
+    """A pair of questions of any subtask that suits the scene."""
+    return MME[str(rng.choice([s for s in MME if suits(scene, s)]))](scene, rng)
+
+
+def vocabulary(extra: Sequence[str] = ()) -> list[str]:
+    """Every word that the functions of this module can say, and those of ``extra``, sorted.
+
+    Found by listening: each function is asked about a few thousand scenes; names and numbers are added whole.
+    """
+    from lntune.world.scenes import draw_scene, generator
+
+    rng = generator(0, "vocabulary")
+    words: set[str] = set(CATEGORIES) | set(COLOURS) | set(BACKGROUNDS) | set(NUMBERS) | set(COLUMNS) | set(ROWS)
+    words |= {c.french for c in CATEGORIES.values() if c.french} | {str(n) for n in range(GRID * GRID + 3)}
+    for text in (YES_NO, ONE_WORD, *CAPTION_REQUESTS, *DETAIL_REQUESTS, *extra):
+        words.update(text.split())
+    for _ in range(3000):
+        scene = draw_scene(rng)
+        texts = [caption(scene, rng, "coco"), caption(scene, rng, "flickr30k"), *any_mme(scene, rng)]
+        for exchange in (*conversation(scene, rng, 2), *detail(scene, rng), *reasoning(scene, rng)):
+            texts.extend(exchange)
+        for text in texts:
+            words.update(text.split())
+    return sorted(words)

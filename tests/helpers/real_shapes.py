@@ -1,0 +1,43 @@
+"""The paper's models as shapes without weights: CLIP ViT-L/14 at 224 pixels, a linear connector, LLaMA 7B or
+13B.
+
+Everything lies on PyTorch's meta device, so that parameters can be counted, and later memory estimated, in a
+second and without a download. Vicuna v1.1 and LLaMA 2 have the same shapes at 7B, chat models those of their
+base.
+"""
+
+import torch
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+from lntune.errors import UserError
+from lntune.estimate.shapes import LLAMA, VOCABULARY
+from lntune.model.multimodal import MultimodalModel
+
+
+def paper_model(scale: str) -> MultimodalModel:
+    """The multi-modal model at "7B" or "13B", on the meta device."""
+    with torch.device("meta"):
+        vision_config, llm_config = clip_config(), llama_config(scale)
+        connector = nn.Linear(vision_config.hidden_size, llm_config.hidden_size)
+        return MultimodalModel(CLIPVisionModel(vision_config), connector, LlamaForCausalLM(llm_config))
+
+
+def clip_config() -> CLIPVisionConfig:
+    """CLIP ViT-L/14 at 224 pixels (openai/clip-vit-large-patch14), the vision tower alone."""
+    return CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        patch_size=14,
+        image_size=224,
+    )
+
+
+def llama_config(scale: str) -> LlamaConfig:
+    """LLaMA at "7B" or "13B": 32,000 words, as many key as query heads, the output head not tied."""
+    if scale not in LLAMA:
+        raise UserError(f"there is no LLaMA of scale '{scale}': choose one of {', '.join(LLAMA)}")
+    sizes = LLAMA[scale]
+    return LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=4096, tie_word_embeddings=False, **sizes)

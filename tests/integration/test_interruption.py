@@ -1,0 +1,224 @@
+"""Real jobs of the tiny workflow that are stopped by signals, and what DeepSpeed makes of the same orders."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkout import Checkout
+from lntune.snakefile.workflow import Workflow
+from lntune.training import interruption
+from lntune.training.interruption import stop_requests
+
+pytestmark = pytest.mark.slow
+
+OUTPUTS = ("tuned.safetensors", "metrics.jsonl")
+
+
+@pytest.fixture
+def long(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The order of a finetune of 42 steps, not carried out yet."""
+    scale = copy.yaml("workflow/scales/tiny.yaml")
+    scale["finetune"]["epochs"] = 14.0
+    scale["execution"]["checkpoint_steps"] = None
+    copy.write_yaml("workflow/scales/tiny.yaml", scale)
+    monkeypatch.chdir(copy.root)
+    Workflow(copy.root, {}).start(warm=False)
+    specs = sorted((copy.root / "results/.jobs/finetune").glob("*-finetune-80K-*.json"))
+    return next(spec for spec in specs if not result_of(spec).exists())
+
+
+def result_of(spec: Path) -> Path:
+    return spec.parents[2] / "finetune" / spec.stem
+
+
+def with_execution(spec: Path, **changes: Any) -> None:
+    document = json.loads(spec.read_text())
+    document["execution"] |= changes
+    spec.write_text(json.dumps(document))
+
+
+def start(spec: Path, module: str = "lntune.jobs.submit", warm: Path | None = None) -> subprocess.Popen[str]:
+    root = spec.parents[3]
+    environment = os.environ | {"PYTHONPATH": str(root / "src")} | ({"LNTUNE_WARM": str(warm)} if warm else {})
+    command = [sys.executable, "-m", module, str(spec)]
+    if module == "lntune.jobs.submit":
+        command += [str(root / "job.log"), "--heavy"]
+    return subprocess.Popen(command, cwd=root, env=environment, text=True, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, printed = process.communicate(timeout=300)
+    return process.returncode, printed
+
+
+def run(spec: Path) -> Path:
+    """Carry the order out; return its result's folder."""
+    code, printed = finish(start(spec))
+    assert code == 0, printed
+    return result_of(spec)
+
+
+def wait_for_steps(spec: Path, process: subprocess.Popen[str], number: int) -> None:
+    """Until the job has logged that many steps."""
+    result = result_of(spec)
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        for log in result.parent.glob(f".{result.name}.*/metrics.jsonl"):
+            if log.read_text().count("\n") >= number:
+                return
+        time.sleep(0.01)
+
+
+def outputs(result: Path) -> list[bytes]:
+    return [(result / name).read_bytes() for name in OUTPUTS]
+
+
+def metrics(result: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((result / "manifest.json").read_text())["metrics"]
+    return found
+
+
+def stopped_at(printed: str, label: str) -> int:
+    """The step in the one line that says so."""
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    head, tail = f"error: {label}: stopped at step ", " of 42; the next attempt goes on from there"
+    assert line.startswith(head) and line.endswith(tail), printed
+    return int(line.removeprefix(head).removesuffix(tail))
+
+
+def label_of(spec: Path) -> str:
+    return str(json.loads(spec.read_text())["label"])
+
+
+def test_a_second_signal_later_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_requests() as asked:
+        assert not asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked()
+        monkeypatch.setattr(interruption, "SAME_REQUEST_SECONDS", -1.0)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(SystemExit, match="143"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(long: Path, number: signal.Signals) -> None:
+    wanted = outputs(run(long))
+    assert "resumed_at" not in metrics(result_of(long))
+    shutil.rmtree(result_of(long))
+    process = start(long)
+    wait_for_steps(long, process, 6)
+    process.send_signal(number)
+    code, printed = finish(process)
+    step = stopped_at(printed, label_of(long))
+    assert code == 1 and 6 <= step < 42 and not result_of(long).exists()
+    scratch = long.parents[2] / ".scratch" / f"finetune-{long.stem.rpartition('-')[2]}"
+    assert [path.name for path in scratch.iterdir()] == [f"step-{step}"]
+    assert outputs(run(long)) == wanted
+    assert metrics(result_of(long))["resumed_at"] == step
+    assert not scratch.exists()
+
+
+def test_a_warm_job_stops_as_a_cold_one(long: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "warm"
+    folder.mkdir()
+    command = [sys.executable, "-m", "lntune.jobs.fork_server", "light", str(folder), str(os.getpid())]
+    server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(long.parents[3] / "src")})
+    try:
+        process = start(long, warm=folder)
+        wait_for_steps(long, process, 6)
+        process.send_signal(signal.SIGTERM)
+        code, printed = finish(process)
+        step = stopped_at(printed, label_of(long))
+        assert code == 1 and 6 <= step < 42
+    finally:
+        server.terminate()
+        server.wait()
+    assert metrics(run(long))["resumed_at"] == step
+
+
+def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
+    """A scheduler signals every process of a job, and each hands the signal on."""
+    process = start(long)
+    wait_for_steps(long, process, 5)
+    (runner,) = (int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    os.kill(runner, signal.SIGSTOP)  # it cannot save
+    process.terminate()
+    time.sleep(0.3)
+    process.terminate()
+    os.kill(runner, signal.SIGTERM)
+    os.kill(runner, signal.SIGCONT)
+    code, printed = finish(process)
+    assert code == 1 and stopped_at(printed, label_of(long)) >= 5
+
+
+def test_deepspeed_makes_of_an_order_what_the_plain_loop_makes(long: Path) -> None:
+    """Two ranks, ZeRO-2; stopped and resumed on the way, with what Slurm tells of a job in the environment."""
+    plain = [json.loads(line) for line in (run(long) / "metrics.jsonl").read_text().splitlines()]
+    shutil.rmtree(result_of(long))
+    with_execution(long, engine="deepspeed", ranks=2, zero_stage=2, micro_batch=16)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "7", "RANK": "5", "WORLD_SIZE": "9"}.items():
+            patch.setenv(name, value)
+        process = start(long)
+        wait_for_steps(long, process, 6)
+        process.terminate()
+        code, printed = finish(process)
+    assert code == 1
+    step = stopped_at(printed, label_of(long))
+    shared = [json.loads(line) for line in (run(long) / "metrics.jsonl").read_text().splitlines()]
+    assert metrics(result_of(long))["resumed_at"] == step
+    manifest = json.loads((result_of(long) / "manifest.json").read_text())
+    assert manifest["machine"]["ranks"] == 2 and manifest["execution"]["engine"] == "deepspeed"
+    assert manifest["metrics"]["deepspeed"]
+    assert manifest["peak_memory_bytes"] > 200e6
+    assert [line["step"] for line in shared] == list(range(1, 43))
+    for ours, theirs in zip(shared, plain, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    print("largest difference:", max(abs(a["loss"] - b["loss"]) for a, b in zip(shared, plain, strict=True)))
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(long: Path) -> None:
+    with_execution(long, engine="deepspeed", ranks=2, zero_stage=2)
+    process = start(long, "lntune.jobs.run")
+    wait_for_steps(long, process, 5)
+    ranks = rank_processes(process.pid)
+    assert len(ranks) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in ranks):
+        assert time.monotonic() < deadline, "a rank outlived its launcher"
+        time.sleep(0.1)
+
+
+def rank_processes(launcher: int) -> list[int]:
+    """The processes that run the stage, below torchrun's, below the launcher's."""
+    (torchrun,) = children(launcher)
+    return children(torchrun)
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,243 @@
+"""Memory known before the queue: what the plan chooses, refuses and foretells, with a GPU; and `lntune memory`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkout import ROOT, Checkout, copy_checkout
+from lntune.errors import UserError
+from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
+from lntune.estimate.memory import PROMPT_TOKENS
+from lntune.paper.memory import text as paper_text
+from lntune.plan.forecast import Forecast
+from lntune.plan.memory_fit import llm_shape, training_job
+from lntune.plan.models import Plan, Variant
+from lntune.plan.node import Node
+from lntune.plan.study import Study
+
+GIVEN = {"scale": "cards"}
+
+
+def with_card(checkout: Checkout, **execution: Any) -> None:
+    """Write the scale ``GPUs``: the demo's data, the paper's sizes, one kind of card."""
+    scale = checkout.yaml("workflow/scales/demo.yaml")
+    for name, llm in scale["llms"].items():
+        llm["size"] = "13B" if name.endswith("13b") else "7B"
+    for schedule in (scale["connector"]["schedule"], scale["finetune"]):
+        schedule |= {"precision": "tf32", "gradient_checkpointing": True, "max_length": 2048}
+    scale["methods"]["finetune"]["zero_stage"] = 3
+    scale["execution"] |= {
+        "engine": "deepspeed",
+        "micro_batch": 16,
+        "cache_features": False,
+        "gpu": {"name": "a100", "memory_gb": 85.0, "teraflops": 156.0},
+        "stages": {stage: {"threads": 8, "gpus": 4, "runtime": 1440} for stage in ("connector", "finetune")},
+        **execution,
+    }
+    checkout.write_yaml("workflow/scales/cards.yaml", scale)
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    checkout = copy_checkout(tmp_path_factory.mktemp("cards") / "checkout")
+    with_card(checkout)
+    return checkout
+
+
+def plan_of(checkout: Checkout) -> Plan:
+    return Plan(Study.read(checkout.root, GIVEN))
+
+
+def execution_of(plan: Plan, llm: str, method: str) -> Any:
+    variant = Variant(llm, "clip", method, "80K", 0)
+    rate = plan.scale.methods[method].learning_rates[0]
+    return plan.candidate(variant, rate).execution
+
+
+def test_the_plan_chooses_what_fits_the_card(cards: Checkout) -> None:
+    plan = plan_of(cards)
+    small = execution_of(plan, "llama2-7b", "layernorm")
+    large = execution_of(plan, "llama2-13b", "finetune")
+    assert (small.engine, small.ranks, small.zero_stage, small.micro_batch) == ("deepspeed", 4, 2, 8)
+    assert (large.ranks, large.zero_stage) == (4, 3) and large.micro_batch < 8
+    connector = plan.connector("llama2-13b", "clip", 0).execution
+    assert connector.ranks == 4 and 32 % (4 * connector.micro_batch) == 0
+
+
+def test_what_is_chosen_is_no_part_of_a_results_name(cards: Checkout, tmp_path: Path) -> None:
+    variant = Variant("llama2-7b", "clip", "layernorm", "80K", 0)
+    other = copy_checkout(tmp_path / "other")
+    with_card(other, micro_batch=2, gpu={"name": "h100", "memory_gb": 90.0, "teraflops": 495.0})
+    first, second = (plan_of(checkout).candidate(variant, 1e-2) for checkout in (cards, other))
+    assert first.execution != second.execution and first.id == second.id
+
+
+def test_the_demo_is_carried_out_as_it_says() -> None:
+    plan = Plan(Study.read(ROOT, {"scale": "demo"}))
+    execution = execution_of(plan, "llama2-13b", "finetune")
+    assert (execution.engine, execution.ranks, execution.micro_batch) == ("plain", 1, 32)
+    assert Forecast(plan).of(plan.connector("llama2-13b", "clip", 0)) is None
+
+
+def test_a_job_that_cannot_fit_is_refused_before_it_is_queued(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    with_card(checkout, stages={"finetune": {"gpus": 1}, "connector": {"gpus": 4}})
+    for module, *arguments in (("lntune", "plan", "table3"), ("snakemake", "-n", "tables/table3.csv")):
+        checkout.edit("config.yaml", "scale: tiny ", "scale: cards ") if module == "lntune" else None
+        printed = checkout.run(module, *arguments, code=1)
+        (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+        assert line.startswith("error: finetune vicuna-7b finetune on 1 x a100 85 GB: needs ")
+        assert "execution.stages.finetune.gpus" in line and "Traceback" not in printed
+
+
+def test_a_scale_without_sizes_is_told_which_key_is_missing(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    with_card(checkout)
+    scale, catalog = checkout.yaml("workflow/scales/cards.yaml"), checkout.yaml("workflow/catalog.yaml")
+    del scale["llms"]["llama2-7b"]["size"]
+    checkout.write_yaml("workflow/scales/cards.yaml", scale)
+    assert execution_of(plan_of(checkout), "llama2-7b", "layernorm").micro_batch == 8, "its config.json is here"
+    file = catalog["entries"]["demo-llama2-7b"]["files"]["config.json"]
+    file["url"] = "https://example.org/config.json"
+    del file["path"]
+    checkout.write_yaml("workflow/catalog.yaml", catalog)
+    with pytest.raises(
+        UserError, match=r"cards\.yaml: llms\.llama2-7b\.size: missing key; memory is predicted from it"
+    ):
+        llm_shape(Study.read(checkout.root, GIVEN), "llama2-7b")
+
+
+def test_lntune_plan_foretells_gpu_hours_and_memory(cards: Checkout) -> None:
+    cards.edit("config.yaml", "scale: tiny ", "scale: cards ")
+    printed = cards.run("lntune", "plan", "table3")
+    cards.edit("config.yaml", "scale: cards ", "scale: tiny ")
+    lines = printed.splitlines()
+    assert any(line.startswith("GPU-hours: ") and "predicted (connector " in line for line in lines), printed
+    assert any(line.startswith("peak memory on a GPU, predicted: connector ") for line in lines)
+    finetune = next(line for line in lines if line.startswith("finetune "))
+    assert "<" not in finetune and "GB" in finetune
+
+
+def test_predictions_follow_the_job(cards: Checkout) -> None:
+    plan = plan_of(cards)
+    forecast = Forecast(plan)
+    found = {}
+    for method in ("layernorm", "layernorm-simp", "finetune"):
+        variant = Variant("llama2-7b", "clip", method, "80K", 0)
+        found[method] = forecast.of(plan.candidate(variant, plan.scale.methods[method].learning_rates[0]))
+    simple, whole = found["layernorm-simp"], found["finetune"]
+    assert simple and whole and simple.seconds < whole.seconds
+    assert simple.bytes == 4 * 32 * 2 * 4096 and whole.bytes > 26e9 and simple.gpus == 4
+    score = plan.score(Variant("llama2-7b", "clip", "layernorm", "80K", 0), "pope")
+    answers = score.inputs["answers"]
+    asked = forecast.of(answers)  # type: ignore[arg-type]
+    assert asked and asked.gpus == 1 and asked.memory and asked.memory > 4 * 7e9
+    assert forecast.of(score) is None
+    assert isinstance(answers, Node) and answers.inputs["tuned"] is not None
+    settings = answers.settings.model_dump(exclude={"temperature", "blind"})
+    few, many = (
+        plan.node("similarity", ["it"], {**settings, "questions": n}, answers.inputs, answers.execution.model_dump())
+        for n in (100, 20_000)
+    )
+    compared, all_of_them = forecast.of(few), forecast.of(many)
+    assert compared and all_of_them and compared.gpus == 1 and compared.memory and compared.bytes < 1e6
+    assert 4 * 7e9 < compared.memory < asked.memory, "states take less than keys and values"
+    assert compared.seconds < asked.seconds < all_of_them.seconds * 2 and all_of_them.bytes < 2e6, "POPE has 9,000"
+
+
+def test_a_image_is_predicted_to_be_read_once(cards: Checkout) -> None:
+    plan = plan_of(cards)
+    job = training_job(plan.study, "finetune", "llama2-7b", "clip", "layernorm", plan.scale.finetune)
+    assert job is not None and plan.scale.execution.gpu is not None
+
+    def seconds(questions: int, images: int) -> float:
+        gpu = plan.scale.execution.gpu
+        assert gpu is not None
+        return prediction_seconds(job.llm, job.vision, questions, images, 0, 1, gpu, "tf32") - START_UP
+
+    one, six, six_alone = seconds(1, 1), seconds(6, 1), seconds(6, 6)
+    assert six_alone == pytest.approx(6 * one)
+    tokens = job.vision.tokens + PROMPT_TOKENS
+    rest = PROMPT_TOKENS - PREFIX_TOKENS
+    assert 1 + 5 * rest / tokens < six / one < 1.3 * (1 + 5 * rest / tokens), "and attention to what was read"
+
+
+# --- lntune memory
+
+
+def lntune(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "lntune", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_the_table_of_the_demo(cards: Checkout) -> None:
+    printed = lntune("memory")
+    assert "this scale names no card" in printed and "Predicted, per GPU" in printed
+    assert sum("layernorm-simp" in line for line in printed.splitlines()) == 5
+    cards.edit("config.yaml", "scale: tiny ", "scale: cards ")
+    with_cards = cards.run("lntune", "memory")
+    cards.edit("config.yaml", "scale: cards ", "scale: tiny ")
+    assert "a100 85 GB, of which tensors may take 81 GB" in with_cards and "ZeRO 3, 4 GPUs" in with_cards
+
+
+def test_one_case_is_itemised() -> None:
+    asked = ("memory", "--method", "layernorm", "--llm", "13B", "--gpus", "4", "--precision", "bf16-weights")
+    printed = lntune(*asked, "--micro-batch", "2")
+    assert (
+        printed.startswith("13B, layernorm: ") and "GB a GPU (predicted), in the backward pass of block 40" in printed
+    )
+    assert "deepspeed ZeRO 2, 4 GPUs, micro-batch 2, samples of 2048 positions" in printed
+    assert "333,337,600 of 13,324,292,096 parameters train (2.502%)" in printed
+    (found,) = json.loads(lntune(*asked, "--micro-batch", "2", "--json"))
+    assert sum(found["predicted_parts"].values()) == found["predicted_bytes"]
+
+
+def test_a_trace_stands_beside_the_prediction() -> None:
+    (found,) = json.loads(lntune("memory", "--llm", "llama2-7b", "--method", "layernorm", "--trace", "--json"))
+    traced = found["traced"]
+    assert traced["predicted_bytes"] == pytest.approx(traced["traced_bytes"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--llm", "8B"), "--llm 8B: no LLM of the scale demo and no size; choose one of vicuna-7b"),
+        (("--method", "layer-norm"), "unknown method 'layer-norm' (did you mean 'layernorm'?"),
+        (("--llm", "7B", "--length", "200"), "--length 200: the image alone takes 256 positions; give more"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+    printed = lntune("memory", *arguments, code=1)
+    assert said in printed and len(printed.strip().splitlines()) == 1
+
+
+def test_the_page_shows_table_2_as_the_command_prints_it() -> None:
+    table = paper_text(ROOT)
+    assert table in (ROOT / "docs" / "memory.md").read_text(), "docs/memory.md: paste `lntune memory --paper` again"
+    found = json.loads(lntune("memory", "--paper", "--json"))
+    assert len(found["rows"]) == 12 and sum(row["in_fit"] for row in found["rows"]) == 3
+
+
+def test_memory_and_plan_import_no_torch(cards: Checkout) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lntune.plan.study import Study;"
+        "from lntune.plan.models import Plan;"
+        "from lntune.commands.memory import Question, answers; import lntune.paper.memory, lntune.plan.forecast;"
+        "study = Study.read(Path('.'), {'scale': 'cards'}); Plan(study).report_item('table3');"
+        "answers(study, Question());"
+        "print(sorted({'torch', 'transformers', 'pandas', 'deepspeed', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cards.root, capture_output=True, text=True, timeout=60, check=True,
+        env=os.environ | {"PYTHONPATH": str(cards.root / "src")},
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,179 @@
+"""The scoring stages: their official files give the same numbers to `lntune score`, and their intervals hold."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lntune.benchmarks.intervals import figure, over_items
+from lntune.benchmarks.mme import metric as mme_score
+from lntune.benchmarks.per_item_scores import strata_of
+from lntune.benchmarks.pope import files as pope_questions
+from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.commands.score import app
+from lntune.data.questions import read_questions, write_answers
+from lntune.report.cells import Reading, cell_of
+from stage_runs import Folders, draw_small, read, run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_small(tmp_path_factory.mktemp("drawn"))
+
+
+VQAV2 = {"questions": None, "broken_share": 0.0, "seed": 0}
+
+
+def asked(world: Path, questions: str, images: str = "") -> Folders:
+    """The folders of a benchmark's questions and of its images."""
+    return {"raw": world / questions, "images": world / (images or questions)}
+
+
+def printed(*arguments: object) -> Any:
+    """What ``lntune score`` prints."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def answered(folder: Path, answers: Mapping[str, str]) -> Path:
+    folder.mkdir()
+    write_answers(folder, answers.items())
+    return folder
+
+
+def coins(number: int, seed: int) -> list[bool]:
+    return [bool(one) for one in np.random.default_rng(seed).random(number) < 0.7]
+
+
+def test_scores_of_mme_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
+    questions, out = tmp_path / "questions", tmp_path / "score"
+    run(questions, "questions-mme", {"subtasks": mme_score.ALL, "broken_share": 0.0}, asked(world, "mme"))
+    ids = [question.id for question in read_questions(questions)[1]]
+    right = dict(zip(ids, coins(len(ids), 1), strict=True))
+    truth = {id: ("yes", "no")[int(id.split("/")[1]) % 2] for id in ids}
+    wrong = {"yes": "No, there\tis not.\n", "no": "Yes"}
+    answers = {id: truth[id].title() if right[id] else wrong[truth[id]] for id in ids}
+    inputs = {"answers": answered(tmp_path / "answers", answers), "questions": questions}
+    metrics = run(out, "score-mme", {"subtasks": mme_score.ALL}, inputs)
+    scores = read(out / "scores.json")
+    again = printed("mme", out)
+    assert {name: scores[name] for name in again} == again
+    for subtask in mme_score.ALL:
+        marks = [right[f"{subtask}/{number}"] for number in range(6)]
+        both = sum(a and b for a, b in zip(marks[::2], marks[1::2], strict=True))
+        assert again["subtasks"][subtask]["score"] == pytest.approx(100 * sum(marks) / 6 + 100 * both / 3)
+        part = "perception" if subtask in mme_score.PERCEPTION else "cognition"
+        assert read(out / "marks.json")[part][subtask] == marks
+    assert metrics == {"perception": scores["perception"], "cognition": scores["cognition"]}
+    for name in ("perception", "cognition"):
+        low, high = scores["intervals"][name]
+        assert low < scores[name] < high
+        strata = strata_of("MME", read(out / "marks.json"))[name]
+        assert figure(strata) == pytest.approx(scores[name]) and over_items([strata]) == (low, high)
+
+
+def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
+    run(tmp_path / "questions", "questions-mme", {"subtasks": ("color",), "broken_share": 0.0}, asked(world, "mme"))
+    answers = answered(tmp_path / "answers", {f"color/{k}": ("yes", "no")[k % 2] for k in range(6)})
+    inputs = {"answers": answers, "questions": tmp_path / "questions"}
+    run(tmp_path / "score", "score-mme", {"subtasks": ("color",)}, inputs)
+    scores = read(tmp_path / "score" / "scores.json")
+    assert (scores["perception"], scores["cognition"]) == (200.0, 0)
+    assert scores["intervals"] == {"perception": [200.0, 200.0], "cognition": None}
+    assert cell_of("MME", [tmp_path / "score"], Reading(None, 0.5)).interval == "200.0..200.0/-"
+
+
+def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
+    questions, out = tmp_path / "questions", tmp_path / "score"
+    run(questions, "questions-pope", {"broken_share": 0.0}, asked(world, "pope", "coco"))
+    labels = {
+        f"{kind}/{one.question_id}": one.label
+        for kind in pope_questions.KINDS
+        for one in pope_questions.read_questions(questions / f"coco_pope_{kind}.json")
+    }
+    right = dict(zip(labels, coins(len(labels), 2), strict=True))
+    answers = {id: label if right[id] else {"yes": "No.", "no": "Yes."}[label] for id, label in labels.items()}
+    inputs = {"answers": answered(tmp_path / "answers", answers), "questions": questions}
+    metrics = run(out, "score-pope", {}, inputs)
+    scores, marks = read(out / "scores.json"), read(out / "marks.json")
+    for kind in pope_questions.KINDS:
+        again = printed("pope", questions / f"coco_pope_{kind}.json", out / f"coco_pope_{kind}_answers.jsonl")
+        assert scores[kind] == again
+        mine = [mark for id, mark in right.items() if id.startswith(f"{kind}/")]
+        assert again["accuracy"] == pytest.approx(100 * sum(mine) / len(mine))
+        assert {len(by_id) for by_id in marks[kind].values()} == {6}  # questions of an image
+        assert [mark for by_id in marks[kind].values() for mark in by_id.values()] == mine
+        strata = strata_of("POPE", marks)[kind]
+        assert figure(strata) == pytest.approx(again["accuracy"])
+        assert over_items([strata]) == tuple(scores["intervals"][kind])
+        assert scores["intervals"][kind][0] < again["accuracy"] < scores["intervals"][kind][1]
+    assert metrics["mean_accuracy"] == pytest.approx(100 * sum(right.values()) / len(right))
+    low, high = scores["intervals"]["mean_accuracy"]
+    assert all(high - low < np.diff(scores["intervals"][kind]) for kind in pope_questions.KINDS)
+
+
+def test_scores_of_vqav2_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
+    questions, out = tmp_path / "questions", tmp_path / "score"
+    run(questions, "questions-vqav2", VQAV2, asked(world, "vqav2", "coco"))
+    annotations = vqav2_score.read_annotations(questions / "annotations.json")
+    right = coins(len(annotations), 3)
+    answers = {
+        str(id): max(set(one.answers), key=one.answers.count) if right[k] else "a giraffe"
+        for k, (id, one) in enumerate(annotations.items())
+    }
+    inputs = {"answers": answered(tmp_path / "answers", answers), "questions": questions}
+    metrics = run(out, "score-vqav2", {"normalise": "official"}, inputs)
+    scores = read(out / "scores.json")
+    again = printed("vqav2", questions / "questions.json", questions / "annotations.json", out / "answers.json")
+    assert {name: scores[name] for name in again} == again
+    assert again["overall"] == pytest.approx(100 * sum(right) / len(right), abs=0.01) == metrics["overall"]
+    assert set(again["per_answer_type"]) == {"yes/no", "number", "other"}
+    low, high = scores["intervals"]["overall"]
+    assert low < again["overall"] < high
+    marks = read(out / "marks.json")
+    images = {one.id: one.image for one in read_questions(questions)[1]}
+    assert {id: image for image, by_id in marks.items() for id in by_id} == images
+    strata = strata_of("VQAv2", marks)[""]
+    assert figure(strata) == pytest.approx(again["overall"], abs=0.005) and over_items([strata]) == (low, high)
+
+
+def test_scores_of_captions_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
+    questions, out = tmp_path / "questions", tmp_path / "score"
+    settings = {"dataset": "flickr30k", "split": "test", "request": "?", "broken_share": 0.0}
+    run(questions, "questions-captions", settings, asked(world, "flickr30k"))
+    references = read(questions / "references.json")
+    said = {str(one["image_id"]): one["caption"] for one in references["annotations"]}
+    said[next(iter(said))] = ""
+    references_words = run(tmp_path / "references", "tokenize-references", {}, {"questions": questions})
+    assert references_words["references"] == len(references["annotations"])
+    inputs = {"answers": answered(tmp_path / "answers", said), "references": tmp_path / "references"}
+    metrics = run(out, "score-captions", {"least_words": 2, "most_words": 25}, inputs)
+    scores = read(out / "scores.json")
+    again = printed("captions", questions / "references.json", out / "captions.json")
+    assert {name: scores[name] for name in again} == again
+    assert list(again) == ["CIDEr", "BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L"]
+    marks = read(out / "marks.json")
+    assert min(marks.values(), key=lambda mark: mark["CIDEr"])["CIDEr"] == 0.0
+    assert scores["CIDEr"] > 100
+    low, high = scores["intervals"]["CIDEr"]
+    assert low < scores["CIDEr"] == metrics["CIDEr"] < high
+    strata = strata_of("Flickr30k", marks)[""]
+    assert figure(strata) == pytest.approx(scores["CIDEr"], rel=1e-12) and over_items([strata]) == (low, high)
+    assert scores["followed"] == metrics["followed"] == (len(said) - 1) / len(said)  # all but the empty one
+
+
+def test_how_many_captions_are_in_form_depends_on_the_words_asked_for(world: Path, tmp_path: Path) -> None:
+    settings = {"dataset": "flickr30k", "split": "test", "request": "?", "broken_share": 0.0}
+    run(tmp_path / "questions", "questions-captions", settings, asked(world, "flickr30k"))
+    ids = [question.id for question in read_questions(tmp_path / "questions")[1]]
+    said = {id: ("Yes.", "A dog.", "A dog runs.", "A dog runs home.")[k % 4] for k, id in enumerate(ids)}
+    run(tmp_path / "references", "tokenize-references", {}, {"questions": tmp_path / "questions"})
+    inputs = {"answers": answered(tmp_path / "answers", said), "references": tmp_path / "references"}
+    run(tmp_path / "score", "score-captions", {"least_words": 3, "most_words": 3}, inputs)
+    in_form = sum(answer == "A dog runs." for answer in said.values())
+    assert 0 < read(tmp_path / "score" / "scores.json")["followed"] == in_form / len(said) < 0.5

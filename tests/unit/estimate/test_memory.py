@@ -1,0 +1,284 @@
+"""Memory: predicted by a dry run, against real steps on the CPU and traces of the real sizes; and what fits a GPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkout import ROOT
+from lntune.commands.memory import trace_memory
+from lntune.config.scale import GpuSettings, TrainingData
+from lntune.config.training import LoraSettings, Schedule
+from lntune.errors import UserError
+from lntune.estimate.fit import TrainingJob, choose, prediction_batch, usable
+from lntune.estimate.hours import step_operations, training_seconds
+from lntune.estimate.live_tensors import LiveTensors
+from lntune.estimate.memory import Setup, predict_memory
+from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
+from lntune.estimate.skeleton import Skeleton
+from lntune.estimate.training_step import build_model, run_steps
+from lntune.model.tuning import METHODS, apply_method, trainable_report
+from lntune.model.vision import load_vision
+from lntune.paper.memory import FITTED, TABLE, fit, fitted, read_rows
+from real_shapes import paper_model
+from stage_runs import read, run
+
+LORA = LoraSettings(rank=16, alpha=16, dropout=0.05)
+VISION = VisionShape(width=128, intermediate=512, layers=3, image=56, patch=14, pre_norm=True)
+PATCHES_OF_16 = VisionShape(width=128, intermediate=512, layers=3, image=64, patch=16, pre_norm=False)
+WEIGHTS = ROOT / "workflow" / "weights"
+
+
+def llama(hidden: int, layers: int, vocabulary: int, kv_heads: int = 0) -> LlmShape:
+    heads = hidden // 32
+    return LlmShape(
+        hidden=hidden, intermediate=hidden * 11 // 4, layers=layers, heads=heads, kv_heads=kv_heads or heads,
+        head_dim=32, vocabulary=vocabulary,
+    )  # fmt: skip
+
+
+def setup(llm: LlmShape, method: str, **other: object) -> Setup:
+    given = {
+        "llm": llm, "vision": VISION, "method": method, "lora": LORA if method == "lora" else None,
+        "precision": "fp32", "checkpointing": False, "engine": "plain", "device": "cpu",
+        "micro_batch": 8, "length": 128, "answer_tokens": 60,
+    }  # fmt: skip
+    return Setup(**(given | other))
+
+
+DEEP, WIDE = llama(128, 6, 1000), llama(256, 2, 8000)
+
+
+# --- parameters
+
+
+@pytest.mark.parametrize("size", LLMS)
+def test_the_skeleton_counts_what_the_real_model_has(size: str) -> None:
+    model = paper_model(size)
+    for method in sorted(METHODS, key="lora".__eq__):  # LoRA last: it changes the model
+        apply_method(model, method, LORA)
+        report = trainable_report(model)
+        skeleton = Skeleton(LLMS[size], VISIONS["open_clip"], method, LORA if method == "lora" else None)
+        assert (skeleton.trainable, skeleton.numel) == (report.trainable, report.total), method
+
+
+def test_shapes_are_read_from_the_demos_configs() -> None:
+    llm = llm_on_disk(WEIGHTS / "llama2-13b")
+    assert (llm.hidden, llm.layers, llm.heads, llm.head_dim, llm.vocabulary) == (112, 5, 4, 28, 202)
+    for name, library in (("clip", "open_clip"), ("imagenet-vit", "timm")):
+        shape, encoder = vision_on_disk(WEIGHTS / name, library), load_vision(WEIGHTS / name, library)
+        assert shape.parameters == sum(parameter.numel() for parameter in encoder.parameters())
+        assert (shape.tokens, shape.width) == (encoder.tokens, encoder.width)
+    with pytest.raises(UserError, match=r"nowhere/config\.json: cannot be read"):
+        llm_on_disk(Path("nowhere"))
+
+
+def test_an_unknown_method_has_no_skeleton() -> None:
+    with pytest.raises(UserError, match="there is no tuning method 'norms'"):
+        Skeleton(DEEP, VISION, "norms", None)
+
+
+# --- the prediction against real steps
+
+
+CASES = {
+    "layernorm": setup(DEEP, "layernorm", micro_batch=32),
+    "layernorm-simp, checkpoints": setup(DEEP, "layernorm-simp", checkpointing=True, micro_batch=64),
+    "finetune": setup(WIDE, "finetune"),
+    "finetune, accumulated": setup(WIDE, "finetune", accumulation=True, checkpointing=True),
+    "attn-qv, bf16": setup(WIDE, "attn-qv", precision="bf16", micro_batch=16),
+    "attn-mlp, bf16, checkpoints": setup(WIDE, "attn-mlp", precision="bf16", checkpointing=True, accumulation=True),
+    "lora": setup(DEEP, "lora", micro_batch=16),
+    "connector-only, timm": setup(DEEP, "connector-only", vision=PATCHES_OF_16, micro_batch=16),
+    "layernorm, shared keys": setup(llama(256, 3, 2000, kv_heads=2), "layernorm", micro_batch=16),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_real_step_takes_what_was_predicted(name: str) -> None:
+    case = CASES[name]
+    torch.manual_seed(0)
+    model = build_model(case)
+    with LiveTensors(model.parameters()) as live:
+        run_steps(model, case, live.restart)
+    account = predict_memory(case)
+    assert live.peak > 20e6, "so large that small things do not matter"
+    assert account.peak == pytest.approx(live.peak, rel=0.02)
+    assert sum(account.parts.values()) == account.peak
+
+
+def test_a_trace_of_the_real_7b_finds_what_was_predicted() -> None:
+    case = setup(
+        LLMS["7B"], "layernorm", vision=VISIONS["open_clip"], precision="bf16-weights", checkpointing=True,
+        micro_batch=1, length=512, answer_tokens=200,
+    )  # fmt: skip
+    account = predict_memory(case)
+    untraced = account.parts["AdamW's moments"]  # the update with bfloat16 weights is DeepSpeed's
+    assert account.peak - untraced == pytest.approx(trace_memory(case).peak, rel=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small-zero2-2-ranks", "small-zero3-2-ranks"])
+def test_real_deepspeed_takes_what_was_predicted(name: str) -> None:
+    pytest.importorskip("lntune.training.deepspeed_engine")
+    code = (
+        "import json, sys; sys.path.insert(0, 'measurements'); import memory;"
+        f"print(json.dumps([memory.run_case({name!r}), memory.predict_memory(memory.FOR_TESTS[{name!r}]).peak]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    measured, predicted = json.loads(done.stdout.splitlines()[-1])
+    assert predicted == pytest.approx(measured["live"], rel=0.02)
+
+
+def test_deepspeed_is_not_traced() -> None:
+    with pytest.raises(UserError, match="a trace follows the plain engine"):
+        trace_memory(setup(DEEP, "layernorm", engine="deepspeed"))
+
+
+def test_live_tensors_follow_a_storage_to_its_end() -> None:
+    with LiveTensors() as live:
+        first = torch.zeros(1000)
+        view = first[10:].view(-1)
+        assert live.now == 4000
+        second = torch.zeros(500)
+        del first
+        assert live.now == 6000, "the view keeps the whole"
+        del view, second
+        assert (live.now, live.peak) == (0, 6000)
+        live.restart()
+        torch.empty(10**6, device="meta")
+        assert live.peak == 0
+
+
+def test_more_samples_and_words_take_more_and_sharing_takes_less() -> None:
+    def peak(method: str, **other: object) -> int:
+        return predict_memory(setup(LLMS["7B"], method, engine="deepspeed", device="cuda", **other)).peak
+
+    norms = "layernorm"
+    assert peak(norms, micro_batch=1) < peak(norms, micro_batch=2) < peak(norms, micro_batch=2, length=256)
+    assert peak(norms, checkpointing=True) < peak(norms, checkpointing=False)
+    stages = [peak("finetune", zero_stage=stage, ranks=4, precision="bf16-weights") for stage in (1, 2, 3)]
+    assert stages[0] > stages[1] > stages[2]
+    assert peak("finetune", zero_stage=3, ranks=8) < peak("finetune", zero_stage=3, ranks=4)
+
+
+# --- the paper's Table 2
+
+
+def test_the_fit_is_that_of_three_rows_and_the_others_are_held_out() -> None:
+    rows = read_rows(ROOT / TABLE)
+    slope, rest = fit(rows)
+    assert (round(slope, 2), round(rest / 1e9, 2)) == (30.55, 1.96)
+    off = {
+        (row.method, row.size): fitted(row, (slope, rest)) / 1e9 / row.printed - 1
+        for row in rows
+        if row.printed is not None
+    }
+    assert all(abs(off[key]) < 0.003 for key in FITTED)
+    assert abs(off["lora", "13B"]) < 0.013 and abs(off["layernorm", "13B"]) < 0.013
+    assert off["layernorm-simp", "7B"] < -0.1 and off["layernorm-simp", "13B"] < -0.09
+
+
+def test_the_papers_file_holds_seven_figures_and_five_ooms(tmp_path: Path) -> None:
+    rows = read_rows(ROOT / TABLE)
+    assert len(rows) == 12 and sum(row.printed is None for row in rows) == 5
+    lines = (ROOT / TABLE).read_text().splitlines(keepends=True)
+    (tmp_path / "table2.csv").write_text("".join(line for line in lines if "LoRA" not in line))
+    with pytest.raises(UserError, match=r"table2\.csv: cannot be read as the paper's Table 2 .*LoRA"):
+        read_rows(tmp_path / "table2.csv")
+
+
+# --- what fits a GPU
+
+
+A100 = GpuSettings(name="a100", memory_gb=85.0, teraflops=156.0)
+
+
+def job(method: str, size: str = "13B", **other: object) -> TrainingJob:
+    schedule = Schedule(
+        epochs=1.0, global_batch=32, warmup_ratio=0.03, weight_decay=0.0, max_length=2048, precision="tf32",
+        gradient_checkpointing=True,
+    )  # fmt: skip
+    given = {
+        "label": f"finetune llama2-{size.lower()} {method}", "stage": "finetune", "llm": LLMS[size],
+        "vision": VISIONS["open_clip"], "method": method, "lora": None, "schedule": schedule, "engine": "deepspeed",
+        "ranks": 4, "zero_stage": 2,
+    }  # fmt: skip
+    return TrainingJob(**(given | other))
+
+
+def test_the_largest_micro_batch_that_fits_is_chosen() -> None:
+    choice = choose(job("layernorm"), A100, limit=16)
+    assert (choice.ranks, choice.zero_stage) == (4, 2)
+    assert choice.account.peak <= usable(A100) and 32 % (4 * choice.micro_batch) == 0
+    small = A100.model_copy(update={"memory_gb": 66.0})
+    smaller = choose(job("layernorm"), small, limit=16)
+    assert smaller.micro_batch < choice.micro_batch and smaller.zero_stage == 2
+    assert predict_memory(job("layernorm").setup(2 * smaller.micro_batch, 2)).peak > usable(small)
+
+
+def test_the_zero_stage_is_raised_where_nothing_else_fits() -> None:
+    assert predict_memory(job("finetune").setup(1, 2)).peak > usable(A100)
+    assert choose(job("finetune"), A100, limit=16).zero_stage == 3
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5, 16])
+def test_micro_batches_keep_to_the_limit(limit: int) -> None:
+    assert choose(job("layernorm-simp", "7B"), A100, limit=limit).micro_batch == {1: 1, 3: 2, 5: 4, 16: 8}[limit]
+
+
+def test_a_job_that_cannot_fit_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError) as raised:
+        choose(job("finetune", ranks=1), A100, limit=16)
+    text = str(raised.value)
+    assert text.startswith("finetune llama2-13b finetune on 1 x a100 85 GB: needs ") and "\n" not in text
+    assert "(predicted) at micro-batch 1, ZeRO 3" in text and "execution.stages.finetune.gpus" in text
+    with pytest.raises(UserError, match=r"choose execution\.engine: deepspeed"):
+        choose(job("finetune", ranks=1, engine="plain"), A100, limit=16)
+
+
+def test_questions_are_asked_in_batches_that_fit() -> None:
+    clip = VISIONS["open_clip"]
+    assert prediction_batch("predict x", LLMS["7B"], clip, 10, A100, 32) == 32
+    assert prediction_batch("predict x", LLMS["13B"], clip, 100, A100, 64) < 64
+    small = A100.model_copy(update={"memory_gb": 40.0})
+    with pytest.raises(UserError, match=r"predict x on 1 x a100 40 GB: needs 5\d GB \(predicted\)"):
+        prediction_batch("predict x", LLMS["13B"], clip, 10, small, 32)
+
+
+def test_seconds_follow_from_operations() -> None:
+    data = TrainingData(source="instruct", format="llava-instruct", samples=20_000)
+    four = training_seconds(job("layernorm", "7B"), data, A100)
+    two = training_seconds(job("layernorm", "7B", ranks=2), data, A100)
+    assert 3600 < 4 * four < 20 * 3600 and 1.9 < two / four < 2.0
+    operations = {method: step_operations(job(method, "7B"), 300, 200) for method in ("layernorm-simp", "finetune")}
+    forward = 2 * 6.5e9 * 556
+    assert operations["layernorm-simp"] == pytest.approx(3 * forward, rel=0.1)
+    assert operations["finetune"] == pytest.approx(4 * forward, rel=0.1)
+
+
+# --- the stage
+
+
+def test_measure_labels_every_number(tmp_path: Path) -> None:
+    inputs = {"llm": WEIGHTS / "llama2-13b", "vision": WEIGHTS / "clip"}
+    settings = {
+        "method": "layernorm", "lora": None, "library": "open_clip", "engine": "plain", "precision": "fp32",
+        "gradient_checkpointing": False, "zero_stage": 0, "micro_batch": 4, "length": 256, "seed": 0,
+        "paper": {"memory_gb": None, "trainable_percent": 2.5},
+    }  # fmt: skip
+    metrics = run(tmp_path / "measure", "measure", settings, inputs, micro_batch=4, threads=1)
+    found = read(tmp_path / "measure" / "measure.json")
+    numbers = {(number["name"], number["label"]): number["value"] for number in found["numbers"]}
+    assert {label for _, label in numbers} == {"measured", "predicted", "paper"}
+    assert numbers["memory_gb", "paper"] == "OOM" and numbers["trainable_percent", "paper"] == "2.50"
+    assert numbers["trainable", "measured"] == metrics["trainable"]
+    percent = 100 * numbers["trainable", "measured"] / numbers["parameters", "measured"]
+    assert numbers["trainable_percent", "measured"] == f"{percent:.2f}"
+    assert numbers["peak_bytes", "predicted"] == pytest.approx(numbers["peak_bytes", "measured"], rel=0.05)
+    run(tmp_path / "again", "measure", settings, inputs, micro_batch=4, threads=1)
+    assert (tmp_path / "again" / "measure.json").read_bytes() == (tmp_path / "measure" / "measure.json").read_bytes()

@@ -1,0 +1,390 @@
+"""What is left out of the data sets: broken images, other types; each counted and listed, or the stage stops."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image_files import UNUSABLE, jpeg
+from lntune.data.archives import write_zip
+from lntune.data.llava import TYPE_FILES
+from lntune.data.questions import read_questions
+from lntune.data.samples import read_samples
+from stage_runs import Folders, read, refusal, run
+
+PRETRAIN = {"format": "llava-pretrain", "types": (), "samples": None, "broken_share": 0.0, "seed": 0}
+INSTRUCT = PRETRAIN | {"format": "llava-instruct"}
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[k % 2], "value": text} for k, text in enumerate(texts)]
+
+
+def listed(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Folders:
+    """CC3M-595K in miniature: 25 records, the image of every fifth cannot be used, one is not there."""
+    members = [(f"{k}.jpg", jpeg(k)) for k in range(25)]
+    for k, content in enumerate(UNUSABLE.values()):
+        members[5 * k] = (f"{5 * k}.jpg", content)
+    members.remove(members[3])
+    records = [{"id": k, "image": f"{k}.jpg", "conversations": talk("<image>", f"a {k}")} for k in range(25)]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "chat.json").write_text(json.dumps(records))
+    write_zip(tmp_path / "raw" / "images.zip", members)
+    return {"raw": tmp_path / "raw"}
+
+
+def test_prepare_leaves_out_images_that_cannot_be_used(mixed: Folders, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    metrics = run(out, "prepare", PRETRAIN | {"broken_share": 0.24}, mixed)
+    reasons = [f"picture {reason}" for reason in (*UNUSABLE, "missing")]
+    assert metrics == {"samples": 19, "read": 25, **{f"dropped: {reason}": 1 for reason in reasons}}
+    assert [(one["source"], one["picture"], one["reason"]) for one in listed(out)] == [
+        (f"chat.json[{k}]", f"{k}.jpg", reason)
+        for k, reason in sorted([(5 * k, f"picture {r}") for k, r in enumerate(UNUSABLE)] + [(3, "picture missing")])
+    ]
+    assert all(one["detail"] for one in listed(out))
+    assert [int(sample.id) for sample in read_samples(out)[1]] == [k for k in range(25) if k % 5 and k != 3]
+
+
+def test_prepare_stops_above_the_share_that_is_allowed(mixed: Folders, tmp_path: Path) -> None:
+    archive = f"{tmp_path / 'raw' / 'images.zip'}"
+    assert refusal(tmp_path / "out", "prepare", PRETRAIN | {"broken_share": 0.2399}, mixed) == (
+        f"{archive}: the pictures of 6 of 25 samples (24.000%) cannot be used, the scale's broken_share allows "
+        "23.990%; first: 0.jpg of chat.json[0] is broken: cannot identify image file; mend the archive, "
+        "or raise broken_share to leave them out"
+    )
+    assert refusal(tmp_path / "none", "prepare", PRETRAIN, mixed).startswith(f"{archive}: the pictures of 6 of 25 ")
+
+
+@pytest.mark.parametrize("samples", [None, 12])
+def test_any_number_of_threads_gives_the_same_bytes(mixed: Folders, tmp_path: Path, samples: int | None) -> None:
+    settings = PRETRAIN | {"broken_share": 1.0, "samples": samples}
+    for workers in (1, 2, 4):
+        run(tmp_path / str(workers), "prepare", settings, mixed, workers=workers)
+    for file in ("samples.jsonl", "set.json", "dropped.json", "dropped.jsonl"):
+        one = (tmp_path / "1" / file).read_bytes()
+        assert one == (tmp_path / "2" / file).read_bytes() == (tmp_path / "4" / file).read_bytes()
+
+
+def test_as_many_samples_as_asked_for_are_kept_where_images_are_broken(mixed: Folders, tmp_path: Path) -> None:
+    settings = PRETRAIN | {"broken_share": 1.0}
+    kept: list[set[str]] = []
+    for number in (1, 12, 19):
+        out = tmp_path / str(number)
+        metrics = run(out, "prepare", settings | {"samples": number}, mixed)
+        assert metrics["samples"] == number
+        assert metrics["read"] == 25 == number + sum(read(out / "dropped.json")["dropped"].values())
+        kept.append({sample.id for sample in read_samples(out)[1]})
+    assert kept[0] < kept[1] < kept[2]
+    assert refusal(tmp_path / "more", "prepare", settings | {"samples": 20}, mixed) == (
+        "data.more.samples: 20 are asked for, 19 are left after the filters; ask for fewer"
+    )
+
+
+def record(id: str, *texts: str, image: str = "") -> dict[str, Any]:
+    return {"id": id, "image": f"{image or id}.jpg", "conversations": talk(*texts)}
+
+
+def raw_instruct(folder: Path, whole: Sequence[Any], types: dict[str, Sequence[Any]]) -> Folders:
+    folder.mkdir()
+    names = {one["image"] for one in whole}
+    write_zip(folder / "train2017.zip", [(f"train2017/{name}", jpeg(k)) for k, name in enumerate(sorted(names))])
+    (folder / "llava_instruct_80k.json").write_text(json.dumps(whole))
+    for name, file in TYPE_FILES.items():
+        (folder / file).write_text(json.dumps(types.get(name, [])))
+    return {"raw": folder}
+
+
+def test_a_type_is_chosen_by_id_and_words(tmp_path: Path) -> None:
+    talked = record("1", "<image>\nWhat?", "A cat.", "Where?", "There.")
+    detailed = record("1", "<image>\nDescribe it.", "A cat, there.")  # the same image and id, another type
+    other = record("2", "Why?\n<image>", "So.")
+    whole = [other, detailed, talked, detailed]
+    types = {
+        # The mark of the image stands elsewhere in the type's file, as it does between LLaVA's files.
+        "conversation": [record("1", "What?\n<image>", "A cat.", "Where?", "There."), record("9", "<image>\nX", "Y")],
+        "detail": [record("1", "<image>\nDescribe it.", "A cat, there. ")],  # one space more: other words
+        "complex_reasoning": [record("2", "<image>\nWhy?", "So."), record("1", "<image>\nWhy?", "So.")],
+    }
+    raw = raw_instruct(tmp_path / "raw", whole, types)
+
+    def chosen(*names: str) -> list[str]:
+        out = tmp_path / "-".join(names)
+        metrics = run(out, "prepare", INSTRUCT | {"types": names}, raw)
+        assert metrics["read"] == 4 == metrics["samples"] + sum(read(out / "dropped.json")["dropped"].values())
+        return [sample.source for sample in read_samples(out)[1]]
+
+    assert chosen("conversation") == ["llava_instruct_80k.json[2]"]
+    assert chosen("complex_reasoning") == ["llava_instruct_80k.json[0]"]
+    assert chosen("conversation", "complex_reasoning") == ["llava_instruct_80k.json[0]", "llava_instruct_80k.json[2]"]
+    assert refusal(tmp_path / "detail", "prepare", INSTRUCT | {"types": ("detail",)}, raw) == (
+        "detail: no sample is left after the filters; are the files those of one set?"
+    )
+    out = tmp_path / "all"
+    assert run(out, "prepare", INSTRUCT, raw) == {"samples": 3, "read": 4, "dropped: repeats an earlier record": 1}
+    assert listed(out) == [{"source": "llava_instruct_80k.json[3]", "reason": "repeats an earlier record"}]
+    assert [sample.turns[0] for sample in read_samples(out)[1]] == [
+        "<image>\nWhy?", "<image>\nDescribe it.", "<image>\nWhat?",
+    ]  # fmt: skip
+
+
+# --- benchmarks ------------------------------------------------------------------------------------------------------
+
+
+def karpathy_image(k: int, split: str = "test", folder: str = "val2014") -> dict[str, Any]:
+    sentences = [{"sentid": 10 * k + n, "raw": f"Caption {n} of {k}."} for n in range(5)]
+    place = {"filename": f"{k}.jpg", "filepath": folder, "cocoid": 100 + k, "imgid": k}
+    return place | {"split": split, "sentences": sentences}
+
+
+def raw_coco(folder: Path, images: Sequence[Any]) -> Folders:
+    """Images 0 to 3 of which 1 is cut; Karpathy's file among other members."""
+    folder.mkdir()
+    images = [jpeg(0), UNUSABLE["truncated"], jpeg(2), jpeg(3)]
+    write_zip(folder / "val2014.zip", [(f"val2014/{k}.jpg", content) for k, content in enumerate(images)])
+    document = json.dumps({"images": images, "dataset": "coco"}).encode()
+    junk = [("__MACOSX/._dataset_coco.json", b"\0\5"), ("dataset_flickr8k.json", b"{}"), (".DS_Store", b"")]
+    write_zip(folder / "caption_datasets.zip", [*junk, ("dataset_coco.json", document)])
+    return {"raw": folder, "images": folder}
+
+
+CAPTIONS = {"dataset": "coco", "split": "test", "request": "?", "broken_share": 0.0}
+
+
+def test_captions_of_a_broken_image_stop_the_stage_or_are_left_out(tmp_path: Path) -> None:
+    images = [karpathy_image(0, "restval"), *map(karpathy_image, (1, 2)), karpathy_image(3, "val")]
+    raw = raw_coco(tmp_path / "raw", images)
+    said = refusal(tmp_path / "1", "questions-captions", CAPTIONS, raw)
+    archive = tmp_path / "raw" / "val2014.zip"
+    assert said.startswith(
+        f"{archive}: the pictures of 1 of 2 questions (50.000%) cannot be used, the scale's broken_share allows "
+        "0.000%; first: val2014/1.jpg of dataset_coco.json[1] is truncated: "
+    )
+    out = tmp_path / "2"
+    metrics = run(out, "questions-captions", CAPTIONS | {"broken_share": 0.5}, raw)
+    dropped = {"dropped: of another split": 2, "dropped: picture truncated": 1}
+    assert metrics == {"questions": 1, "read": 4, "references": 5, **dropped}
+    assert [question.image for question in read_questions(out)[1]] == ["val2014/2.jpg"]
+    references = read(out / "references.json")
+    assert references["images"] == [{"id": 102}] and {one["image_id"] for one in references["annotations"]} == {102}
+    (fault,) = listed(out)
+    assert (fault["source"], fault["picture"]) == ("dataset_coco.json[1]", "val2014/1.jpg")
+
+
+def test_a_test_image_that_is_not_of_val2014_is_missing(tmp_path: Path) -> None:
+    raw = raw_coco(tmp_path / "raw", [karpathy_image(2), karpathy_image(3, folder="train2014")])
+    said = refusal(tmp_path / "1", "questions-captions", CAPTIONS, raw)
+    assert "first: train2014/3.jpg of dataset_coco.json[1] is missing: no member of val2014.zip; " in said
+
+
+def test_no_question_left_is_refused(tmp_path: Path) -> None:
+    raw = raw_coco(tmp_path / "raw", [karpathy_image(1)])
+    said = refusal(tmp_path / "mscoco", "questions-captions", CAPTIONS | {"broken_share": 1.0}, raw)
+    assert said == (
+        f"mscoco: no question is left whose picture can be used; mend {tmp_path / 'raw' / 'val2014.zip'}"
+    )  # fmt: skip
+
+
+def test_other_caption_archives_are_refused(tmp_path: Path) -> None:
+    raw = raw_coco(tmp_path / "raw", [])
+    path = tmp_path / "raw" / "caption_datasets.zip"
+    write_zip(path, [("dataset_flickr30k.json", b"{}")])
+    said = refusal(tmp_path / "1", "questions-captions", CAPTIONS, raw)
+    assert said == f"{path}: holds 0 members called dataset_coco.json instead of one"
+
+
+def val2014(folder: Path, bad: Sequence[int]) -> Path:
+    folder.mkdir()
+    members = [(f"val2014/COCO_val2014_{k:012d}.jpg", b"bad" if k in bad else jpeg(k)) for k in range(1, 7)]
+    write_zip(folder / "val2014.zip", members)
+    return folder
+
+
+def test_popes_questions_about_a_broken_image(tmp_path: Path) -> None:
+    raw, images = tmp_path / "pope", val2014(tmp_path / "coco", [2])
+    raw.mkdir()
+    lines = [
+        f'{{"question_id": {n}, "image": "COCO_val2014_{1 + n % 3:012d}.jpg", "text": "Q{n}?",  "label": "yes"}}\n'
+        for n in range(1, 7)
+    ]
+    for kind in ("random", "popular", "adversarial"):
+        (raw / f"coco_pope_{kind}.json").write_text("".join(lines))
+    inputs = {"raw": raw, "images": images}
+    said = refusal(tmp_path / "1", "questions-pope", {"broken_share": 0.0}, inputs)
+    assert "the pictures of 6 of 18 questions (33.333%) cannot be used" in said
+    assert "first: val2014/COCO_val2014_000000000002.jpg of coco_pope_popular/1 is broken: " in said
+    out = tmp_path / "2"
+    metrics = run(out, "questions-pope", {"broken_share": 0.4}, inputs, workers=3)
+    assert metrics == {"questions": 12, "read": 18, "dropped: picture broken": 6}
+    left = "".join(line for line in lines if "0002.jpg" not in line)
+    for kind in ("random", "popular", "adversarial"):
+        assert (out / f"coco_pope_{kind}.json").read_text() == left
+    assert Counter(one.id.split("/")[0] for one in read_questions(out)[1]) == dict.fromkeys(
+        ("random", "popular", "adversarial"), 4
+    )
+
+
+def test_vqav2s_questions_about_a_broken_image(tmp_path: Path) -> None:
+    raw, images = tmp_path / "vqav2", val2014(tmp_path / "coco", [3])
+    raw.mkdir()
+    ids = [{"image_id": 1 + n % 6, "question_id": n} for n in range(24)]
+    asked = {"task_type": "Open-Ended", "questions": [one | {"question": "?"} for one in ids]}
+    annotated = {"annotations": [one | {"answers": []} for one in ids]}
+    for name, member, content in (
+        ("v2_Questions_Val_mscoco.zip", "v2_OpenEnded_mscoco_val2014_questions.json", asked),
+        ("v2_Annotations_Val_mscoco.zip", "v2_mscoco_val2014_annotations.json", annotated),
+    ):
+        write_zip(raw / name, [(member, json.dumps(content).encode()), (f"__MACOSX/._{member}", b"\0")])
+    inputs = {"raw": raw, "images": images}
+    settings = {"questions": None, "broken_share": 0.0, "seed": 0}
+    said = refusal(tmp_path / "1", "questions-vqav2", settings, inputs)
+    assert "the pictures of 4 of 24 questions" in said
+    assert "first: val2014/COCO_val2014_000000000003.jpg of v2_Questions_Val_mscoco.zip: question 2 is broken" in said
+    out = tmp_path / "2"
+    metrics = run(out, "questions-vqav2", settings | {"questions": 20, "broken_share": 1.0}, inputs)
+    assert metrics["read"] == 24 and metrics["dropped: beyond the number asked for"] == 4
+    kept = [int(question.id) for question in read_questions(out)[1]]
+    assert metrics["questions"] == len(kept) == 20 - metrics["dropped: picture broken"]
+    assert all(n % 6 != 2 for n in kept)
+    for file, key in (("questions.json", "questions"), ("annotations.json", "annotations")):
+        assert [one["question_id"] for one in read(out / file)[key]] == kept
+    assert read(out / "questions.json")["task_type"] == "Open-Ended"
+
+
+MME = "MME_Benchmark_release_version.zip"
+FRONT = "MME_Benchmark_release_version/MME_Benchmark/"
+
+
+def pair(word: str) -> bytes:
+    return f"Is it {word}? Please answer yes or no.\tYes\nIs it not? Please answer yes or no.\tNo\n".encode()
+
+
+def raw_mme(folder: Path, members: Sequence[tuple[str, bytes]]) -> Folders:
+    folder.mkdir(exist_ok=True)
+    write_zip(folder / MME, members)
+    return {"raw": folder, "images": folder}
+
+
+OFFICIAL = [
+    (f"{FRONT}artwork/images/9.jpg", jpeg(9)),
+    (f"{FRONT}artwork/images/10.jpg", jpeg(10)),
+    (f"{FRONT}artwork/questions_answers_YN/10.txt", pair("ten")),
+    (f"{FRONT}artwork/questions_answers_YN/9.txt", pair("nine")),
+    (f"{FRONT}OCR/0002.jpg", jpeg(2)),
+    (f"{FRONT}OCR/0002.txt", pair("two").replace(b"\n", b"\r\n") + b"\r\n\n"),
+    (f"{FRONT}OCR/0001.PNG", jpeg(1)),
+    (f"{FRONT}OCR/0001.txt", b"\xef\xbb\xbf" + pair("one").rstrip(b"\n")),
+    (f"{FRONT}code_reasoning/0020.png", jpeg(20)),
+    (f"{FRONT}code_reasoning/0020.txt", pair("code")),
+]
+JUNK = [
+    (f"{FRONT}", b""),
+    (f"{FRONT}OCR/.DS_Store", b"\0"),
+    (f"{FRONT}OCR/._0001.txt", b"\0"),
+    (f"__MACOSX/{FRONT}OCR/._0001.txt", b"\0"),
+    ("MME_Benchmark_release_version/eval_tool/Your_Results/OCR.txt", b"0001.png\tIs it?\tYes\tno\n"),
+    ("MME_Benchmark_release_version/eval_tool/readme.md", b"Read me."),
+    ("MME_Benchmark_release_version/eval_tool/calculation.py", b"print()"),
+]
+SUBTASKS = {"subtasks": ("OCR", "artwork"), "broken_share": 0.0}
+
+
+@pytest.mark.parametrize("front", [FRONT, "", "MME_Benchmark_release_version/"])
+def test_mme_is_read_from_both_layouts_past_junk(tmp_path: Path, front: str) -> None:
+    members = [(name.replace(FRONT, front), content) for name, content in [*JUNK, *OFFICIAL] if name != FRONT]
+    metrics = run(tmp_path / "out", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw", members))
+    assert metrics == {"questions": 8, "read": 10, "dropped: of another subtask": 2, "pictures_without_questions": 0}
+    assert (tmp_path / "out" / "OCR.txt").read_text() == (
+        "0001.PNG\tIs it one? Please answer yes or no.\tYes\n0001.PNG\tIs it not? Please answer yes or no.\tNo\n"
+        "0002.jpg\tIs it two? Please answer yes or no.\tYes\n0002.jpg\tIs it not? Please answer yes or no.\tNo\n"
+    )
+    archive, questions = read_questions(tmp_path / "out")
+    assert archive == MME
+    assert [(one.id, one.image, one.text.split()[2]) for one in questions[4:]] == [
+        ("artwork/0", f"{front}artwork/images/10.jpg", "ten?"), ("artwork/1", f"{front}artwork/images/10.jpg", "not?"),
+        ("artwork/2", f"{front}artwork/images/9.jpg", "nine?"), ("artwork/3", f"{front}artwork/images/9.jpg", "not?"),
+    ]  # fmt: skip
+
+
+def test_mmes_pairs_about_a_broken_or_missing_image(tmp_path: Path) -> None:
+    members = [(name, UNUSABLE["CMYK"] if name.endswith("0001.PNG") else content) for name, content in OFFICIAL]
+    members.remove(members[0])  # artwork's image 9
+    members.append((f"{FRONT}artwork/images/nobody-asks.jpg", jpeg(0)))
+    raw = raw_mme(tmp_path / "raw", members)
+    said = refusal(tmp_path / "1", "questions-mme", SUBTASKS, raw)
+    assert "the pictures of 4 of 8 questions (50.000%) cannot be used" in said
+    assert f"first: {FRONT}OCR/0001.PNG of {FRONT}OCR/0001.txt is CMYK: " in said
+    out = tmp_path / "2"
+    metrics = run(out, "questions-mme", SUBTASKS | {"broken_share": 0.5}, raw)
+    assert metrics == {
+        "questions": 4, "read": 10, "pictures_without_questions": 1, "dropped: of another subtask": 2,
+        "dropped: picture CMYK": 2, "dropped: picture missing": 2,
+    }  # fmt: skip
+    ids = [question.id for question in read_questions(out)[1]]
+    assert ids == ["OCR/0", "OCR/1", "artwork/0", "artwork/1"]
+    assert [line.split("\t")[0] for line in (out / "OCR.txt").read_text().splitlines()] == ["0002.jpg"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("OCR/0001.txt", b"Is it?\tYes\n", "OCR/0001.txt: 1 questions; MME has two to a picture"),
+        ("OCR/0001.txt", b"", "OCR/0001.txt: 0 questions; MME has two to a picture"),
+        ("OCR/0001.txt", b"Is it?\tYes\n\nIs it not? No\n",
+         "OCR/0001.txt: line 3 has 1 columns, not 2 (question, answer)"),
+        ("OCR/0001.txt", b"Is it?\tYes\nIs it?\tmaybe\n",
+         "OCR/0001.txt: line 2: the answer is 'maybe', neither Yes nor No"),
+        ("OCR/0001.txt", b"Is it \xff?\tYes\n", "OCR/0001.txt: not UTF-8 text at byte 6"),
+    ],
+)  # fmt: skip
+def test_mmes_texts_are_as_they_should_be(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    members = [(one, content if one == FRONT + name else old) for one, old in OFFICIAL]
+    found = refusal(tmp_path / "out", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw", members))
+    assert found == f"{tmp_path / 'raw' / MME / FRONT}/{said}"
+
+
+def test_mmes_archive_holds_every_subtask_once(tmp_path: Path) -> None:
+    asked = SUBTASKS | {"subtasks": ("count",)}
+    found = refusal(tmp_path / "1", "questions-mme", asked, raw_mme(tmp_path / "raw", OFFICIAL))
+    assert found == (
+        f"{tmp_path / 'raw' / MME}: holds no questions of MME's subtask count; it holds OCR, artwork, code_reasoning"
+    )
+    twice = [*OFFICIAL, (f"{FRONT}OCR/0001.jpg", jpeg(0))]
+    found = refusal(tmp_path / "2", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw", twice))
+    assert found == (
+        f"{tmp_path / 'raw' / MME}: {FRONT}OCR/0001.PNG and {FRONT}OCR/0001.jpg have the same name; "
+        "MME has one for each"
+    )
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_data_has_a_row_for_each_set_that_sums_up(mixed: Folders, tmp_path: Path) -> None:
+    run(tmp_path / "connector", "prepare", PRETRAIN | {"broken_share": 1.0}, mixed)
+    run(tmp_path / "mme", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw2", OFFICIAL))
+    rows = (
+        {"name": "connector", "use": "training", "source": "pretrain"},
+        {"name": "MME", "use": "benchmark", "source": "mme"},
+    )
+    settings = {"name": "data", "rows": rows, "scale": "demo", "scale_note": "**This is the demo.**"}
+    out = tmp_path / "table"
+    metrics = run(out, "data-table", settings, {"sets": (tmp_path / "connector", tmp_path / "mme")})
+    assert metrics == {"sets": 2, "reasons": 7}
+    assert (out / "data.csv").read_text() == (
+        "set,use,source,unit,read,dropped: of another subtask,dropped: picture CMYK,dropped: picture animated,"
+        "dropped: picture broken,dropped: picture missing,dropped: picture oversized,dropped: picture truncated,kept\n"
+        "connector,training,pretrain,samples,25,0,1,1,1,1,1,1,19\n"
+        "MME,benchmark,mme,questions,10,2,0,0,0,0,0,0,8\n"
+    )
+    lines = (out / "data.md").read_text().splitlines()
+    assert "**This is the demo.**" in lines and "Scale: demo." in lines[4]
+    assert lines[-1] == "| MME | benchmark | mme | 10 | 2 of another subtask | 8 questions |"
