@@ -292,7 +292,7 @@ class Plan:
             "template": self.protocol.template or llm.template,
             "system": llm.system,
             "library": library,
-            "asking": self.protocol.prompting(benchmark),
+            "prompting": self.protocol.prompting(benchmark),
             "seed": variant.seed,
         }
         inputs: dict[str, Node | Part] = {

@@ -238,7 +238,7 @@ def test_positions_of_a_prompt() -> None:
 
 SETTINGS: dict[str, Any] = {
     "method": "layernorm-simp", "lora": None, "template": "v1", "system": "", "library": "open_clip",
-    "asking": {"prompt": "{question}", "max_new_tokens": 4}, "seed": 0, "questions": 5,
+    "prompting": {"prompt": "{question}", "max_new_tokens": 4}, "seed": 0, "questions": 5,
 }  # fmt: skip
 EXECUTION = {"batch_size": 2, "threads": 1}
 WEIGHTS = ROOT / "workflow" / "weights"

@@ -161,7 +161,7 @@ def _examples(store: Store, score: InputRecord, benchmark: _Benchmark, number: i
     settings: Any = predicted.settings
     return {
         "images": str(_folder(store, _one_input(predicted, "images")) / archive),
-        "prompt": settings["asking"]["prompt"],
+        "prompt": settings["prompting"]["prompt"],
         "blind": settings["blind"],
         "questions": len(questions),
         "passed": None if benchmark.passed is None else sum(map(bool, passed)),
