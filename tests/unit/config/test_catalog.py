@@ -16,7 +16,7 @@ from lntune.config.catalog import CATALOG, Catalog, CatalogLock, LockedFile, web
 from lntune.config.load import load
 from lntune.download.lock import read_lock, record
 from lntune.errors import UserError
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
 ENTRIES = load(ROOT / CATALOG, Catalog).entries

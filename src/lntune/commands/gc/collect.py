@@ -54,7 +54,7 @@ from lntune.commands.gc.store_folders import (
     scratch_name,
     seconds_since_change,
 )
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
 from lntune.store.layout import MANIFEST

@@ -13,8 +13,8 @@ from lntune.commands.gc.listing import counted
 from lntune.commands.gc.locks import is_held
 from lntune.commands.gc.store_folders import Shelves, file_paths, scratch_name
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, closure
+from lntune.plan.plan import Plan
 from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 from lntune.plan.summary_tables import names as summaries
 from lntune.plan.targets import FORMATS
