@@ -125,12 +125,13 @@ def gc(
     """List what no current target needs, with sizes and reasons; delete it on request."""
     from lntune.commands.gc.collect import collect
     from lntune.commands.gc.deletion import delete as delete_all
-    from lntune.commands.gc.deletion import forget as drop
+    from lntune.commands.gc.deletion import forget as forget_lease
     from lntune.commands.gc.listing import deleted_text, document, text
 
+    overrides = _overrides(profile, config)
     if forget:
-        print(f"dropped: {drop(Path('.'), forget).text}", file=sys.stderr)
-    found = collect(Path("."), _overrides(profile, config))
+        print(f"dropped: {forget_lease(Path('.'), forget, overrides).text}", file=sys.stderr)
+    found = collect(Path("."), overrides)
     print(json.dumps(document(found), indent=1) if as_json else text(found, everything=everything))
     if delete:
         done = delete_all(found)
