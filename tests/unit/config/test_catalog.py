@@ -140,7 +140,7 @@ RECORDER = """
 import sys
 from pathlib import Path
 from lntune.config.catalog import LockedFile
-from lntune.config.catalog import record
+from lntune.config.catalog import record_found
 for number in range(15):
     entry = f"entry{(int(sys.argv[2]) + number) % 3}"
     name = f"{number:02}-{sys.argv[2]}"
