@@ -217,7 +217,7 @@ def examples_text(found: dict[str, Any], width: int) -> Iterator[str]:
         return
     passed = "" if found["passed"] is None else f", {found['passed']} answered rightly"
     yield f"{len(found['shown'])} of {found['questions']} questions{passed}"
-    yield f"images: {found['pictures']}" + (" (the model was blind to them)" if found["blind"] else "")
+    yield f"images: {found['images']}" + (" (the model was blind to them)" if found["blind"] else "")
     if found["prompt"] != "{question}":
         yield f"asked as: {found['prompt']!r}"
     for one in found["shown"]:
