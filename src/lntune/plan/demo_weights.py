@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import load, shown
 from lntune.config.protocol import ProtocolSettings, TemplateName
 from lntune.errors import UserError

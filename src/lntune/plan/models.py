@@ -18,7 +18,7 @@ from lntune.benchmarks.pope import score as pope_score
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
 from lntune.benchmarks.vqav2 import questions as vqav2_questions
 from lntune.benchmarks.vqav2 import score as vqav2_score
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.protocol import Benchmark
 from lntune.config.report_item import RowSettings
@@ -32,8 +32,8 @@ from lntune.plan.study import Study
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
 from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
-from lntune.store.accepted import AcceptedEdit
 from lntune.store.layout import Store
+from lntune.store.manifest import AcceptedEdit
 
 MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 """Samples and positions of the step whose memory is measured; the paper does not tell its own."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.plan.stages import CodeVersion, stage_module
 from lntune.store.identity import Identity, input_name
 from lntune.store.job import NoExecution

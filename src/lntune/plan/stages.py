@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import load
 from lntune.errors import UserError
-from lntune.store.accepted import AcceptedEdit, undone
 from lntune.store.fingerprint import code_fingerprint, versions
+from lntune.store.manifest import AcceptedEdit, undone
 
 STAGES = {
     "draw": "lntune.stages.draw",

@@ -1,6 +1,6 @@
 """connector: stage-one pretraining; the connector trains on image captions, everything else is frozen."""
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import Execution, Library, TrainingSettings
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES, tune

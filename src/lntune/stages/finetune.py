@@ -1,6 +1,6 @@
 """finetune: one model tuned on instructions: one LLM, vision encoder, method, data set, learning rate and seed."""
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
 from lntune.stages.rank import run_on_ranks, runs_on_ranks

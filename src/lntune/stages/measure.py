@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import EngineName, Execution, Library, LoraSettings, Precision
 from lntune.store.job import Job, Metrics
 

@@ -6,7 +6,7 @@ folder in a selection that holds the chosen finetune's files.
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import Library, LoraSettings
 from lntune.data.questions import Question
