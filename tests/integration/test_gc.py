@@ -671,9 +671,7 @@ def test_a_mark_is_made_though_its_folder_is_deleted_meanwhile(toy: Toy, monkeyp
 # --- deleting ------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_deleted_is_a_line_and_the_rest_goes(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_deleted_is_a_line_and_the_rest_goes(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [simple(toy.store, "prepare", f"data-{n}", "d", {"n": n})[0] for n in range(3)]
     (folders[1] / "inner").mkdir()
     access = os.access

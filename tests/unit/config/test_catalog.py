@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from lntune.commands.plan import pending, pending_json, pending_text
+from lntune.commands.plan import pending_json, pending_text
 from lntune.config.catalog import CATALOG, Catalog, CatalogLock, LockedFile, web_address
 from lntune.config.load import load
 from lntune.download.lock import read_lock, record
 from lntune.errors import UserError
 from lntune.plan.models import Plan
+from lntune.plan.pending import pending
 from lntune.plan.study import Study
 
 ENTRIES = load(ROOT / CATALOG, Catalog).entries
