@@ -30,8 +30,7 @@ from lntune.plan.node import Node, closure, input_folders
 from lntune.plan.study import Study
 from lntune.plan.targets import FIGURES, FORMATS
 from lntune.stages.select import CHOSEN
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity
+from lntune.store.identity import Identity, hash_tree
 from lntune.store.layout import Store
 from lntune.store.leases import Owner, forget_lease, read_leases, write_lease
 from lntune.store.manifest import Manifest, read_manifest, write_manifest
@@ -480,7 +479,7 @@ def test_leases_are_whole_or_not_at_all_and_later_versions_are_read(toy: Toy, mo
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("lntune.store.leases.os.replace", fail)
+    monkeypatch.setattr("lntune.files.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         write_lease(toy.store, toy.root, [])
     assert read_leases(toy.store) == [lease] and list(Path("results/.leases").iterdir()) == [path]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Benchmark, TemplateName
 from lntune.config.training import EngineName, LoraSettings, Schedule
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 Precision = Literal["fp32", "tf32", "bf16", "bf16-weights"]
 EngineName = Literal["plain", "deepspeed"]

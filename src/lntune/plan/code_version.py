@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import load
 from lntune.errors import UserError
 from lntune.plan.stages import STAGES, stage_module
-from lntune.store.accepted import AcceptedEdit, undone
 from lntune.store.fingerprint import code_fingerprint, versions
+from lntune.store.manifest import AcceptedEdit, undone
 
 ACCEPTED = Path("workflow/accepted.yaml")
 

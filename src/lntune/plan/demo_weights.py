@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from lntune.commands.pin import pin
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import load, shown
 from lntune.config.protocol import ProtocolSettings
 from lntune.errors import UserError

@@ -26,8 +26,8 @@ from lntune.plan.report_items import report_item_node
 from lntune.plan.study import Study
 from lntune.plan.summary_tables import SUMMARIES, summary
 from lntune.stages.select import CHOSEN
-from lntune.store.accepted import AcceptedEdit
 from lntune.store.layout import Store
+from lntune.store.manifest import AcceptedEdit
 
 MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 """Samples and positions of the step whose memory is measured; the paper does not tell its own."""

@@ -6,7 +6,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.plan.code_version import CodeVersion
 from lntune.plan.stages import stage_module
 from lntune.store.identity import Identity, input_name

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.report.cells import Cell, Reading, cell_of
 
 CELLS = "cells.json"

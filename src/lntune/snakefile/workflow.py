@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import validate
 from lntune.config.study import ClusterSettings
 from lntune.errors import UserError

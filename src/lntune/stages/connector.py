@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import Execution, TrainingSettings
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES, tune

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import EngineName, Execution, LoraSettings, Precision
 from lntune.store.job import Job, Metrics
 

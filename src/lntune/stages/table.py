@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.report.cells import Cell, Figure
 from lntune.report.latex import latex_table
 from lntune.report.layout import Emphasis, Layout, TableRow, lay_out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.store.job import Job, Metrics
 from lntune.world import language
 from lntune.world.drawing import MEAN, STD, draw_batch, normalised, probe

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.model.prompts import IMAGE, TEMPLATES, Turn, render
 from lntune.store.job import Job, Metrics

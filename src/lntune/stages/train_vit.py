@@ -9,7 +9,7 @@ import json
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.stages.train_clip import whiteness
 from lntune.store.job import Job, Metrics
 from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised, probe

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
 from lntune.data.samples import Sample, read_samples
 from lntune.model.prompts import Rendered, Turn, render

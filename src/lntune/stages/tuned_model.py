@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import LoraSettings
 

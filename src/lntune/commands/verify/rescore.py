@@ -26,8 +26,7 @@ from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 from lntune.progress import track
 from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import digest
+from lntune.store.identity import digest, hash_tree
 from lntune.store.manifest import Manifest
 from lntune.units import counted
 
