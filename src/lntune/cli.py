@@ -56,7 +56,8 @@ def plan(
     config: Config = None,
 ) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
-    from lntune.commands.plan import pending, pending_json, pending_text
+    from lntune.commands.plan import pending_json, pending_text
+    from lntune.plan.pending import pending
 
     found = pending(Path("."), targets or [], _overrides(profile, config))
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
