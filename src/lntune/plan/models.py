@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from lntune.benchmarks.registry import by_name, drawn_with
 from lntune.config.catalog import LOCK
-from lntune.config.protocol import Benchmark
 from lntune.config.report_item import RowSettings
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
@@ -28,6 +28,9 @@ from lntune.plan.summary_tables import SUMMARIES, summary
 from lntune.stages.select import CHOSEN
 from lntune.store.accepted import AcceptedEdit
 from lntune.store.layout import Store
+
+SELECTED_BY = "flickr30k"
+"""The benchmark by whose CIDEr a learning rate is chosen, as in the paper."""
 
 MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 """Samples and positions of the step whose memory is measured; the paper does not tell its own."""
@@ -89,7 +92,8 @@ class Plan:
         if settings.fetch is not None:
             return self.fetched(settings.fetch)
         assert settings.draw is not None
-        inputs = {"coco": self.source("coco")} if settings.draw.set in ("vqav2", "pope") else {}
+        images = drawn_with().get(settings.draw.set)
+        inputs = {images: self.source(images)} if images else {}
         return self.node("draw", [name], {**settings.draw.model_dump(), "seed": self.seed}, inputs)
 
     @cache  # noqa: B019
@@ -150,31 +154,16 @@ class Plan:
         return {"workers": execution.of(stage).threads}
 
     @cache  # noqa: B019
-    def questions(self, benchmark: Benchmark, split: SelectionSplit = "test") -> Node:
-        """The questions of a benchmark; ``split`` counts for the captioning sets alone."""
+    def questions(self, benchmark: str, split: SelectionSplit = "test") -> Node:
+        """The questions of a benchmark; ``split`` counts for those alone that have a validation split."""
         sources = self.scale.benchmarks[benchmark]
         inputs = {"raw": self.source(sources[0]), "images": self.source(sources[-1])}
-        protocol = self.protocol
-        label: list[str] = [benchmark]
-        settings: dict[str, Any]
-        if benchmark == "mme":
-            stage, settings = "questions-mme", {"subtasks": protocol.mme_subtasks}
-        elif benchmark == "pope":
-            stage, settings = "questions-pope", {}
-        elif benchmark == "vqav2":
-            stage, settings = "questions-vqav2", {"questions": protocol.vqav2_questions, "seed": self.seed}
-        else:
-            dataset = "coco" if benchmark == "mscoco" else "flickr30k"
-            stage, settings = "questions-captions", {"dataset": dataset, "request": protocol.caption_request}
-            settings["split"] = split
-            label.append(split)
+        known = by_name()[benchmark]
+        label = [benchmark, *([split] if known.split else [])]
+        settings = known.question_settings(self.protocol.options(known.protocol), self.seed, split)
         settings["broken_share"] = self.scale.broken_share
+        stage = known.questions.name
         return self.node(stage, label, settings, inputs, self._workers(stage))
-
-    @cache  # noqa: B019
-    def references(self, questions: Node) -> Node:
-        """The words of the references of a captioning set's questions: made once for all models."""
-        return self.node("tokenize-references", [questions.label], {}, {"questions": questions})
 
     # --- training --------------------------------------------------------------------------------------------------
 
@@ -282,7 +271,7 @@ class Plan:
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
-    def _asked(self, variant: Variant, benchmark: Benchmark) -> tuple[dict[str, Any], dict[str, Node | Part]]:
+    def _asked(self, variant: Variant, benchmark: str) -> tuple[dict[str, Any], dict[str, Node | Part]]:
         """What loading and asking a tuned model takes: settings, and inputs but for the tuned weights and questions."""
         llm, llm_node = self.llm(variant.llm)
         library, vision_node = self.vision(variant.vision)
@@ -292,7 +281,7 @@ class Plan:
             "template": self.protocol.template or llm.template,
             "system": llm.system,
             "library": library,
-            "prompting": self.protocol.prompting(benchmark),
+            "prompting": self.protocol.prompting(by_name()[benchmark].protocol),
             "seed": variant.seed,
         }
         inputs: dict[str, Node | Part] = {
@@ -312,54 +301,47 @@ class Plan:
         }
 
     def _scored(
-        self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: Benchmark,
+        self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: str,
         blind: bool = False,
     ) -> Node:  # fmt: skip
         """The score of one tuned model's answers to a benchmark's questions."""
         settings, inputs = self._asked(variant, benchmark)
         settings |= {"temperature": self.protocol.temperature, "blind": blind}
         inputs |= {"tuned": tuned, "questions": questions}
-        given = self._prompting_execution(
-            "predict", variant.llm, variant.vision, self.protocol.prompting(benchmark).max_new_tokens
-        )
+        new_tokens = settings["prompting"].max_new_tokens
+        given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens)
         answers = self.node("predict", label, settings, inputs, given)
         return self._score(answers, questions, label, benchmark)
 
-    def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
-        inputs = {"answers": answers, "questions": questions}
-        if benchmark in ("mscoco", "flickr30k"):
-            inputs["references"] = self.references(questions)
-            words = self.protocol.caption_format.model_dump(include={"least_words", "most_words"})
-            return self.node("score-captions", label, words, inputs)
-        chosen: dict[str, dict[str, Any]] = {
-            "mme": {"subtasks": self.protocol.mme_subtasks},
-            "vqav2": {"normalise": self.protocol.vqav2_normalise},
-            "pope": {},
-        }
-        settings = chosen[benchmark]
-        return self.node(f"score-{benchmark}", label, settings, inputs)
+    def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: str) -> Node:
+        known, inputs = by_name()[benchmark], {"answers": answers, "questions": questions}
+        if known.references:  # made once for all models
+            made = self.node(known.references.name, [questions.label], {}, {"questions": questions})
+            inputs["references"] = made
+        settings = known.score_settings(self.protocol.options(known.protocol))
+        return self.node(known.score.name, label, settings, inputs)
 
     @cache  # noqa: B019
     def selection(self, variant: Variant) -> Node:
         """The learning rate of a variant, chosen among its candidates."""
         split = self.study.settings.selection_split
         rates = self.study.named(self.scale.methods, variant.method, "method").learning_rates
-        scores = tuple(self.score_at(variant, rate, "flickr30k", split) for rate in rates)
+        scores = tuple(self.score_at(variant, rate, SELECTED_BY, split) for rate in rates)
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
         return self.node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
 
     @cache  # noqa: B019
     def score_at(
-        self, variant: Variant, rate: float, benchmark: Benchmark, split: SelectionSplit = "test", blind: bool = False
+        self, variant: Variant, rate: float, benchmark: str, split: SelectionSplit = "test", blind: bool = False
     ) -> Node:
         """The score of a variant's candidate of one learning rate, chosen or not."""
         label = [*self._label(variant), f"{rate:g}", *(["blind"] if blind else []), benchmark]
-        label += [split] if benchmark == "flickr30k" else []
+        label += [split] if by_name()[benchmark].split else []
         questions = self.questions(benchmark, split)
         return self._scored(variant, self.candidate(variant, rate), label, questions, benchmark, blind)
 
     @cache  # noqa: B019
-    def score(self, variant: Variant, benchmark: Benchmark, blind: bool = False) -> Node:
+    def score(self, variant: Variant, benchmark: str, blind: bool = False) -> Node:
         """The score of a variant's chosen candidate on one benchmark."""
         label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
         tuned = Part(self.selection(variant), CHOSEN)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lntune.benchmarks.registry import Benchmark, by_column, by_name
 from lntune.config.report_item import (
-    COLUMN_BENCHMARKS,
     COST_COLUMNS,
     RATE,
     SIMILARITY,
@@ -52,7 +52,9 @@ def report_item_node(plan: "Plan", name: str) -> Node:
         "seeds": plan.seeds,
         "columns": report_item.columns,
         **(_similarity(plan) if SIMILARITY in report_item.columns else {"tokens": None}),
-        "least_share": plan.protocol.caption_format.least_share,
+        "formats": {
+            column: _format(plan, by_column()[column]) for column in report_item.columns if column in by_column()
+        },
         "rows": [_row(plan, report_item, line, inputs) for line in lines],
     }
     if isinstance(report_item, TableSettings):
@@ -75,9 +77,18 @@ def report_item_node(plan: "Plan", name: str) -> Node:
 def _similarity(plan: "Plan") -> dict[str, str]:
     """Over which positions of which prompts layers are compared, as tables and figures say it."""
     chosen = plan.scale.similarity
-    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
-    on = f"{chosen.questions} test questions of {columns[chosen.benchmark]}"
+    on = f"{chosen.questions} test questions of {by_name()[chosen.benchmark].column}"
     return {"tokens": chosen.tokens, "similarity_on": on}
+
+
+def _format(plan: "Plan", benchmark: Benchmark) -> dict[str, Any]:
+    """How a benchmark's cells are read and written."""
+    return {
+        "values": [{"part": part, "keys": keys} for part, keys in benchmark.parts.items()],
+        "decimals": benchmark.decimals,
+        "measure": benchmark.measure,
+        "least": benchmark.least(plan.protocol.options(benchmark.protocol)),
+    }
 
 
 class _Inputs:
@@ -133,9 +144,9 @@ def _sources(plan: "Plan", line: Line, column: str) -> list[Node]:
     first = line.variants[0]
     if column in COST_COLUMNS:
         return [plan.measure(first.llm, first.vision, first.method)]
-    if column not in COLUMN_BENCHMARKS:
+    if column not in by_column():
         return [plan.similarity(one) for one in line.variants]
-    benchmark = COLUMN_BENCHMARKS[column]
+    benchmark = by_column()[column].name
     if line.rate is None:
         return [plan.score(one, benchmark, line.row.blind) for one in line.variants]
     return [plan.score_at(one, line.rate, benchmark, blind=line.row.blind) for one in line.variants]

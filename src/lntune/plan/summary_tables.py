@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from lntune.benchmarks.registry import by_name
 from lntune.config.load import load
-from lntune.config.report_item import COLUMN_BENCHMARKS
 from lntune.errors import UserError
 from lntune.paper.claims import Claims
 from lntune.paper.printed import CLAIMS, PAPER, digests, paper_files, printed_names
@@ -29,9 +29,10 @@ def _data(plan: "Plan") -> Node:
     for name, data in plan.scale.data.items():
         rows.append({"name": name, "use": "training", "source": data.source})
         sets.append(plan.samples(name))
-    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
     for benchmark, sources in plan.scale.benchmarks.items():
-        rows.append({"name": columns[benchmark], "use": "benchmark", "source": " + ".join(dict.fromkeys(sources))})
+        rows.append(
+            {"name": by_name()[benchmark].column, "use": "benchmark", "source": " + ".join(dict.fromkeys(sources))}
+        )
         sets.append(plan.questions(benchmark))
     settings = {"name": "data", "rows": rows, **_said_of_scale(plan)}
     return plan.node("data-table", ["data"], settings, {"sets": tuple(sets)})

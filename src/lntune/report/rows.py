@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from lntune.config.base import Frozen
-from lntune.report.cells import Cell, Reading, cell_of
+from lntune.report.cells import Cell, ScoreFormat, cell_of
 
 CELLS = "cells.json"
 """The file that says of each cell which inputs it was read from."""
@@ -58,19 +58,14 @@ class ShownItemSettings(Frozen):
     seeds: tuple[int, ...] = Field(strict=False)
     tokens: Literal["all", "image", "text", "last"] | None
     similarity_on: str = ""
-    least_share: float
-
-    @property
-    def reading(self) -> Reading:
-        """How cells are read."""
-        return Reading(self.tokens, self.least_share)
+    formats: dict[str, ScoreFormat] = Field(description="how the cells of a benchmark's column are read, by column")
 
 
 def cells_of(settings: ShownItemSettings, scores: Sequence[Path]) -> list[list[Cell]]:
     """The cells of each row; ``scores`` are the folders that play that role."""
     return [
         [
-            cell_of(column, [scores[place] for place in places], settings.reading)
+            cell_of(column, [scores[place] for place in places], settings.formats.get(column), settings.tokens)
             for column, places in zip(settings.columns, row.scores, strict=True)
         ]
         for row in settings.rows
@@ -95,12 +90,14 @@ def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:
 
 
 def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> None:
-    """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from."""
+    """Write cells.json: row, column, value, its parts, and the places of the inputs that each cell was read from."""
     found = []
     for row, its in zip(settings.rows, cells, strict=True):
         for column, places, cell in zip(settings.columns, row.scores, its, strict=True):
             where = {"row": f"{row.group}: {row.title}", "column": column, "value": cell.text}
-            found.append({**where, "scores": places, "selections": row.selections})
+            format = settings.formats.get(column)
+            parts = [one.part for one in format.values] if format else [""]
+            found.append({**where, "parts": parts, "scores": places, "selections": row.selections})
     (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
 
 

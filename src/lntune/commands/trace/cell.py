@@ -32,7 +32,7 @@ from lntune.plan.node import manifest_path
 from lntune.plan.study import Study
 from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files
-from lntune.report.cells import Reading, cell_of
+from lntune.report.cells import ScoreFormat, cell_of
 from lntune.report.rows import Row, chosen_rates
 from lntune.store.manifest import InputRecord
 
@@ -203,8 +203,9 @@ def _own_value(made: ReportItem, cell: _Cell, source: InputRecord) -> str | None
     if cell.column not in made.settings["columns"]:
         return None
     try:
-        reading = Reading(made.settings["tokens"], made.settings["least_share"])
-        return cell_of(cell.column, [made.input_folder(source)], reading).text
+        given = made.settings["formats"].get(cell.column)
+        format = None if given is None else ScoreFormat.model_validate(given)
+        return cell_of(cell.column, [made.input_folder(source)], format, made.settings["tokens"]).text
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

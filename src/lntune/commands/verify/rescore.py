@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lntune.benchmarks.captions.references import read_references
+from lntune.benchmarks.captions.formats import read_references
 from lntune.benchmarks.captions.words import WORDS, all_captions, read_words, tokenize, tokenize_group
 from lntune.commands.verify.basis import Basis
 from lntune.commands.verify.files import MISSING, SURPLUS, File, Held
