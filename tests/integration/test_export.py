@@ -21,8 +21,7 @@ from lntune.commands.export.actions import told
 from lntune.commands.export.contents import Contents, Result, is_copied
 from lntune.commands.export.licences import Licences
 from lntune.config.catalog import Catalog
-from lntune.store.accepted import AcceptedEdit
-from lntune.store.manifest import Manifest
+from lntune.store.manifest import AcceptedEdit, Manifest
 
 pytestmark = pytest.mark.slow
 

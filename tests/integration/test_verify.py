@@ -22,7 +22,7 @@ from lntune.commands.verify.rescore import TokenizedBefore
 from lntune.report.published import difference, differing_values
 from lntune.report.rows import Row, ShownItemSettings
 from lntune.store.fingerprint import source_digest
-from lntune.store.hashing import hash_tree
+from lntune.store.identity import hash_tree
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import content_digest, read_manifest, write_manifest
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import create_model
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Prompting, ProtocolSettings
 
 FOLDERS = (

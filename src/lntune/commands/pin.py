@@ -11,6 +11,7 @@ import yaml
 from lntune.config.catalog import CATALOG, Catalog
 from lntune.config.load import load, validate
 from lntune.errors import UserError
+from lntune.files import write_whole
 
 _HEADER = """\
 # Every file that comes from outside the workflow: where it lies, its bytes, its sha256, its licence. What a result is
@@ -48,9 +49,7 @@ def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out
     text = _spliced(path.read_text(), name, entry) if before.entries else None
     if text is None or not _means(text, wanted):
         text = _HEADER + _dumped({"entries": dict(sorted(entries.items()))})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    write_whole(path, text)
 
 
 def _dumped(value: Mapping[str, object]) -> str:

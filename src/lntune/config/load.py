@@ -24,8 +24,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.composer import Composer
 
-from lntune.config.mistakes import find_mistakes, path_text
-from lntune.config.schema import near
+from lntune.config.mistakes import find_mistakes, near, path_text
 from lntune.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)

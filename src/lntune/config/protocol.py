@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 TemplateName = Literal["plain", "v0", "v1", "llama_2"]
 

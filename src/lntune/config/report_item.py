@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 COST_COLUMNS = ("Mem. (GB)", "#param.")
 SIMILARITY = "Similarity"

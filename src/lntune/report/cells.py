@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from lntune.benchmarks.intervals import Strata, difference, over_items, over_seeds, read_strata
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 Interval = tuple[float, float] | None
 

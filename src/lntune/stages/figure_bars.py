@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 PACKAGES = ("matplotlib", "numpy")
 
 
-class Settings(ShownItemSettings):
-    """What all tables and figures say."""
-
-
+Settings = ShownItemSettings
 Execution = NoExecution
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, field_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import load, read_yaml, unknown_name
 from lntune.errors import UserError
 

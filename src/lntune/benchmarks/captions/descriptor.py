@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Prompting
 
 

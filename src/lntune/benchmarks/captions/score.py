@@ -28,7 +28,7 @@ from lntune.benchmarks.captions.words import (
 )
 from lntune.benchmarks.intervals import over_items, strata_of, write_score
 from lntune.benchmarks.official_files import check_same_ids
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data import questions as asked
 from lntune.store.job import Job, Metrics, NoExecution
 

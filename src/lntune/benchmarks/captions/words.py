@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from lntune.benchmarks.captions.formats import Image, ImageId, image_id, read_references
 from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json, records_of, unique
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 from lntune.benchmarks.mme.release import ALL
 from lntune.benchmarks.official_files import read_lines
 from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
+from lntune.config.mistakes import near
 from lntune.config.protocol import Prompting
-from lntune.config.schema import near
 
 
 class Options(Prompting):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json_lines, read_lines, unique
 from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError

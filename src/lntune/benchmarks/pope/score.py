@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of, value, write_score
 from lntune.benchmarks.official_files import field, parse_records, read_json_lines
 from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, file_of, read_questions
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data import questions as asked
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution

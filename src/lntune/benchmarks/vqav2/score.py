@@ -25,7 +25,7 @@ from lntune.benchmarks.official_files import (
     records_of,
     unique,
 )
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data import questions as asked
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution

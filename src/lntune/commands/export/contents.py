@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from lntune.errors import UserError
 from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 from lntune.plan.targets import FIGURES
-from lntune.store.hashing import FileRecord
+from lntune.store.identity import FileRecord
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
 

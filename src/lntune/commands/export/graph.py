@@ -18,8 +18,7 @@ from lntune.commands.export.contents import Contents, Result, kind_of
 from lntune.commands.export.entities import BLAKE3, OPERATOR, README, WORKFLOW, Entities, moment
 from lntune.commands.export.licences import Licences
 from lntune.plan.study import Study
-from lntune.store.hashing import FileRecord
-from lntune.store.identity import digest
+from lntune.store.identity import FileRecord, digest
 
 METADATA = "ro-crate-metadata.json"
 

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from lntune.commands.verify.basis import Basis, name
-from lntune.commands.verify.findings import Findings, counted
+from lntune.commands.verify.findings import Findings
 from lntune.errors import UserError
 from lntune.plan.node import Node, manifest_path
 from lntune.plan.reasons import compared
 from lntune.store.manifest import Manifest, content_digest, read_manifest
+from lntune.units import counted
 
 Manifests = Mapping[Node, Manifest]
 

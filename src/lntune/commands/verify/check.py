@@ -22,7 +22,7 @@ from lntune.commands.verify.findings import Counts, Findings, Report
 from lntune.commands.verify.published import check_published
 from lntune.commands.verify.rescore import check_again
 from lntune.commands.verify.workers import terminations_raise, workers
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import targets_of
 

@@ -18,7 +18,7 @@ from lntune.plan.node import Node
 from lntune.progress import track
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.fetch import Settings as FetchSettings
-from lntune.store.hashing import hash_file
+from lntune.store.identity import hash_file
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import Manifest
 

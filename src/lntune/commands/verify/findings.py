@@ -7,7 +7,7 @@ from typing import Any
 
 from lntune.commands.verify.basis import Basis, Cell, cells_text
 from lntune.plan.node import Node
-from lntune.units import bytes_text, seconds_text
+from lntune.units import bytes_text, counted, seconds_text
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,6 @@ class Report:
             + (counted(len(self.problems), "problem") if self.problems else "all right")
         )
         return "\n".join(lines)
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 file``, ``1,504 files``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 @dataclass

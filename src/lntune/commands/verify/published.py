@@ -5,9 +5,9 @@ from pathlib import Path
 
 from lntune.commands.verify.basis import Cell
 from lntune.commands.verify.findings import Findings
-from lntune.config.base import Frozen
-from lntune.plan.models import Plan
+from lntune.config import Frozen
 from lntune.plan.node import is_done, manifest_path
+from lntune.plan.plan import Plan
 from lntune.plan.targets import Target, is_right
 from lntune.report.published import Shown, difference, shown_in
 from lntune.report.rows import ShownItemSettings

@@ -16,7 +16,7 @@ from lntune.benchmarks.captions.formats import read_references
 from lntune.benchmarks.captions.words import WORDS, all_captions, read_words, tokenize, tokenize_group
 from lntune.commands.verify.basis import Basis
 from lntune.commands.verify.files import MISSING, SURPLUS, File, Held
-from lntune.commands.verify.findings import Findings, counted
+from lntune.commands.verify.findings import Findings
 from lntune.commands.verify.published import differing_cells
 from lntune.commands.verify.workers import Made, Task, make
 from lntune.data.questions import read_answers
@@ -26,9 +26,9 @@ from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 from lntune.progress import track
 from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import digest
+from lntune.store.identity import digest, hash_tree
 from lntune.store.manifest import Manifest
+from lntune.units import counted
 
 _MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_REPORT_ITEMS)
 """Besides scores."""

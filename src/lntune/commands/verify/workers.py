@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.errors import UserError
 from lntune.plan.stages import stage_module
 from lntune.store.job import Job
