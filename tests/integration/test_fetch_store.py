@@ -27,7 +27,7 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 ORDER = """
 from pathlib import Path
 from lntune.jobs.spec import order_path, write_orders
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))
 node = plan.fetched("demo-clip")
@@ -184,7 +184,7 @@ from dataclasses import asdict
 from pathlib import Path
 from lntune.plan.fetched import fetched_files
 from lntune.plan.node import result_folder
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.store.manifest import read_manifest
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))
@@ -196,7 +196,7 @@ VERIFY = """
 import json
 from pathlib import Path
 from lntune.plan.node import is_done
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import Target
 from lntune.commands.verify.basis import Basis

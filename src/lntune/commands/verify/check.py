@@ -34,8 +34,8 @@ from lntune.commands.verify.stored import (
     note_links,
     read_manifests,
 )
-from lntune.plan.models import Plan
 from lntune.plan.node import is_done, manifest_path
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import Target, is_right, targets_of
 from lntune.report.published import difference

@@ -134,7 +134,7 @@ def differing_cells(settings: Frozen, one: Path, other: Path) -> list[Cell] | No
         first, second = _shown(one), _shown(other)
     except (ValueError, KeyError, TypeError, OSError):
         return None
-    rows = {f"{row.group}: {row.title}" for row in settings.rows}
+    rows = {row.name for row in settings.rows}
     if not rows <= {row for row, _ in first} or first.keys() != second.keys():
         return None
     return [Cell(settings.name, row, column) for (row, column), text in first.items() if second[row, column] != text]
