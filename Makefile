@@ -30,6 +30,7 @@ demo: environment
 lint: environment
 	$(BIN)/ruff check src tests measurements
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 TEST_WORKERS ?= 3
 

@@ -56,7 +56,8 @@ def plan(
     config: Config = None,
 ) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
-    from lntune.commands.plan import pending, pending_json, pending_text
+    from lntune.commands.plan import pending_json, pending_text
+    from lntune.plan.pending import pending
 
     found = pending(Path("."), targets or [], _overrides(profile, config))
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
@@ -106,7 +107,7 @@ def accept(
 ) -> None:
     """Declare that what changed in the code or packages of stages changes no result, so that nothing is made again."""
     from lntune.commands.accept import accept as give_word
-    from lntune.plan.code_version import ACCEPTED
+    from lntune.plan.stages import ACCEPTED
 
     for acceptance in give_word(Path("."), stages, because):
         print(acceptance.text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lntune.errors import UserError
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from report_item_mistakes import COSTS, IN_REPORT_ITEMS, LITERATURE, SWEPT, TABLE, WHOLE, Edit
 

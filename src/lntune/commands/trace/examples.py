@@ -222,7 +222,7 @@ def examples_text(found: dict[str, Any], width: int) -> Iterator[str]:
         yield f"asked as: {found['prompt']!r}"
     for one in found["shown"]:
         yield ""
-        yield f"{one['id']}  {one['picture']}"
+        yield f"{one['id']}  {one['image']}"
         lines = [("asked", one["question"]), ("answer", one["answer"] or "(nothing)")]
         lines += [("right", right) for right in _right_lines(one)]
         for name, text in [*lines, ("mark", one["told"])]:
