@@ -32,7 +32,7 @@ lint: environment
 	$(BIN)/ruff check src tests measurements
 	$(BIN)/ruff format --check src tests measurements
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
 
 TEST_WORKERS ?= 3

@@ -107,7 +107,7 @@ def accept(
 ) -> None:
     """Declare that what changed in the code or packages of stages changes no result, so that nothing is made again."""
     from lntune.commands.accept import accept as give_word
-    from lntune.plan.code_version import ACCEPTED
+    from lntune.plan.stages import ACCEPTED
 
     for acceptance in give_word(Path("."), stages, because):
         print(acceptance.text)

@@ -16,9 +16,9 @@ from typing import Any
 
 from lntune.plan.fetched import check_recorded
 from lntune.plan.forecast import Forecast, Prediction
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, can_link, closure, is_done
 from lntune.plan.pages import PAGES
+from lntune.plan.plan import Plan
 from lntune.plan.reasons import Reason, closest, why
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study

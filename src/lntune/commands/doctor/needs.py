@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from lntune.config.catalog import Entry
 from lntune.config.scale import Stage
-from lntune.plan.models import Plan
 from lntune.plan.pending import PendingWork, pending_in
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
 State = Literal["ok", "missing", "lesser", "unknown"]

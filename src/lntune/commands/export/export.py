@@ -18,8 +18,8 @@ from lntune.commands.export.entities import README
 from lntune.commands.export.graph import METADATA, describe
 from lntune.commands.export.readme import readme
 from lntune.errors import UserError
-from lntune.plan.models import Plan
 from lntune.plan.node import is_done, manifest_path
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files, files_of, is_right, report_item_name

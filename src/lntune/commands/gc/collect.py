@@ -34,8 +34,8 @@ from typing import Any, Literal
 
 from lntune.errors import UserError
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, closure
+from lntune.plan.plan import Plan
 from lntune.plan.reasons import compared
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
