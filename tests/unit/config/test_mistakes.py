@@ -79,7 +79,7 @@ IN_CONFIG: dict[str, Edit] = {
     ),
     "bracket not closed": (
         CONFIG, "scale: demo", "scale: [demo",
-        "line 3, column 1: not valid YAML: expected ',' or ']', but got '<scalar>'",
+        "line 3, column 1: not valid YAML: did not find expected ',' or ']'",
     ),
 }  # fmt: skip
 
@@ -266,7 +266,7 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "tab": (
         SCALE, "\nconnector:\n  data", "\nconnector:\n\tdata",
-        "not valid YAML: found character '\\t' that cannot start any token; indent with spaces, not tabs",
+        "not valid YAML: found character that cannot start any token; indent with spaces, not tabs",
     ),
 }  # fmt: skip
 
