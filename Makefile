@@ -1,10 +1,11 @@
 # make quick  environment in .venv, then a first table, a figure and the way to trace a number: two minutes
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
-# make test   lint, types, tests (TEST_WORKERS=1: one at a time)
+# make check  lint, format, types, layers and the tests that are not slow: two minutes
+# make test   the same with all tests, as CI runs it (TEST_WORKERS=1: one at a time)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: quick demo test lint environment demo-weights clean
+.PHONY: quick demo check test lint environment demo-weights clean
 
 environment: .venv/installed
 
@@ -29,9 +30,15 @@ demo: environment
 
 lint: environment
 	$(BIN)/ruff check src tests measurements
+	$(BIN)/ruff format --check src tests measurements
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/snakefmt --check Snakefile workflow
 
 TEST_WORKERS ?= 3
+
+check: lint
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile -m "not slow" --ignore tests/slurm
 
 # The cluster of tests/slurm has the machine to itself.
 test: lint

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checkout import REPORT_ITEM, ROOT, Checkout, copy_checkout
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.snakefile.workflow import Workflow
 

@@ -1,15 +1,27 @@
-"""A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on."""
+"""A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on.
 
-from collections.abc import Callable
+with LiveTensors(model.parameters()) as live:
+    run_steps(model, setup, live.restart)
+live.peak                               # bytes; on real tensors and on fake ones
+"""
+
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
 from lntune.config.training import Execution, Precision, TrainingSettings
+from lntune.errors import UserError
 from lntune.estimate.memory import Setup
 from lntune.estimate.shapes import LlmShape, VisionShape
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
@@ -19,6 +31,54 @@ from lntune.model.tuning import apply_method
 from lntune.model.vision import VisionEncoder, open_clip_encoder, timm_encoder
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import training_mode
+
+
+class LiveTensors(TorchDispatchMode):
+    """Follows every storage from the operation that made it until nothing refers to it.
+
+    Attributes:
+        now: bytes alive.
+        peak: the most there were since the last :meth:`restart`.
+        operation: the one that reached the peak.
+    """
+
+    def __init__(self, there: Iterable[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
+        self.operation = ""
+        self._followed: dict[int, weakref.ref[Any]] = {}
+        for tensor in there:
+            self.follow(tensor, "what was there before")
+
+    def follow(self, tensor: Tensor, operation: str) -> None:
+        """Count a tensor's storage, once, for as long as it lives."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._followed or size == 0:
+            return
+
+        def gone(_: object) -> None:
+            del self._followed[key]
+            self.now -= size
+
+        self._followed[key] = weakref.ref(storage, gone)
+        self.now += size
+        if self.now > self.peak:
+            self.peak, self.operation = self.now, operation
+
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        self.peak, self.operation = self.now, "what was there before"
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and follow what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":  # those take no memory
+                self.follow(leaf, str(func))
+        return result
+
 
 _WITHOUT_MASK = "lntune-without-mask"
 """transformers builds an attention mask for a fake tensor where a real one needs none; under this name it does not."""
@@ -149,3 +209,46 @@ def _vision(shape: VisionShape) -> VisionEncoder:
 
 def _no_images(image: Any) -> Tensor:
     raise AssertionError("made-up samples have pixels")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trace found: the most bytes alive in a step, the operation that made them so, and the seconds it took."""
+
+    peak: int
+    operation: str
+    seconds: float
+
+
+def trace_memory(setup: Setup) -> Trace:
+    """Trace the second step of a run, when the optimiser has its state.
+
+    The real model, of the real sizes, and the real engine run on fake CPU tensors, which have a shape and a type and
+    hold nothing; so 7B takes seconds on any machine. It checks :mod:`lntune.estimate.memory`, which imports no torch.
+    With bfloat16 weights the update is left out: it is DeepSpeed's.
+
+    Raises:
+        UserError: DeepSpeed is asked for; it can be predicted, or measured with as many processes as ranks.
+    """
+    if setup.engine != "plain":
+        raise UserError("a trace follows the plain engine; DeepSpeed's buffers are predicted: leave out --trace")
+    started = time.monotonic()
+    with torch.device("meta"):
+        model = build_model(setup)
+    with FakeTensorMode():
+        _move_to_fake(model)
+        with LiveTensors(model.parameters()) as live:
+            run_steps(model, setup, live.restart)
+    return Trace(live.peak, live.operation, time.monotonic() - started)
+
+
+def _move_to_fake(model: nn.Module) -> None:
+    """Replace tensors on the meta device, for which there is no fused attention, by fake ones on the CPU."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

@@ -3,7 +3,7 @@
     paper = read_paper(Path("workflow/paper/table1.csv"))
     ours = read_ours("table1", Path("results/table/table1-0123456789ab"))
 
-A cell of MME or POPE holds several figures (Table 1: "625.2/270.7"); each is a :class:`Printed` of its own, named by
+A cell may hold several figures (Table 1, MME: "625.2/270.7"); each is a :class:`Printed` of its own, named by
 its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
 
 Where the paper's own numbers and claims lie in a checkout, and what a stage is told of them.
@@ -21,19 +21,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lntune.config.load import shown, unknown_name
 from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
 """The header of a file of workflow/paper."""
-
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "MME": ("perception", "cognition"),
-    "POPE": ("popular", "random", "adversarial"),
-}
-"""The figures of a cell, in the order in which they are printed, of the columns that have several."""
 
 INTERVAL = " 95% interval"
 """What a table's CSV calls a column's intervals, behind the column's title."""
@@ -130,12 +123,13 @@ def read_ours(name: str, folder: Path) -> list[Printed]:
     found: list[Printed] = []
     for cell in json.loads((folder / CELLS).read_text(encoding="utf-8")):
         row, column = cell["row"], cell["column"]
-        found += _figures(path, Place(name, *rows[row], column, ""), cell["value"], bounds.get((row, column), ""))
+        found += _figures(
+            path, Place(name, *rows[row], column, ""), cell["value"], cell["parts"], bounds.get((row, column), "")
+        )
     return found
 
 
-def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Printed]:
-    parts = PARTS.get(place.column, ("",))
+def _figures(path: Path, place: Place, text: str, parts: Sequence[str], bounds: str) -> Iterator[Printed]:
     figures = text.split("/")
     if len(figures) == 1 and Printed(place, text).number is None:
         figures *= len(parts)  # "-" or "OOM" stands for all of them
@@ -176,33 +170,6 @@ def digests(files: Mapping[str, Path]) -> dict[str, str]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; restore it from the repository") from None
-
-
-def literature_rows(root: Path, table: str, groups: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the paper's table that it took from the literature: group, title and the printed text of each cell.
-
-    Raises:
-        UserError: the paper has no such table, or its table no such group.
-    """
-    if not groups:
-        return []
-    path = root / PAPER / f"{table}.csv"
-    report_item = root / "workflow" / "report_items" / f"{table}.yaml"
-    if not path.is_file():
-        raise UserError(f"{shown(report_item)}: literature: {shown(path)} does not exist; remove the key")
-    found: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for one in read_paper(path):
-        its = found.setdefault((one.place.group, one.place.row), {})
-        its.setdefault(one.place.column, []).append(one.text)
-    known = list(dict.fromkeys(group for group, _ in found))
-    for place, wanted in enumerate(groups):
-        if wanted not in known:
-            raise unknown_name(report_item, f"literature[{place}]", wanted, known, f"group of {shown(path)}")
-    return [
-        {"group": group, "title": row, "cells": ["/".join(cells.get(column, [])) for column in columns]}
-        for (group, row), cells in found.items()
-        if group in groups
-    ]
 
 
 def check(paths: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Path]:

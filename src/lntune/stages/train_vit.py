@@ -18,7 +18,7 @@ from lntune.world.scenes import generator, scenes
 PACKAGES = ("torch", "timm", "numpy", "pillow")
 
 
-class Settings(Frozen):
+class Recipe(Frozen):
     """The ViT's size, and how it is trained; ``decorrelation`` weighs the penalty on the connector's tokens."""
 
     width: int = Field(ge=8)
@@ -29,6 +29,11 @@ class Settings(Frozen):
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
     decorrelation: float = Field(ge=0)
+
+
+class Settings(Recipe):
+    """A recipe and its seed."""
+
     seed: int
 
 

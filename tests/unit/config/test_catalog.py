@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from lntune.commands.plan import pending, pending_json, pending_text
+from lntune.commands.plan import pending_json, pending_text
 from lntune.config.catalog import CATALOG, Catalog, CatalogLock, LockedFile, read_lock, record_found, web_address
 from lntune.config.load import load
 from lntune.errors import UserError
-from lntune.plan.models import Plan
+from lntune.plan.pending import pending
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
 ENTRIES = load(ROOT / CATALOG, Catalog).entries
