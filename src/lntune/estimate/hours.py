@@ -13,8 +13,7 @@ from lntune.config.scale import GpuSettings, TrainingData
 from lntune.config.training import LoraSettings, Precision
 from lntune.estimate.fit import TrainingJob
 from lntune.estimate.memory import PROMPT_TOKENS
-from lntune.estimate.shapes import LlmShape, VisionShape
-from lntune.estimate.skeleton import Skeleton
+from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
 
 TEXT_TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"llava-pretrain": (20, 16), "llava-instruct": (260, 180)}
