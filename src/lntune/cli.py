@@ -27,7 +27,7 @@ from lntune.config.training import Precision
 from lntune.errors import UserError
 from lntune.snakefile.speed import collect_rarely
 
-HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
+HELP = "Looks at what the workflow made and will make; `snakemake` does the work. docs/commands.md shows each command."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(score_app, name="score")
