@@ -1,7 +1,4 @@
-"""Puts a tuned model together: the folders of its parts, the method's changes, and the weights that were trained.
-
-The prompt that asks a tuned model a benchmark's question, be it to answer or to have its layers compared.
-"""
+"""A tuned model, loaded from the folders of its parts, and the prompt for a benchmark's question."""
 
 from pathlib import Path
 
@@ -9,8 +6,7 @@ from lntune.config.protocol import Prompting
 from lntune.config.training import LoraSettings
 from lntune.data.questions import Question
 from lntune.model import device
-from lntune.model.assemble import assemble, load_connector
-from lntune.model.multimodal import MultimodalModel
+from lntune.model.multimodal import MultimodalModel, assemble, load_connector
 from lntune.model.prompts import Turn, render_prompt
 from lntune.model.tuning import apply_method, load_trainable
 from lntune.model.vision import Library
