@@ -11,6 +11,7 @@ ROOT = Path(workflow.basedir).parent
 sys.path.insert(0, str(ROOT / "src"))
 os.environ["PYTHONPATH"] = str(ROOT / "src")
 
+from lntune.commands.pin import pin
 from lntune.snakefile.workflow import DemoWeightsWorkflow
 
 WEIGHTS = DemoWeightsWorkflow(ROOT, config)
@@ -68,4 +69,4 @@ onstart:
 
 
 onsuccess:
-    WEIGHTS.publish()
+    WEIGHTS.publish(pin)

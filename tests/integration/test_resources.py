@@ -14,6 +14,7 @@ import pytest
 from checkout import Checkout, copy_checkout, job_counts
 from lntune.plan.node import Node, Part
 from lntune.snakefile.workflow import Workflow
+from lntune.stages import similarity
 
 GPU = {"threads": 16, "mem_mb": 400_000, "runtime": 600, "gpus": 4}
 CLUSTER = {"partition": "cpu", "gpu_partition": "big", "gpu_model": "a100", "account": "lab", "qos": "long"}
@@ -103,9 +104,9 @@ def test_jobs_that_share_a_checkpoint_share_an_allocation(checkout: Checkout) ->
     assert ask == [Counter(select=1, predict=5)] * 2
     assert len(groups) == 3 + 2
     answers = next(n for n in _nodes(_workflow(checkout), "predict") if isinstance(n.inputs["tuned"], Part))
-    settings = answers.settings.model_dump(exclude={"temperature", "blind"}) | {"questions": 9}
+    settings = similarity.Settings(**answers.settings.model_dump(exclude={"temperature", "blind"}), questions=9)
     workflow = _workflow(checkout)
-    compared = workflow.plan.node("similarity", ["it"], settings, answers.inputs, answers.execution.model_dump())
+    compared = workflow.plan.node("similarity", ["it"], settings, answers.inputs, answers.execution)
     assert workflow.allocations.group(compared) == workflow.allocations.group(answers)
     # The place in a group asks where the group's jobs ask, or Snakemake refuses the group.
     workflow = _workflow(checkout)

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lntune.config.training import Library
 from lntune.errors import UserError
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
-from lntune.model.vision import Library, VisionEncoder, load_vision
+from lntune.model.vision import VisionEncoder, load_vision
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -18,8 +18,8 @@ from lntune.config.load import shown, unknown_name
 from lntune.config.scale import Stage
 from lntune.config.study import ClusterSettings
 from lntune.errors import UserError
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, Part, is_done
+from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.snakefile.speed import callback
 
