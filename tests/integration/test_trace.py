@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from checkout import Checkout
-from lntune.benchmarks.captions.karpathy import read_images
-from lntune.benchmarks.mme import metric as mme_score
-from lntune.benchmarks.pope import metric as pope_score
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.captions.formats import read_split
+from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.pope import score as pope_score
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.commands.trace.cell import trace_cell
 from lntune.commands.trace.text import trace_text
 from lntune.errors import UserError
@@ -373,7 +373,7 @@ def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) 
         assert len(one["right"]) == 10
         assert one["mark"] == vqav2_score.accuracy(one["answer"], tuple(one["right"]))
     (drawn,) = made.root.glob("results/draw/flickr30k-*")
-    images: list[Any] = read_images(drawn, "flickr30k")
+    images: list[Any] = read_split(drawn, "flickr30k")
     raw = {f"flickr30k-images/{one['filename']}": one["sentences"] for one in images}
     captions = trace(column="Flickr30k", show=1000)["examples"][0]
     for one in captions["shown"]:

@@ -1,6 +1,6 @@
 """Downloads one file over HTTP: goes on where it was cut, hashes what arrives, and stops at what cannot be right.
 
-    got = Download("coco: val2014.zip", lambda: Remote(url), Partial(path), expected, Manner(), watch).run()
+    got = Download("coco: val2014.zip", lambda: Remote(url), Partial(path), expected, RetryPolicy(), watch).run()
 
 What has arrived is kept whenever it can be of use: an attempt that is cut, turned away or killed costs nothing. It is
 thrown away only when the server has another version of the file, or when the whole has another hash than it must have.
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 from lntune.download.local import Partial, Version
 from lntune.download.request import (
     BY_HAND,
-    Manner,
     Remote,
+    RetryPolicy,
     StoppedError,
     TryAgainError,
     blocks,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from requests import Response, Session
 
 _WORTH = 1 << 20
-"""Bytes that an attempt must gain for the count of failed ones to start anew."""
+"""Bytes that an attempt must gain for the count of failed ones to start again."""
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _OTHER_FILE = "it is not the file that it was: find out why before you change what is recorded"
@@ -83,7 +83,7 @@ class Download:
         remote: where it is to be had now; may raise UserError or TryAgainError.
         partial: where it goes, and what has arrived before.
         expected: what it must be.
-        manner: time-outs and attempts.
+        policy: time-outs and attempts.
         watch: whom to tell.
     """
 
@@ -93,14 +93,14 @@ class Download:
         remote: Callable[[], Remote],
         partial: Partial,
         expected: Expected,
-        manner: Manner,
+        policy: RetryPolicy,
         watch: Watch,
     ) -> None:
         self._shown, self._remote, self._partial, self._expected = shown, remote, partial, expected
-        self._manner, self._watch = manner, watch
+        self._policy, self._watch = policy, watch
         self._patched = partial.size > 0
         """Whether the bytes came in several pieces, so that a wrong hash may be the joint's fault."""
-        self._mended = False
+        self._repeated = False
 
     def run(self) -> Got:
         """Download the file into the partial's path.
@@ -119,9 +119,9 @@ class Download:
             except TryAgainError as trouble:
                 failed = 1 if self._partial.size - before >= _WORTH else failed + 1
                 self._patched = self._partial.size > 0
-                if failed >= self._manner.attempts:
+                if failed >= self._policy.attempts:
                     self._give_up(trouble, failed)
-                self._pause(pause_before(failed - 1, self._manner, trouble.after))
+                self._pause(pause_before(failed - 1, self._policy, trouble.after))
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -160,7 +160,7 @@ class Download:
             headers["Range"] = f"bytes={part.size}-"
             if part.version.if_range:
                 headers["If-Range"] = part.version.if_range
-        with send(session, remote, headers, self._manner.timeout, self._shown) as response:
+        with send(session, remote, headers, self._policy.timeout, self._shown) as response:
             self._receive(response, remote)
 
     def _receive(self, response: "Response", remote: Remote) -> None:
@@ -239,11 +239,11 @@ class Download:
     def _stream(self, response: "Response", start: int, total: int | None) -> None:
         """Write the body from the place on that has arrived; what comes before it is compared.
 
-        A server that knows no ranges sends all anew: as long as that is the same, nothing is thrown away.
+        A server that knows no ranges sends all again: as long as that is the same, nothing is thrown away.
         """
         part, place, limit = self._partial, start, self._limit(total)
         again = hashlib.sha256() if start < part.size else None
-        for block in blocks(response, self._manner, self._watch.stop):
+        for block in blocks(response, self._policy, self._watch.stop):
             if again is not None:
                 before, block = block[: part.size - place], block[part.size - place :]
                 again.update(before)
@@ -268,7 +268,7 @@ class Download:
 
     def _limit(self, total: int | None) -> int:
         known = [size for size in (self._expected.bytes, total) if size is not None]
-        return min(known) if known else self._manner.largest
+        return min(known) if known else self._policy.largest
 
     def _begin(self, version: Version) -> None:
         self._throw_away()
@@ -297,7 +297,7 @@ class Download:
         if fault is None:
             return got
         self._throw_away()
-        if self._patched and not self._mended:
-            self._mended = True
+        if self._patched and not self._repeated:
+            self._repeated = True
             raise TryAgainError(f"put together from several pieces, {fault}")
         raise UserError(f"{self._shown}: {fault}; {_OTHER_FILE}")

@@ -1,7 +1,7 @@
 """Finds files of the Hugging Face hub: where their bytes are to be had, at which commit, and by which hash.
 
 huggingface_hub knows the hub's addresses, its errors and how it wants to be asked. The bytes come by
-:mod:`lntune.download.http`, because ``hf_hub_download`` (2.4) begins a file anew whenever its process was killed.
+:mod:`lntune.download.http`, because ``hf_hub_download`` (2.4) begins a file again whenever its process was killed.
 
 The token comes from the environment's HF_TOKEN alone. It is sent to the hub and to nobody else: large files lie on
 servers of their own, to which the hub gives signed addresses.
@@ -32,7 +32,7 @@ def token_of_environment() -> str | None:
         return None
     if not re.fullmatch(r"[!-~]+", token):
         raise UserError(
-            f"{TOKEN}: is no token: it has spaces or other characters that a token cannot have; set it anew"
+            f"{TOKEN}: is no token: it has spaces or other characters that a token cannot have; set it again"
         )
     return token
 

@@ -200,7 +200,8 @@ def _own_value(made: ReportItem, cell: _Cell, source: InputRecord) -> str | None
     if cell.column not in made.settings.columns:
         return None
     try:
-        return cell_of(cell.column, [made.input_folder(source)], made.settings.reading).text
+        settings, folder = made.settings, made.input_folder(source)
+        return cell_of(cell.column, [folder], settings.formats.get(cell.column), settings.tokens).text
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
