@@ -26,11 +26,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lntune.commands.gc.listing import Garbage, Item, Small
 from lntune.errors import UserError
 from lntune.files import is_locked
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
@@ -47,8 +48,6 @@ from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state,
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.units import counted
 
-Kind = Literal["result", "unfinished", "temporary", "scratch"]
-
 _TODAY = "needed by a table or figure of today's config"
 _WEIGHTS = "one of the demo's weights"
 _AT_WORK = "needed by a process at work"
@@ -57,59 +56,6 @@ _OLD_SECONDS = 7 * 24 * 3600
 _MOST_NAMES = 3
 _NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12})\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}(?:\.old)?")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A folder that can go. ``bytes`` are those of its files, ``freed`` those that no other name holds then."""
-
-    kind: Kind
-    stage: str
-    path: Path
-    lock: Path
-    reason: str
-    bytes: int = 0
-    freed: int = 0
-
-
-@dataclass(frozen=True)
-class Small:
-    """A small file that is of no more use; ``target`` is the manifest that a mark leads to."""
-
-    kind: Literal["job spec", "mark", "lock"]
-    path: Path
-    bytes: int
-    target: Path | None = None
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """What can be deleted, in the order of deletion: what was made from others comes before them.
-
-    Attributes:
-        root: the checkout.
-        store: the store.
-        items: folders that can go.
-        small: small files that can go.
-        stays: all other finished results, ``stage/label-id`` to why they stay.
-        notes: what a person should know, a line each.
-        refusal: why nothing can be deleted now, if so.
-        leases: the state of the leases that this rests on.
-    """
-
-    root: Path
-    store: Store
-    items: tuple[Item, ...]
-    small: tuple[Small, ...]
-    stays: Mapping[str, str]
-    notes: tuple[str, ...]
-    refusal: str | None
-    leases: frozenset[tuple[str, int]]
-
-    @property
-    def freed(self) -> int:
-        """Bytes that deleting all of it would free."""
-        return sum(item.freed for item in self.items) + sum(one.bytes for one in self.small)
 
 
 def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:

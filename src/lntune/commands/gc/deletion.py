@@ -6,27 +6,17 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.gc.collect import Garbage, Item, Small, workflow_running
+from lntune.commands.gc.collect import workflow_running
+from lntune.commands.gc.listing import Deleted, Garbage, Item, Small
 from lntune.errors import UserError
 from lntune.files import locked
 from lntune.plan.study import Study
 from lntune.progress import track
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, forget_lease, host_name, leases_state
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """What was deleted: folders, small files and bytes; ``failures`` has a line for each that was not, and why."""
-
-    folders: int
-    small: int
-    freed: int
-    failures: tuple[str, ...]
 
 
 def delete(garbage: Garbage) -> Deleted:
