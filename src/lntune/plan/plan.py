@@ -17,8 +17,7 @@ from lntune.benchmarks.registry import by_name
 from lntune.config.load import load
 from lntune.errors import UserError
 from lntune.paper.claims import Claims
-from lntune.paper.printed import CLAIMS, PAPER, digests, paper_files, printed_names
-from lntune.paper.settings import Execution, Settings
+from lntune.paper.printed import CLAIMS, PAPER, Execution, Settings, digests, paper_files, printed_names
 from lntune.plan.models import Models
 from lntune.plan.node import Node
 from lntune.plan.report_items import report_item_node
