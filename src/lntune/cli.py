@@ -2,13 +2,13 @@
 
     lntune plan tables/table3.csv                       what is pending, why, and what it will take
     lntune doctor --profile slurm tables/table3.csv     what is missing on this cluster, and what to do about it
-    lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" POPE      where a number comes from
+    lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" MSCOCO    where a number comes from
     lntune verify tables/table3.csv                     hash everything behind a table, and score it, again
     lntune compare table3                               a table compared with the paper's
     lntune accept finetune --because "..."              declare that an edit changes no result
     lntune gc                                           what nothing needs any more
     lntune export tables/table3.csv OUT.zip             a table or figure and all behind it as an RO-Crate
-    lntune score pope QUESTIONS.json ANSWERS.jsonl      official scores of anyone's predictions
+    lntune score captions REFERENCES.json ANSWERS.json     official scores of anyone's predictions
     lntune memory --method layernorm --llm 13B          what training takes on the GPU, predicted
     lntune pin demo-my-llm FOLDER                       add a folder of weights to the catalogue
 

@@ -1,6 +1,6 @@
 """The benchmarks there are: a folder each, whose ``descriptor.py`` says all that others must know of them.
 
-    benchmark("pope").column                    # "POPE"
+    by_name()["pope"].column                    # "POPE"
     stages()                                    # stage to its module, of all benchmarks
     for one in benchmarks(): ...
 

@@ -1,6 +1,6 @@
 """``lntune score``: the official scores of anyone's predictions, each as one JSON object on stdout.
 
-    lntune score pope QUESTIONS.json ANSWERS.jsonl
+    lntune score captions REFERENCES.json ANSWERS.json
 
 A command a benchmark, as its descriptor says.
 """

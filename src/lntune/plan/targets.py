@@ -13,10 +13,9 @@ from lntune.config.report_item import TableSettings
 from lntune.errors import UserError
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.pages import PAGES, page_path, page_text
-from lntune.plan.plan import Plan
+from lntune.plan.plan import SUMMARIES, Plan
+from lntune.plan.plan import names as summaries
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import SUMMARIES
-from lntune.plan.summary_tables import names as summaries
 
 TABLES, FIGURES = "tables", "figures"
 FORMATS = {TABLES: ("csv", "md", "tex"), FIGURES: ("pdf", "svg", "png", "csv")}
@@ -74,7 +73,7 @@ def shown_names(plan: Plan) -> list[str]:
 
 
 def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
-    """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-pope/NAME-ID`` or its manifest.
+    """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-mme/NAME-ID`` or its manifest.
 
     ``pages/table3.html`` is the page that the report shows. Without names, all that a plain ``snakemake`` makes: every
     file and page of the config's tables and figures, and of what every study has besides.

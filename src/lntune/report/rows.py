@@ -1,6 +1,6 @@
 """The settings of the stages that show tables and figures: the rows, and from which inputs each cell is read.
 
-    settings.sources(row, results)["POPE"]      # which of the results fill this cell: a folder, node or record a seed
+    settings.sources(row, results)["MME"]       # which of the results fill this cell: a folder, node or record a seed
     row.chosen(selections)                      # which of the selections chose its learning rate
 
 Tables, trace, verify and export ask here which result fills which cell.

@@ -1,11 +1,11 @@
 """Where one number of a table or figure comes from: its cell, and every result behind it, from the manifests alone.
 
-    found = trace_cell(Path("."), "table3", "MM-VICUNA-7B: LayerNorm-80K", "POPE", show=5)
+    found = trace_cell(Path("."), "table3", "MM-VICUNA-7B: LayerNorm-80K", "MME", show=5)
     print(trace_text(found))                # lntune.commands.trace.text
 
     found["value"]                          # as it is shown
     found["from"]                           # the results that it is read from, one a seed: each with its row, its seed,
-                                            #   its name ("score-pope/NAME-ID"), the hash that its files had, its value
+                                            #   its name ("score-mme/NAME-ID"), the hash that its files had, its value
     found["because"]                        # where nothing of ours made it: who says so
     found["results"]                        # those of "from" and all behind them, by name (trace/derivation.py)
     found["examples"]                       # of each of "from": questions, answers, marks (trace/examples.py)
@@ -28,9 +28,8 @@ from lntune.commands.trace.report_item import ReportItem, find_report_item
 from lntune.errors import UserError
 from lntune.paper.printed import PAPER
 from lntune.plan.node import manifest_path
-from lntune.plan.plan import Plan
+from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files
 from lntune.report.cells import cell_of
 from lntune.report.rows import LEARNING_RATE, Row, ShownItemSettings, chosen_rates
@@ -54,7 +53,7 @@ def trace_cell(
         root: the checkout.
         report_item: the name of a table or figure, or one of its published files.
         row: a row's title; as "GROUP: TITLE" or "GROUP/TITLE" where several groups have one of that title.
-        column: a column: a benchmark, what the CSV says besides of it ("POPE 95% interval"), or learning_rate. What the
+        column: a column: a benchmark, what the CSV says besides of it ("MME 95% interval"), or learning_rate. What the
             CSV calls "minus" another row is read from that row's results as well.
         show: how many questions, with the model's answers and their marks, are found as well.
         wrong: of these, only questions that were answered wrongly.
