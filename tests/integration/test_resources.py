@@ -40,17 +40,20 @@ def _nodes(workflow: Workflow, stage: str) -> list[Node]:
     return [node for node in workflow.plan.nodes() if node.stage == stage]
 
 
+def _wildcards(workflow: Workflow, stage: str) -> SimpleNamespace:
+    return SimpleNamespace(result=_nodes(workflow, stage)[0].name)
+
+
 def _asked(workflow: Workflow, stage: str) -> dict[str, object]:
     """What a job of the stage asks for; names that it leaves to the cluster are left out, as Snakemake does."""
-    wildcards = SimpleNamespace(result=_nodes(workflow, stage)[0].name)
-    values = {name: v(wildcards) if callable(v) else v for name, v in workflow.resources(stage).items()}
+    wildcards = _wildcards(workflow, stage)
+    values = {name: v(wildcards) if callable(v) else v for name, v in workflow.resources.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def test_a_job_keeps_its_cpus_on_a_login_node_with_fewer_cores(checkout: Checkout) -> None:
     """``cores`` of profiles/default are the login node's, and no limit for the cluster's jobs."""
-    rules = checkout.root / "workflow/rules/training.smk"
-    rules.write_text(rules.read_text().replace('    message:\n        "finetune {wildcards.result}"\n', ""))
+    checkout.edit("workflow/rules/stage.smk", '    message:\n        "{rule} {wildcards.result}"\n', "")
     told = checkout.snakemake("-n", "--cores", "2", "--profile", "slurm", "--config", "scale=tiny", "protocol=modern")
     finetune = told.split("rule finetune:")[1].split("rule ")[0]
     assert "threads: 16" in finetune and "gpu=4" in finetune
@@ -60,8 +63,9 @@ def test_without_a_cluster_amounts_are_the_scales_and_there_are_no_names(checkou
     workflow = Workflow(checkout.root, {})
     assert _asked(workflow, "finetune") == {"mem_mb": 400_000, "runtime": 600, "gpu": 4}
     assert _asked(workflow, "draw") == {"mem_mb": 1500, "runtime": 30}
-    assert workflow.threads("finetune") == 16 and workflow.threads("draw") == 1
-    assert workflow.group("finetune") is None and workflow.local_rules() == []
+    assert callable(workflow.threads)
+    assert [workflow.threads(_wildcards(workflow, stage)) for stage in ("finetune", "draw")] == [16, 1]
+    assert workflow.group is None and workflow.local_rules() == []
 
 
 @pytest.mark.parametrize("stage", ["connector", "finetune", "predict"])
