@@ -1,9 +1,11 @@
+# make quick  environment in .venv, then a first table, a figure and the way to trace a number: two minutes
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
-# make test   lint, types, tests (TEST_WORKERS=1: one at a time)
+# make check  lint, format, types, layers and the tests that are not slow: two minutes
+# make test   the same with all tests, as CI runs it (TEST_WORKERS=1: one at a time)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint environment demo-weights clean
+.PHONY: quick demo check test lint environment demo-weights clean
 
 environment: .venv/installed
 
@@ -13,15 +15,30 @@ environment: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Rows of Table 3: what this makes is not made again by `make demo`.
+quick: environment
+	$(BIN)/snakemake -c2 tables/quick.csv tables/quick.md figures/quick-figure.png figures/quick-figure.svg
+	@cat tables/quick.md
+	@echo
+	@echo 'The same as a picture: figures/quick-figure.png. Where one of these numbers comes from:'
+	@echo
+	@echo '    $(BIN)/lntune trace quick "MM-VICUNA-7B: LayerNorm-80K" MSCOCO'
+
 demo: environment
 	$(BIN)/snakemake -c2 tables/table3.csv tables/table3.md
 	@cat tables/table3.md
 
 lint: environment
 	$(BIN)/ruff check src tests measurements
+	$(BIN)/ruff format --check src tests measurements
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/snakefmt --check Snakefile workflow
 
 TEST_WORKERS ?= 3
+
+check: lint
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile -m "not slow" --ignore tests/slurm
 
 # The cluster of tests/slurm has the machine to itself.
 test: lint

@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from checkout import Checkout, copy_checkout  # noqa: E402
-from lntune.plan.models import Plan  # noqa: E402
 from lntune.plan.node import closure, manifest_path  # noqa: E402
+from lntune.plan.plan import Plan  # noqa: E402
 from lntune.plan.study import Study  # noqa: E402
-from lntune.store.hashing import FileRecord  # noqa: E402
+from lntune.store.identity import FileRecord  # noqa: E402
 from lntune.store.manifest import InputRecord, Machine, Manifest, content_digest, write_manifest  # noqa: E402
 
 ROUNDS = 5

@@ -11,6 +11,7 @@ ROOT = Path(workflow.basedir).parent
 sys.path.insert(0, str(ROOT / "src"))
 os.environ.update(PYTHONPATH=str(ROOT / "src"))
 
+from lntune.commands.pin import pin
 from lntune.snakefile.workflow import DemoWeightsWorkflow
 
 STUDY = DemoWeightsWorkflow(ROOT, config)
@@ -60,4 +61,4 @@ onstart:
 
 
 onsuccess:
-    STUDY.publish()
+    STUDY.publish(pin)

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, Part, closure
+from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from lntune.store.provenance import cpu_seconds
+from lntune.store.record import cpu_seconds
 from races.rounds import Row, Say
 
 VERSIONS = ("torch", "transformers", "snakemake")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from lntune.store.hashing import hash_file, hash_tree
+from lntune.store.identity import hash_file, hash_tree
 from races.rounds import Contestant, Row, Say, clocked, in_turn
 
 VERSIONS = ("blake3",)

@@ -2,7 +2,7 @@
 
 import random
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.world.scenes import BACKGROUNDS, COLOURS
 
 SEED = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.model.encode import IGNORE, EncodedSample
 
 SHORTEST, LONGEST = 20, 200

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Literal, NamedTuple
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 ROUNDS = 5
 

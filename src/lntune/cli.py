@@ -56,7 +56,8 @@ def plan(
     config: Config = None,
 ) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
-    from lntune.commands.plan import pending, pending_json, pending_text
+    from lntune.commands.plan import pending_json, pending_text
+    from lntune.plan.pending import pending
 
     found = pending(Path("."), targets or [], _overrides(profile, config))
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
@@ -106,7 +107,7 @@ def accept(
 ) -> None:
     """Declare that what changed in the code or packages of stages changes no result, so that nothing is made again."""
     from lntune.commands.accept import accept as give_word
-    from lntune.plan.code_version import ACCEPTED
+    from lntune.plan.stages import ACCEPTED
 
     for acceptance in give_word(Path("."), stages, because):
         print(acceptance.text)
@@ -125,12 +126,13 @@ def gc(
     """List what no current target needs, with sizes and reasons; delete it on request."""
     from lntune.commands.gc.collect import collect
     from lntune.commands.gc.deletion import delete as delete_all
-    from lntune.commands.gc.deletion import forget as drop
+    from lntune.commands.gc.deletion import forget as forget_lease
     from lntune.commands.gc.listing import deleted_text, document, text
 
+    overrides = _overrides(profile, config)
     if forget:
-        print(f"dropped: {drop(Path('.'), forget).text}", file=sys.stderr)
-    found = collect(Path("."), _overrides(profile, config))
+        print(f"dropped: {forget_lease(Path('.'), forget, overrides).text}", file=sys.stderr)
+    found = collect(Path("."), overrides)
     print(json.dumps(document(found), indent=1) if as_json else text(found, everything=everything))
     if delete:
         done = delete_all(found)

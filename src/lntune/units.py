@@ -17,3 +17,8 @@ def seconds_text(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 36000 else f"{seconds / 3600:,.0f} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: ``1 result``, ``2,000 results``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

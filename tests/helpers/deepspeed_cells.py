@@ -40,7 +40,7 @@ def train_cell(cell: Cell) -> dict[str, Any]:
     from lntune.training import ranks
     from lntune.training.loop import train
     from lntune.training.norm_gradients import norm_gradient_recorder
-    from tiny_multimodal import picture, random_samples, tiny_model
+    from tiny_multimodal import image, random_samples, tiny_model
 
     folder, plant = Path(cell["folder"]), cell.get("plant")
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def train_cell(cell: Cell) -> dict[str, Any]:
             PLANTS[str(plant)]()
         return record(step, gradients) if record else {}
 
-    source = EncodedImages(model.vision, picture, count=7, cache=True, block=3)
+    source = EncodedImages(model.vision, image, count=7, cache=True, block=3)
     scratch, log = folder / "scratch", folder / "metrics.jsonl"
     result = train(model, samples, source, settings, execution, 0, scratch, log, "cell", recorder=recorder)
     if result.weights:

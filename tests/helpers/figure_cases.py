@@ -1,6 +1,6 @@
 """Figures to draw in tests: the paper's costs, and invented scores, similarities and gradients.
 
-python tests/figure_cases.py FOLDER    # write some of them there
+PYTHONPATH=src python tests/helpers/figure_cases.py FOLDER    # write some of them there
 """
 
 import csv

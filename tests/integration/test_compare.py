@@ -15,8 +15,8 @@ from checkout import ROOT, Checkout, copy_checkout
 from lntune.errors import UserError
 from lntune.paper.comparison import COLUMNS, compare, orders, summary, tau_b, text
 from lntune.paper.printed import Place, Printed, digests, paper_files, read_ours, read_paper
-from lntune.plan.models import Plan
 from lntune.plan.node import manifest_path, result_folder
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from shown_results import write_result
 from stage_runs import run

@@ -45,4 +45,4 @@ def test_no_report_item_takes_its_name(copy: Checkout) -> None:
     report_items = copy.root / "workflow/report_items"
     (report_items / "data.yaml").write_text((report_items / "tiny.yaml").read_text())
     said = copy.snakemake("-n", TABLE, code=1)
-    assert "data.yaml: tables/data is no experiment's; give this one another name" in said
+    assert "data.yaml: tables/data is no report item's; give this one another name" in said

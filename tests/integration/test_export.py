@@ -17,12 +17,10 @@ import pytest
 from blake3 import blake3
 
 from checkout import ROOT, Checkout
-from lntune.commands.export.actions import told
-from lntune.commands.export.contents import Contents, Result, is_copied
-from lntune.commands.export.licences import Licences
+from lntune.commands.export.contents import Contents, Licences, Result, is_copied
+from lntune.commands.export.metadata import made_text
 from lntune.config.catalog import Catalog
-from lntune.store.accepted import AcceptedEdit
-from lntune.store.manifest import Manifest
+from lntune.store.manifest import AcceptedEdit, Manifest
 
 pytestmark = pytest.mark.slow
 
@@ -276,12 +274,12 @@ def test_a_place_that_cannot_be_written_is_refused(made: Checkout, tmp_path: Pat
     assert "there is no such table" in export(made, tmp_path / "out.zip", "tables/table9.csv", code=1)
 
 
-def test_an_accepted_edit_is_told(crate: Crate) -> None:
+def test_an_accepted_edit_is_mentioned(crate: Crate) -> None:
     path = next(path for path in crate.files if path.startswith("results/score-pope/"))
     manifest = Manifest.model_validate_json(crate.files[path.rpartition("/")[0] + "/manifest.json"])
     edit = AcceptedEdit.model_construct(because="a name was changed.")
-    assert "change no result: a name was changed." in told(manifest.model_copy(update={"accepted": (edit,)}))
-    assert told(manifest).startswith("No seed; ")
+    assert "change no result: a name was changed." in made_text(manifest.model_copy(update={"accepted": (edit,)}))
+    assert made_text(manifest).startswith("No seed; ")
 
 
 def test_licences_of_fetched_files_are_those_of_the_manifest_or_else_of_the_catalogue(crate: Crate) -> None:

@@ -27,7 +27,7 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 ORDER = """
 from pathlib import Path
 from lntune.jobs.spec import order_path, write_orders
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))
 node = plan.fetched("demo-clip")
@@ -169,7 +169,7 @@ def test_a_result_that_is_not_what_was_recorded_is_refused_before_anything_runs(
     damaged = site.checkout.root / folder / CONFIG
     damaged.chmod(0o644)
     damaged.write_text(damaged.read_text() + " ")
-    assert "has another sha256 than origins.json beside it says" in verified(site)[f"{folder}/{CONFIG}"]
+    assert "has another sha256 than origins.json next to it says" in verified(site)[f"{folder}/{CONFIG}"]
 
 
 def verified(site: Site) -> dict[str, list[str]]:
@@ -184,7 +184,7 @@ from dataclasses import asdict
 from pathlib import Path
 from lntune.plan.fetched import fetched_files
 from lntune.plan.node import result_folder
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.store.manifest import read_manifest
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))
@@ -196,13 +196,12 @@ VERIFY = """
 import json
 from pathlib import Path
 from lntune.plan.node import is_done
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import Target
 from lntune.commands.verify.basis import Basis
-from lntune.commands.verify.chain import read_manifests
-from lntune.commands.verify.files import check_fetched, check_files, hash_results
 from lntune.commands.verify.findings import Counts, Findings
+from lntune.commands.verify.stored import check_fetched, check_files, hash_results, read_manifests
 plan = Plan(Study.read(Path(".")))
 basis, findings = Basis(plan, [Target(plan.fetched("demo-clip"))]), Findings()
 held = hash_results(basis, 2, findings)

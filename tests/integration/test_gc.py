@@ -20,19 +20,17 @@ import pytest
 
 from checkout import ROOT, Checkout, ask_for, copy_checkout
 from lntune.commands.gc import deletion
-from lntune.commands.gc.collect import collect
-from lntune.commands.gc.deletion import delete, forget
+from lntune.commands.gc.collect import Garbage, Item, collect
+from lntune.commands.gc.deletion import Deleted, delete, forget
 from lntune.commands.gc.listing import deleted_text, document, text
-from lntune.commands.gc.model import Deleted, Garbage, Item
 from lntune.errors import UserError
 from lntune.jobs.spec import write_specs
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, closure, input_folders
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import FIGURES, FORMATS
 from lntune.stages.select import CHOSEN
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity
+from lntune.store.identity import Identity, hash_tree
 from lntune.store.layout import Store
 from lntune.store.leases import Owner, forget_lease, read_leases, write_lease
 from lntune.store.manifest import Manifest, read_manifest, write_manifest
@@ -157,9 +155,9 @@ def name_of(folder: Path) -> str:
 def test_right_after_a_run_there_is_nothing_but_specs(toy: Toy) -> None:
     made = toy.make()
     found = collect(Path("."))
-    assert found.items == () and {one.kind for one in found.small} == {"order"}
+    assert found.items == () and {one.kind for one in found.small} == {"job spec"}
     assert len(found.small) == len(made)
-    assert found.kept == dict.fromkeys(made, "needed by a table or figure of today's config")
+    assert found.stays == dict.fromkeys(made, "needed by a table or figure of today's config")
     assert text(found).splitlines()[-1].startswith(f"{len(made)} small files, ")
     done = delete(found)
     assert (done.folders, done.small, done.failures) == (0, len(made), ())
@@ -231,7 +229,7 @@ def test_the_reasons_name_settings_code_packages_and_a_new_label(toy: Toy) -> No
     }
 
 
-def test_what_a_kept_result_names_as_its_input_stays_under_its_old_label(toy: Toy) -> None:
+def test_what_a_needed_result_names_as_its_input_stays_under_its_old_label(toy: Toy) -> None:
     toy.make(publish=False)
     _, nodes = toy.plan()
     node = next(node for node in nodes if node.stage == "connector")
@@ -243,7 +241,7 @@ def test_what_a_kept_result_names_as_its_input_stays_under_its_old_label(toy: To
     child = toy.store.manifest("finetune", *next((n.label, n.id) for n in nodes if n.stage == "finetune"))
     child.write_text(child.read_text().replace(f'"label": "{node.label}"', '"label": "renamed"'))
     found = collect(Path("."))
-    assert found.items == () and f"connector/renamed-{node.id}" in found.kept
+    assert found.items == () and f"connector/renamed-{node.id}" in found.stays
 
 
 def test_a_published_table_of_an_older_config_keeps_its_derivation(toy: Toy) -> None:
@@ -252,7 +250,7 @@ def test_a_published_table_of_an_older_config_keeps_its_derivation(toy: Toy) -> 
     new = toy.make(publish=False)
     found = collect(Path("."))
     assert found.items == ()
-    assert {name for name, why in found.kept.items() if why == "needed by tables/toy.csv"} == set(old) - set(new)
+    assert {name for name, why in found.stays.items() if why == "needed by tables/toy.csv"} == set(old) - set(new)
     Path("tables/toy.csv").write_text("edited by hand")
     found = collect(Path("."))
     assert found.items == () and found.notes == (
@@ -281,7 +279,7 @@ def test_a_published_table_that_is_todays_keeps_no_other_of_the_same_bytes(toy: 
     found = collect(Path("."))
     assert names(found) == [f"table/toy-{identity.id}"]
     shutil.rmtree(toy.store.folder("table", "toy", table.id))
-    assert collect(Path(".")).kept[f"table/toy-{identity.id}"] == "needed by tables/toy.csv"
+    assert collect(Path(".")).stays[f"table/toy-{identity.id}"] == "needed by tables/toy.csv"
 
 
 def test_a_published_figure_keeps_its_derivation(toy: Toy) -> None:
@@ -300,10 +298,10 @@ def test_a_published_figure_keeps_its_derivation(toy: Toy) -> None:
         shutil.copyfile(figure / f"bars.{suffix}", f"figures/bars.{suffix}")
     Path("figures/bars.txt").write_text("a remark on them")
     kept = [name_of(figure), name_of(score)]
-    assert collect(Path(".")).kept == dict.fromkeys(kept, "needed by figures/bars.pdf")
+    assert collect(Path(".")).stays == dict.fromkeys(kept, "needed by figures/bars.pdf")
     Path("figures/bars.pdf").unlink()
     found = collect(Path("."))
-    assert found.items == () and found.notes == () and set(found.kept.values()) == {"needed by figures/bars.png"}
+    assert found.items == () and found.notes == () and set(found.stays.values()) == {"needed by figures/bars.png"}
     Path("figures/bars.png").write_bytes(b"another picture")
     found = collect(Path("."))
     assert names(found) == kept
@@ -345,7 +343,7 @@ def test_the_demos_weights_stay(toy: Toy) -> None:
     node = DemoWeightsPlan(toy.root).node("vicuna-7b")
     for one in closure([node]):
         make(toy.store, one)
-    assert collect(Path(".")).kept_counts == {"one of the demo's weights": len(closure([node]))}
+    assert Counter(collect(Path(".")).stays.values()) == {"one of the demo's weights": len(closure([node]))}
     (toy.root / "workflow/demo_weights.yaml").unlink()
     assert len(collect(Path(".")).items) == len(closure([node]))
 
@@ -363,7 +361,7 @@ def test_what_is_not_understood_stays(toy: Toy, tmp_path: Path) -> None:
         (toy.store.root / name).mkdir(parents=True)
     found = collect(Path("."))
     assert found.items == () and [one.path.name for one in found.small] == [moved.name]  # the mark of its old name
-    assert found.kept_counts == {"with a manifest that cannot be read": 2}
+    assert Counter(found.stays.values()) == {"with a manifest that cannot be read": 2}
 
 
 # --- links ---------------------------------------------------------------------------------------------------------
@@ -426,7 +424,7 @@ def test_another_checkouts_lease_protects_and_is_forgotten_on_request(toy: Toy, 
     (toy.store.root / ".scratch/finetune-0123456789ab").mkdir()
     found = collect(Path("."))
     assert names(found) == [name_of(other)] and len(found.items) == 1
-    assert set(found.kept.values()) == {f"leased by {lease.text}"}
+    assert set(found.stays.values()) == {f"leased by {lease.text}"}
     assert re.fullmatch(r"/shared/lntune of alice on elsewhere on \d{4}-\d\d-\d\d", lease.text)
     assert lease.text in text(found) and found.notes == ()
     with pytest.raises(UserError, match=r"--forget /nowhere: has no lease on results; there are: elsewhere:/shared/l"):
@@ -463,7 +461,7 @@ def test_this_checkouts_last_run_is_kept_until_the_next(toy: Toy) -> None:
     found = collect(Path("."))
     assert found.items == () and "this checkout's last run alone keeps 1 result; " in found.notes[0]
     (lease,) = read_leases(toy.store)
-    assert found.kept[name_of(data)] == f"needed by this checkout's last run, on {lease.written:%Y-%m-%d}"
+    assert found.stays[name_of(data)] == f"needed by this checkout's last run, on {lease.written:%Y-%m-%d}"
     write_lease(toy.store, toy.root, ["prepare/other-0123456789ab"])
     assert len(read_leases(toy.store)) == 1 and names(collect(Path("."))) == [name_of(data)]
     write_lease(toy.store, toy.root, [name_of(data)])
@@ -481,7 +479,7 @@ def test_leases_are_whole_or_not_at_all_and_later_versions_are_read(toy: Toy, mo
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("lntune.store.leases.os.replace", fail)
+    monkeypatch.setattr("lntune.files.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         write_lease(toy.store, toy.root, [])
     assert read_leases(toy.store) == [lease] and list(Path("results/.leases").iterdir()) == [path]
@@ -546,12 +544,12 @@ def test_what_a_process_is_making_and_reading_stays(toy: Toy) -> None:
     handles = [hold(scratch / f"finetune-{id}.lock"), hold(scratch / f"prepare-{done.name[-12:]}.lock")]
     found = collect(Path("."))
     assert found.items == () and found.small == ()
-    assert found.kept == dict.fromkeys(map(name_of, (raw, data, done)), "needed by a process at work")
+    assert found.stays == dict.fromkeys(map(name_of, (raw, data, done)), "needed by a process at work")
     for handle in handles:
         os.close(handle)
     found = collect(Path("."))
     assert Counter(item.kind for item in found.items) == {"result": 3, "unfinished": 1, "temporary": 1, "scratch": 1}
-    assert Counter(one.kind for one in found.small) == {"order": 1, "lock": 2, "mark": 3}
+    assert Counter(one.kind for one in found.small) == {"job spec": 1, "lock": 2, "mark": 3}
     handle = hold(scratch / f"finetune-{id}.lock")  # in the moment before deletion
     failures = delete(found).failures
     assert len(failures) == 3 and all("a process has begun to work on it; left as it is" in line for line in failures)
@@ -616,7 +614,7 @@ def test_scratch_and_specs_of_what_is_still_to_be_made_stay(toy: Toy) -> None:
     assert [one.path for one in collect(Path(".")).small] == [half]
 
 
-def test_an_order_that_another_checkouts_job_may_wait_with_stays_for_a_week(toy: Toy) -> None:
+def test_a_job_spec_that_another_checkouts_job_may_wait_with_stays_for_a_week(toy: Toy) -> None:
     data, _ = simple(toy.store, "prepare", "data", "d", {})
     write_lease(toy.store, Path("/other"), [name_of(data)], ELSEWHERE)
     spec = toy.store.root / f".jobs/prepare/{data.name}.json"
@@ -672,7 +670,7 @@ def test_a_mark_is_made_though_its_folder_is_deleted_meanwhile(toy: Toy, monkeyp
 # --- deleting ------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_deleted_is_said_in_a_line_and_the_rest_goes(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_deleted_is_a_line_and_the_rest_goes(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [simple(toy.store, "prepare", f"data-{n}", "d", {"n": n})[0] for n in range(3)]
     (folders[1] / "inner").mkdir()
     access = os.access
@@ -788,7 +786,7 @@ def test_a_listing_of_two_thousand_fits_on_a_page() -> None:
     many = [item(f"stage-{n % 40:02}", n, f"reason {n % 2}", 1000 * (n + 1)) for n in range(2000)]
     lines = text(listed(many)).splitlines()
     assert len(lines) < 60 and max(map(len, lines)) < 100
-    assert lines[-1] == "2000 results, 1.0 GB would be freed; `lntune gc --delete` deletes them"
+    assert lines[-1] == "2,000 results, 1.0 GB would be freed; `lntune gc --delete` deletes them"
     assert lines[4].split()[:6] == ["26", "MB", "51", "MB", "50", "stage-39"]
     assert "and 49 more" in lines[5] and "in 15 smaller groups" in text(listed(many))
     in_full = text(listed(many), everything=True)
@@ -837,8 +835,8 @@ def copy(made: Checkout, tmp_path: Path) -> Checkout:
 @pytest.mark.slow
 def test_a_checkout_right_after_its_run(made: Checkout) -> None:
     found = gc(made)
-    assert found["items"] == [] and {one["kind"] for one in found["small"]} <= {"order"}
-    assert len(found["kept"]) == len(list(made.root.glob("results/[!.]*/*/manifest.json")))
+    assert found["items"] == [] and {one["kind"] for one in found["small"]} <= {"job spec"}
+    assert len(found["stays"]) == len(list(made.root.glob("results/[!.]*/*/manifest.json")))
     assert found["notes"] == [] and found["refusal"] is None
 
 
@@ -854,7 +852,7 @@ def test_a_checkout_with_one_more_learning_rate_and_back(copy: Checkout) -> None
     scale["methods"]["layernorm"]["learning_rates"] = [5.0e-3]
     copy.write_yaml("workflow/scales/tiny.yaml", scale)
     copy.edit("workflow/report_items/tiny.yaml", "two ways", "two ways to tune")
-    kept = gc(copy)["kept"]
+    kept = gc(copy)["stays"]
     assert any("0.001" in name for name in kept) and gc(copy)["items"] == []  # it is published still
     copy.snakemake("-c2")
     found = gc(copy, "--delete")

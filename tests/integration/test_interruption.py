@@ -47,7 +47,9 @@ def with_execution(spec: Path, **changes: Any) -> None:
 
 def start(spec: Path, module: str = "lntune.jobs.submit", server: Path | None = None) -> subprocess.Popen[str]:
     root = spec.parents[3]
-    environment = os.environ | {"PYTHONPATH": str(root / "src")} | ({"LNTUNE_FORK_SERVER": str(server)} if server else {})
+    environment = (
+        os.environ | {"PYTHONPATH": str(root / "src")} | ({"LNTUNE_FORK_SERVER": str(server)} if server else {})
+    )
     command = [sys.executable, "-m", module, str(spec)]
     if module == "lntune.jobs.submit":
         command = [*command[:-1], "--torch", str(spec), str(root / "job.log")]

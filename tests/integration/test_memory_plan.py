@@ -16,9 +16,11 @@ from lntune.estimate.memory import PROMPT_TOKENS
 from lntune.paper.memory import text as paper_text
 from lntune.plan.forecast import Forecast
 from lntune.plan.memory_fit import llm_shape, training_job
-from lntune.plan.models import Plan, Variant
+from lntune.plan.models import Variant
 from lntune.plan.node import Node
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
+from lntune.stages import similarity
 
 GIVEN = {"scale": "cards"}
 
@@ -141,7 +143,7 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     assert isinstance(answers, Node) and answers.inputs["tuned"] is not None
     settings = answers.settings.model_dump(exclude={"temperature", "blind"})
     few, many = (
-        plan.node("similarity", ["it"], {**settings, "questions": n}, answers.inputs, answers.execution.model_dump())
+        plan.node("similarity", ["it"], similarity.Settings(**settings, questions=n), answers.inputs, answers.execution)
         for n in (100, 20_000)
     )
     compared, all_of_them = forecast.of(few), forecast.of(many)
@@ -230,7 +232,7 @@ def test_the_page_shows_table_2_as_the_command_prints_it() -> None:
 def test_memory_and_plan_import_no_torch(cards: Checkout) -> None:
     code = (
         "import sys; from pathlib import Path; from lntune.plan.study import Study;"
-        "from lntune.plan.models import Plan;"
+        "from lntune.plan.plan import Plan;"
         "from lntune.commands.memory import Question, answers; import lntune.paper.memory, lntune.plan.forecast;"
         "study = Study.read(Path('.'), {'scale': 'cards'}); Plan(study).report_item('table3');"
         "answers(study, Question());"

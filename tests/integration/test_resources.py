@@ -14,6 +14,7 @@ import pytest
 from checkout import Checkout, copy_checkout, job_counts
 from lntune.plan.node import Node, Part
 from lntune.snakefile.workflow import Workflow
+from lntune.stages import similarity
 
 GPU = {"threads": 16, "mem_mb": 400_000, "runtime": 600, "gpus": 4}
 CLUSTER = {"partition": "cpu", "gpu_partition": "big", "gpu_model": "a100", "account": "lab", "qos": "long"}
@@ -91,7 +92,7 @@ def _groups(workflow: Workflow) -> dict[str, Counter[str]]:
     """Group to the stages of its jobs."""
     found: dict[str, Counter[str]] = {}
     for stage in ("finetune", "select", "predict"):
-        group = workflow.group(stage)
+        group = workflow.group
         assert group is not None
         for node in _nodes(workflow, stage):
             if name := group(SimpleNamespace(result=node.name)):
@@ -107,9 +108,9 @@ def test_jobs_that_share_a_checkpoint_share_an_allocation(checkout: Checkout) ->
     assert ask == [Counter(select=1, predict=5)] * 2
     assert len(groups) == 3 + 2
     answers = next(n for n in _nodes(_workflow(checkout), "predict") if isinstance(n.inputs["tuned"], Part))
-    settings = answers.settings.model_dump(exclude={"temperature", "blind"}) | {"questions": 9}
+    settings = similarity.Settings(**answers.settings.model_dump(exclude={"temperature", "blind"}), questions=9)
     workflow = _workflow(checkout)
-    compared = workflow.plan.node("similarity", ["it"], settings, answers.inputs, answers.execution.model_dump())
+    compared = workflow.plan.node("similarity", ["it"], settings, answers.inputs, answers.execution)
     assert workflow.allocations.group(compared) == workflow.allocations.group(answers)
     # The place in a group asks where the group's jobs ask, or Snakemake refuses the group.
     workflow = _workflow(checkout)
@@ -222,10 +223,16 @@ def test_a_chain_that_will_be_linked_asks_for_no_gpu_before_its_inputs_are_there
 
 
 def test_only_what_depends_on_a_jobs_allocation_is_a_function(checkout: Checkout) -> None:
-    resources = _workflow(checkout).resources("predict")
+    resources = _workflow(checkout).resources
     functions = {name for name, value in resources.items() if callable(value)}
-    assert functions == {"mem_mb", "runtime", "gpu", "slurm_partition", "gpu_model", "slurm_extra"}
-    assert (resources["slurm_account"], resources["qos"], resources["turn"]) == ("lab", "long", 1)
-    alike = _workflow(checkout, partition="big", account=None, warning_seconds=0).resources("predict")
-    assert {name for name, value in alike.items() if callable(value)} == {"mem_mb", "runtime", "gpu", "gpu_model"}
+    assert functions == {"mem_mb", "runtime", "gpu", "turn", "slurm_partition", "gpu_model", "slurm_extra"}
+    assert (resources["slurm_account"], resources["qos"]) == ("lab", "long")
+    alike = _workflow(checkout, partition="big", account=None, warning_seconds=0).resources
+    assert {name for name, value in alike.items() if callable(value)} == {
+        "mem_mb",
+        "runtime",
+        "gpu",
+        "turn",
+        "gpu_model",
+    }
     assert alike["slurm_partition"] == "big" and not {"slurm_account", "slurm_extra"} & alike.keys()

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from checkout import ROOT, Checkout
-from lntune.plan.models import Plan
 from lntune.plan.node import Node
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 

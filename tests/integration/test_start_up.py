@@ -16,7 +16,7 @@ from lntune.config.training import LoraSettings
 from lntune.estimate import hours
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.snakefile.speed import callback, speed_up
 

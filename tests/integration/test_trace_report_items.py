@@ -302,19 +302,19 @@ def test_published_figures_that_were_edited(copied: Checkout) -> None:
 
 
 def test_a_published_figure_of_another_config_keeps_its_results(copied: Checkout) -> None:
-    before = set(collect(Path(".")).kept)
+    before = set(collect(Path(".")).stays)
     copied.edit("workflow/report_items/figure4.yaml", "curves", "other curves")
     copied.edit("workflow/report_items/figure2.yaml", 'bars"', 'other bars"')
     for file in (copied.root / "figures").glob("figure2.*"):
         if file.suffix != ".png":
             file.unlink()
     found = collect(Path("."))
-    of_figures = {name.partition("/")[0]: why for name, why in found.kept.items() if name.startswith("figure-")}
+    of_figures = {name.partition("/")[0]: why for name, why in found.stays.items() if name.startswith("figure-")}
     assert of_figures == {
         "figure-bars": "needed by figures/figure2.png",
         "figure-gradients": "needed by figures/figure4.csv",
     }
-    assert set(found.kept) == before
+    assert set(found.stays) == before
     for file in (copied.root / "figures").glob("*"):
         file.unlink()
     shutil.rmtree("results/.claims")

@@ -17,12 +17,12 @@ import yaml
 from checkout import Checkout
 from lntune.benchmarks.captions.words import tokenize
 from lntune.commands.verify.basis import Cell, cells_text
-from lntune.commands.verify.published import differing_cells
+from lntune.commands.verify.findings import differing_cells
 from lntune.commands.verify.rescore import TokenizedBefore
 from lntune.report.published import difference, differing_values
 from lntune.report.rows import Row, ShownItemSettings
 from lntune.store.fingerprint import source_digest
-from lntune.store.hashing import hash_tree
+from lntune.store.identity import hash_tree
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import content_digest, read_manifest, write_manifest
 
@@ -378,8 +378,8 @@ def test_deleted_results_and_accepted_edits_are_notes(copy: Checkout) -> None:
     notes = "\n".join(report["notes"])
     assert f"{name(checkpoint)} was deleted; " in notes and f"{name(answers)} was deleted; 2 results that" in notes
     assert "1 result not made again: what they are made from was deleted" in notes
-    words = "2 results of score-pope rest on the word of 2026-11-23: 'another order' (lntune.benchmarks.pope.metric)"
-    assert words in notes
+    edit_text = "an edit declared equivalent on 2026-11-23: 'another order' (lntune.benchmarks.pope.metric)"
+    assert f"2 results of score-pope rest on {edit_text}" in notes
 
 
 @slow

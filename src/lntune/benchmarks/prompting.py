@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.drops import Drops, ImageCheck
 from lntune.data.images import archive_of
 from lntune.data.questions import Question

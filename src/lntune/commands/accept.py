@@ -5,7 +5,6 @@ and nothing is made again. ``lntune verify`` lists what rests on it.
 """
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,15 @@ from pathlib import Path
 import yaml
 
 from lntune.errors import UserError
-from lntune.plan.code_version import ACCEPTED, read_accepted
-from lntune.plan.models import Plan
+from lntune.files import write_whole
 from lntune.plan.node import Node, closure, is_done
+from lntune.plan.plan import Plan
 from lntune.plan.reasons import compared
-from lntune.plan.stages import STAGES
+from lntune.plan.stages import ACCEPTED, STAGES, read_accepted
 from lntune.plan.study import Study
 from lntune.plan.targets import targets_of
-from lntune.store.accepted import AcceptedEdit, differences
 from lntune.store.identity import canonical_json
-from lntune.store.manifest import Manifest
+from lntune.store.manifest import AcceptedEdit, Manifest, differences
 from lntune.store.reuse import ResultIndex
 
 _HEADER = """\
@@ -130,6 +128,4 @@ def _nothing(plan: Plan, stage: str, missing: Sequence[Node]) -> str:
 
 def _write(path: Path, edits: Sequence[AcceptedEdit]) -> None:
     document = {"accepted": [edit.model_dump(mode="json") for edit in edits]}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(_HEADER + yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True))
-    os.replace(temporary, path)
+    write_whole(path, _HEADER + yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True))

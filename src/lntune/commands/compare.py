@@ -12,8 +12,8 @@ from typing import Any
 from lntune.errors import UserError
 from lntune.paper.comparison import Compared, compare, orders
 from lntune.paper.printed import paper_files, printed_names, read_ours, read_paper
-from lntune.plan.models import Plan
 from lntune.plan.node import is_done, result_folder
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import csv_file, report_item_name
 

@@ -1,33 +1,21 @@
 """``lntune memory``: what training takes on a GPU, predicted from the models' sizes; every number says so.
 
-lntune memory                                       all methods and LLMs of the config's scale
-lntune memory --method layernorm --llm 13B --gpus 2 one of them, itemised
+    lntune memory                                       all methods and LLMs of the config's scale
+    lntune memory --method layernorm --llm 13B --gpus 2 one of them, itemised
 
-The peak memory of a training step, traced through the real code on tensors without numbers.
-
-    trace_memory(setup).peak
-
-The real model, of the real sizes, and the real engine run on fake CPU tensors, which have a shape and a type and hold
-nothing; so 7B takes seconds on any machine. It checks :mod:`lntune.estimate.memory`, which imports no torch.
+No torch is imported unless a case is also traced.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lntune.config.scale import GpuSettings, MethodSettings
 from lntune.config.training import LoraSettings, Precision, Schedule
 from lntune.errors import UserError
 from lntune.estimate.fit import TrainingJob, choose, usable
-from lntune.estimate.live_tensors import LiveTensors
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
-from lntune.estimate.training_step import build_model, run_steps
 from lntune.plan.crosschecks import check_known
 from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study
@@ -143,7 +131,11 @@ def _shape(study: Study, llm: str) -> LlmShape:
 def table(study: Study, found: Sequence[Answer]) -> str:
     """A line a case."""
     gpu = study.scale.execution.gpu
-    lines = [_card(gpu), "", f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'micro-batch':>11}  engine"]
+    lines = [
+        _gpu_text(gpu),
+        "",
+        f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'micro-batch':>11}  engine",
+    ]
     for answer in found:
         fits = "?" if answer.fits is None else "yes" if answer.fits else "no"
         lines.append(
@@ -167,11 +159,11 @@ def itemised(study: Study, answer: Answer) -> str:
     lines.append(f"  {account.trainable:,} of {account.parameters:,} parameters train ({share:.4g}%)")
     gpu = study.scale.execution.gpu
     if gpu is not None:
-        lines.append(f"  {_card(gpu)}: {'fits' if answer.fits else 'does not fit'}")
+        lines.append(f"  {_gpu_text(gpu)}: {'fits' if answer.fits else 'does not fit'}")
     return "\n".join([*lines, *([f"  refused: {answer.refusal}"] if answer.refusal else [])])
 
 
-def _card(gpu: GpuSettings | None) -> str:
+def _gpu_text(gpu: GpuSettings | None) -> str:
     if gpu is None:
         return "this scale names no GPU (execution.gpu), so nothing is chosen to fit one"
     return f"{gpu.name} {gpu.memory_gb:g} GB, of which tensors may take {usable(gpu) / 1e9:g} GB"
@@ -211,6 +203,7 @@ def document(found: Sequence[Answer], traces: Mapping[int, Any]) -> list[dict[st
 
 def traced(answer: Answer) -> dict[str, Any]:
     """The case's plain step run on tensors without numbers, and predicted alike; imports torch, takes seconds."""
+    from lntune.estimate.training_step import trace_memory
 
     setup = answer.setup.model_copy(update={"engine": "plain", "device": "cpu", "ranks": 1})
     trace, account = trace_memory(setup), predict_memory(setup)
@@ -230,44 +223,3 @@ def traced_text(trace: Mapping[str, Any]) -> str:
         f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted "
         f"for the same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
     )
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a trace found: the most bytes alive in a step, the operation that made them so, and the seconds it took."""
-
-    peak: int
-    operation: str
-    seconds: float
-
-
-def trace_memory(setup: Setup) -> Trace:
-    """Trace the second step of a run, when the optimiser has its state.
-
-    With bfloat16 weights the update is left out: it is DeepSpeed's.
-
-    Raises:
-        UserError: DeepSpeed is asked for; it can be predicted, or measured with as many processes as ranks.
-    """
-    if setup.engine != "plain":
-        raise UserError("a trace follows the plain engine; DeepSpeed's buffers are predicted: leave out --trace")
-    started = time.monotonic()
-    with torch.device("meta"):
-        model = build_model(setup)
-    with FakeTensorMode():
-        _move_to_fake(model)
-        with LiveTensors(model.parameters()) as live:
-            run_steps(model, setup, live.restart)
-    return Trace(live.peak, live.operation, time.monotonic() - started)
-
-
-def _move_to_fake(model: nn.Module) -> None:
-    """Replace tensors on the meta device, for which there is no fused attention, by fake ones on the CPU."""
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                module._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

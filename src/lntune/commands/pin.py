@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import yaml
 from lntune.config.catalog import CATALOG, Catalog
 from lntune.config.load import load, validate
 from lntune.errors import UserError
+from lntune.files import write_whole
 
 _HEADER = """\
 # Every file that comes from outside the workflow: where it lies, its bytes, its sha256, its licence. What a result is
@@ -48,9 +48,7 @@ def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out
     text = _spliced(path.read_text(), name, entry) if before.entries else None
     if text is None or not _means(text, wanted):
         text = _HEADER + _dumped({"entries": dict(sorted(entries.items()))})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    write_whole(path, text)
 
 
 def _dumped(value: Mapping[str, object]) -> str:
@@ -68,26 +66,16 @@ def _means(text: str, wanted: Catalog) -> bool:
 def _spliced(text: str, name: str, entry: Mapping[str, object]) -> str:
     """A catalogue's text with one entry replaced, or put before the first whose name comes after it.
 
-    An entry begins with its name, which is indented by two, and goes on to the comments of the next.
+    By hand, since ruamel.yaml takes the comments above an entry for the end of the one before it, and loses them.
     """
-    head = ""
-    blocks: list[tuple[str, str, str]] = []  # comments, name, text
-    comments = ""
-    for line in text.splitlines(keepends=True):
-        if line.startswith("  #"):
-            comments += line
-        elif re.match(r"  [^\s#]", line):
-            blocks.append((comments, line.split(":", 1)[0].strip().strip("'\""), line))
-            comments = ""
-        elif blocks:
-            before, known, body = blocks[-1]
-            blocks[-1] = (before, known, body + comments + line)
-            comments = ""
-        else:
-            head += comments + line
-            comments = ""
-    new = "".join(f"  {line}\n" for line in _dumped({name: entry}).splitlines())
-    place = next((place for place, (_, known, _) in enumerate(blocks) if known >= name), len(blocks))
-    same = place < len(blocks) and blocks[place][1] == name
-    blocks[place : place + same] = [(blocks[place][0] if same else "", name, new)]
-    return head + "".join(before + body for before, _, body in blocks) + comments
+    document = yaml.compose(text)
+    assert isinstance(document, yaml.MappingNode)
+    entries = next(value for key, value in document.value if key.value == "entries")
+    starts = [(key.value, key.start_mark.line) for key, _ in entries.value]
+    lines = text.splitlines(keepends=True)
+    end = next((line for known, line in starts if known > name), len(lines))
+    while lines[end - 1].startswith("  #"):  # the comments above the next entry
+        end -= 1
+    start = next((line for known, line in starts if known == name), end)
+    new = [f"  {line}\n" for line in _dumped({name: entry}).splitlines()]
+    return "".join([*lines[:start], *new, *lines[end:]])

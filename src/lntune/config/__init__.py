@@ -1,0 +1,13 @@
+"""Settings, and the base of every settings model: immutable, and closed to keys that it does not know."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """A settings model that cannot be changed once validated and that refuses unknown keys.
+
+    Values are taken as they are written: the text ``"3"`` is not the number 3. (YAML 1.1 reads ``1e-4`` as
+    text; :mod:`lntune.config.load` explains that one by name.)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())

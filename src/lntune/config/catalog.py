@@ -1,12 +1,17 @@
 """The catalogue of external files: where each comes from, its size, its sha256, its licence, and who may have it."""
 
 import re
+import threading
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
+from lntune.config.load import load, shown
+from lntune.errors import UserError
+from lntune.files import locked, write_whole
 
 CATALOG = Path("workflow/catalog.yaml")
 LOCK = Path("workflow/catalog.lock.yaml")
@@ -140,3 +145,46 @@ class CatalogLock(Frozen):
     """``workflow/catalog.lock.yaml``: entry, then file, to what the first download recorded."""
 
     entries: dict[str, dict[str, LockedFile]] = Field(default={})
+
+
+_HEADER = """\
+# What the first download of a file found that workflow/catalog.yaml does not pin: written by the jobs that fetch, and
+# to be committed. A file that turns out otherwise later is refused. docs/data.md says how to pin and how to correct it.
+"""
+
+_THREADS = threading.Lock()
+
+
+def read_lock(path: Path) -> CatalogLock:
+    """All that was recorded; nothing without the file. UserError if it is not as it should be."""
+    if not path.is_file() or not path.stat().st_size:
+        return CatalogLock()
+    return load(path, CatalogLock)
+
+
+def record_found(path: Path, entry: str, name: str, found: LockedFile) -> LockedFile:
+    """Record what the download of a file found, unless something is recorded of it; return what is recorded.
+
+    Raises:
+        UserError: the file is damaged, or cannot be written.
+    """
+    try:
+        with _THREADS, locked(path.with_name(f".{path.name}.lock"), lambda: True):
+            entries = {known: dict(files) for known, files in read_lock(path).entries.items()}
+            recorded = entries.setdefault(entry, {}).setdefault(name, found)
+            if recorded is found:
+                _write(path, CatalogLock(entries=entries))
+            return recorded
+    except OSError as error:
+        raise UserError(
+            f"{shown(path)}: what was found of {entry}: {name} cannot be recorded ({error.strerror}); make it writable"
+        ) from None
+
+
+def _write(path: Path, lock: CatalogLock) -> None:
+    entries = {
+        entry: {name: file.model_dump() for name, file in sorted(files.items())}
+        for entry, files in sorted(lock.entries.items())
+    }
+    text = _HEADER + yaml.safe_dump({"entries": entries}, sort_keys=False, width=200)
+    write_whole(path, text)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 Benchmark = Literal["mme", "vqav2", "mscoco", "flickr30k", "pope"]
 TemplateName = Literal["plain", "v0", "v1", "llama_2"]

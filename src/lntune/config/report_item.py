@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Benchmark
 
 BenchmarkColumn = Literal["MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE"]

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Benchmark, TemplateName
-from lntune.config.training import EngineName, LoraSettings, Schedule
+from lntune.config.training import EngineName, Library, LoraSettings, Schedule
 
 DrawnSet = Literal["pretrain", "instruct", "coco", "flickr30k", "vqav2", "pope", "mme"]
 
@@ -54,7 +54,7 @@ class VisionSettings(Frozen):
     """A vision encoder: its folder in the catalogue and the library that reads it."""
 
     weights: str
-    library: Literal["open_clip", "timm"]
+    library: Library
 
 
 class TrainingData(Frozen):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 # What goes into sbatch's command line, and so holds neither spaces nor quotes.
 _NAME = r"^[A-Za-z0-9._,:+-]+$"

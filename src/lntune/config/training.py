@@ -4,10 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 
 Precision = Literal["fp32", "tf32", "bf16", "bf16-weights"]
 EngineName = Literal["plain", "deepspeed"]
+Library = Literal["open_clip", "timm"]
+"""What reads a vision encoder."""
 
 
 class Schedule(Frozen):
@@ -29,6 +31,10 @@ class Schedule(Frozen):
     gradient_checkpointing: bool
     max_steps: int | None = Field(default=None, ge=1, description="stop here if the epochs would last longer")
     max_grad_norm: float | None = Field(default=1.0, gt=0, description="null: gradients are not clipped")
+
+    def at(self, learning_rate: float) -> "TrainingSettings":
+        """This schedule at a learning rate."""
+        return TrainingSettings(**dict(self), learning_rate=learning_rate)
 
 
 class TrainingSettings(Schedule):

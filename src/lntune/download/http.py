@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-from lntune.download.partial import Partial, Version
+from lntune.download.local import Partial, Version
 from lntune.download.request import (
     BY_HAND,
     Manner,

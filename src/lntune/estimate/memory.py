@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import EngineName, LoraSettings, Precision
 from lntune.estimate.engine_memory import engine_memory
 from lntune.estimate.shadow import Ledger, Shadow

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.errors import UserError
 
 LLAMA: Mapping[str, Mapping[str, int]] = MappingProxyType(

@@ -1,15 +1,20 @@
 """A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
 from lntune.config.training import Execution, Precision, TrainingSettings
+from lntune.errors import UserError
+from lntune.estimate.live_tensors import LiveTensors
 from lntune.estimate.memory import Setup
 from lntune.estimate.shapes import LlmShape, VisionShape
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
@@ -149,3 +154,46 @@ def _vision(shape: VisionShape) -> VisionEncoder:
 
 def _no_images(image: Any) -> Tensor:
     raise AssertionError("made-up samples have pixels")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trace found: the most bytes alive in a step, the operation that made them so, and the seconds it took."""
+
+    peak: int
+    operation: str
+    seconds: float
+
+
+def trace_memory(setup: Setup) -> Trace:
+    """Trace the second step of a run, when the optimiser has its state.
+
+    The real model, of the real sizes, and the real engine run on fake CPU tensors, which have a shape and a type and
+    hold nothing; so 7B takes seconds on any machine. It checks :mod:`lntune.estimate.memory`, which imports no torch.
+    With bfloat16 weights the update is left out: it is DeepSpeed's.
+
+    Raises:
+        UserError: DeepSpeed is asked for; it can be predicted, or measured with as many processes as ranks.
+    """
+    if setup.engine != "plain":
+        raise UserError("a trace follows the plain engine; DeepSpeed's buffers are predicted: leave out --trace")
+    started = time.monotonic()
+    with torch.device("meta"):
+        model = build_model(setup)
+    with FakeTensorMode():
+        _move_to_fake(model)
+        with LiveTensors(model.parameters()) as live:
+            run_steps(model, setup, live.restart)
+    return Trace(live.peak, live.operation, time.monotonic() - started)
+
+
+def _move_to_fake(model: nn.Module) -> None:
+    """Replace tensors on the meta device, for which there is no fused attention, by fake ones on the CPU."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

@@ -2,7 +2,7 @@
 
     python -m lntune.jobs.run results/.jobs/finetune/vicuna-7b-lora-80K-0.001-0123456789ab.json [--link-only]
 
-A job spec is what the plan states of one result: its identity, how to carry it out, and the folders of its inputs. It is
+A job spec is what the plan states of one result: its identity, how to carry it out, and its inputs' folders. It is
 written when a workflow starts, so jobs that wait in a queue are not disturbed when the config is edited. If the code
 or a package has changed since, the job spec's id is no longer the name of what would be made, and the job refuses.
 
@@ -29,8 +29,8 @@ class _NothingToLinkError(Exception):
 
 def _check_unchanged(spec: dict[str, Any]) -> None:
     """UserError if the code or the packages are not those that were there when the job spec was written."""
-    from lntune.store.accepted import differences
     from lntune.store.fingerprint import code_fingerprint, raw_digest, versions
+    from lntune.store.manifest import differences
 
     changed = [*differences(spec["packages"], versions(spec["packages"]))]
     if raw_digest("lntune") != spec["source"]:
@@ -44,10 +44,10 @@ def _check_unchanged(spec: dict[str, Any]) -> None:
 
 def run_spec(path: Path, *, link_only: bool = False) -> None:
     """Carry out the job spec in ``path``; UserError for what the user can fix, anything else is a defect."""
-    from lntune.store.accepted import AcceptedEdit
     from lntune.store.identity import Identity
     from lntune.store.job import Job
     from lntune.store.layout import Store
+    from lntune.store.manifest import AcceptedEdit
     from lntune.store.record import record
 
     try:

@@ -1,10 +1,10 @@
 """Writes the job specs: one small file for each result that is still to be made, read by the job that makes it."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lntune.files import write_whole
 from lntune.plan.node import Node, input_folders, is_done
 from lntune.plan.stages import STAGES
 from lntune.store.fingerprint import raw_digest
@@ -47,8 +47,6 @@ def write_specs(store: Store, nodes: Iterable[Node]) -> int:
             continue
         path = spec_path(store, node)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(spec_of(store, node, source)))
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(spec_of(store, node, source)))
         number += 1
     return number

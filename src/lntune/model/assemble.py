@@ -5,12 +5,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lntune.config.training import Library
 from lntune.data.images import ImageArchive
 from lntune.errors import UserError
 from lntune.model.features import EncodedImages
 from lntune.model.llm import load_llm
 from lntune.model.multimodal import MultimodalModel, build_connector
-from lntune.model.vision import Library, VisionEncoder, load_vision
+from lntune.model.vision import VisionEncoder, load_vision
 
 CONNECTOR = "connector.safetensors"
 

@@ -1,19 +1,12 @@
-"""Puts a tuned model together: the folders of its parts, the method's changes, and the weights that were trained.
-
-The prompt that asks a tuned model a benchmark's question, be it to answer or to have its layers compared.
-"""
+"""Puts a tuned model together: the folders of its parts, the method's changes, and the weights that were trained."""
 
 from pathlib import Path
 
-from lntune.config.protocol import Prompting
-from lntune.config.training import LoraSettings
-from lntune.data.questions import Question
+from lntune.config.training import Library, LoraSettings
 from lntune.model import device
 from lntune.model.assemble import assemble, load_connector
 from lntune.model.multimodal import MultimodalModel
-from lntune.model.prompts import Turn, render_prompt
 from lntune.model.tuning import apply_method, load_trainable
-from lntune.model.vision import Library
 
 
 def load_tuned(
@@ -39,12 +32,3 @@ def load_tuned(
     apply_method(model, method, lora, seed=seed)
     load_trainable(model, load_file(tuned / "tuned.safetensors"))
     return device.place(model).eval()
-
-
-def question_prompt(question: Question, prompting: Prompting, template: str, system: str | None) -> str:
-    """The text that the model continues: shots in words, then the image's placeholder and the question."""
-    turns = []
-    for shot in prompting.shots:
-        turns += [Turn("user", shot.question), Turn("assistant", shot.answer)]
-    turns.append(Turn("user", "<image>\n" + prompting.prompt.format(question=question.text)))
-    return render_prompt(template, turns, system=system)

@@ -14,7 +14,7 @@ into it, whatever its parameters are called.
     connector-only               yes        no                nothing
     layernorm-without-connector  no         yes               input and post-attention norms
 
-All 12 percentages of Table 2 follow from these (tests/test_tuning.py), LoRA's at rank 64: the paper's text
+All 12 percentages of Table 2 follow from these (tests/unit/model/test_tuning.py), LoRA's at rank 64: the paper's text
 says 32. The final norm stays frozen: the paper tunes the norms "in attention blocks". The printed digits
 allow either.
 

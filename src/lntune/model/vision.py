@@ -9,14 +9,13 @@ for CLIP ViT-L/14 at 224 pixels; paper section 3).
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lntune.config.training import Library
 from lntune.errors import UserError
-
-Library = Literal["open_clip", "timm"]
 
 _FILES: dict[Library, tuple[str, str]] = {
     "open_clip": ("open_clip_config.json", "open_clip_model.safetensors"),

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.errors import UserError
 from lntune.paper.formula import Formula, Tables, Value
 from lntune.paper.values import AbsentError, FormulaError

@@ -21,9 +21,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lntune.config.load import shown, unknown_name
 from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
@@ -176,33 +175,6 @@ def digests(files: Mapping[str, Path]) -> dict[str, str]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; restore it from the repository") from None
-
-
-def literature_rows(root: Path, table: str, groups: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the paper's table that it took from the literature: group, title and the printed text of each cell.
-
-    Raises:
-        UserError: the paper has no such table, or its table no such group.
-    """
-    if not groups:
-        return []
-    path = root / PAPER / f"{table}.csv"
-    report_item = root / "workflow" / "report_items" / f"{table}.yaml"
-    if not path.is_file():
-        raise UserError(f"{shown(report_item)}: literature: {shown(path)} does not exist; remove the key")
-    found: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for one in read_paper(path):
-        its = found.setdefault((one.place.group, one.place.row), {})
-        its.setdefault(one.place.column, []).append(one.text)
-    known = list(dict.fromkeys(group for group, _ in found))
-    for place, wanted in enumerate(groups):
-        if wanted not in known:
-            raise unknown_name(report_item, f"literature[{place}]", wanted, known, f"group of {shown(path)}")
-    return [
-        {"group": group, "title": row, "cells": ["/".join(cells.get(column, [])) for column in columns]}
-        for (group, row), cells in found.items()
-        if group in groups
-    ]
 
 
 def check(paths: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Path]:

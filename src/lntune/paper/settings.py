@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.catalog import Sha256
 
 

@@ -22,8 +22,8 @@ from lntune.estimate.hours import (
 )
 from lntune.estimate.memory import prediction_bytes, similarity_bytes
 from lntune.plan.memory_fit import training_job
-from lntune.plan.models import Plan
 from lntune.plan.node import Node
+from lntune.plan.plan import Plan
 from lntune.store.layout import slug
 
 

@@ -4,16 +4,16 @@ Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 """
 
 from pathlib import Path
-from typing import Any
 
 from lntune.config.load import shown
 from lntune.config.scale import ExecutionSettings
 from lntune.config.training import Schedule
 from lntune.errors import UserError
-from lntune.estimate.fit import TrainingJob, choose, predicted, prediction_batch
+from lntune.estimate.fit import Choice, TrainingJob, choose, predicted, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.paper.memory import TABLE, read_rows
 from lntune.plan.study import Study
+from lntune.stages.measure import Paper
 
 DEFAULT_ZERO_STAGE = 2
 """Of the connector's pretraining, where most is frozen."""
@@ -70,31 +70,25 @@ def training_job(
     )
 
 
-def carried_out(job: TrainingJob | None, execution: ExecutionSettings) -> dict[str, Any]:
-    """The settings of a job's execution that make it fit the GPU; none where there is no GPU.
+def fitting(job: TrainingJob | None, execution: ExecutionSettings) -> Choice | None:
+    """The micro-batch and ZeRO stage that make a job fit the GPU; None where there is no GPU.
 
     Raises:
         UserError: nothing makes it fit.
     """
     if job is None or execution.gpu is None:
-        return {}
-    choice = choose(job, execution.gpu, execution.micro_batch, predicted)
-    return {
-        "engine": job.engine,
-        "ranks": choice.ranks,
-        "zero_stage": choice.zero_stage,
-        "micro_batch": choice.micro_batch,
-    }
+        return None
+    return choose(job, execution.gpu, execution.micro_batch, predicted)
 
 
-def papers_row(study: Study, llm: str, method: str) -> dict[str, float | None] | None:
+def papers_row(study: Study, llm: str, method: str) -> Paper | None:
     """What the paper's Table 2 prints for an LLM whose size it names and a method; None for others, as in the demo."""
     size = study.named(study.scale.llms, llm, "llm").size
     if size is None:
         return None
     rows = read_rows(study.root / TABLE)
     found = [row for row in rows if (row.method, row.size) == (method, size)]
-    return {"memory_gb": found[0].printed, "trainable_percent": found[0].percent} if found else None
+    return Paper(memory_gb=found[0].printed, trainable_percent=found[0].percent) if found else None
 
 
 def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int) -> int:

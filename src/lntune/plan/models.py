@@ -1,33 +1,39 @@
-"""From the config to the graph of results: which there must be, what each is made from, and what each is called.
+"""The graph of models: from raw files to the score of a tuned model, a node for each result.
 
-    study = Study.read(Path("."), {})
-    plan = Plan(study)
-    table = plan.report_item("table3")      # a table or figure: a Node; its inputs are Nodes
-    table.id                            # the hash of everything that makes it
-
-Building a plan reads YAML and source files, imports no torch, and touches no result.
+Settings are objects of the stages' own models, so that mypy sees a value travel from the scale to its stage.
+Tables and figures, which show what is here, are in :mod:`lntune.plan.report_items` and :mod:`lntune.plan.plan`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
+from lntune.benchmarks.captions import questions as captions_questions
+from lntune.benchmarks.captions import score as captions_score
+from lntune.benchmarks.captions import tokenize_references
+from lntune.benchmarks.mme import questions as mme_questions
+from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.pope import questions as pope_questions
+from lntune.benchmarks.pope import score as pope_score
+from lntune.benchmarks.prompting import Execution as QuestionsExecution
+from lntune.benchmarks.vqav2 import questions as vqav2_questions
+from lntune.benchmarks.vqav2 import score as vqav2_score
+from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.protocol import Benchmark
 from lntune.config.report_item import RowSettings
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
-from lntune.config.training import Schedule, TrainingSettings
-from lntune.plan.code_version import CodeVersions, read_accepted
-from lntune.plan.memory_fit import batch_of_questions, carried_out, papers_row, training_job
-from lntune.plan.node import Node, Part, make_node
-from lntune.plan.report_items import report_item_node
+from lntune.config.training import Execution, Library, Schedule
+from lntune.plan.memory_fit import batch_of_questions, fitting, papers_row, training_job
+from lntune.plan.node import Inputs, Node, Part, make_node
+from lntune.plan.stages import CodeVersions, read_accepted
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import SUMMARIES, summary
-from lntune.stages.select import CHOSEN
-from lntune.store.accepted import AcceptedEdit
+from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
+from lntune.stages.tuned_model import Execution as PromptingExecution
+from lntune.stages.tuned_model import TunedModelSettings
 from lntune.store.layout import Store
+from lntune.store.manifest import AcceptedEdit
 
 MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 """Samples and positions of the step whose memory is measured; the paper does not tell its own."""
@@ -44,8 +50,8 @@ class Variant:
     seed: int
 
 
-class Plan:
-    """All results that a study can ask for. Each is made once, so equal results are the same Node."""
+class Models:
+    """All that tables and figures can show. Each result is made once, so equal results are the same Node."""
 
     def __init__(self, study: Study, edits: Sequence[AcceptedEdit] | None = None) -> None:
         """``edits`` that were accepted, if not those of the checkout's file."""
@@ -64,10 +70,11 @@ class Plan:
         self,
         stage: str,
         label: Sequence[object],
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, Node | Part | tuple[Node, ...]] | None = None,
-        execution: Mapping[str, Any] | None = None,
+        settings: Frozen,
+        inputs: Inputs | None = None,
+        execution: Frozen | None = None,
     ) -> Node:
+        """A result of a stage, from objects of that stage's models; the one that is there already if it is equal."""
         node = make_node(self.code_versions.of(stage), label, settings, inputs, execution)
         return self._nodes.setdefault((stage, node.id), node)
 
@@ -90,7 +97,8 @@ class Plan:
             return self.fetched(settings.fetch)
         assert settings.draw is not None
         inputs = {"coco": self.source("coco")} if settings.draw.set in ("vqav2", "pope") else {}
-        return self.node("draw", [name], {**settings.draw.model_dump(), "seed": self.seed}, inputs)
+        drawn = draw.Settings(set=settings.draw.set, images=settings.draw.images, seed=self.seed)
+        return self.node("draw", [name], drawn, inputs)
 
     @cache  # noqa: B019
     def fetched(self, entry: str) -> Node:
@@ -98,32 +106,33 @@ class Plan:
         chosen = self.study.catalog_entry(entry)
         places = {name: chosen.place(name) for name in chosen.files}
         pinned = {name: file.sha256 for name, file in chosen.files.items() if file.sha256 is not None}
-        settings = {
-            "files": pinned,
-            "addresses": {
-                name: place.address or f"by hand: {entry}/{name}"
-                for name, place in places.items()
-                if name not in pinned
-            },
+        others = {
+            name: place.address or f"by hand: {entry}/{name}" for name, place in places.items() if name not in pinned
         }
         folder = self.study.copies_folder(entry)
-        execution = {
-            "entry": entry,
-            **chosen.model_dump(include={"about", "licence", "gated", "page", "manual"}),
-            "places": places,
-            "root": str(self.study.root.resolve()),
-            "lock": str(self.study.root.resolve() / LOCK),
-            "copies": {name: str(folder / name) for name in places} if folder else {},
-        }
-        return self.node("fetch", [entry], settings, execution=execution)
+        execution = fetch.Execution(
+            entry=entry,
+            about=chosen.about,
+            licence=chosen.licence,
+            gated=chosen.gated,
+            page=chosen.page,
+            manual=chosen.manual,
+            places=places,
+            root=str(self.study.root.resolve()),
+            lock=str(self.study.root.resolve() / LOCK),
+            copies={name: str(folder / name) for name in places} if folder else {},
+        )
+        return self.node("fetch", [entry], fetch.Settings(files=pinned, addresses=others), execution=execution)
 
     def llm(self, name: str) -> tuple[LlmSettings, Node]:
         """An LLM's settings and its weights."""
         settings = self.study.named(self.scale.llms, name, "llm")
         weights = self.fetched(settings.weights)
-        return settings, self.node("convert", [name], {}, {"llm": weights}) if settings.convert else weights
+        if settings.convert:
+            return settings, self.node("convert", [name], convert.Settings(), {"llm": weights})
+        return settings, weights
 
-    def vision(self, name: str) -> tuple[str, Node]:
+    def vision(self, name: str) -> tuple[Library, Node]:
         """A vision encoder's library and its weights."""
         settings = self.study.named(self.scale.visions, name, "vision encoder")
         return settings.library, self.fetched(settings.weights)
@@ -135,78 +144,85 @@ class Plan:
     def samples(self, data: str) -> Node:
         """The samples of a training set."""
         chosen = self._data(data)
-        settings = {
-            "format": chosen.format,
-            "types": chosen.types,
-            "samples": chosen.samples,
-            "broken_share": self.scale.broken_share,
-            "seed": self.seed,
-        }
-        return self.node("prepare", [data], settings, {"raw": self.source(chosen.source)}, self._workers("prepare"))
+        settings = prepare.Settings(
+            format=chosen.format,
+            types=chosen.types,
+            samples=chosen.samples,
+            broken_share=self.scale.broken_share,
+            seed=self.seed,
+        )
+        execution = prepare.Execution(workers=self._threads("prepare"))  # as many decode images
+        return self.node("prepare", [data], settings, {"raw": self.source(chosen.source)}, execution)
 
-    def _workers(self, stage: str) -> dict[str, int]:
-        """As many threads decode images as the stage is given."""
-        execution = self.scale.execution
-        return {"workers": execution.of(stage).threads}
+    def _threads(self, stage: str) -> int:
+        return self.scale.execution.of(stage).threads
 
     @cache  # noqa: B019
     def questions(self, benchmark: Benchmark, split: SelectionSplit = "test") -> Node:
         """The questions of a benchmark; ``split`` counts for the captioning sets alone."""
         sources = self.scale.benchmarks[benchmark]
         inputs = {"raw": self.source(sources[0]), "images": self.source(sources[-1])}
-        protocol = self.protocol
+        protocol, broken_share = self.protocol, self.scale.broken_share
         label: list[str] = [benchmark]
-        settings: dict[str, Any]
+        settings: Frozen
         if benchmark == "mme":
-            stage, settings = "questions-mme", {"subtasks": protocol.mme_subtasks}
+            stage = "questions-mme"
+            settings = mme_questions.Settings(subtasks=protocol.mme_subtasks, broken_share=broken_share)
         elif benchmark == "pope":
-            stage, settings = "questions-pope", {}
+            stage, settings = "questions-pope", pope_questions.Settings(broken_share=broken_share)
         elif benchmark == "vqav2":
-            stage, settings = "questions-vqav2", {"questions": protocol.vqav2_questions, "seed": self.seed}
+            stage = "questions-vqav2"
+            settings = vqav2_questions.Settings(
+                questions=protocol.vqav2_questions, broken_share=broken_share, seed=self.seed
+            )
         else:
-            dataset = "coco" if benchmark == "mscoco" else "flickr30k"
-            stage, settings = "questions-captions", {"dataset": dataset, "request": protocol.caption_request}
-            settings["split"] = split
+            stage = "questions-captions"
+            settings = captions_questions.Settings(
+                dataset="coco" if benchmark == "mscoco" else "flickr30k",
+                split=split,
+                request=protocol.caption_request,
+                broken_share=broken_share,
+            )
             label.append(split)
-        settings["broken_share"] = self.scale.broken_share
-        return self.node(stage, label, settings, inputs, self._workers(stage))
+        return self.node(stage, label, settings, inputs, QuestionsExecution(workers=self._threads(stage)))
 
     @cache  # noqa: B019
     def references(self, questions: Node) -> Node:
         """The words of the references of a captioning set's questions: made once for all models."""
-        return self.node("tokenize-references", [questions.label], {}, {"questions": questions})
+        settings = tokenize_references.Settings()
+        return self.node("tokenize-references", [questions.label], settings, {"questions": questions})
 
     # --- training --------------------------------------------------------------------------------------------------
 
     @cache  # noqa: B019
-    def _training_execution(
-        self, stage: str, llm: str, vision: str, method: str, schedule: Schedule
-    ) -> Mapping[str, Any]:
+    def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
-        execution = self.scale.execution
-        threads = execution.of(stage).threads
-        chosen = carried_out(training_job(self.study, stage, llm, vision, method, schedule), execution)
-        return {
-            "micro_batch": execution.micro_batch,
-            "threads": threads,
-            "workers": max(1, threads // chosen.get("ranks", 1)),
-            "checkpoint_steps": execution.checkpoint_steps,
-            "cache_features": execution.cache_features,
-            **chosen,
-        }
+        execution, threads = self.scale.execution, self._threads(stage)
+        job = training_job(self.study, stage, llm, vision, method, schedule)
+        choice = fitting(job, execution)
+        ranks = choice.ranks if choice else 1
+        return Execution(
+            micro_batch=choice.micro_batch if choice else execution.micro_batch,
+            threads=threads,
+            workers=max(1, threads // ranks),
+            checkpoint_steps=execution.checkpoint_steps,
+            cache_features=execution.cache_features,
+            engine=job.engine if job else "plain",
+            ranks=ranks,
+            zero_stage=choice.zero_stage if choice else 0,
+        )
 
     @cache  # noqa: B019
     def connector(self, llm: str, vision: str, seed: int) -> Node:
         """The pretrained connector of an LLM and a vision encoder."""
         stage = self.scale.connector
         library, vision_node = self.vision(vision)
-        training = TrainingSettings(learning_rate=stage.learning_rate, **stage.schedule.model_dump())
-        settings = {
-            "training": training,
-            "library": library,
-            "misaligned_share": self.scale.misaligned_share,
-            "seed": seed,
-        }
+        settings = connector.Settings(
+            training=stage.schedule.at(stage.learning_rate),
+            library=library,
+            misaligned_share=self.scale.misaligned_share,
+            seed=seed,
+        )
         inputs = {
             "llm": self.llm(llm)[1],
             "vision": vision_node,
@@ -222,17 +238,16 @@ class Plan:
         llm, llm_node = self.llm(variant.llm)
         library, vision_node = self.vision(variant.vision)
         method = self.study.named(self.scale.methods, variant.method, "method")
-        training = TrainingSettings(learning_rate=learning_rate, **self.scale.finetune.model_dump())
-        settings = {
-            "method": variant.method,
-            "lora": method.lora,
-            "training": training,
-            "template": llm.template,
-            "system": llm.system,
-            "library": library,
-            "misaligned_share": self.scale.misaligned_share,
-            "seed": variant.seed,
-        }
+        settings = finetune.Settings(
+            method=variant.method,
+            lora=method.lora,
+            training=self.scale.finetune.at(learning_rate),
+            template=llm.template,
+            system=llm.system,
+            library=library,
+            misaligned_share=self.scale.misaligned_share,
+            seed=variant.seed,
+        )
         inputs = {
             "llm": llm_node,
             "vision": vision_node,
@@ -251,27 +266,23 @@ class Plan:
         """What one LLM, encoder and method take: parameters that train, and memory (a row of the paper's Table 2)."""
         library, vision_node = self.vision(vision)
         chosen = self.study.named(self.scale.methods, method, "method")
-        schedule = self.scale.finetune
-        settings = {
-            "method": method,
-            "lora": chosen.lora,
-            "library": library,
-            "engine": self.scale.execution.engine,
-            "precision": schedule.precision,
-            "gradient_checkpointing": schedule.gradient_checkpointing,
-            "zero_stage": chosen.zero_stage,
-            "micro_batch": MEASURED_BATCH,
-            "length": min(schedule.max_length, MEASURED_LENGTH),
-            "paper": papers_row(self.study, llm, method),
-            "seed": self.seed,
-        }
-        execution = self.scale.execution
-        given = {
-            "micro_batch": MEASURED_BATCH,
-            "threads": execution.of("measure").threads,
-            "engine": execution.engine,
-            "zero_stage": chosen.zero_stage,
-        }
+        schedule, engine = self.scale.finetune, self.scale.execution.engine
+        settings = measure.Settings(
+            method=method,
+            lora=chosen.lora,
+            library=library,
+            engine=engine,
+            precision=schedule.precision,
+            gradient_checkpointing=schedule.gradient_checkpointing,
+            zero_stage=chosen.zero_stage,
+            micro_batch=MEASURED_BATCH,
+            length=min(schedule.max_length, MEASURED_LENGTH),
+            paper=papers_row(self.study, llm, method),
+            seed=self.seed,
+        )
+        given = Execution(
+            micro_batch=MEASURED_BATCH, threads=self._threads("measure"), engine=engine, zero_stage=chosen.zero_stage
+        )
         inputs = {"llm": self.llm(llm)[1], "vision": vision_node}
         label = [llm, *([] if vision == self.scale.vision else [vision]), method]
         return self.node("measure", label, settings, inputs, given)
@@ -282,19 +293,19 @@ class Plan:
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
-    def _asked(self, variant: Variant, benchmark: Benchmark) -> tuple[dict[str, Any], dict[str, Node | Part]]:
+    def _asked(self, variant: Variant, benchmark: Benchmark) -> tuple[TunedModelSettings, dict[str, Node | Part]]:
         """What loading and asking a tuned model takes: settings, and inputs but for the tuned weights and questions."""
         llm, llm_node = self.llm(variant.llm)
         library, vision_node = self.vision(variant.vision)
-        settings = {
-            "method": variant.method,
-            "lora": self.scale.methods[variant.method].lora,
-            "template": self.protocol.template or llm.template,
-            "system": llm.system,
-            "library": library,
-            "prompting": self.protocol.prompting(benchmark),
-            "seed": variant.seed,
-        }
+        settings = TunedModelSettings(
+            method=variant.method,
+            lora=self.scale.methods[variant.method].lora,
+            template=self.protocol.template or llm.template,
+            system=llm.system,
+            library=library,
+            prompting=self.protocol.prompting(benchmark),
+            seed=variant.seed,
+        )
         inputs: dict[str, Node | Part] = {
             "llm": llm_node,
             "vision": vision_node,
@@ -304,20 +315,17 @@ class Plan:
         return settings, inputs
 
     @cache  # noqa: B019
-    def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> Mapping[str, Any]:
-        return {
-            "batch_size": batch_of_questions(self.study, llm, vision, new_tokens),
-            "threads": self.scale.execution.of(stage).threads,
-            **self._workers(stage),
-        }
+    def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> PromptingExecution:
+        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens), self._threads(stage)
+        return PromptingExecution(batch_size=batch, threads=threads, workers=threads)
 
     def _scored(
         self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: Benchmark,
         blind: bool = False,
     ) -> Node:  # fmt: skip
         """The score of one tuned model's answers to a benchmark's questions."""
-        settings, inputs = self._asked(variant, benchmark)
-        settings |= {"temperature": self.protocol.temperature, "blind": blind}
+        asked, inputs = self._asked(variant, benchmark)
+        settings = predict.Settings(**dict(asked), temperature=self.protocol.temperature, blind=blind)
         inputs |= {"tuned": tuned, "questions": questions}
         given = self._prompting_execution(
             "predict", variant.llm, variant.vision, self.protocol.prompting(benchmark).max_new_tokens
@@ -329,15 +337,15 @@ class Plan:
         inputs = {"answers": answers, "questions": questions}
         if benchmark in ("mscoco", "flickr30k"):
             inputs["references"] = self.references(questions)
-            words = self.protocol.caption_format.model_dump(include={"least_words", "most_words"})
-            return self.node("score-captions", label, words, inputs)
-        chosen: dict[str, dict[str, Any]] = {
-            "mme": {"subtasks": self.protocol.mme_subtasks},
-            "vqav2": {"normalise": self.protocol.vqav2_normalise},
-            "pope": {},
-        }
-        settings = chosen[benchmark]
-        return self.node(f"score-{benchmark}", label, settings, inputs)
+            words = self.protocol.caption_format
+            captions = captions_score.Settings(least_words=words.least_words, most_words=words.most_words)
+            return self.node("score-captions", label, captions, inputs)
+        if benchmark == "mme":
+            return self.node("score-mme", label, mme_score.Settings(subtasks=self.protocol.mme_subtasks), inputs)
+        if benchmark == "vqav2":
+            vqav2 = vqav2_score.Settings(normalise=self.protocol.vqav2_normalise)
+            return self.node("score-vqav2", label, vqav2, inputs)
+        return self.node("score-pope", label, pope_score.Settings(), inputs)
 
     @cache  # noqa: B019
     def selection(self, variant: Variant) -> Node:
@@ -346,7 +354,8 @@ class Plan:
         rates = self.study.named(self.scale.methods, variant.method, "method").learning_rates
         scores = tuple(self.score_at(variant, rate, "flickr30k", split) for rate in rates)
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
-        return self.node("select", self._label(variant), {"learning_rates": rates, "split": split}, inputs)
+        settings = select.Settings(learning_rates=rates, split=split)
+        return self.node("select", self._label(variant), settings, inputs)
 
     @cache  # noqa: B019
     def score_at(
@@ -362,17 +371,17 @@ class Plan:
     def score(self, variant: Variant, benchmark: Benchmark, blind: bool = False) -> Node:
         """The score of a variant's chosen candidate on one benchmark."""
         label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
-        tuned = Part(self.selection(variant), CHOSEN)
+        tuned = Part(self.selection(variant), select.CHOSEN)
         return self._scored(variant, tuned, label, self.questions(benchmark), benchmark, blind)
 
     @cache  # noqa: B019
     def similarity(self, variant: Variant) -> Node:
         """How alike the layers of a variant's chosen candidate are."""
         chosen = self.scale.similarity
-        settings, inputs = self._asked(variant, chosen.benchmark)
-        settings["questions"] = chosen.questions
+        asked, inputs = self._asked(variant, chosen.benchmark)
+        settings = similarity.Settings(**dict(asked), questions=chosen.questions)
         inputs |= {
-            "tuned": Part(self.selection(variant), CHOSEN),
+            "tuned": Part(self.selection(variant), select.CHOSEN),
             "questions": self.questions(chosen.benchmark),
         }
         given = self._prompting_execution("similarity", variant.llm, variant.vision, 1)
@@ -381,13 +390,6 @@ class Plan:
     def variant(self, llm: str, row: RowSettings, seed: int) -> Variant:
         """The variant of a row in an LLM's group; of a row without data, one that only measurements are made of."""
         return Variant(llm, row.vision or self.scale.vision, row.method, row.data or "", seed)
-
-    # --- tables and figures ----------------------------------------------------------------------------------------
-
-    @cache  # noqa: B019
-    def report_item(self, name: str) -> Node:
-        """A table or figure: of workflow/report_items, or one that every study has (lntune.plan.summary_tables)."""
-        return summary(self, name) if name in SUMMARIES else report_item_node(self, name)
 
 
 def _seed_label(seed: int) -> list[str]:

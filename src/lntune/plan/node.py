@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
-from lntune.config.base import Frozen
-from lntune.plan.code_version import CodeVersion
-from lntune.plan.stages import stage_module
+from lntune.config import Frozen
+from lntune.plan.stages import CodeVersion, stage_module
 from lntune.store.identity import Identity, input_name
+from lntune.store.job import NoExecution
 from lntune.store.layout import Store, slug
 from lntune.store.manifest import InputRecord, input_record
 from lntune.store.reuse import find, work_of
@@ -30,7 +29,7 @@ class Node:
     stage: str
     label: str
     settings: Frozen
-    inputs: Mapping[str, "Node | Part | tuple[Node, ...]"]
+    inputs: "Inputs"
     execution: Frozen
     code_version: CodeVersion
 
@@ -67,6 +66,10 @@ class Node:
         return (given.node if isinstance(given, Part) else given,)
 
 
+Inputs = Mapping[str, Node | Part | tuple[Node, ...]]
+"""Role to the result, the part of one, or the results in order that play it."""
+
+
 def _result_and_part(given: Node | Part) -> tuple[str, str | None]:
     return (given.node.id, given.folder) if isinstance(given, Part) else (given.id, None)
 
@@ -74,20 +77,15 @@ def _result_and_part(given: Node | Part) -> tuple[str, str | None]:
 def make_node(
     code_version: CodeVersion,
     label: Sequence[object],
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, Node | Part | tuple[Node, ...]] | None = None,
-    execution: Mapping[str, Any] | None = None,
+    settings: Frozen,
+    inputs: Inputs | None = None,
+    execution: Frozen | None = None,
 ) -> Node:
-    """A node of the maker's stage, its settings checked by the stage's own models."""
+    """A node of the code version's stage; ``settings`` and ``execution`` are objects of the stage's own models."""
+    given = NoExecution() if execution is None else execution
     module = stage_module(code_version.stage)
-    return Node(
-        code_version.stage,
-        slug(label),
-        module.Settings(**settings),
-        dict(inputs or {}),
-        module.Execution(**(execution or {})),
-        code_version,
-    )
+    assert type(settings) is module.Settings and type(given) is module.Execution, f"not those of {code_version.stage}"
+    return Node(code_version.stage, slug(label), settings, dict(inputs or {}), given, code_version)
 
 
 def result_folder(store: Store, given: Node | Part) -> Path:

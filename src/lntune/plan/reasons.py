@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lntune.plan.node import Node
-from lntune.store.accepted import Change, differences
 from lntune.store.identity import Identity
-from lntune.store.manifest import Manifest
+from lntune.store.manifest import Change, Manifest, differences
 from lntune.store.reuse import ResultIndex
 
 Kind = Literal["new", "setting", "code", "package", "input"]

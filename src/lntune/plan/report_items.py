@@ -1,9 +1,13 @@
 """From a file of workflow/report_items to the node of its table or figure, and to what each of its cells rests on."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from lntune.config.load import shown, unknown_name
 from lntune.config.report_item import (
     COLUMN_BENCHMARKS,
     COST_COLUMNS,
@@ -12,17 +16,19 @@ from lntune.config.report_item import (
     BarsSettings,
     CostSettings,
     GradientsSettings,
-    GroupSettings,
     ReportItem,
     RowSettings,
     TableSettings,
 )
-from lntune.paper.printed import literature_rows
+from lntune.config.scale import SimilaritySettings
+from lntune.errors import UserError
+from lntune.paper.printed import PAPER, read_paper
+from lntune.plan.models import Models, Variant
 from lntune.plan.node import Node
-from lntune.report.rows import rate_text
-
-if TYPE_CHECKING:
-    from lntune.plan.models import Plan, Variant
+from lntune.plan.stages import stage_module
+from lntune.report.rows import Row, ShownItemSettings, rate_text
+from lntune.stages import figure_cost, figure_gradients, table
+from lntune.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -31,53 +37,58 @@ class Line:
 
     group: str
     title: str
-    variants: tuple["Variant", ...]
+    variants: tuple[Variant, ...]
     rate: float | None
     row: RowSettings
 
 
-def report_item_node(plan: "Plan", name: str) -> Node:
+def report_item_node(models: Models, name: str) -> Node:
     """The result that shows a table or figure of workflow/report_items."""
-    report_item = plan.study.report_item(name)
-    lines = list(_lines(plan, report_item))
+    report_item, study = models.study.report_item(name), models.study
     inputs = _Inputs()
-    settings: dict[str, Any] = {
-        "name": name,
-        "title": report_item.title,
-        "note": report_item.note,
-        "scale": plan.study.settings.scale,
-        "scale_note": plan.scale.note,
-        "protocol": plan.study.settings.protocol,
-        "split": plan.study.settings.selection_split,
-        "seeds": plan.seeds,
-        "columns": report_item.columns,
-        **(_similarity(plan) if SIMILARITY in report_item.columns else {"tokens": None}),
-        "least_share": plan.protocol.caption_format.least_share,
-        "rows": [_row(plan, report_item, line, inputs) for line in lines],
-    }
+    similarity = models.scale.similarity if SIMILARITY in report_item.columns else None
+    settings = ShownItemSettings(
+        name=name,
+        title=report_item.title,
+        note=report_item.note,
+        scale=study.settings.scale,
+        scale_note=models.scale.note,
+        protocol=study.settings.protocol,
+        split=study.settings.selection_split,
+        seeds=models.seeds,
+        columns=report_item.columns,
+        tokens=similarity.tokens if similarity else None,
+        similarity_on=_similarity_on(similarity) if similarity else "",
+        least_share=models.protocol.caption_format.least_share,
+        rows=tuple(_row(models, report_item, line, inputs) for line in _lines(models, report_item)),
+    )
     if isinstance(report_item, TableSettings):
-        shown = report_item.model_dump(include={"layout", "emphasis", "paired_with", "intervals"})
-        literature = literature_rows(plan.study.root, name, report_item.literature, report_item.columns)
-        settings |= {**shown, "literature": literature}
-        return plan.node("table", [name], settings, inputs.roles())
+        as_table = table.Settings(
+            **dict(settings),
+            layout=report_item.layout,
+            emphasis=report_item.emphasis,
+            paired_with=report_item.paired_with,
+            intervals=report_item.intervals,
+            literature=literature_rows(study.root, name, report_item.literature, report_item.columns),
+        )
+        return models.node("table", [name], as_table, inputs.roles())
     if isinstance(report_item, BarsSettings):
-        return plan.node("figure-bars", [name], settings, inputs.roles())
+        return models.node("figure-bars", [name], settings, inputs.roles())
     if isinstance(report_item, CostSettings):
-        gpu = plan.scale.execution.gpu
-        settings["capacity_gb"] = gpu.memory_gb if gpu else None
-        return plan.node("figure-cost", [name], settings, inputs.roles())
+        gpu = models.scale.execution.gpu
+        cost = figure_cost.Settings(**dict(settings), capacity_gb=gpu.memory_gb if gpu else None)
+        return models.node("figure-cost", [name], cost, inputs.roles())
     if isinstance(report_item, GradientsSettings):
-        settings["norms"] = [norm.model_dump() for norm in report_item.norms]
-        return plan.node("figure-gradients", [name], settings, inputs.roles())
-    return plan.node("figure-heat-maps", [name], settings, inputs.roles())
+        norms = tuple(figure_gradients.Norm(norm=one.norm, layer=one.layer, of=one.of) for one in report_item.norms)
+        gradients = figure_gradients.Settings(**dict(settings), norms=norms)
+        return models.node("figure-gradients", [name], gradients, inputs.roles())
+    return models.node("figure-heat-maps", [name], settings, inputs.roles())
 
 
-def _similarity(plan: "Plan") -> dict[str, str]:
-    """Over which positions of which prompts layers are compared, as tables and figures say it."""
-    chosen = plan.scale.similarity
+def _similarity_on(chosen: SimilaritySettings) -> str:
+    """Of which prompts layers are compared, as tables and figures print it."""
     columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
-    on = f"{chosen.questions} test questions of {columns[chosen.benchmark]}"
-    return {"tokens": chosen.tokens, "similarity_on": on}
+    return f"{chosen.questions} test questions of {columns[chosen.benchmark]}"
 
 
 class _Inputs:
@@ -100,42 +111,80 @@ class _Inputs:
         return {"selections": tuple(self._selections), "scores": tuple(self._scores)}
 
 
-def _lines(plan: "Plan", report_item: ReportItem) -> Iterator[Line]:
+def _lines(models: Models, report_item: ReportItem) -> Iterator[Line]:
     for group in report_item.llms:
-        title = group.title or plan.llm(group.llm)[0].title
+        title = group.title or models.llm(group.llm)[0].title
         for row in report_item.rows:
-            variants = _variants(plan, group, row)
-            rates = plan.scale.sweeps[row.method] if row.sweep else [None]
+            variants = tuple(models.variant(group.llm, row, seed) for seed in models.seeds)
+            rates = models.scale.sweeps[row.method] if row.sweep else [None]
             for rate in rates:
                 shown = row.title if rate is None else row.title.replace(RATE, rate_text(rate))
                 yield Line(title, shown, variants, rate, row)
 
 
-def _variants(plan: "Plan", group: GroupSettings, row: RowSettings) -> tuple["Variant", ...]:
-    return tuple(plan.variant(group.llm, row, seed) for seed in plan.seeds)
-
-
-def _row(plan: "Plan", report_item: ReportItem, line: Line, inputs: _Inputs) -> dict[str, Any]:
-    """A row as the stages that show it are told of it."""
+def _row(models: Models, report_item: ReportItem, line: Line, inputs: _Inputs) -> Row:
     chosen = line.rate is None and line.row.data is not None
-    scores = [inputs.scores(_sources(plan, line, column)) for column in report_item.columns]
-    return {
-        "group": line.group,
-        "title": line.title,
-        "learning_rate": line.rate,
-        "selections": inputs.selections([plan.selection(one) for one in line.variants]) if chosen else (),
-        "scores": scores,
-    }
+    scores = tuple(inputs.scores(_sources(models, line, column)) for column in report_item.columns)
+    return Row(
+        group=line.group,
+        title=line.title,
+        learning_rate=line.rate,
+        selections=inputs.selections([models.selection(one) for one in line.variants]) if chosen else (),
+        scores=scores,
+    )
 
 
-def _sources(plan: "Plan", line: Line, column: str) -> list[Node]:
+def _sources(models: Models, line: Line, column: str) -> list[Node]:
     """What a cell is read from: a result for each seed; what no seed changes, once."""
     first = line.variants[0]
     if column in COST_COLUMNS:
-        return [plan.measure(first.llm, first.vision, first.method)]
+        return [models.measure(first.llm, first.vision, first.method)]
     if column not in COLUMN_BENCHMARKS:
-        return [plan.similarity(one) for one in line.variants]
+        return [models.similarity(one) for one in line.variants]
     benchmark = COLUMN_BENCHMARKS[column]
     if line.rate is None:
-        return [plan.score(one, benchmark, line.row.blind) for one in line.variants]
-    return [plan.score_at(one, line.rate, benchmark, blind=line.row.blind) for one in line.variants]
+        return [models.score(one, benchmark, line.row.blind) for one in line.variants]
+    return [models.score_at(one, line.rate, benchmark, blind=line.row.blind) for one in line.variants]
+
+
+def literature_rows(root: Path, name: str, groups: Sequence[str], columns: Sequence[str]) -> tuple[table.Printed, ...]:
+    """Rows of the paper's table that it took from the literature, each cell as printed.
+
+    Raises:
+        UserError: the paper has no such table, or its table no such group.
+    """
+    if not groups:
+        return ()
+    path = root / PAPER / f"{name}.csv"
+    report_item = root / "workflow" / "report_items" / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{shown(report_item)}: literature: {shown(path)} does not exist; remove the key")
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in read_paper(path):
+        its = found.setdefault((one.place.group, one.place.row), {})
+        its.setdefault(one.place.column, []).append(one.text)
+    known = list(dict.fromkeys(group for group, _ in found))
+    for place, wanted in enumerate(groups):
+        if wanted not in known:
+            raise unknown_name(report_item, f"literature[{place}]", wanted, known, f"group of {shown(path)}")
+    return tuple(
+        table.Printed(group=group, title=row, cells=tuple("/".join(cells.get(column, [])) for column in columns))
+        for (group, row), cells in found.items()
+        if group in groups
+    )
+
+
+def shown_settings(manifest: Manifest, file: str) -> ShownItemSettings:
+    """The settings of a finished table or figure, which the published ``file`` shows.
+
+    Raises:
+        UserError: it was made by an earlier version, whose settings were others.
+    """
+    try:
+        settings = stage_module(manifest.stage).Settings.model_validate_json(json.dumps(manifest.settings))
+    except ValidationError:
+        raise UserError(
+            f"{manifest.name}: is of an earlier version, whose settings were others; run `snakemake {file}`"
+        ) from None
+    assert isinstance(settings, ShownItemSettings)
+    return settings

@@ -6,13 +6,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry
+from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry, read_lock
 from lntune.config.load import load, read_yaml, unknown_name
 from lntune.config.protocol import ProtocolSettings
 from lntune.config.report_item import FIGURES, ReportItem, TableSettings
 from lntune.config.scale import ScaleSettings
 from lntune.config.study import StudySettings
-from lntune.download.lock import read_lock
 from lntune.errors import UserError
 from lntune.plan.crosschecks import check_copies, check_known, check_protocol, check_report_item, check_scale
 

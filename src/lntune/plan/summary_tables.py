@@ -1,84 +1,81 @@
-"""The tables that are no report item's: what data were made of, the paper's claims, our tables beside the paper's.
+"""The tables that every study has: what data were made of, the paper's claims, our tables compared with the paper's.
 
 Claims and comparison rest on the tables and figures of the config; what has no counterpart there stays blank.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from lntune.config.load import load
 from lntune.config.report_item import COLUMN_BENCHMARKS
 from lntune.errors import UserError
 from lntune.paper.claims import Claims
 from lntune.paper.printed import CLAIMS, PAPER, digests, paper_files, printed_names
+from lntune.paper.settings import Execution, Settings
+from lntune.plan.models import Models
 from lntune.plan.node import Node
+from lntune.stages import data_table
 
-if TYPE_CHECKING:
-    from lntune.plan.models import Plan
-
-
-def _said_of_scale(plan: "Plan") -> dict[str, str]:
-    return {"scale": plan.study.settings.scale, "scale_note": plan.scale.note}
-
-
-def _data(plan: "Plan") -> Node:
-    """What all training sets and benchmarks of the scale are made of."""
-    rows, sets = [], []
-    for name, data in plan.scale.data.items():
-        rows.append({"name": name, "use": "training", "source": data.source})
-        sets.append(plan.samples(name))
-    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
-    for benchmark, sources in plan.scale.benchmarks.items():
-        rows.append({"name": columns[benchmark], "use": "benchmark", "source": " + ".join(dict.fromkeys(sources))})
-        sets.append(plan.questions(benchmark))
-    settings = {"name": "data", "rows": rows, **_said_of_scale(plan)}
-    return plan.node("data-table", ["data"], settings, {"sets": tuple(sets)})
-
-
-def _beside_the_paper(plan: "Plan", stage: str, files: Mapping[str, Path], known: Iterable[str]) -> Node:
-    """What needs the paper's files, and the tables and figures of the config that are ``known`` there."""
-    tables = tuple(name for name in plan.study.settings.report_items if name in known)
-    settings: dict[str, Any] = {
-        "files": digests(files),
-        "tables": tables,
-        "protocol": plan.study.settings.protocol,
-        **_said_of_scale(plan),
-    }
-    execution = {"paths": {name: str(path) for name, path in files.items()}}
-    return plan.node(stage, [stage], settings, {"tables": tuple(plan.report_item(name) for name in tables)}, execution)
-
-
-def _claims(plan: "Plan") -> Node:
-    """What the paper says, also of figures whose numbers it does not print."""
-    files = paper_files(plan.study.root)
-    unprinted = load(files[CLAIMS], Claims).unprinted
-    return _beside_the_paper(plan, "claims", files, {*printed_names(files), *unprinted})
-
-
-def _comparison(plan: "Plan") -> Node:
-    files = paper_files(plan.study.root, claims=False)
-    return _beside_the_paper(plan, "comparison", files, printed_names(files))
-
-
-SUMMARIES: Mapping[str, Callable[["Plan"], Node]] = MappingProxyType(
-    {"data": _data, "claims": _claims, "comparison": _comparison}
-)
+SUMMARIES = ("data", "claims", "comparison")
 STAGES_OF_REPORT_ITEMS = (
     "table", "figure-bars", "figure-cost", "figure-heat-maps", "figure-gradients", "data-table", "claims", "comparison",
 )  # fmt: skip
 """The stages whose results are published."""
 
 
-def names(plan: "Plan") -> list[str]:
-    """Those of these tables that a checkout can have: without workflow/paper, nothing stands beside the paper."""
-    return [name for name in SUMMARIES if name == "data" or (plan.study.root / PAPER).is_dir()]
+def names(models: Models) -> list[str]:
+    """Those of these tables that a checkout can have: without workflow/paper, there is nothing to compare with."""
+    return [name for name in SUMMARIES if name == "data" or (models.study.root / PAPER).is_dir()]
 
 
-def summary(plan: "Plan", name: str) -> Node:
-    """The result that one of these tables shows; UserError if a report item has taken its name."""
-    path = plan.study.report_item_path(name)
+def summary(models: Models, name: str, report_item: Callable[[str], Node]) -> Node:
+    """The result that one of these tables shows, given the nodes of report items by name.
+
+    Raises:
+        UserError: a report item has taken the table's name.
+    """
+    study = models.study
+    path = study.report_item_path(name)
     if path.is_file():
         raise UserError(f"{path}: tables/{name} is no report item's; give this one another name")
-    return SUMMARIES[name](plan)
+    if name == "data":
+        return _data(models)
+    files = paper_files(study.root, claims=name == "claims")
+    known = set(printed_names(files))
+    if name == "claims":  # the paper also says things of figures whose numbers it does not print
+        known |= set(load(files[CLAIMS], Claims).unprinted)
+    return _with_paper(models, name, files, known, report_item)
+
+
+def _data(models: Models) -> Node:
+    """What all training sets and benchmarks of the scale are made of."""
+    rows, sets = [], []
+    for name, data in models.scale.data.items():
+        rows.append(data_table.Row(name=name, use="training", source=data.source))
+        sets.append(models.samples(name))
+    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
+    for benchmark, sources in models.scale.benchmarks.items():
+        source = " + ".join(dict.fromkeys(sources))
+        rows.append(data_table.Row(name=columns[benchmark], use="benchmark", source=source))
+        sets.append(models.questions(benchmark))
+    settings = data_table.Settings(
+        name="data", rows=tuple(rows), scale=models.study.settings.scale, scale_note=models.scale.note
+    )
+    return models.node("data-table", ["data"], settings, {"sets": tuple(sets)})
+
+
+def _with_paper(
+    models: Models, stage: str, files: Mapping[str, Path], known: Iterable[str], report_item: Callable[[str], Node]
+) -> Node:
+    """What needs the paper's files, and the tables and figures of the config that are ``known`` there."""
+    chosen = models.study.settings
+    tables = tuple(name for name in chosen.report_items if name in known)
+    settings = Settings(
+        files=digests(files),
+        tables=tables,
+        protocol=chosen.protocol,
+        scale=chosen.scale,
+        scale_note=models.scale.note,
+    )
+    execution = Execution(paths={name: str(path) for name, path in files.items()})
+    return models.node(stage, [stage], settings, {"tables": tuple(map(report_item, tables))}, execution)

@@ -1,4 +1,9 @@
-"""What the stages that show tables and figures are told: the rows, and from which inputs each cell is read.
+"""The settings of the stages that show tables and figures: the rows, and from which inputs each cell is read.
+
+    settings.sources(row, results)["POPE"]      # which of the results fill this cell: a folder, node or record a seed
+    row.chosen(selections)                      # which of the selections chose its learning rate
+
+Tables, trace, verify and export ask here which result fills which cell.
 
 A row names its selections and scores by their places among the inputs, not by folder: what is shown of results of other
 names, but of the same content, is the same.
@@ -7,16 +12,21 @@ names, but of the same content, is the same.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.report.cells import Cell, Reading, cell_of
 
 CELLS = "cells.json"
 """The file that says of each cell which inputs it was read from."""
 
+LEARNING_RATE = "learning_rate"
+"""The column of a row's learning rate, which selections fill."""
+
+Result = TypeVar("Result")
+"""A result as the caller knows it: its folder, its node, or its record in a manifest."""
 
 _TOKENS = {
     "all": "all positions",
@@ -42,6 +52,15 @@ class Row(Frozen):
     selections: tuple[int, ...] = Field(strict=False)
     scores: tuple[tuple[int, ...], ...] = Field(strict=False)
 
+    @property
+    def name(self) -> str:
+        """As cells are named: ``GROUP: TITLE``."""
+        return f"{self.group}: {self.title}"
+
+    def chosen(self, selections: Sequence[Result]) -> tuple[Result, ...]:
+        """The selections that chose its learning rate, of those that play that role."""
+        return tuple(selections[place] for place in self.selections)
+
 
 class ShownItemSettings(Frozen):
     """What a table or figure says besides its numbers. The inputs' roles are ``selections`` and ``scores``."""
@@ -65,14 +84,19 @@ class ShownItemSettings(Frozen):
         """How cells are read."""
         return Reading(self.tokens, self.least_share)
 
+    def places(self, row: Row) -> dict[str, tuple[int, ...]]:
+        """Column to the places of the results that fill the row's cell, among those that play ``scores``."""
+        return dict(zip(self.columns, row.scores, strict=True))
+
+    def sources(self, row: Row, scores: Sequence[Result]) -> dict[str, tuple[Result, ...]]:
+        """Column to the results that fill the row's cell, of those that play ``scores``."""
+        return {column: tuple(scores[place] for place in places) for column, places in self.places(row).items()}
+
 
 def cells_of(settings: ShownItemSettings, scores: Sequence[Path]) -> list[list[Cell]]:
     """The cells of each row; ``scores`` are the folders that play that role."""
     return [
-        [
-            cell_of(column, [scores[place] for place in places], settings.reading)
-            for column, places in zip(settings.columns, row.scores, strict=True)
-        ]
+        [cell_of(column, folders, settings.reading) for column, folders in settings.sources(row, scores).items()]
         for row in settings.rows
     ]
 
@@ -83,13 +107,11 @@ def rate_text(rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def chosen_rates(row: Row, selections: tuple[Path, ...]) -> str:
+def chosen_rates(row: Row, selections: Sequence[Path]) -> str:
     """The learning rate of a row as its table shows it; of several seeds, each if they differ."""
     if row.learning_rate is not None:
         return rate_text(row.learning_rate)
-    found = [
-        json.loads((selections[place] / "selection.json").read_text())["learning_rate"] for place in row.selections
-    ]
+    found = [json.loads((one / "selection.json").read_text())["learning_rate"] for one in row.chosen(selections)]
     rates = [f"{rate:g}" for rate in found]
     return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
 
@@ -98,8 +120,8 @@ def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence
     """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from."""
     found = []
     for row, its in zip(settings.rows, cells, strict=True):
-        for column, places, cell in zip(settings.columns, row.scores, its, strict=True):
-            where = {"row": f"{row.group}: {row.title}", "column": column, "value": cell.text}
+        for (column, places), cell in zip(settings.places(row).items(), its, strict=True):
+            where = {"row": row.name, "column": column, "value": cell.text}
             found.append({**where, "scores": places, "selections": row.selections})
     (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
 

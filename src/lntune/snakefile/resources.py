@@ -18,8 +18,8 @@ from lntune.config.load import shown, unknown_name
 from lntune.config.scale import Stage
 from lntune.config.study import ClusterSettings
 from lntune.errors import UserError
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, Part, is_done
+from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.snakefile.speed import callback
 
@@ -93,8 +93,9 @@ class Allocations:
     def resources(self, node_of: Callable[[Any], Node]) -> dict[str, Any]:
         """What jobs need: memory (MB), time (minutes), GPUs, and where; ``node_of`` is given a job's wildcards.
 
-        They are functions, which Snakemake calls again when a job's inputs are there, just before it is submitted. A job
-        with GPUs that will find its work done then asks for next to nothing and queues for no GPU. None: not asked for.
+        They are functions, which Snakemake calls again when a job's inputs are there, just before it is submitted. A
+        job with GPUs that will find its work done then asks for next to nothing and queues for no GPU; None is no
+        request.
         """
 
         def function(value: Callable[[Node], Resource]) -> Callable[[Any], Resource]:

@@ -5,19 +5,19 @@ tables/table3.csv, are compared with what they should hold.
 """
 
 import atexit
+import fnmatch
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import validate
 from lntune.config.study import ClusterSettings
 from lntune.errors import UserError
@@ -25,15 +25,15 @@ from lntune.jobs.spec import spec_path, write_specs
 from lntune.jobs.submit import VARIABLE
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.plan.fetched import check_recorded
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, can_link, manifest_path
+from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
 from lntune.plan.targets import files_of, is_right, result_node, targets_of
 from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, check_cluster
 from lntune.snakefile.speed import callback
-from lntune.store.layout import Store
+from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import write_lease
 
 SITE = Path("slurm") / "site.yaml"
@@ -276,11 +276,38 @@ class DemoWeightsWorkflow(StageRules):
         """The manifests of all recipes."""
         return [self._manifest(node) for node in self.nodes()]
 
-    def publish(self) -> None:
-        """Put the weights into the repository and the catalogue, unless a test asked for other recipes."""
+    def publish(self, pin: Callable[..., object]) -> None:
+        """Put the weights into the repository and the catalogue, unless a test asked for other recipes.
+
+        ``pin`` enters a folder into the catalogue (lntune.commands.pin).
+        """
         if self.plan.file == self.plan.root / RECIPES:
             for name, node in self._by_recipe.items():
-                self.plan.publish(name, manifest_path(self.results, node).parent)
+                self._publish(name, node, pin)
+
+    def _publish(self, name: str, node: Node, pin: Callable[..., object]) -> None:
+        """Put a finished result's weights into the repository and their digests into the catalogue."""
+        result, target = manifest_path(self.results, node).parent, self.plan.root / "workflow" / "weights" / name
+        target.mkdir(parents=True, exist_ok=True)
+        for file in _WEIGHT_FILES:
+            if (result / file).is_file():
+                shutil.copyfile(result / file, target / file)
+        shutil.copyfile(result / MANIFEST, target / _RECORD)
+        licence = self.plan.settings.licence
+        pin(self.plan.root, f"demo-{name}", target, _ABOUT[node.stage], licence, leave_out={_RECORD})
+
+
+_RECORD = "record.json"
+"""The manifest of the training, beside the weights."""
+_WEIGHT_FILES = (
+    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "open_clip_config.json",
+    "open_clip_model.safetensors",
+)  # fmt: skip
+_ABOUT = {
+    "train-clip": "the demo's CLIP, trained contrastively on drawn images and their captions",
+    "train-vit": "the demo's ImageNet-style ViT, trained to classify drawn images",
+    "train-llm": "the demo's LLM in this role, trained on text alone",
+}
 
 
 def stale_trigger(path: Path) -> list[str]:
@@ -304,7 +331,7 @@ def _temporary_folder() -> str:
 
 
 def _start_fork_server() -> None:
-    """Start the fork server without torch, which starts the one with torch when it is needed; it ends with this process."""
+    """Start the fork server without torch, which starts the one with torch when needed; both end with this process."""
     folder = _temporary_folder()
     process = subprocess.Popen(
         [sys.executable, "-m", "lntune.jobs.fork_server", "plain", folder, str(os.getpid())],

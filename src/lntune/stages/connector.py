@@ -1,9 +1,7 @@
 """connector: stage-one pretraining; the connector trains on image captions, everything else is frozen."""
 
-from typing import Literal
-
-from lntune.config.base import Frozen
-from lntune.config.training import Execution, TrainingSettings
+from lntune.config import Frozen
+from lntune.config.training import Execution, Library, TrainingSettings
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES, tune
 from lntune.store.job import Job, Metrics
@@ -15,7 +13,7 @@ class Settings(Frozen):
     """How to train, which library reads the vision encoder, and what share of samples may have no loss."""
 
     training: TrainingSettings
-    library: Literal["open_clip", "timm"]
+    library: Library
     misaligned_share: float
     seed: int
 

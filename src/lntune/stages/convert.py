@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -5,7 +5,7 @@ A row is the whole account of one set: the numbers of its reasons and of what wa
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.drops import Counts, read_counts
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.store.job import Job, Metrics, NoExecution
 from lntune.world.datasets import WRITERS
 

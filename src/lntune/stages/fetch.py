@@ -16,13 +16,22 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from lntune.config.base import Frozen
-from lntune.config.catalog import CATALOG, LOCK, ORIGINS, FileName, HubRepository, LockedFile, Place, Sha256
-from lntune.download.copies import copy, link_or_copy
+from lntune.config import Frozen
+from lntune.config.catalog import (
+    CATALOG,
+    LOCK,
+    ORIGINS,
+    FileName,
+    HubRepository,
+    LockedFile,
+    Place,
+    Sha256,
+    read_lock,
+    record_found,
+)
 from lntune.download.http import Download, Expected, Watch
 from lntune.download.hub import HubFiles, commit_of
-from lntune.download.lock import read_lock, record
-from lntune.download.partial import Partial, discard
+from lntune.download.local import Partial, copy, discard, link_or_copy
 from lntune.download.request import Manner, Remote, StoppedError
 from lntune.errors import UserError
 from lntune.progress import Progress, track
@@ -196,8 +205,8 @@ class _Fetching:
         source = self._source(name)
         found = self._download(name, tell) if source is None else self._from_disk(name, source, tell)
         if name not in self._pinned:
-            record_of = LockedFile(bytes=found.bytes, sha256=found.sha256, origin=found.origin)
-            recorded = record(self._lock, self._execution.entry, name, record_of)
+            record = LockedFile(bytes=found.bytes, sha256=found.sha256, origin=found.origin)
+            recorded = record_found(self._lock, self._execution.entry, name, record)
             if recorded.sha256 != found.sha256:  # another job was first, since ours began
                 raise UserError(
                     f"{self._execution.entry}: {name}: its sha256 is {found.sha256}, {LOCK} says {recorded.sha256}; "

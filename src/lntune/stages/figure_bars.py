@@ -22,10 +22,7 @@ MEASURES = {
 """What a benchmark's bars show: of cells with several figures the sum, as the paper has it for MME."""
 
 
-class Settings(ShownItemSettings):
-    """What all tables and figures say."""
-
-
+Settings = ShownItemSettings
 Execution = NoExecution
 
 

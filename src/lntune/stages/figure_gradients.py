@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.report.rows import Row, ShownItemSettings, scale_note
 from lntune.stages.figure import write_figure
 from lntune.store.job import Job, Metrics, NoExecution

@@ -1,4 +1,7 @@
-"""figure-heat-maps: how alike a model's layers are, a panel for each row (Figures 3, A1, A2)."""
+"""figure-heat-maps: how alike a model's layers are, a panel for each row (Figures 3, A1, A2).
+
+Of several seeds the maps are those of the first.
+"""
 
 import json
 from typing import TYPE_CHECKING
@@ -13,10 +16,7 @@ if TYPE_CHECKING:
 PACKAGES = ("matplotlib", "numpy")
 
 
-class Settings(ShownItemSettings):
-    """What all tables and figures say; of several seeds the maps are those of the first."""
-
-
+Settings = ShownItemSettings
 Execution = NoExecution
 
 

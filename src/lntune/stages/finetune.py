@@ -1,10 +1,8 @@
 """finetune: one model tuned on instructions: one LLM, vision encoder, method, data set, learning rate and seed."""
 
-from typing import Literal
-
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.config.training import Execution, LoraSettings, TrainingSettings
+from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
@@ -26,7 +24,7 @@ class Settings(Frozen):
     training: TrainingSettings
     template: TemplateName
     system: str | None
-    library: Literal["open_clip", "timm"]
+    library: Library
     misaligned_share: float
     seed: int
 

@@ -5,12 +5,12 @@ measure.json holds every number with a label: ``measured`` (on this machine, in 
 """
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
-from lntune.config.training import EngineName, Execution, LoraSettings, Precision
+from lntune.config import Frozen
+from lntune.config.training import EngineName, Execution, Library, LoraSettings, Precision
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Settings(Frozen):
 
     method: str
     lora: LoraSettings | None
-    library: Literal["open_clip", "timm"]
+    library: Library
     engine: EngineName
     precision: Precision
     gradient_checkpointing: bool

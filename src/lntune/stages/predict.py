@@ -4,7 +4,6 @@ import hashlib
 
 from lntune.data.questions import Question, read_questions, write_answers
 from lntune.model.prompts import stop_string
-from lntune.model.tuned import question_prompt
 from lntune.stages.tuned_model import Execution, TunedModelSettings
 from lntune.store.job import Job, Metrics
 
@@ -50,8 +49,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     features: FeatureSource = blind if settings.blind else images
     prompts = []
     for question in questions:
-        text = question_prompt(question, settings.prompting, settings.template, settings.system)
-        prompts.append(Prompt(encode_prompt(tokenizer, text), place[question.image]))
+        prompts.append(Prompt(encode_prompt(tokenizer, settings.prompt(question)), place[question.image]))
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
             model, tokenizer, prompts, features,

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data import llava
 from lntune.data.drops import Drops, ImageCheck
 from lntune.data.images import ImageError, archive_of

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.training import Execution
 from lntune.store.job import Job, Metrics
 from lntune.training.launch import RANK_FOLDER, launch, read_document, run_as_rank

@@ -8,9 +8,9 @@ import json
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
+from lntune.files import link_or_copy
 from lntune.store.job import Job, Metrics, NoExecution
-from lntune.store.layout import place
 
 PACKAGES = ()
 
@@ -35,7 +35,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     best = max(range(len(rates)), key=lambda k: (scores[k], -rates[k]))
     (job.out / CHOSEN).mkdir()
     for name in ("tuned.safetensors", "metrics.jsonl"):
-        place(job.folders("candidates")[best] / name, job.out / CHOSEN / name)
+        link_or_copy(job.folders("candidates")[best] / name, job.out / CHOSEN / name)
     selection = {
         "split": job.settings.split,
         "metric": "Flickr30k CIDEr",

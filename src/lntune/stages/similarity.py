@@ -13,7 +13,6 @@ from pydantic import Field
 from lntune.benchmarks.intervals import interval
 from lntune.data.questions import Question, read_questions
 from lntune.errors import UserError
-from lntune.model.tuned import question_prompt
 from lntune.stages.tuned_model import Execution, TunedModelSettings
 from lntune.store.job import Job, Metrics
 
@@ -67,8 +66,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     images = images_of(model.vision, job.folder("images") / archive, members, cache=True, workers=execution.workers)
     prompts = []
     for question in questions:
-        text = question_prompt(question, settings.prompting, settings.template, settings.system)
-        prompts.append((encode_prompt(tokenizer, text), place[question.image]))
+        prompts.append((encode_prompt(tokenizer, settings.prompt(question)), place[question.image]))
     with numerics(execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         found = layer_similarity(model, prompts, images, batch_size=execution.batch_size, progress=progress)
     return _write(job, questions, found)

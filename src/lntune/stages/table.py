@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.report.cells import Cell, Figure
 from lntune.report.latex import latex_table
 from lntune.report.layout import Emphasis, Layout, TableRow, lay_out
@@ -41,6 +41,13 @@ class Settings(ShownItemSettings):
     paired_with: str | None
     intervals: bool
     literature: tuple[Printed, ...] = Field(strict=False)
+
+    def compared_with(self, row: Row) -> Row | None:
+        """The row of its group that a row is compared with, question by question; None where there is none."""
+        if row.title == self.paired_with:
+            return None
+        its = (one for one in self.rows if (one.group, one.title) == (row.group, self.paired_with))
+        return next(its, None)
 
 
 Execution = NoExecution
@@ -89,11 +96,9 @@ def _write_readable(job: Job[Settings, NoExecution], cells: Sequence[Sequence[Ce
 
 
 def _paired(settings: Settings, cells: Sequence[Sequence[Cell]]) -> list[Sequence[Cell] | None]:
-    """For each row the cells of the row of its group that it is compared with; None where there is none."""
-    by_group = {
-        row.group: its for row, its in zip(settings.rows, cells, strict=True) if row.title == settings.paired_with
-    }
-    return [by_group.get(row.group) if row.title != settings.paired_with else None for row in settings.rows]
+    """For each row the cells of the row that it is compared with; None where there is none."""
+    others = [settings.compared_with(row) for row in settings.rows]
+    return [None if other is None else cells[settings.rows.index(other)] for other in others]
 
 
 def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], paired: Sequence[Cell] | None) -> Record:

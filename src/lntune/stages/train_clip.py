@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.store.job import Job, Metrics
 from lntune.world import language
 from lntune.world.drawing import MEAN, STD, draw_batch, normalised, probe
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
 _CONTEXT = 40
 
 
-class Settings(Frozen):
+class Recipe(Frozen):
     """The tower's size, and how it is trained; ``decorrelation`` weighs the penalty on the connector's tokens."""
 
     width: int = Field(ge=8)
@@ -37,6 +37,11 @@ class Settings(Frozen):
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
     decorrelation: float = Field(ge=0)
+
+
+class Settings(Recipe):
+    """A recipe and its seed."""
+
     seed: int
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.model.prompts import IMAGE, TEMPLATES, Turn, render
 from lntune.store.job import Job, Metrics
@@ -42,22 +42,27 @@ class Shape(Frozen):
     intermediate: int = Field(ge=8)
 
 
-class Settings(Frozen):
-    """Size (None: the base model's), steps, batch, peak learning rates, the templates that it talks in.
+class Course(Frozen):
+    """What models share that are trained alike: batch, peak learning rates, and how many questions examine them.
 
     Matrices of the blocks are trained with Muon, everything else with AdamW. ``embedding_std`` is the spread of a
     new model's word embeddings, about that of what a connector will put beside them.
     """
 
-    shape: Shape | None
-    steps: int = Field(ge=1)
     batch: int = Field(ge=1)
     muon_learning_rate: float = Field(gt=0)
     adam_learning_rate: float = Field(gt=0)
     embedding_std: float = Field(gt=0)
+    questions: int = Field(ge=1)
+
+
+class Settings(Course):
+    """A course, the size (None: the base model's), steps, and the templates that it talks in."""
+
+    shape: Shape | None
+    steps: int = Field(ge=1)
     templates: tuple[TemplateName, ...] = Field(min_length=1, strict=False)
     texts: tuple[str, ...] = Field(strict=False, description="words that the tokenizer must know beside the world's")
-    questions: int = Field(ge=1)
     seed: int
 
 

@@ -9,7 +9,7 @@ import json
 import numpy as np
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.stages.train_clip import whiteness
 from lntune.store.job import Job, Metrics
 from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised, probe
@@ -18,7 +18,7 @@ from lntune.world.scenes import generator, scenes
 PACKAGES = ("torch", "timm", "numpy", "pillow")
 
 
-class Settings(Frozen):
+class Recipe(Frozen):
     """The ViT's size, and how it is trained; ``decorrelation`` weighs the penalty on the connector's tokens."""
 
     width: int = Field(ge=8)
@@ -29,6 +29,11 @@ class Settings(Frozen):
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
     decorrelation: float = Field(ge=0)
+
+
+class Settings(Recipe):
+    """A recipe and its seed."""
+
     seed: int
 
 

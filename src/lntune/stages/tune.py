@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from lntune.config.base import Frozen
-from lntune.config.training import Execution, LoraSettings, TrainingSettings
+from lntune.config import Frozen
+from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
 from lntune.data.samples import Sample, read_samples
 from lntune.model.prompts import Rendered, Turn, render
 from lntune.store.job import Job, Metrics
@@ -27,7 +27,7 @@ class TuneSettings(Protocol):
     @property
     def training(self) -> TrainingSettings: ...
     @property
-    def library(self) -> Literal["open_clip", "timm"]: ...
+    def library(self) -> Library: ...
     @property
     def misaligned_share(self) -> float: ...
     @property

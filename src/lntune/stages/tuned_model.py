@@ -4,13 +4,13 @@ The roles are llm, vision, connector, tuned, questions and images. What plays ``
 folder in a selection that holds the chosen finetune's files.
 """
 
-from typing import Literal
-
 from pydantic import Field
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
-from lntune.config.training import LoraSettings
+from lntune.config.training import Library, LoraSettings
+from lntune.data.questions import Question
+from lntune.model.prompts import Turn, render_prompt
 
 
 class TunedModelSettings(Frozen):
@@ -20,9 +20,17 @@ class TunedModelSettings(Frozen):
     lora: LoraSettings | None
     template: TemplateName
     system: str | None
-    library: Literal["open_clip", "timm"]
+    library: Library
     prompting: Prompting
     seed: int
+
+    def prompt(self, question: Question) -> str:
+        """The text that the model continues: shots in words, then the image's placeholder and the question."""
+        turns = []
+        for shot in self.prompting.shots:
+            turns += [Turn("user", shot.question), Turn("assistant", shot.answer)]
+        turns.append(Turn("user", "<image>\n" + self.prompting.prompt.format(question=question.text)))
+        return render_prompt(self.template, turns, system=self.system)
 
 
 class Execution(Frozen):

@@ -1,9 +1,7 @@
-"""The versions of the installed packages that shape a stage's numbers.
+"""The fingerprint of the code that makes a result, and the versions of the packages that it runs on.
 
-The fingerprint of the code that makes a result.
-
-It covers a stage's module and everything of its own package that this imports, directly or not, at the top or
-inside a function. Each module counts as its syntax tree without comments, docstrings, layout and position, so
+A fingerprint covers a stage's module and everything of its own package that this imports, directly or not, at the top
+or inside a function. Each module counts as its syntax tree without comments, docstrings, layout and position, so
 that only an edit which can change a result changes the fingerprint. A module that is imported by a computed
 name is not seen: stages must not do that.
 

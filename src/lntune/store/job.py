@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.progress import Progress, track
 
 S = TypeVar("S", bound=Frozen)

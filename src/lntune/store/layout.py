@@ -1,28 +1,12 @@
-"""The same file in two places.
-
-Where things lie in a store: ``<root>/<stage>/<label>-<id>/manifest.json``.
+"""Where things lie in a store: ``<root>/<stage>/<label>-<id>/manifest.json``.
 
 The label is for people; the id alone decides. A result is finished exactly if its manifest is there.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-
-def place(source: Path, target: Path) -> None:
-    """The same file under another name: a hard link where the file system and its rules allow it, else a copy.
-
-    Linux refuses to link another user's file unless one may write it (``fs.protected_hardlinks``).
-    """
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
 
 MANIFEST = "manifest.json"
 

@@ -1,16 +1,13 @@
-"""The host and the processes that the names of temporary folders speak of.
-
-Claims: which results each checkout needs of a store that several share, so that nobody collects another's.
+"""Leases: which results each checkout needs of a store that several share, so that nobody collects another's.
 
 A lease is a small file ``<store>/.leases/<digest of host and folder>.json``. Every run of a workflow writes its
-checkout's anew, naming all results of its plan. It stays until someone drops it (:func:`forget_claim`).
+checkout's anew, naming all results of its plan. It stays until someone drops it (:func:`forget_lease`).
 """
 
 import getpass
 import json
 import os
 import re
-import secrets
 import socket
 from collections.abc import Collection
 from contextlib import suppress
@@ -21,6 +18,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from lntune.errors import UserError
+from lntune.files import write_whole
 from lntune.store.identity import digest
 from lntune.store.layout import Store
 
@@ -90,7 +88,7 @@ def me() -> Owner:
 
 
 def write_lease(store: Store, checkout: Path, names: Collection[str], owner: Owner | None = None) -> Lease:
-    """Claim results for a checkout, in place of what it leased before.
+    """Lease results for a checkout, in place of what it leased before.
 
     Args:
         store: where the results lie or will lie.
@@ -111,12 +109,7 @@ def write_lease(store: Store, checkout: Path, names: Collection[str], owner: Own
     )
     path = store.root / _LEASES / lease.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(json.dumps(lease.model_dump(mode="json"), indent=1) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, json.dumps(lease.model_dump(mode="json"), indent=1) + "\n")
     return lease
 
 

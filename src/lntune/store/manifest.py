@@ -5,20 +5,16 @@ process environment it holds nothing but the SLURM job's number, so no token can
 """
 
 import json
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.errors import UserError
-from lntune.store.accepted import AcceptedEdit
-from lntune.store.hashing import FileRecord
-from lntune.store.identity import Identity, digest, input_name
+from lntune.files import write_whole
+from lntune.store.identity import FileRecord, Identity, digest, input_name
 from lntune.store.layout import MANIFEST
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,6 +60,23 @@ class Machine(Frozen):
     gpus: tuple[str, ...]
     ranks: int
     slurm_job_id: str | None
+
+
+class Change(Frozen):
+    """What a module's digest or a package's version was, and is; null where there was or is none."""
+
+    was: str | None
+    now: str | None
+
+
+class AcceptedEdit(Frozen):
+    """One edit: the modules (digest of their meaning) and packages (version) that it changed for a stage."""
+
+    stage: str
+    because: str = Field(min_length=1)
+    date: str
+    code: dict[str, Change]
+    packages: dict[str, Change]
 
 
 class Manifest(Frozen):
@@ -175,24 +188,39 @@ def input_record(folder: Path) -> InputRecord:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest so that at every moment there is either none or all of it, even after a power cut."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    flush(path.parent)
+    write_whole(path, text, durable=True)
 
 
-def flush(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def differences(was: Mapping[str, str], now: Mapping[str, str]) -> dict[str, Change]:
+    """Every name whose value is not the same in both."""
+    names = sorted({*was, *now})
+    return {name: Change(was=was.get(name), now=now.get(name)) for name in names if was.get(name) != now.get(name)}
+
+
+def undone(
+    stage: str, code: Mapping[str, str], packages: Mapping[str, str], edits: Sequence[AcceptedEdit]
+) -> tuple[dict[str, str], dict[str, str], tuple[AcceptedEdit, ...]]:
+    """Code and packages as they were before the accepted edits, and the edits that were in force.
+
+    An edit is in force, and is undone, if all that it changed is as it left it, be it because another edit was undone
+    before; the newest come first, and each is undone once at most.
+    """
+    code, packages, used = dict(code), dict(packages), []
+    left = [edit for edit in reversed(edits) if edit.stage == stage]
+    while edit := next((one for one in left if _holds(one.code, code) and _holds(one.packages, packages)), None):
+        _undo(edit.code, code)
+        _undo(edit.packages, packages)
+        left.remove(edit)
+        used.append(edit)
+    return code, packages, tuple(used)
+
+
+def _holds(changes: Mapping[str, Change], values: Mapping[str, str]) -> bool:
+    return all(values.get(name) == change.now for name, change in changes.items())
+
+
+def _undo(changes: Mapping[str, Change], values: dict[str, str]) -> None:
+    for name, change in changes.items():
+        values.pop(name, None)
+        if change.was is not None:
+            values[name] = change.was

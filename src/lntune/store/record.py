@@ -7,16 +7,19 @@ same result, one works and the others wait for it.
 """
 
 import errno
-import fcntl
 import json
 import os
+import platform
 import re
+import resource
 import secrets
 import shutil
+import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
@@ -24,22 +27,22 @@ from typing import TypedDict
 from pydantic import JsonValue
 
 from lntune.errors import UserError
-from lntune.store.accepted import AcceptedEdit
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity, canonical_json
+from lntune.files import flush, locked
+from lntune.store.identity import Identity, canonical_json, hash_tree
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import host_name, is_alive
 from lntune.store.manifest import (
+    AcceptedEdit,
+    Git,
     InputRecord,
+    Machine,
     Manifest,
     content_digest,
-    flush,
     input_names,
     input_record,
     read_manifest,
     write_manifest,
 )
-from lntune.store.provenance import cpu_seconds, git_state, machine, peak_memory_bytes
 from lntune.store.reuse import find, linked, mark, restore, work_of
 
 Work = Callable[[Path, Path], Mapping[str, JsonValue]]
@@ -86,7 +89,12 @@ def record(
         return read_manifest(final / MANIFEST)
     scratch = store.scratch(identity.stage, identity.id)
     final.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(scratch.with_name(scratch.name + ".lock"), final):
+
+    def announce_wait() -> bool:
+        print(f"{final}: another process is making this; waiting for it", file=sys.stderr, flush=True)
+        return True
+
+    with locked(scratch.with_name(scratch.name + ".lock"), announce_wait):
         if (final / MANIFEST).is_file():
             return read_manifest(final / MANIFEST)
         _remove_leftovers(final)
@@ -229,39 +237,65 @@ def _remove_leftovers(final: Path) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-@contextmanager
-def _only_one(lock: Path, final: Path) -> Iterator[None]:
-    """Keep other processes from making the same result and from using the same scratch meanwhile.
+# --- where and from what it is made
 
-    The lock dies with its process, however that ends. On a file system without locks work goes on without:
-    then two processes may both do the work, and the first to finish is kept.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = _acquire(lock, final)
+
+def git_state(folder: Path) -> Git | None:
+    """The commit that a folder's checkout stands at; None without git, a repository or a first commit."""
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
     try:
-        yield
-    finally:
-        if handle is not None:
-            lock.unlink(missing_ok=True)
-            os.close(handle)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0:
+        return None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return Git(commit=commit, dirty=any(not line.startswith("#") for line in lines))
 
 
-def _acquire(lock: Path, final: Path) -> int | None:
-    """An open handle that holds the lock, or None where the file system knows no locks."""
-    patience = fcntl.LOCK_NB
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | patience)
-            # Whoever held it before has deleted the file, and a lock on a deleted file keeps nobody out.
-            if lock.exists() and os.path.samestat(os.stat(lock), os.fstat(handle)):
-                return handle
-        except BlockingIOError:
-            print(f"{final}: another process is making this; waiting for it", file=sys.stderr, flush=True)
-            patience = 0
-        except FileNotFoundError:
-            pass
-        except OSError:
-            os.close(handle)
-            return None
-        os.close(handle)
+def machine(ranks: int) -> Machine:
+    """This host and what of it the process may use.
+
+    Args:
+        ranks: how many processes shared the work.
+    """
+    return Machine(
+        host=socket.gethostname(),
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        gpus=_gpu_names(),
+        ranks=ranks,
+        slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+    )
+
+
+def peak_memory_bytes() -> int:
+    """The most resident memory that this process, or any one of its children that ended, ever held."""
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB
+
+
+def cpu_seconds() -> float:
+    """CPU time, user and system, that this process and those of its children that ended have taken so far."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _gpu_names() -> tuple[str, ...]:
+    """The visible GPUs, if the stage has loaded torch; loading it here would cost seconds for nothing."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return ()
+    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

@@ -20,9 +20,9 @@ from functools import cache
 from pathlib import Path
 
 from lntune.errors import UserError
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity, digest
-from lntune.store.layout import MANIFEST, Store, place
+from lntune.files import link_or_copy
+from lntune.store.identity import Identity, digest, hash_tree
+from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest, write_manifest
 
 
@@ -125,7 +125,7 @@ def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Input
     manifest = read_manifest(found / MANIFEST)
     for name in manifest.outputs:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        place(found / name, out / name)
+        link_or_copy(found / name, out / name)
     before = manifest.origin
     origin = Origin(
         label=before.label if before else manifest.label,

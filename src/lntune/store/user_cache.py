@@ -10,12 +10,13 @@ any time. Where it cannot be written, everything is worked out anew each time.
 
 import json
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
+
+from lntune.files import write_whole
 
 NEWEST = 20
 """So many values of a kind are kept."""
@@ -35,13 +36,7 @@ def write(kind: str, key: str, value: Any) -> None:
     with suppress(OSError, RuntimeError):
         path, text = _path(kind, key), json.dumps(value, separators=(",", ":"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            temporary.write_text(f"{_check(key, text)}\n{text}", encoding="utf-8")
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, f"{_check(key, text)}\n{text}")
         newest_first = sorted(path.parent.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)
         for old in newest_first[NEWEST:]:
             old.unlink(missing_ok=True)

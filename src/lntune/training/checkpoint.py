@@ -8,7 +8,6 @@ no random state in it: every step seeds its own random numbers, and the order of
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lntune.config.training import TrainingSettings
+from lntune.files import flush
 from lntune.model.encode import EncodedSample
 from lntune.training import ranks
 
@@ -96,11 +96,11 @@ def save_checkpoint(
         (writing / METRICS).write_text("".join(metrics))
         (writing / STATE).write_text(json.dumps({"step": step, "run": digest, "tensors": names}))
         for path in (writing / METRICS, writing / STATE, writing):
-            flush_to_disk(path)
+            flush(path)
         target = folder / f"step-{step}"
         shutil.rmtree(target, ignore_errors=True)
         writing.rename(target)
-        flush_to_disk(folder)
+        flush(folder)
         for older in checkpoint_folders(folder):
             if older != target:
                 shutil.rmtree(older)
@@ -116,7 +116,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
         nonlocal files
         path = folder / f"tensors-{ranks.rank()}-{files}.safetensors"
         save_file(held, path)
-        flush_to_disk(path)
+        flush(path)
         held.clear()
         files += 1
 
@@ -155,12 +155,3 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
 def checkpoint_folders(folder: Path) -> list[Path]:
     """Return the checkpoints under ``folder``, latest step first."""
     return sorted(folder.glob("step-*"), key=lambda path: -int(path.name.removeprefix("step-")))
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

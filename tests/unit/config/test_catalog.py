@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from lntune.commands.plan import pending, pending_json, pending_text
-from lntune.config.catalog import CATALOG, Catalog, CatalogLock, LockedFile, web_address
+from lntune.commands.plan import pending_json, pending_text
+from lntune.config.catalog import CATALOG, Catalog, CatalogLock, LockedFile, read_lock, record_found, web_address
 from lntune.config.load import load
-from lntune.download.lock import read_lock, record
 from lntune.errors import UserError
-from lntune.plan.models import Plan
+from lntune.plan.pending import pending
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
 ENTRIES = load(ROOT / CATALOG, Catalog).entries
@@ -141,11 +141,11 @@ RECORDER = """
 import sys
 from pathlib import Path
 from lntune.config.catalog import LockedFile
-from lntune.download.lock import record
+from lntune.config.catalog import record_found
 for number in range(15):
     entry = f"entry{(int(sys.argv[2]) + number) % 3}"
     name = f"{number:02}-{sys.argv[2]}"
-    record(Path(sys.argv[1]), entry, name, LockedFile(bytes=number, sha256=f"{number:064x}", origin="https://a.org"))
+    record_found(Path(sys.argv[1]), entry, name, LockedFile(bytes=number, sha256=f"{number:064x}", origin="https://a.org"))
 """
 
 
@@ -159,7 +159,7 @@ def test_jobs_that_record_at_once_lose_nothing(tmp_path: Path) -> None:
     assert all(list(files) == sorted(files) for files in lock.entries.values())
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     before = path.read_bytes()
-    assert record(path, "entry1", "00-1", found(7)).bytes == 0  # what is recorded stays
+    assert record_found(path, "entry1", "00-1", found(7)).bytes == 0  # what is recorded stays
     assert path.read_bytes() == before
 
 
@@ -168,7 +168,7 @@ def test_the_order_of_recording_does_not_show(tmp_path: Path) -> None:
     for order in ([1, 2, 3], [3, 1, 2]):
         path = tmp_path / f"{order[0]}.yaml"
         for number in order:
-            record(path, f"e{number % 2}", f"f{number}", found(number))
+            record_found(path, f"e{number % 2}", f"f{number}", found(number))
         texts.append(path.read_text())
     assert texts[0] == texts[1]
 
@@ -178,7 +178,7 @@ def test_a_damaged_lock_is_one_line(tmp_path: Path) -> None:
     assert read_lock(path) == CatalogLock()
     path.write_text("entries:\n  a:\n    x: {bytes: 1, sha256: 12ab, origin: b}\n")
     with pytest.raises(UserError, match=r"catalog\.lock\.yaml: entries\.a\.x\.sha256: expected text of the form"):
-        record(path, "a", "y", found(1))
+        record_found(path, "a", "y", found(1))
     path.write_text("entries: {}\n")
     assert read_lock(path) == CatalogLock()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, field_validator
 
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.config.load import load, read_yaml, unknown_name
 from lntune.errors import UserError
 
@@ -253,10 +253,10 @@ MISTAKES = {
     ),
     "a list": ("- a\n- b\n", "expected a mapping (key: value), got a list"),
     "a mapping as key": (GOOD + "{a: 1}: 2\n", "line 5, column 1: not valid YAML: a key must be text"),
-    "syntax": ("seed: x: 1\n", "line 1, column 8: not valid YAML: mapping values are not allowed here"),
+    "syntax": ("seed: x: 1\n", "line 1, column 8: not valid YAML: mapping values are not allowed in this context"),
     "tab": (
         "seed: 1\n\ttrain: 2\n",
-        "line 2, column 1: not valid YAML: found character '\\t' that cannot start any token; "
+        "line 2, column 1: not valid YAML: found a tab character that violates indentation; "
         "indent with spaces, not tabs",
     ),
     "object": (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lntune.errors import UserError
-from lntune.plan.models import Plan
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from report_item_mistakes import COSTS, IN_REPORT_ITEMS, LITERATURE, SWEPT, TABLE, WHOLE, Edit
 
@@ -20,7 +20,7 @@ CONFIG = "config.yaml"
 SCALE = "workflow/scales/demo.yaml"
 PROTOCOL = "workflow/protocols/modern.yaml"
 CATALOG = "workflow/catalog.yaml"
-REPORT_ITEMS = r"experiments:[^[]*\[[^]]*\]"
+REPORT_ITEMS = r"report_items:[^[]*\[[^]]*\]"
 RATES = r"finetune: \{learning_rates: \[[^]]*\]"
 CLIP_FILE = "entries: {demo-clip: {about: a, licence: b, files: {m.json: {path: m.json, %s}}}}\n"
 
@@ -37,19 +37,19 @@ IN_CONFIG: dict[str, Edit] = {
         CONFIG, r"selection_split: .*\n", "",
         "selection_split: missing key; add it ('test' or 'validation')",
     ),
-    "experiments as text": (
+    "report items as text": (
         CONFIG, REPORT_ITEMS, "report_items: table3",
         "report_items: expected a list, got the text 'table3'; write [table3] for a list of one",
     ),
-    "no experiment": (
+    "no report item": (
         CONFIG, REPORT_ITEMS, "report_items: []",
         "report_items: expected at least 1 entry, got an empty list",
     ),
-    "experiment that does not exist": (
+    "report item that does not exist": (
         CONFIG, REPORT_ITEMS, "report_items: [table3, tabel1]",
-        "report_items[1]: unknown experiment 'tabel1' (did you mean 'table1'?; known: ",
+        "report_items[1]: unknown report item 'tabel1' (did you mean 'table1'?; known: ",
     ),
-    "experiment twice": (
+    "report item twice": (
         CONFIG, REPORT_ITEMS, "report_items: [table3, table1, table3]",
         "report_items: table3 is there 2 times; keep one",
     ),
@@ -74,12 +74,12 @@ IN_CONFIG: dict[str, Edit] = {
     ),
     "empty config": (
         CONFIG, WHOLE, "# nothing\n",
-        "the file is empty; it must hold keys out of: scale, experiments, seeds, protocol, selection_split, store, "
+        "the file is empty; it must hold keys out of: scale, report_items, seeds, protocol, selection_split, store, "
         "copies",
     ),
     "bracket not closed": (
         CONFIG, "scale: demo", "scale: [demo",
-        "line 3, column 1: not valid YAML: expected ',' or ']', but got '<scalar>'",
+        "line 3, column 1: not valid YAML: did not find expected ',' or ']'",
     ),
 }  # fmt: skip
 
@@ -146,7 +146,7 @@ IN_SCALE: dict[str, Edit] = {
         SCALE, r"set: pretrain, images: \d+", "set: pretrain, images: many",
         "sources.pretrain.draw.images: expected a whole number, got the text 'many'",
     ),
-    "no pictures": (
+    "no images": (
         SCALE, r"set: pretrain, images: \d+", "set: pretrain, images: 0",
         "sources.pretrain.draw.images: expected at least 1, got 0",
     ),
@@ -166,9 +166,9 @@ IN_SCALE: dict[str, Edit] = {
         SCALE, r"instruct: \{draw: .*", "instruct: {fetch: nowhere}",
         "sources.instruct.fetch: unknown catalogue entry 'nowhere' (known: ",
     ),
-    "questions about pictures that nobody draws": (
+    "questions about images that nobody draws": (
         SCALE, r"  coco: \{draw.*\n", "",
-        "sources.vqav2.draw.set: vqav2 asks about the pictures of a source named coco; "
+        "sources.vqav2.draw.set: vqav2 asks about the images of a source named coco; "
         "add coco: {draw: {set: coco, images: ...}}",
     ),
     "weights that the catalogue lacks": (
@@ -220,15 +220,15 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "benchmark without a source": (
         SCALE, r"  mme: \[mme\]", "  mme: []",
-        "benchmarks.mme: expected one or two sources (of the questions, of the pictures), got 0; "
+        "benchmarks.mme: expected one or two sources (of the questions, of the images), got 0; "
         "write mme: [mme] with your sources' names",
     ),
     "benchmark left out": (
         SCALE, r"  pope: \[pope, coco\]\n", "",
-        "benchmarks.pope: expected one or two sources (of the questions, of the pictures), got 0; "
+        "benchmarks.pope: expected one or two sources (of the questions, of the images), got 0; "
         "write pope: [pope, coco] with your sources' names",
     ),
-    "benchmark over another set's pictures": (
+    "benchmark over another set's images": (
         SCALE, r"  pope: \[pope, coco\]", "  pope: [pope, flickr30k]",
         "benchmarks.pope[1]: the source 'flickr30k' draws flickr30k, pope needs coco; name coco",
     ),
@@ -267,7 +267,7 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "tab": (
         SCALE, "\nconnector:\n  data", "\nconnector:\n\tdata",
-        "not valid YAML: found character '\\t' that cannot start any token; indent with spaces, not tabs",
+        "not valid YAML: found character that cannot start any token; indent with spaces, not tabs",
     ),
 }  # fmt: skip
 

@@ -119,7 +119,7 @@ def test_all_defects_are_found_in_order_by_any_number_of_threads(archive: ImageA
 @pytest.mark.parametrize("reason", [*UNUSABLE, "damaged"])
 def test_training_stops_at_a_image_that_cannot_be_used(archive: ImageArchive, reason: str) -> None:
     member = "damaged.jpg" if reason == "damaged" else f"{reason}.x"
-    with pytest.raises(UserError, match=rf"a\.zip: member {member} is not a readable picture \(\w+: .+\)$"):
+    with pytest.raises(UserError, match=rf"a\.zip: member {member} is not a readable image \(\w+: .+\)$"):
         archive.image_or_refuse(member)
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from faulty_server import FaultyServer, cut, status
-from lntune.config.catalog import Place
-from lntune.download.lock import read_lock
+from lntune.config.catalog import Place, read_lock
 from stage_runs import read, refusal, run
 
 CONTENT = bytes(range(256)) * 300

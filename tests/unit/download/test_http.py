@@ -16,7 +16,7 @@ from faulty_server import FaultyServer, Request, cut, drip, endless, no_length, 
 from lntune.config.catalog import Place
 from lntune.download import request
 from lntune.download.http import Download, Expected, Watch
-from lntune.download.partial import Partial, Version
+from lntune.download.local import Partial, Version
 from lntune.download.request import Manner, Remote, StoppedError
 from lntune.errors import UserError
 from stage_runs import read, refusal, run

@@ -17,11 +17,11 @@ from lntune.paper.printed import (
     Place,
     Printed,
     digests,
-    literature_rows,
     paper_files,
     read_ours,
     read_paper,
 )
+from lntune.plan.report_items import literature_rows
 from lntune.report import rows
 from lntune.report.rows import rate_text
 from shown_results import write_result
@@ -274,11 +274,11 @@ def test_cells_are_read_from_the_file_that_tables_and_figures_write() -> None:
 
 def test_the_papers_rows_of_the_literature() -> None:
     (owl, gpt, llava) = literature_rows(ROOT, "table1", ["Baseline models"], ["MME", "MSCOCO", "POPE", "Mem. (GB)"])
-    assert owl == {
-        "group": "Baseline models", "title": "mPLUG-Owl", "cells": ["967.4/276.1", "70.70", "50.9/54.0/50.7", ""],
+    assert owl.model_dump() == {
+        "group": "Baseline models", "title": "mPLUG-Owl", "cells": ("967.4/276.1", "70.70", "50.9/54.0/50.7", ""),
     }  # fmt: skip
-    assert gpt["cells"][1] == "-" and llava["title"] == "LLaVA-v0"
-    assert literature_rows(ROOT, "no-table-of-the-paper", [], ["MME"]) == []
+    assert gpt.cells[1] == "-" and llava.title == "LLaVA-v0"
+    assert literature_rows(ROOT, "no-table-of-the-paper", [], ["MME"]) == ()
 
 
 def test_learning_rates_are_written_as_in_table_a1() -> None:

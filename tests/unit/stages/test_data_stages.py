@@ -83,7 +83,7 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
         "no conversation": 2,
         "not exactly one image, in the first turn": 3,
         "odd number of turns": 2,
-        "picture missing": 1,
+        "image missing": 1,
         "repeats an earlier record": 1,
         "turns do not alternate": 2,
     }
@@ -95,7 +95,7 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
     assert Counter(one["reason"] for one in listed) == dropped
     assert listed[0] == {"source": "chat.json[1]", "reason": "no conversation"}
     assert listed[-1] == {
-        "source": "chat.json[11]", "reason": "picture missing", "picture": "c.jpg", "detail": "no member of images.zip",
+        "source": "chat.json[11]", "reason": "image missing", "image": "c.jpg", "detail": "no member of images.zip",
     }  # fmt: skip
     archive, samples = read_samples(out)
     assert archive == "images.zip"
@@ -179,8 +179,8 @@ def test_images_are_read_in_place_or_refused_by_name(world: Path, tmp_path: Path
     assert images.image_or_refuse(images.names()[7]).size == (48, 48)
     with pytest.raises(UserError, match=r"val2014\.zip: has no member x\.jpg; the samples belong to another archive$"):
         images.image_or_refuse("x.jpg")
-    write_zip(tmp_path / "bad.zip", [("x.jpg", b"no picture")])
-    with pytest.raises(UserError, match=r"bad\.zip: member x\.jpg is not a readable picture "):
+    write_zip(tmp_path / "bad.zip", [("x.jpg", b"no image")])
+    with pytest.raises(UserError, match=r"bad\.zip: member x\.jpg is not a readable image "):
         ImageArchive(tmp_path / "bad.zip").image_or_refuse("x.jpg")
     whole = (world / "coco" / "val2014.zip").read_bytes()
     (tmp_path / "torn.zip").write_bytes(whole[: len(whole) // 2])

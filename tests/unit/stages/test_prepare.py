@@ -44,11 +44,11 @@ def mixed(tmp_path: Path) -> Folders:
 def test_prepare_leaves_out_images_that_cannot_be_used(mixed: Folders, tmp_path: Path) -> None:
     out = tmp_path / "out"
     metrics = run(out, "prepare", PRETRAIN | {"broken_share": 0.24}, mixed)
-    reasons = [f"picture {reason}" for reason in (*UNUSABLE, "missing")]
+    reasons = [f"image {reason}" for reason in (*UNUSABLE, "missing")]
     assert metrics == {"samples": 19, "read": 25, **{f"dropped: {reason}": 1 for reason in reasons}}
-    assert [(one["source"], one["picture"], one["reason"]) for one in listed(out)] == [
+    assert [(one["source"], one["image"], one["reason"]) for one in listed(out)] == [
         (f"chat.json[{k}]", f"{k}.jpg", reason)
-        for k, reason in sorted([(5 * k, f"picture {r}") for k, r in enumerate(UNUSABLE)] + [(3, "picture missing")])
+        for k, reason in sorted([(5 * k, f"image {r}") for k, r in enumerate(UNUSABLE)] + [(3, "image missing")])
     ]
     assert all(one["detail"] for one in listed(out))
     assert [int(sample.id) for sample in read_samples(out)[1]] == [k for k in range(25) if k % 5 and k != 3]
@@ -57,11 +57,11 @@ def test_prepare_leaves_out_images_that_cannot_be_used(mixed: Folders, tmp_path:
 def test_prepare_stops_above_the_share_that_is_allowed(mixed: Folders, tmp_path: Path) -> None:
     archive = f"{tmp_path / 'raw' / 'images.zip'}"
     assert refusal(tmp_path / "out", "prepare", PRETRAIN | {"broken_share": 0.2399}, mixed) == (
-        f"{archive}: the pictures of 6 of 25 samples (24.000%) cannot be used, the scale's broken_share allows "
+        f"{archive}: the images of 6 of 25 samples (24.000%) cannot be used, the scale's broken_share allows "
         "23.990%; first: 0.jpg of chat.json[0] is broken: cannot identify image file; mend the archive, "
         "or raise broken_share to leave them out"
     )
-    assert refusal(tmp_path / "none", "prepare", PRETRAIN, mixed).startswith(f"{archive}: the pictures of 6 of 25 ")
+    assert refusal(tmp_path / "none", "prepare", PRETRAIN, mixed).startswith(f"{archive}: the images of 6 of 25 ")
 
 
 @pytest.mark.parametrize("samples", [None, 12])
@@ -148,8 +148,8 @@ def karpathy_image(k: int, split: str = "test", folder: str = "val2014") -> dict
 def raw_coco(folder: Path, images: Sequence[Any]) -> Folders:
     """Images 0 to 3 of which 1 is cut; Karpathy's file among other members."""
     folder.mkdir()
-    images = [jpeg(0), UNUSABLE["truncated"], jpeg(2), jpeg(3)]
-    write_zip(folder / "val2014.zip", [(f"val2014/{k}.jpg", content) for k, content in enumerate(images)])
+    files = [jpeg(0), UNUSABLE["truncated"], jpeg(2), jpeg(3)]
+    write_zip(folder / "val2014.zip", [(f"val2014/{k}.jpg", content) for k, content in enumerate(files)])
     document = json.dumps({"images": images, "dataset": "coco"}).encode()
     junk = [("__MACOSX/._dataset_coco.json", b"\0\5"), ("dataset_flickr8k.json", b"{}"), (".DS_Store", b"")]
     write_zip(folder / "caption_datasets.zip", [*junk, ("dataset_coco.json", document)])
@@ -165,18 +165,18 @@ def test_captions_of_a_broken_image_stop_the_stage_or_are_left_out(tmp_path: Pat
     said = refusal(tmp_path / "1", "questions-captions", CAPTIONS, raw)
     archive = tmp_path / "raw" / "val2014.zip"
     assert said.startswith(
-        f"{archive}: the pictures of 1 of 2 questions (50.000%) cannot be used, the scale's broken_share allows "
+        f"{archive}: the images of 1 of 2 questions (50.000%) cannot be used, the scale's broken_share allows "
         "0.000%; first: val2014/1.jpg of dataset_coco.json[1] is truncated: "
     )
     out = tmp_path / "2"
     metrics = run(out, "questions-captions", CAPTIONS | {"broken_share": 0.5}, raw)
-    dropped = {"dropped: of another split": 2, "dropped: picture truncated": 1}
+    dropped = {"dropped: of another split": 2, "dropped: image truncated": 1}
     assert metrics == {"questions": 1, "read": 4, "references": 5, **dropped}
     assert [question.image for question in read_questions(out)[1]] == ["val2014/2.jpg"]
     references = read(out / "references.json")
     assert references["images"] == [{"id": 102}] and {one["image_id"] for one in references["annotations"]} == {102}
     (fault,) = listed(out)
-    assert (fault["source"], fault["picture"]) == ("dataset_coco.json[1]", "val2014/1.jpg")
+    assert (fault["source"], fault["image"]) == ("dataset_coco.json[1]", "val2014/1.jpg")
 
 
 def test_a_test_image_that_is_not_of_val2014_is_missing(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_no_question_left_is_refused(tmp_path: Path) -> None:
     raw = raw_coco(tmp_path / "raw", [karpathy_image(1)])
     said = refusal(tmp_path / "mscoco", "questions-captions", CAPTIONS | {"broken_share": 1.0}, raw)
     assert said == (
-        f"mscoco: no question is left whose picture can be used; mend {tmp_path / 'raw' / 'val2014.zip'}"
+        f"mscoco: no question is left whose image can be used; mend {tmp_path / 'raw' / 'val2014.zip'}"
     )  # fmt: skip
 
 
@@ -219,11 +219,11 @@ def test_popes_questions_about_a_broken_image(tmp_path: Path) -> None:
         (raw / f"coco_pope_{kind}.json").write_text("".join(lines))
     inputs = {"raw": raw, "images": images}
     said = refusal(tmp_path / "1", "questions-pope", {"broken_share": 0.0}, inputs)
-    assert "the pictures of 6 of 18 questions (33.333%) cannot be used" in said
+    assert "the images of 6 of 18 questions (33.333%) cannot be used" in said
     assert "first: val2014/COCO_val2014_000000000002.jpg of coco_pope_popular/1 is broken: " in said
     out = tmp_path / "2"
     metrics = run(out, "questions-pope", {"broken_share": 0.4}, inputs, workers=3)
-    assert metrics == {"questions": 12, "read": 18, "dropped: picture broken": 6}
+    assert metrics == {"questions": 12, "read": 18, "dropped: image broken": 6}
     left = "".join(line for line in lines if "0002.jpg" not in line)
     for kind in ("random", "popular", "adversarial"):
         assert (out / f"coco_pope_{kind}.json").read_text() == left
@@ -246,13 +246,13 @@ def test_vqav2s_questions_about_a_broken_image(tmp_path: Path) -> None:
     inputs = {"raw": raw, "images": images}
     settings = {"questions": None, "broken_share": 0.0, "seed": 0}
     said = refusal(tmp_path / "1", "questions-vqav2", settings, inputs)
-    assert "the pictures of 4 of 24 questions" in said
+    assert "the images of 4 of 24 questions" in said
     assert "first: val2014/COCO_val2014_000000000003.jpg of v2_Questions_Val_mscoco.zip: question 2 is broken" in said
     out = tmp_path / "2"
     metrics = run(out, "questions-vqav2", settings | {"questions": 20, "broken_share": 1.0}, inputs)
     assert metrics["read"] == 24 and metrics["dropped: beyond the number asked for"] == 4
     kept = [int(question.id) for question in read_questions(out)[1]]
-    assert metrics["questions"] == len(kept) == 20 - metrics["dropped: picture broken"]
+    assert metrics["questions"] == len(kept) == 20 - metrics["dropped: image broken"]
     assert all(n % 6 != 2 for n in kept)
     for file, key in (("questions.json", "questions"), ("annotations.json", "annotations")):
         assert [one["question_id"] for one in read(out / file)[key]] == kept
@@ -320,13 +320,13 @@ def test_mmes_pairs_about_a_broken_or_missing_image(tmp_path: Path) -> None:
     members.append((f"{FRONT}artwork/images/nobody-asks.jpg", jpeg(0)))
     raw = raw_mme(tmp_path / "raw", members)
     said = refusal(tmp_path / "1", "questions-mme", SUBTASKS, raw)
-    assert "the pictures of 4 of 8 questions (50.000%) cannot be used" in said
+    assert "the images of 4 of 8 questions (50.000%) cannot be used" in said
     assert f"first: {FRONT}OCR/0001.PNG of {FRONT}OCR/0001.txt is CMYK: " in said
     out = tmp_path / "2"
     metrics = run(out, "questions-mme", SUBTASKS | {"broken_share": 0.5}, raw)
     assert metrics == {
         "questions": 4, "read": 10, "pictures_without_questions": 1, "dropped: of another subtask": 2,
-        "dropped: picture CMYK": 2, "dropped: picture missing": 2,
+        "dropped: image CMYK": 2, "dropped: image missing": 2,
     }  # fmt: skip
     ids = [question.id for question in read_questions(out)[1]]
     assert ids == ["OCR/0", "OCR/1", "artwork/0", "artwork/1"]
@@ -336,8 +336,8 @@ def test_mmes_pairs_about_a_broken_or_missing_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("OCR/0001.txt", b"Is it?\tYes\n", "OCR/0001.txt: 1 questions; MME has two to a picture"),
-        ("OCR/0001.txt", b"", "OCR/0001.txt: 0 questions; MME has two to a picture"),
+        ("OCR/0001.txt", b"Is it?\tYes\n", "OCR/0001.txt: 1 questions; MME has two to an image"),
+        ("OCR/0001.txt", b"", "OCR/0001.txt: 0 questions; MME has two to an image"),
         ("OCR/0001.txt", b"Is it?\tYes\n\nIs it not? No\n",
          "OCR/0001.txt: line 3 has 1 columns, not 2 (question, answer)"),
         ("OCR/0001.txt", b"Is it?\tYes\nIs it?\tmaybe\n",
@@ -380,10 +380,10 @@ def test_the_table_of_data_has_a_row_for_each_set_that_sums_up(mixed: Folders, t
     metrics = run(out, "data-table", settings, {"sets": (tmp_path / "connector", tmp_path / "mme")})
     assert metrics == {"sets": 2, "reasons": 7}
     assert (out / "data.csv").read_text() == (
-        "set,use,source,unit,read,dropped: of another subtask,dropped: picture CMYK,dropped: picture animated,"
-        "dropped: picture broken,dropped: picture missing,dropped: picture oversized,dropped: picture truncated,kept\n"
-        "connector,training,pretrain,samples,25,0,1,1,1,1,1,1,19\n"
-        "MME,benchmark,mme,questions,10,2,0,0,0,0,0,0,8\n"
+        "set,use,source,unit,read,dropped: image CMYK,dropped: image animated,dropped: image broken,"
+        "dropped: image missing,dropped: image oversized,dropped: image truncated,dropped: of another subtask,kept\n"
+        "connector,training,pretrain,samples,25,1,1,1,1,1,1,0,19\n"
+        "MME,benchmark,mme,questions,10,0,0,0,0,0,0,2,8\n"
     )
     lines = (out / "data.md").read_text().splitlines()
     assert "**This is the demo.**" in lines and "Scale: demo." in lines[4]

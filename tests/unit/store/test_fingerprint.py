@@ -169,10 +169,10 @@ def test_the_imported_lntune_is_read_wherever_it_lies(tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "lntune", ignore=shutil.ignore_patterns("__pycache__"))
     here = fingerprint_of_copy(tmp_path)
     assert here == f"{code_fingerprint('lntune.store.record')}\n"
-    canonical = tmp_path / "lntune" / "store" / "canonical.py"
-    canonical.write_text(canonical.read_text() + "\n\n# a comment\n")
+    identity = tmp_path / "lntune" / "store" / "identity.py"
+    identity.write_text(identity.read_text() + "\n\n# a comment\n")
     assert fingerprint_of_copy(tmp_path) == here
-    canonical.write_text(canonical.read_text() + "\n_ANOTHER = 1\n")
+    identity.write_text(identity.read_text() + "\n_ANOTHER = 1\n")
     assert fingerprint_of_copy(tmp_path) != here
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lntune"]  # no cache left behind
 

@@ -12,8 +12,7 @@ from blake3 import blake3
 
 from lntune.errors import UserError
 from lntune.store.fingerprint import versions
-from lntune.store.hashing import FileRecord, hash_file, hash_tree
-from lntune.store.identity import Identity, canonical_json, digest
+from lntune.store.identity import FileRecord, Identity, canonical_json, digest, hash_file, hash_tree
 from lntune.store.layout import Store, slug
 
 

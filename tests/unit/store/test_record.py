@@ -13,12 +13,10 @@ import pytest
 from blake3 import blake3
 
 from lntune.errors import UserError
-from lntune.store.hashing import FileRecord
-from lntune.store.identity import Identity
+from lntune.store.identity import FileRecord, Identity
 from lntune.store.layout import Store
 from lntune.store.manifest import content_digest, read_manifest, write_manifest
-from lntune.store.provenance import git_state, machine, peak_memory_bytes
-from lntune.store.record import record
+from lntune.store.record import git_state, machine, peak_memory_bytes, record
 
 IDENTITY = Identity("train", {"rate": 0.1, "seed": 3}, {"toy.train": "ab" * 32}, {"pytest": "1"}, {})
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lntune.store.accepted import AcceptedEdit, Change, undone
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import Identity
-from lntune.store.layout import Store, place
-from lntune.store.manifest import Manifest, read_manifest
+from lntune.files import link_or_copy
+from lntune.store.identity import Identity, hash_tree
+from lntune.store.layout import Store
+from lntune.store.manifest import AcceptedEdit, Change, Manifest, read_manifest, undone
 from lntune.store.record import record
 
 CODE = {"toy.train": "ab" * 32}
@@ -133,9 +132,9 @@ def test_an_origin_that_goes_while_it_is_linked_is_computed_again(store: Store, 
     def gone(found: Path, target: Path) -> None:
         if target.name == "report.txt":
             raise FileNotFoundError(found)
-        place(found, target)
+        link_or_copy(found, target)
 
-    monkeypatch.setattr("lntune.store.reuse.place", gone)
+    monkeypatch.setattr("lntune.store.reuse.link_or_copy", gone)
     made = train(store, source(store, "abc", 2), work=write("weights"), label="again")
     assert made.origin is None
     assert hash_tree(store.folder("train", "again", made.id), ignore={"manifest.json"}) == made.outputs

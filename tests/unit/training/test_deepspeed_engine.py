@@ -25,7 +25,7 @@ RESUMED = {"dropout": 0.1, "settings": {"epochs": 3.0, "max_steps": 14}}
 @pytest.fixture(autouse=True, scope="module")
 def _ranks_find_the_tests() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "helpers")]))
         yield
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from lntune.benchmarks.captions import karpathy
 from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError

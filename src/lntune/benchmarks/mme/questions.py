@@ -4,7 +4,7 @@ from pydantic import Field
 
 from lntune.benchmarks.mme.release import ARCHIVE, Asked, read_release
 from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.archives import Members
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions

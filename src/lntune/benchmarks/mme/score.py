@@ -9,7 +9,7 @@ from lntune.benchmarks.intervals import over_items
 from lntune.benchmarks.mme import metric as mme_score
 from lntune.benchmarks.official_files import read_lines
 from lntune.benchmarks.per_item_scores import strata_of
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.questions import read_answers
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from lntune.benchmarks.official_files import read_lines
 from lntune.benchmarks.pope.files import KINDS, read_questions
 from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.store.job import Job, Metrics

@@ -6,7 +6,7 @@ from lntune.benchmarks.intervals import Stratum, figure, over_items
 from lntune.benchmarks.per_item_scores import by_image, strata_of
 from lntune.benchmarks.pope import metric as pope_score
 from lntune.benchmarks.pope.files import KINDS
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.questions import read_answers, read_questions
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from lntune.benchmarks.intervals import over_items
 from lntune.benchmarks.per_item_scores import by_image, strata_of
 from lntune.benchmarks.vqav2 import metric as vqav2_score
-from lntune.config.base import Frozen
+from lntune.config import Frozen
 from lntune.data.questions import read_answers, read_questions
 from lntune.store.job import Job, Metrics, NoExecution
 

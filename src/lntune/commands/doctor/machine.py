@@ -1,4 +1,4 @@
-"""What this machine must have: Java for the captions, GPUs, room on the disk, a store that keeps its promises."""
+"""What this machine must have (Java, GPUs, room on the disk, a store that can be locked), or its SLURM cluster."""
 
 import fcntl
 import os
@@ -6,13 +6,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lntune.commands.doctor.needs import Finding, Needs
+from lntune.snakefile.profiles import cluster_of
 from lntune.units import bytes_text
 
 _TIMEOUT = 60
+_SITE = "slurm/site.yaml"
+_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 
 
 def output_of(*command: str) -> str | None:
@@ -57,7 +61,7 @@ def check_local_gpus(needs: Needs) -> Iterator[Finding]:
     """The GPUs of this machine, for jobs that run here."""
     if not needs.gpus:
         return
-    card = needs.study.scale.execution.gpu
+    planned = needs.study.scale.execution.gpu
     listed = output_of("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
     if listed is None:
         remedy = "install NVIDIA's driver, or run on a cluster: --profile slurm"
@@ -71,11 +75,11 @@ def check_local_gpus(needs: Needs) -> Iterator[Finding]:
     else:
         yield Finding("GPUs", "ok", f"{len(rows)} x {rows[0][0]}")
     smallest = min((float(row[1]) * 2**20 / 1e9 for row in rows), default=0.0)
-    if rows and card is not None and smallest < card.memory_gb:
+    if rows and planned is not None and smallest < planned.memory_gb:
         remedy = (
             f"set execution.gpu.memory_gb of {needs.study.scale_file} to {smallest:.1f}, and the plan fits jobs to it"
         )
-        yield Finding("GPU memory", "missing", f"{smallest:.1f} GB, planned for {card.memory_gb:g} GB", remedy)
+        yield Finding("GPU memory", "missing", f"{smallest:.1f} GB, planned for {planned.memory_gb:g} GB", remedy)
 
 
 def check_disk(needs: Needs) -> Iterator[Finding]:
@@ -139,3 +143,89 @@ def check_git(needs: Needs) -> Iterator[Finding]:
         yield Finding("git", "lesser", text, "clone the repository instead of copying its files")
     else:
         yield Finding("git", "ok", "manifests name the commit")
+
+
+# --- a cluster ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of a partition that are alike: GPUs as SLURM lists them, MB of memory, cores."""
+
+    partition: str
+    up: bool
+    gres: str
+    mem_mb: int
+    cores: int
+
+    @property
+    def gpus(self) -> int:
+        """GPUs on one node: ``gpu:a100:4(S:0-1)`` and ``gpu:4`` are four."""
+        total = 0
+        for one in self.gres.split(","):
+            kind, *rest = one.partition("(")[0].split(":")
+            if kind == "gpu":
+                total += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+        return total
+
+
+def listed_nodes() -> list[Nodes] | None:
+    """All nodes by partition; None if SLURM does not answer."""
+    listed = output_of("sinfo", "--noheader", "--exact", "--format=%R|%a|%G|%m|%c")
+    if listed is None:
+        return None
+    rows = [line.split("|") for line in listed.splitlines() if line.count("|") == 4]
+    return [
+        Nodes(name, state == "up", gres, int(mem.rstrip("+")), int(cores.rstrip("+")))
+        for name, state, gres, mem, cores in rows
+    ]
+
+
+def check_cluster(needs: Needs, root: Path, profile: str) -> Iterator[Finding]:
+    """What jobs submitted with this profile need."""
+    lacking = [command for command in _COMMANDS if shutil.which(command) is None]
+    if lacking:
+        text = f"{', '.join(lacking)}: not on PATH"
+        yield Finding("SLURM", "missing", text, "run it on a login node of the cluster (perhaps: module load slurm)")
+        return
+    nodes = listed_nodes()
+    if nodes is None:
+        yield Finding("SLURM", "missing", "sinfo gets no answer", "ask the cluster's staff whether slurmctld is up")
+        return
+    yield Finding("SLURM", "ok", (output_of("sinfo", "--version") or "").strip())
+    names = cluster_of(root, profile)
+    named = [name for name in dict.fromkeys((names.partition, names.gpu_partition)) if name]
+    known = sorted({one.partition for one in nodes})
+    for name in named:
+        if name not in known:
+            yield Finding("partition", "missing", f"there is no {name!r}", f"{_SITE}: name one of {', '.join(known)}")
+        elif not any(one.up for one in nodes if one.partition == name):
+            yield Finding("partition", "missing", f"{name} is down", f"wait, or name another in {_SITE}")
+        else:
+            yield Finding("partition", "ok", name)
+    yield from _check_nodes(needs, [one for one in nodes if one.up and (not named or one.partition in named)])
+    yield _accounting()
+
+
+def _check_nodes(needs: Needs, nodes: list[Nodes]) -> Iterator[Finding]:
+    """One node must have what the largest job asks for."""
+    file = needs.study.scale_file
+    for subject, wanted, most, unit, key in (
+        ("GPUs a node", needs.gpus, max((one.gpus for one in nodes), default=0), "", "gpus"),
+        ("memory a node", needs.mem_mb, max((one.mem_mb for one in nodes), default=0), " MB", "mem_mb"),
+        ("cores a node", needs.threads, max((one.cores for one in nodes), default=0), "", "threads"),
+    ):
+        if wanted > most:
+            text = f"at most {most:,}{unit}, a job asks for {wanted:,}{unit}"
+            yield Finding(
+                subject, "missing", text, f"lower {key} in execution.stages of {file}, or name other partitions"
+            )
+        elif wanted:
+            yield Finding(subject, "ok", f"{most:,}{unit}, jobs ask for up to {wanted:,}{unit}")
+
+
+def _accounting() -> Finding:
+    """How Snakemake can ask for a job's state."""
+    if output_of("sacct", "--noheader", "--allocations", "--jobs=1") is not None:
+        return Finding("accounting", "ok", "sacct answers")
+    return Finding("accounting", "ok", "no accounting database: squeue shows jobs")

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lntune.commands.plan import PendingWork, pending_in
 from lntune.config.catalog import Entry
 from lntune.config.scale import Stage
-from lntune.plan.models import Plan
+from lntune.plan.pending import PendingWork, pending_in
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
 State = Literal["ok", "missing", "lesser", "unknown"]
@@ -20,7 +20,7 @@ _MARK: dict[State, str] = {"ok": "ok", "missing": "MISSING", "lesser": "lesser",
 class Finding:
     """One thing that was looked for.
 
-    ``missing``: the target cannot be made; ``lesser``: it can, but something is worse; ``unknown``: it cannot be told
+    ``missing``: the target cannot be made; ``lesser``: it can, but something is worse; ``unknown``: it cannot be seen
     from here. ``remedy`` is empty for ``ok``.
     """
 
@@ -41,7 +41,7 @@ def findings_text(targets: Sequence[str], scale: str, found: Sequence[Finding]) 
     missing = sum(one.state == "missing" for one in found)
     unknown = sum(one.state == "unknown" for one in found)
     summary = f"{missing} missing" if missing else "nothing is missing"
-    return "\n".join([*lines, "", summary + (f", {unknown} could not be told from here" if unknown else "")])
+    return "\n".join([*lines, "", summary + (f", {unknown} could not be seen from here" if unknown else "")])
 
 
 def findings_json(targets: Sequence[str], scale: str, found: Sequence[Finding]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Needs:
 
 
 def needs_of(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Needs:
-    """What the targets need; UserError as :func:`lntune.commands.plan.pending`."""
+    """What the targets need; UserError as :func:`lntune.plan.pending.pending`."""
     plan = Plan(Study.read(root, overrides))
     work = pending_in(plan, targets)
     execution = plan.scale.execution

@@ -1,31 +1,43 @@
-"""Export a table or figure with everything that it rests on, as a crate that can be read without lntune.
+"""``lntune export``: a table or figure with everything that it rests on, as a crate to be read without lntune.
 
     report = export(Path("."), "tables/table3.csv", Path("table3.zip"))
 
 The same store and checkout give the same bytes, whenever and wherever they are exported.
 """
 
+import hashlib
+import io
+import json
 import os
+import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.export.archive import Archive, Written
-from lntune.commands.export.contents import Contents, Source, contents_of
-from lntune.commands.export.entities import README
-from lntune.commands.export.graph import METADATA, describe
-from lntune.commands.export.readme import readme
+from blake3 import blake3
+
+from lntune.commands.export.contents import RESULTS, Contents, Result, Source, contents_of, kind_of
+from lntune.commands.export.metadata import METADATA, README, Written, describe
 from lntune.errors import UserError
-from lntune.plan.models import Plan
 from lntune.plan.node import is_done, manifest_path
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files, files_of, is_right, report_item_name
 from lntune.progress import track
+from lntune.report.rows import CELLS
+from lntune.stages.select import CHOSEN
+from lntune.store.layout import MANIFEST
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.units import bytes_text
+
+_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+_MODE = 0o100644 << 16
+_UNIX = 3
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -98,30 +110,50 @@ def _made(plan: Plan, report_item: str) -> Manifest:
 
 
 def _write(path: Path, contents: Contents, study: Study) -> Mapping[str, Written]:
-    """Write the zip: the files in the order of their names, then the metadata that states their hashes."""
-    sources: dict[str, Source | bytes] = {**contents.files, README: readme(contents)}
+    """Write the zip: the files in the order of their names, then the metadata that states their hashes.
+
+    Its bytes depend on what is put into it alone: times, modes and the order of files are fixed. They are packed by
+    zlib, so that another build of zlib may give other bytes.
+    """
+    sources: dict[str, Source | bytes] = {**contents.files, README: _readme(contents)}
     written: dict[str, Written] = {}
-    with Archive(path) as archive, track(len(sources), f"export {contents.report_item}", "files") as progress:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        track(len(sources), f"export {contents.report_item}", "files") as progress,
+    ):
         for name, source in sorted(sources.items()):
-            if isinstance(source, bytes):
-                written[name] = archive.add(name, source)
-            else:
-                written[name] = _copy(archive, name, source)
+            written[name] = _add(archive, name, source) if isinstance(source, bytes) else _copy(archive, name, source)
             progress.advance()
-        archive.add(METADATA, describe(contents, study, written))
+        _add(archive, METADATA, describe(contents, study, written))
     return written
 
 
-def _copy(archive: Archive, name: str, source: Source) -> Written:
+def _copy(archive: zipfile.ZipFile, name: str, source: Source) -> Written:
     """Copy a file into the crate, unless it is not what its manifest says."""
     again = f"delete the folder of {source.result} and run snakemake" if source.result else "try again"
     try:
-        written = archive.add(name, source.path)
+        written = _add(archive, name, source.path)
     except FileNotFoundError:
         raise UserError(f"{source.path}: is gone; {again}") from None
     if source.blake3 not in (None, written.blake3):
         raise UserError(f"{source.path}: is not what its manifest says (BLAKE3 {source.blake3}); {again}")
     return written
+
+
+def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> Written:
+    """Add one file, from the disk or from memory, and return what was written."""
+    info = zipfile.ZipInfo(name, _TIME)
+    info.compress_type, info.external_attr, info.create_system = zipfile.ZIP_DEFLATED, _MODE, _UNIX
+    info.file_size = len(source) if isinstance(source, bytes) else source.stat().st_size  # decides on zip64
+    sha256, mine, count = hashlib.sha256(), blake3(), 0
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with opened as reader, archive.open(info, "w") as writer:
+        while block := reader.read(_BLOCK):
+            sha256.update(block)
+            mine.update(block)
+            writer.write(block)
+            count += len(block)
+    return Written(count, sha256.hexdigest(), mine.hexdigest())
 
 
 def _report(out: Path, contents: Contents, written: Mapping[str, Written]) -> CrateReport:
@@ -134,3 +166,127 @@ def _report(out: Path, contents: Contents, written: Mapping[str, Written]) -> Cr
         left_out=len(left_out),
         left_out_bytes=sum(file.bytes for file in left_out),
     )
+
+
+# --- the README: how to follow a number with nothing but a text editor ---------------------------------------------
+
+_TEXT = """\
+# {title}
+
+{files}: {kind} made by lntune, a Snakemake workflow that reproduces
+"Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning". This folder is a Workflow Run RO-Crate
+(https://w3id.org/ro/wfrun/provenance/0.5) with everything that it rests on. All numbers are text: no program is
+needed to read them, not even lntune.
+
+Scale: {scale}. Protocol: {protocol}.
+{scale_note}
+
+## From a number to its raw files
+
+Every result lies in `{results}/<stage>/<label>-<id>/`, and its `{manifest}` lists what made it: settings, seed, code
+and package versions, machine, times, the hashes of its files (`outputs`), and the results that it was made from
+(`inputs`). An input `{{"stage": S, "label": L, "id": I}}` lies in `{results}/S/L-I/`; where it has a `part`, only that
+folder in it was used.
+
+1. Open `{last}/{cells}`. For each row and column it gives `scores`, one for each seed: the places of inputs in
+   `{manifest}` next to it, in the list `scores`, counted from 0. `selections` are in the same way those that chose the
+   learning rate. A figure of curves has no such cells; its rows, in the settings of `{manifest}`, name `selections`.
+2. In the folder of that input, `scores.json` holds the score and `marks.json` that of each question; the other files
+   are those that the benchmark's own script reads. What was measured instead is in `measure.json`, with what was
+   predicted; how alike layers are, in `similarity.json`.
+3. In its `{manifest}`, the input `answers` leads to the model's answers (`answers.jsonl`), `questions` to what was
+   asked.
+4. From the answers, `tuned` leads to the tuned weights: to a selection of the learning rate (`selection.json`, whose
+   inputs `candidates` and `scores` lead on), or to one finetuning. The weights themselves are not here; `outputs` in
+   the manifest holds the hash of `tuned.safetensors`, which a selection has as `chosen/tuned.safetensors`.
+5. From there, `connector`, `llm`, `vision`, `samples` and `images` lead to pretraining, weights and data.
+
+{example}
+Where a manifest has an `origin`, its files were linked from that result, because settings, code, packages and the bytes
+of the inputs are equal; times and machine are those of that work.
+
+{literature}## What is here, and what is only named
+
+`ro-crate-metadata.json` describes every file and every step: the files that are here with size, sha256 and BLAKE3;
+those that are only named with size and BLAKE3, and if they were fetched, with their sha256, licence and origin. The
+latter have an `@id` that starts with `#`; a file that you have is the right one if its hash is. The workflow's
+definition is here (`Snakefile`, `config.yaml`, `workflow/`, `envs/`); lntune's own code is named by its hashes in each
+manifest.
+
+{stages}
+The workflow is under Apache-2.0. Data and weights that came from elsewhere, and the questions and references taken from
+them, are under the licences that `ro-crate-metadata.json` and `workflow/catalog.yaml` name.
+"""
+
+_LITERATURE = """\
+Rows whose `source` is `literature` are no work of this workflow: the paper prints them, from the literature, and their
+values are in `{file}`.
+
+"""
+
+_ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw", "llm")
+
+
+def _readme(contents: Contents) -> bytes:
+    """The text of README.md."""
+    settings: dict[str, Any] = contents.last.manifest.settings
+    text = _TEXT.format(
+        title=f"{contents.report_item}: {settings['title']}",
+        files=", ".join(f"`{path}`" for path in contents.published),
+        kind=kind_of(contents),
+        results=RESULTS,
+        manifest=MANIFEST,
+        cells=CELLS,
+        last=contents.last.path,
+        scale=settings["scale"],
+        scale_note=settings["scale_note"],
+        protocol=settings["protocol"],
+        example=_example(contents),
+        literature=_LITERATURE.format(file=f"workflow/paper/{contents.report_item}.csv")
+        if settings.get("literature")
+        else "",
+        stages=_stages(contents),
+    )
+    return text.encode()
+
+
+def _example(contents: Contents) -> str:
+    """The way of the first cell, folder by folder; where there are no cells, of the first learning rate."""
+    cells = json.loads((contents.last.folder / CELLS).read_text())
+    role = "scores" if cells else "selections"
+    inputs = [record for one, record in contents.last.manifest.parents() if one == role]
+    if not inputs:
+        return ""
+    result = contents.results[inputs[cells[0]["scores"][0] if cells else 0].name]
+    shown = f"{cells[0]['row']!r}, {cells[0]['column']}, {cells[0]['value']}" if cells else "the first learning rate"
+    lines = [f"For example {shown}:", "", f"    {role:<12}{result.path}"]
+    while step := _next(contents, result):
+        role, result = step
+        lines.append(f"    {role:<12}{result.path}")
+    return "\n".join([*lines, ""])
+
+
+def _next(contents: Contents, result: Result) -> tuple[str, Result] | None:
+    """The input that leads on to the raw files, and its role."""
+    parents = list(result.manifest.parents())
+    role = next((role for role in _ROLES if any(role == one for one, _ in parents)), None)
+    if role is None:
+        return None
+    playing = [record for one, record in parents if one == role]
+    chosen = result.manifest.part_content(CHOSEN)  # of the candidates, the one that was chosen
+    best = next((record for record in playing if record.content == chosen), playing[0])
+    return role, contents.results[best.name]
+
+
+def _stages(contents: Contents) -> str:
+    """A table of the stages: how many results, and how many of their files are here or only named."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for result in contents.results.values():
+        left_out = result.left_out().values()
+        row = counts[result.manifest.stage]
+        more = (1, len(result.copied()), len(left_out), sum(file.bytes for file in left_out))
+        row[:] = [count + added for count, added in zip(row, more, strict=True)]
+    lines = ["| stage | results | files here (besides manifests) | named by hash |", "| --- | --- | --- | --- |"]
+    for stage, (results, here, named, size) in counts.items():
+        lines.append(f"| {stage} | {results} | {here} | {f'{named} ({bytes_text(size)})' if named else 0} |")
+    return "\n".join([*lines, ""])

@@ -1,4 +1,4 @@
-"""What no current target needs any more: found, listed, and deleted on request (``lntune gc``).
+"""``lntune gc``: what no current target needs any more.
 
     found = collect(Path("."))
     print(text(found))          # lntune.commands.gc.listing
@@ -10,59 +10,106 @@ A result stays if one of these needs it, or needs something that was made from i
 - a published file in tables/ or figures/ of this checkout, whatever config made it: the results that hold its bytes,
   or today's alone if that is one of them;
 - another checkout's lease (:mod:`lntune.store.leases`), until it is forgotten;
-- this checkout's own lease, which is its last run's: with overrides it asked for other results than config.yaml does,
-  and after an edit of the code the next run may find there work that it need not do again. However old it is, only
-  the next run supersedes it, or ``--forget``: time alone makes nothing garbage;
+- this checkout's own lease, which is its last run's: with overrides that run needed other results than config.yaml
+  does. However old it is, only the next run replaces it, or ``--forget``: time alone makes nothing garbage;
 - a process that holds its lock.
 
-What nobody here understands stays too: links, unknown names, results whose manifest cannot be read. A checkout that
-has not run since there are leases is not known.
-
-Every other result is garbage, and so is what dead processes left. Results share files by hard links, so deleting a
-name harms no other result; only files whose every name is deleted count as freed.
+What is not understood stays too: links, unknown names, results whose manifest cannot be read. A checkout that has
+never written a lease is not known. Every other result is garbage, and so is what dead processes left.
 """
 
+import fcntl
+import json
+import math
+import os
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lntune.commands.gc.locks import is_held, workflow_running
-from lntune.commands.gc.model import Garbage, Item, Kind, Small
-from lntune.commands.gc.needed import (
-    AT_WORK,
-    TODAY,
-    WEIGHTS,
-    Needed,
-    at_work,
-    last_run_text,
-    leased_text,
-    leases_notes,
-    published,
-    todays_nodes,
-)
-from lntune.commands.gc.reasons import Reasons
-from lntune.commands.gc.sizes import measured, size_of
-from lntune.commands.gc.store_folders import (
-    NAMED,
-    Shelves,
-    file_paths,
-    folder_names,
-    scratch_name,
-    seconds_since_change,
-)
-from lntune.plan.models import Plan
+from lntune.errors import UserError
+from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
+from lntune.plan.node import Node, closure
+from lntune.plan.plan import Plan
+from lntune.plan.reasons import compared
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
-from lntune.store.layout import MANIFEST
-from lntune.store.leases import host_name, is_alive, is_of, leases_state, read_leases
+from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
+from lntune.plan.summary_tables import names as summaries
+from lntune.plan.targets import FORMATS
+from lntune.store.layout import MANIFEST, Store
+from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
+from lntune.store.manifest import Manifest, read_manifest
+from lntune.units import counted
 
+Kind = Literal["result", "unfinished", "temporary", "scratch"]
+
+_TODAY = "needed by a table or figure of today's config"
+_WEIGHTS = "one of the demo's weights"
+_AT_WORK = "needed by a process at work"
 _UNREADABLE = "with a manifest that cannot be read"
 _OLD_SECONDS = 7 * 24 * 3600
+_MOST_NAMES = 3
+_NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12})\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}(?:\.old)?")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A folder that can go. ``bytes`` are those of its files, ``freed`` those that no other name holds then."""
+
+    kind: Kind
+    stage: str
+    path: Path
+    lock: Path
+    reason: str
+    bytes: int = 0
+    freed: int = 0
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small file that is of no more use; ``target`` is the manifest that a mark leads to."""
+
+    kind: Literal["job spec", "mark", "lock"]
+    path: Path
+    bytes: int
+    target: Path | None = None
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What can be deleted, in the order of deletion: what was made from others comes before them.
+
+    Attributes:
+        root: the checkout.
+        store: the store.
+        items: folders that can go.
+        small: small files that can go.
+        stays: all other finished results, ``stage/label-id`` to why they stay.
+        notes: what a person should know, a line each.
+        refusal: why nothing can be deleted now, if so.
+        leases: the state of the leases that this rests on.
+    """
+
+    root: Path
+    store: Store
+    items: tuple[Item, ...]
+    small: tuple[Small, ...]
+    stays: Mapping[str, str]
+    notes: tuple[str, ...]
+    refusal: str | None
+    leases: frozenset[tuple[str, int]]
+
+    @property
+    def freed(self) -> int:
+        """Bytes that deleting all of it would free."""
+        return sum(item.freed for item in self.items) + sum(one.bytes for one in self.small)
 
 
 def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
@@ -76,130 +123,349 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
         UserError: the config, a report item or a lease is wrong, so that what is needed is not known.
     """
     plan = Plan(Study.read(root, overrides))
-    state = leases_state(plan.store)
-    leases = read_leases(plan.store)
-    own = next((lease for lease in leases if is_of(lease, root)), None)
-    others = [lease for lease in leases if lease is not own]
-    report_items, weights = todays_nodes(plan)
-    shelves = Shelves(plan.store)
-    needed = Needed(shelves)
-    needed.add((f"{node.stage}/{node.name}" for node in report_items), TODAY)
-    needed.add((f"{node.stage}/{node.name}" for node in weights), WEIGHTS)
+    state, leases = leases_state(plan.store), read_leases(plan.store)
+    folders = StoreFolders(plan.store)
+    report_items = closure([plan.report_item(name) for name in (*plan.study.report_items(), *summaries(plan))])
+    recipes = DemoWeightsPlan(root) if (root / RECIPES).is_file() else None
+    weights = closure([recipes.node(name) for name in recipes.names()]) if recipes else []
+
+    needed = _Needed(folders)
+    needed.add((f"{node.stage}/{node.name}" for node in report_items), _TODAY)
+    needed.add((f"{node.stage}/{node.name}" for node in weights), _WEIGHTS)
     refusal, notes = workflow_running(root), []
-    for file, results in published(root, shelves):
+    for file, results in _published(root, folders):
         if not results:
             notes.append(f"{file}: no result holds these bytes, so what it rests on is not known")
-        if any(needed.reasons.get(name) == TODAY for name in results):
+        if any(needed.reasons.get(name) == _TODAY for name in results):
             continue
         for name in needed.add(results, f"needed by {file}"):
-            if name in shelves.finished and shelves.manifest(name) is None:
+            if name in folders.finished and folders.finished[name] is None:
                 refusal = f"{plan.store.root / name}: its manifest cannot be read, so what {file} rests on is not known"
-    for lease in others:
-        needed.add(lease.names, leased_text(lease))
-    if own:
-        needed.add(own.names, last_run_text(own))
-    needed.add(at_work(shelves), AT_WORK)
-    leased = {name for lease in others for name in lease.names}
-    finder = _Finder(shelves, needed.reasons, leased, Reasons([*report_items, *weights]))
-    items = tuple(measured(finder.items()))
-    notes += leases_notes(others, own, Counter(finder.kept.values()))
-    small = tuple(finder.small(items))
-    return Garbage(root, plan.store, items, small, finder.kept, tuple(notes), refusal, state)
+    others = [lease for lease in leases if not is_of(lease, root)]
+    for lease in sorted(leases, key=lambda lease: is_of(lease, root)):  # this checkout's own comes last
+        needed.add(lease.names, _lease_reason(lease, root))
+    needed.add(_at_work(folders), _AT_WORK)
+
+    finder = _Finder(folders, needed.reasons, {name for lease in others for name in lease.names})
+    items = tuple(_measured(finder.items(_Differences([*report_items, *weights]))))
+    stays = {
+        name: needed.reasons.get(name, _UNREADABLE)
+        for name, manifest in folders.finished.items()
+        if name in needed.reasons or manifest is None
+    }
+    notes += _lease_notes(leases, root, Counter(stays.values()))
+    return Garbage(root, plan.store, items, tuple(finder.small(items)), stays, tuple(notes), refusal, state)
+
+
+def workflow_running(root: Path) -> str | None:
+    """A line if a workflow runs in a checkout."""
+    locks = root / ".snakemake" / "locks"
+    if _files(locks):
+        return f"{locks}: a workflow runs here; wait for it, or if it was killed, run `snakemake --unlock`"
+    return None
+
+
+# --- what there is -----------------------------------------------------------------------------------------------
+
+
+class StoreFolders:
+    """What lies in a store now: results, what processes left next to them, and marks. Links are not followed.
+
+    ``finished`` holds manifests by ``stage/label-id``; None for one that cannot be read or is another result's.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.root, self.scratch_root = store.root, store.root / ".scratch"
+        self.marks = [  # looked for before the results: a mark is older than what it leads to
+            path
+            for stage in _folders(store.root / ".works")
+            for work in _folders(stage)
+            for path in _files(work)
+            if _NAMED.fullmatch(path.name)
+        ]
+        self.finished: dict[str, Manifest | None] = {}
+        self.unfinished: list[str] = []
+        self.temporary: list[Path] = []
+        for stage in _folders(store.root):
+            for folder in () if stage.name.startswith(".") else _folders(stage):
+                name = f"{stage.name}/{folder.name}"
+                if folder.name.startswith("."):
+                    self.temporary.append(folder)
+                elif _NAMED.fullmatch(folder.name) and (folder / MANIFEST).is_file():
+                    self.finished[name] = _manifest(folder, name)
+                elif _NAMED.fullmatch(folder.name):
+                    self.unfinished.append(name)
+        scratch = _folders(self.scratch_root)
+        self.temporary += [path for path in scratch if path.name.startswith(".")]
+        self.scratch = [path for path in scratch if _NAMED.fullmatch(path.name)]
+
+    def lock(self, name: str) -> Path:
+        """The lock of whoever makes the result ``stage/label-id``."""
+        return self.scratch_root / f"{_scratch_name(name)}.lock"
+
+
+def _manifest(folder: Path, name: str) -> Manifest | None:
+    with suppress(UserError):
+        manifest = read_manifest(folder / MANIFEST)
+        return manifest if manifest.name == name else None
+    return None
+
+
+def _scratch_name(name: str) -> str:
+    """``stage/label-id`` as its scratch is called: ``stage-id``."""
+    return f"{name.partition('/')[0]}-{name.rpartition('-')[2]}"
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The folders in a folder; none where it cannot be read."""
+    with suppress(OSError), os.scandir(parent) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    return []
+
+
+def _files(parent: Path) -> list[Path]:
+    """The plain files in a folder; none where it cannot be read."""
+    with suppress(OSError), os.scandir(parent) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+    return []
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds a result's lock, or may hold it; where the file system knows no locks nobody does."""
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(handle)
+    return False
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last change of a file, or of a folder and what lies directly in it; endless for nothing."""
+    try:
+        inside = [path / name for name in os.listdir(path)] if path.is_dir() else []
+        return time.time() - max(os.lstat(one).st_mtime for one in [path, *inside])
+    except FileNotFoundError:
+        return math.inf
+
+
+# --- what stays --------------------------------------------------------------------------------------------------
+
+
+class _Needed:
+    """Which results stay, made or not, and why; the first reason that is given counts."""
+
+    def __init__(self, folders: StoreFolders) -> None:
+        self._folders = folders
+        self.reasons: dict[str, str] = {}
+
+    def add(self, names: Iterable[str], reason: str) -> list[str]:
+        """Keep these, and all that they were made from as far as manifests tell; return those that are new."""
+        added, open_ends = [], list(names)
+        while open_ends:
+            name = open_ends.pop()
+            if name not in self.reasons:
+                self.reasons[name] = reason
+                added.append(name)
+                manifest = self._folders.finished.get(name)
+                # A parent may have another label than today's node of the same id: the manifest knows its folder.
+                open_ends += [record.name for _, record in manifest.parents()] if manifest else []
+        return added
+
+
+def _published(root: Path, folders: StoreFolders) -> Iterator[tuple[str, list[str]]]:
+    """Every published file, and the results of tables and figures that hold its bytes."""
+    report_items = [name for name in folders.finished if name.partition("/")[0] in STAGES_OF_REPORT_ITEMS]
+    for folder, formats in FORMATS.items():
+        for file in _files(root / folder):
+            if file.suffix[1:] in formats and not file.name.startswith("."):
+                shown = file.read_bytes()
+                held = {name: folders.root / name / file.name for name in report_items}
+                found = [name for name, path in held.items() if path.is_file() and path.read_bytes() == shown]
+                yield f"{folder}/{file.name}", found
+
+
+def _at_work(folders: StoreFolders) -> Iterator[str]:
+    """What processes are making now, and what their job specs name as inputs."""
+    held = {lock.stem for lock in _files(folders.scratch_root) if lock.suffix == ".lock" and _is_held(lock)}
+    yield from (name for name in folders.finished if _scratch_name(name) in held)
+    for stage, _, id in (name.rpartition("-") for name in sorted(held)):
+        for spec in (folders.root / ".jobs" / stage).glob(f"*-{id}.json"):
+            with suppress(OSError, ValueError, KeyError):
+                document = json.loads(spec.read_text())
+                for given in document["inputs"].values():
+                    for folder in [given] if isinstance(given, str) else given:
+                        yield "/".join(Path(folder).relative_to(document["store"]).parts[:2])
+
+
+def _lease_reason(lease: Lease, root: Path) -> str:
+    own = f"needed by this checkout's last run, on {lease.written:%Y-%m-%d}"
+    return own if is_of(lease, root) else f"leased by {lease.text}"
+
+
+def _lease_notes(leases: Sequence[Lease], root: Path, stays: Counter[str]) -> Iterator[str]:
+    """A line for each lease that alone keeps results and may be outdated; ``stays`` counts results by reason."""
+    for lease in leases:
+        results = counted(stays[_lease_reason(lease, root)], "result")
+        if is_of(lease, root) and stays[_lease_reason(lease, root)]:
+            yield (
+                f"the lease of this checkout's last run alone keeps {results}; "
+                f"the next run replaces it (`lntune gc --forget .` drops it)"
+            )
+        elif not is_of(lease, root) and lease.abandoned:
+            yield (
+                f"{lease.checkout} of {lease.user} is no longer there; its lease alone keeps {results} "
+                f"(`lntune gc --forget {lease.checkout}` drops it)"
+            )
+
+
+# --- what goes ---------------------------------------------------------------------------------------------------
+
+
+class _Differences:
+    """Why a finished result is none of today's: what today's of its name has instead."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._named: dict[tuple[str, str], list[Node]] = defaultdict(list)
+        self._ids: dict[tuple[str, str], Node] = {}
+        for node in nodes:
+            self._named[node.stage, node.label].append(node)
+            self._ids[node.stage, node.id] = node
+
+    def text(self, manifest: Manifest) -> str:
+        """In words, so that results of one cause have the same text."""
+        renamed = self._ids.get((manifest.stage, manifest.id))
+        if renamed is not None:
+            return f"today it is called {renamed.label}"
+        identity = manifest.identity()
+        differences = [list(compared(identity, node.identity)) for node in self._named[manifest.stage, manifest.label]]
+        if not differences:
+            return "no table or figure asks for it"
+        stages = {role: record.stage for role, record in manifest.parents()}
+        names: dict[str, list[str]] = defaultdict(list)
+        for reason in min(differences, key=len):
+            names[reason.kind].append(stages.get(reason.what, reason.what) if reason.kind == "input" else reason.what)
+        parts = []
+        for kind, noun in (("setting", "settings"), ("code", "code"), ("package", "packages")):
+            more = f" and {len(names[kind]) - _MOST_NAMES} more" if len(names[kind]) > _MOST_NAMES else ""
+            if names[kind]:
+                parts.append(f"has other {noun} ({', '.join(names[kind][:_MOST_NAMES])}{more})")
+        if names["input"]:
+            parts.append(f"is made from another {', '.join(dict.fromkeys(names['input']))}")
+        return f"today's {' and '.join(parts)}" if parts else "its name is not that of what its manifest describes"
 
 
 class _Finder:
-    """Looks through the shelves for what nothing needs."""
+    """Looks through a store for what nothing needs."""
 
-    def __init__(self, shelves: Shelves, needed: Mapping[str, str], leased: Collection[str], reasons: Reasons) -> None:
-        self._shelves, self._root = shelves, shelves.store.root
-        self._needed, self._leased, self._reasons = needed, leased, reasons
-        self.kept: dict[str, str] = {}
+    def __init__(self, folders: StoreFolders, needed: Collection[str], leased: Collection[str]) -> None:
+        self._folders, self._root = folders, folders.root
+        self._needed, self._leased = needed, leased
 
-    def items(self) -> list[Item]:
+    def items(self, differences: _Differences) -> list[Item]:
         """All folders that can go, unmeasured, in the order of deletion."""
-        return [*self._temporary(), *self._scratch(), *self._unfinished(), *self._results()]
+        return [*self._temporary(), *self._scratch(), *self._unfinished(), *self._results(differences)]
 
-    def _item(self, kind: Kind, name: str, lock: Path, reason: str) -> Item:
-        return Item(kind, name.partition("/")[0], self._root / name, lock, reason)
-
-    def _results(self) -> list[Item]:
-        found: dict[str, Item] = {}
-        for name in self._shelves.finished:
-            manifest = self._shelves.manifest(name)
-            if name in self._needed:
-                self.kept[name] = self._needed[name]
-            elif manifest is None:
-                self.kept[name] = _UNREADABLE
-            else:
-                found[name] = self._item("result", name, self._shelves.lock(name), self._reasons.of(manifest))
+    def _results(self, differences: _Differences) -> Iterator[Item]:
+        found = {n: manifest for n, manifest in self._folders.finished.items() if manifest and n not in self._needed}
 
         @cache
         def height(name: str) -> int:
-            manifest = self._shelves.manifest(name)
-            above = manifest.parents() if manifest else ()
-            return 1 + max((height(record.name) for _, record in above if record.name in found), default=0)
+            return 1 + max(
+                (height(record.name) for _, record in found[name].parents() if record.name in found), default=0
+            )
 
-        return [found[name] for name in sorted(found, key=lambda name: (-height(name), name))]
+        for name in sorted(found, key=lambda name: (-height(name), name)):
+            reason = differences.text(found[name])
+            yield Item("result", found[name].stage, self._root / name, self._folders.lock(name), reason)
 
     def _unfinished(self) -> Iterator[Item]:
-        for name in self._shelves.unfinished:
-            lock = self._shelves.lock(name)
+        for name in self._folders.unfinished:
+            stage, lock = name.partition("/")[0], self._folders.lock(name)
             # Another checkout's Snakemake makes the folders of its outputs before the jobs run.
-            if name.partition("/")[0] in STAGES and name not in self._leased and not is_held(lock):
-                yield self._item("unfinished", name, lock, "a result that was never finished")
+            if stage in STAGES and name not in self._leased and not _is_held(lock):
+                yield Item("unfinished", stage, self._root / name, lock, "a result that was never finished")
 
     def _temporary(self) -> Iterator[Item]:
-        for name in self._shelves.temporary:
-            stage, _, folder = name.partition("/")
-            match = _TEMPORARY.fullmatch(folder)
+        for path in self._folders.temporary:
+            match = _TEMPORARY.fullmatch(path.name)
             if match is None:
                 continue
-            plain, host, process = match.groups()
-            scratch = self._root / ".scratch" / (plain if stage == ".scratch" else scratch_name(f"{stage}/{plain}"))
+            name, host, process = match.groups()
+            stage = path.parent.name
+            scratch = self._folders.scratch_root / (name if stage == ".scratch" else _scratch_name(f"{stage}/{name}"))
             lock = scratch.with_name(f"{scratch.name}.lock")
-            left = _left_by(
-                host, int(process), min(seconds_since_change(self._root / name), seconds_since_change(scratch))
-            )
-            if left and not is_held(lock):
-                yield self._item("temporary", name, lock, left)
+            here = host == host_name()
+            left = not is_alive(int(process)) if here else min(_age(path), _age(scratch)) > _OLD_SECONDS
+            if left and not _is_held(lock):
+                reason = f"left by a process {'that died' if here else 'of another host over a week ago'}"
+                yield Item("temporary", stage, path, lock, reason)
 
     def _scratch(self) -> Iterator[Item]:
-        needed = {scratch_name(name) for name in self._needed}
-        for name in self._shelves.scratch:
-            lock = self._root / ".scratch" / f"{name}.lock"
-            finished = name in self._shelves.ids
-            if (finished or name not in needed) and not is_held(lock):
+        needed = {_scratch_name(name) for name in self._needed}
+        ids = {_scratch_name(name) for name in self._folders.finished}
+        for path in self._folders.scratch:
+            lock = path.with_name(f"{path.name}.lock")
+            finished = path.name in ids
+            if (finished or path.name not in needed) and not _is_held(lock):
                 reason = f"scratch of a result that {'is finished' if finished else 'nothing needs'}"
-                yield replace(self._item("scratch", f".scratch/{name}", lock, reason), stage=name.rpartition("-")[0])
+                yield Item("scratch", path.name.rpartition("-")[0], path, lock, reason)
 
     def small(self, items: Iterable[Item]) -> Iterator[Small]:
-        """Orders, marks and locks that can go with the items."""
+        """Job specs, marks and locks that can go with the items."""
         gone = {f"{item.stage}/{item.path.name}" for item in items if item.kind == "result"}
-        finished = set(self._shelves.finished)
-        for stage in folder_names(self._root / ".jobs"):
-            for path in file_paths(self._root / ".jobs" / stage):
-                if self._is_spent(path, f"{stage}/{path.stem}", finished):
-                    yield Small("order", path, size_of(path))
-        for path in self._shelves.marks:
+        for stage in _folders(self._root / ".jobs"):
+            for path in _files(stage):
+                if self._is_spent(path, f"{stage.name}/{path.stem}"):
+                    yield Small("job spec", path, _size(path))
+        for path in self._folders.marks:
             name = f"{path.parent.parent.name}/{path.name}"
-            if (name not in finished or name in gone) and not is_held(self._shelves.lock(name)):
-                yield Small("mark", path, size_of(path), self._root / name / MANIFEST)
-        for path in file_paths(self._root / ".scratch"):
-            if path.suffix == ".lock" and NAMED.fullmatch(path.stem) and not is_held(path):
-                yield Small("lock", path, size_of(path))
+            if (name not in self._folders.finished or name in gone) and not _is_held(self._folders.lock(name)):
+                yield Small("mark", path, _size(path), self._root / name / MANIFEST)
+        for path in _files(self._folders.scratch_root):
+            if path.suffix == ".lock" and _NAMED.fullmatch(path.stem) and not _is_held(path):
+                yield Small("lock", path, _size(path))
 
-    def _is_spent(self, spec: Path, name: str, finished: Collection[str]) -> bool:
-        """Whether an order, or a half-written one, will not be read any more."""
+    def _is_spent(self, spec: Path, name: str) -> bool:
+        """Whether a job spec, or a half-written one, will not be read any more."""
         if spec.name.startswith("."):
-            return seconds_since_change(spec) > _OLD_SECONDS
-        if name in self._leased and seconds_since_change(spec) < _OLD_SECONDS:
+            return _age(spec) > _OLD_SECONDS
+        if name in self._leased and _age(spec) < _OLD_SECONDS:
             return False  # a job of the other checkout may wait in a queue with it, though the result is there by now
-        spent = spec.suffix == ".json" and (name in finished or name not in self._needed)
-        return spent and not is_held(self._shelves.lock(name))
+        spent = spec.suffix == ".json" and (name in self._folders.finished or name not in self._needed)
+        return spent and not _is_held(self._folders.lock(name))
 
 
-def _left_by(host: str, process: int, age: float) -> str | None:
-    """Who left a temporary folder that has not changed for ``age`` seconds; None if it may still be at work."""
-    if host == host_name():
-        return None if is_alive(process) else "left by a process that died"
-    return "left by a process of another host over a week ago" if age > _OLD_SECONDS else None
+def _size(path: Path) -> int:
+    """A file's bytes; 0 if it is gone."""
+    with suppress(OSError):
+        return path.lstat().st_size
+    return 0
+
+
+def _measured(items: Sequence[Item]) -> Iterator[Item]:
+    """The items with their sizes; results share files by links, and a file is freed with the last of its names."""
+    held = [list(_inodes(item.path)) for item in items]
+    seen = Counter(inode for inodes in held for inode, _, _ in inodes)
+    left = seen.copy()
+    for item, inodes in zip(items, held, strict=True):
+        freed = 0
+        for inode, links, size in inodes:
+            left[inode] -= 1
+            freed += size if left[inode] == 0 and seen[inode] >= links else 0
+        yield replace(item, bytes=sum(size for _, _, size in inodes), freed=freed)
+
+
+def _inodes(folder: Path) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Device and inode, links and bytes of every plain file below a folder."""
+    for path in _files(folder):
+        with suppress(OSError):
+            stat = path.lstat()
+            yield (stat.st_dev, stat.st_ino), stat.st_nlink, stat.st_size
+    for inside in _folders(folder):
+        yield from _inodes(inside)

@@ -1,21 +1,32 @@
-"""Delete what was collected, result by result, so that at no moment half a result is believed; and drop leases."""
+"""Delete what was collected, result by result, so that at no moment half a result is believed."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.gc.locks import others_kept_out, workflow_running
-from lntune.commands.gc.model import Deleted, Garbage, Item, Small
+from lntune.commands.gc.collect import Garbage, Item, Small, workflow_running
 from lntune.errors import UserError
 from lntune.plan.study import Study
 from lntune.progress import track
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, forget_lease, host_name, leases_state
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was deleted: folders, small files and bytes; ``failures`` has a line for each that was not, and why."""
+
+    folders: int
+    small: int
+    freed: int
+    failures: tuple[str, ...]
 
 
 def delete(garbage: Garbage) -> Deleted:
@@ -52,10 +63,15 @@ def delete(garbage: Garbage) -> Deleted:
     return Deleted(folders, len(garbage.small) - len(failed), freed, tuple(failures))
 
 
+def forget(root: Path, checkout: str, overrides: Mapping[str, Any] | None = None) -> Lease:
+    """Drop the lease that a checkout has on this checkout's store (:func:`lntune.store.leases.forget_lease`)."""
+    return forget_lease(Store(Study.read(root, overrides).store), checkout)
+
+
 def _disturbance(garbage: Garbage) -> str | None:
     """Why to stop: someone may need by now what was garbage."""
     if leases_state(garbage.store) != garbage.leases:
-        return f"{garbage.store.root}: a workflow has started meanwhile; ask again what can go"
+        return f"{garbage.store.root}: a workflow has started meanwhile; run `lntune gc` again"
     return workflow_running(garbage.root)
 
 
@@ -63,15 +79,17 @@ def _delete(item: Item) -> str | None:
     """Delete a folder; a line if it could not be deleted."""
     hidden = item.path
     try:
-        with others_kept_out(item.lock) as alone:
+        with _others_kept_out(item.lock) as alone:
             if not alone:
                 return f"{item.path}: a process has begun to work on it; left as it is"
             if item.kind == "unfinished" and (item.path / MANIFEST).exists():
                 return f"{item.path}: finished meanwhile; left as it is"
-            _check_open(item.path)
+            for path, _, _ in os.walk(item.path):  # not begun if it cannot be ended
+                if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if item.kind != "temporary":
-                mine = f"{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.old"
-                hidden = item.path.with_name(f".{item.path.name}.{mine}")
+                ours = f"{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.old"
+                hidden = item.path.with_name(f".{item.path.name}.{ours}")
                 os.rename(item.path, hidden)
         (hidden / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(hidden)
@@ -79,32 +97,15 @@ def _delete(item: Item) -> str | None:
         return None  # another collection took it
     except OSError as error:
         left = "left as it is" if item.path.exists() else f"what is left of it lies in {hidden}"
-        return f"{item.path}: {_owned(error, item.path)}{error.strerror}; {left}"
+        return f"{item.path}: {error.strerror}; {left}"
     return None
 
 
-def _check_open(folder: Path) -> None:
-    """PermissionError if a folder in it cannot be emptied; it is then not worth to begin."""
-    for path, _, _ in os.walk(folder):
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-
-
-def _owned(error: OSError, path: Path) -> str:
-    """Whose the file at fault is, if not ours; shutil names it by its last part alone, which does not tell."""
-    named = str(error.filename or "")
-    with suppress(OSError, KeyError):
-        at_fault = Path(named) if os.sep in named else path
-        if at_fault.lstat().st_uid != os.geteuid():
-            return f"belongs to {at_fault.owner()}: "
-    return ""
-
-
 def _delete_small(one: Small) -> str | None:
-    """Delete a small file if it still leads nowhere; a line if it could not be deleted."""
+    """Delete a small file if it is still of no use; a line if it could not be deleted."""
     try:
         if one.kind == "lock":
-            with others_kept_out(one.path):
+            with _others_kept_out(one.path):
                 return None
         if one.target is None or not one.target.exists():
             one.path.unlink(missing_ok=True)
@@ -112,10 +113,30 @@ def _delete_small(one: Small) -> str | None:
                 with suppress(OSError):  # other marks are there
                     one.path.parent.rmdir()
     except OSError as error:
-        return f"{one.path}: {_owned(error, one.path)}{error.strerror}; left as it is"
+        return f"{one.path}: {error.strerror}; left as it is"
     return None
 
 
-def forget(root: Path, checkout: str, overrides: Mapping[str, Any] | None = None) -> Lease:
-    """Drop the lease that a checkout has on this checkout's store (:func:`lntune.store.leases.forget_claim`)."""
-    return forget_lease(Store(Study.read(root, overrides).store), checkout)
+@contextmanager
+def _others_kept_out(lock: Path) -> Iterator[bool]:
+    """Keep others from making a result meanwhile; False if someone is at it. The lock's file is deleted afterwards.
+
+    The lock is shared: it needs no right to write the file, and keeps out whoever makes results all the same.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
+    alone = False
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            alone = lock.exists() and os.path.samestat(os.stat(lock), os.fstat(handle))
+        except (BlockingIOError, FileNotFoundError):
+            pass  # someone holds it, or has just deleted it
+        except OSError:
+            alone = True  # a file system without locks
+        yield alone
+    finally:
+        if alone:
+            with suppress(OSError):
+                lock.unlink()
+        os.close(handle)

@@ -4,8 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lntune.commands.gc.model import Deleted, Garbage, Item, Small
-from lntune.units import bytes_text
+from lntune.commands.gc.collect import Garbage, Item, Small
+from lntune.commands.gc.deletion import Deleted
+from lntune.units import bytes_text, counted
 
 _LISTED_IN_FULL = 20
 _MOST_GROUPS = 25
@@ -13,14 +14,14 @@ _MOST_GROUPS = 25
 
 def text(garbage: Garbage, *, everything: bool = False) -> str:
     """A listing by stage and reason, the biggest first; ``everything`` names all folders however many there are."""
-    number = len(garbage.kept)
+    number = len(garbage.stays)
     lines = [f"{counted(number, 'result')} {'stays' if number == 1 else 'stay'}:" if number else "no result stays"]
-    lines += [f"{count:7}  {reason}" for reason, count in garbage.kept_counts.items()]
+    lines += [f"{count:7}  {reason}" for reason, count in Counter(garbage.stays.values()).most_common()]
     lines += [f"note: {note}" for note in garbage.notes]
     if garbage.items:
         lines += ["", *_table(garbage.items, everything or len(garbage.items) <= _LISTED_IN_FULL)]
     if garbage.small:
-        lines += ["", f"and small files that lead nowhere: {_small_text(garbage.small)}"]
+        lines += ["", f"and small files of no more use: {_small_text(garbage.small)}"]
     return "\n".join([*lines, "", _verdict(garbage)])
 
 
@@ -32,7 +33,7 @@ def document(garbage: Garbage) -> dict[str, Any]:
         "items": [{"path": str(item.path)} | {key: getattr(item, key) for key in keys} for item in garbage.items],
         "small": [{"path": str(one.path), "kind": one.kind, "bytes": one.bytes} for one in garbage.small],
         "freed": garbage.freed,
-        "kept": dict(sorted(garbage.kept.items())),
+        "stays": dict(sorted(garbage.stays.items())),
         "notes": list(garbage.notes),
         "refusal": garbage.refusal,
     }
@@ -42,11 +43,6 @@ def deleted_text(done: Deleted) -> str:
     """What was deleted, in one line; the failures are for standard error."""
     small = f" and {counted(done.small, 'small file')}" if done.small else ""
     return f"{counted(done.folders, 'folder')}{small} deleted, {bytes_text(done.freed)} freed"
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 result``, ``2 results``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _verdict(garbage: Garbage) -> str:

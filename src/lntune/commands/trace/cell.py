@@ -27,16 +27,16 @@ from lntune.commands.trace.examples import examples
 from lntune.commands.trace.report_item import ReportItem, find_report_item
 from lntune.errors import UserError
 from lntune.paper.printed import PAPER
-from lntune.plan.models import Plan
 from lntune.plan.node import manifest_path
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files
-from lntune.report.cells import Reading, cell_of
-from lntune.report.rows import Row, chosen_rates
+from lntune.report.cells import cell_of
+from lntune.report.rows import LEARNING_RATE, Row, ShownItemSettings, chosen_rates
+from lntune.stages.table import Printed
+from lntune.stages.table import Settings as TableSettings
 from lntune.store.manifest import InputRecord
-
-_LEARNING_RATE = "learning_rate"
 
 
 def trace_cell(
@@ -75,8 +75,8 @@ def trace_cell(
         "row": cell.row,
         "column": cell.column,
         "value": cell.value,
-        "scale": made.settings["scale"],
-        "protocol": made.settings["protocol"],
+        "scale": made.settings.scale,
+        "protocol": made.settings.protocol,
         "notes": made.notes(cell.row, cell.column),
         "result": made.manifest.name,
         "from": _from(made, cell),
@@ -84,7 +84,7 @@ def trace_cell(
         "results": Derivation(plan, root).behind([*cell.sources, *cell.others]),
     }
     if show:
-        if cell.column == _LEARNING_RATE or not cell.sources:
+        if cell.column == LEARNING_RATE or not cell.sources:
             raise UserError(f"{made.path}: {cell.column} of {cell.row} has no questions to show")
         found["examples"] = [examples(plan.store, source, show, wrong) for source in (*cell.sources, *cell.others)]
     return found
@@ -130,30 +130,28 @@ class _Cell:
 
 
 def _cell(made: ReportItem, row: str, column: str) -> _Cell:
-    titles = [(one.group, one.title) for one in made.rows]
-    place = _row_place(made.path, [*titles, *made.literature], row)
-    if place >= len(titles):
-        return _of_literature(made, *made.literature[place - len(titles)], column)
-    chosen = made.rows[place]
-    name = f"{chosen.group}: {chosen.title}"
-    columns: list[str] = made.settings["columns"]
-    column = _column(made, name, [*columns, *_beside(made, name, columns), _LEARNING_RATE], column)
-    if column == _LEARNING_RATE:
-        return _of_rate(made, chosen, name)
-    of = next(place for place, one in enumerate(columns) if column == one or column.startswith(f"{one} "))
-    cell = _Cell(name, column, made.shown[name, column], made.inputs("scores", chosen.scores[of]))
-    other = _compared_with(made, chosen, column.removeprefix(columns[of]))
-    if other is None:
-        return cell
-    return replace(cell, others=made.inputs("scores", other.scores[of]), minus=f"{other.group}: {other.title}")
+    settings, scores = made.settings, made.inputs("scores")
+    rows = settings.rows
+    titles = [(one.group, one.title) for one in rows] + [(one.group, one.title) for one in made.literature]
+    place = _row_place(made.path, titles, row)
+    if place >= len(rows):
+        return _of_literature(made, made.literature[place - len(rows)], column)
+    chosen = rows[place]
+    name, columns = chosen.name, settings.columns
+    column = _column(made, name, [*columns, *_beside(made, name, columns), LEARNING_RATE], column)
+    if column == LEARNING_RATE:
+        return _of_rate(made, chosen)
+    of = next(one for one in columns if column == one or column.startswith(f"{one} "))
+    cell = _Cell(name, column, made.shown[name, column], settings.sources(chosen, scores)[of])
+    other = _compared_with(settings, chosen, column.removeprefix(of))
+    return cell if other is None else replace(cell, others=settings.sources(other, scores)[of], minus=other.name)
 
 
-def _compared_with(made: ReportItem, row: Row, rest: str) -> Row | None:
+def _compared_with(settings: ShownItemSettings, row: Row, rest: str) -> Row | None:
     """The row of the same group that a column of differences, whose name ends in ``rest``, compares with."""
-    title = made.settings.get("paired_with")
-    if title is None or not rest.startswith(f" minus {title}"):
+    if not isinstance(settings, TableSettings) or not rest.startswith(f" minus {settings.paired_with}"):
         return None
-    return next((one for one in made.rows if (one.group, one.title) == (row.group, title)), None)
+    return settings.compared_with(row)
 
 
 def _beside(made: ReportItem, row: str, columns: Sequence[str]) -> list[str]:
@@ -162,36 +160,35 @@ def _beside(made: ReportItem, row: str, columns: Sequence[str]) -> list[str]:
     return [column for column in shown if any(column.startswith(f"{one} ") for one in columns)]
 
 
-def _of_rate(made: ReportItem, row: Row, name: str) -> _Cell:
+def _of_rate(made: ReportItem, row: Row) -> _Cell:
     """A row's learning rate, and the selections that chose it, if it was chosen."""
     if not row.selections and row.learning_rate is None:
-        raise UserError(f"{made.path}: {name} has no learning rate; no model was tuned for it to the end")
-    sources = made.inputs("selections", row.selections)
-    value = made.shown.get((name, _LEARNING_RATE))
+        raise UserError(f"{made.path}: {row.name} has no learning rate; no model was tuned for it to the end")
+    selections = made.inputs("selections")
+    sources = row.chosen(selections)
+    value = made.shown.get((row.name, LEARNING_RATE))
     if value is None:
-        records = made.inputs("selections", range(max(row.selections, default=-1) + 1))
         try:
-            value = chosen_rates(row, tuple(made.input_folder(record) for record in records))
+            value = chosen_rates(row, [made.input_folder(record) for record in selections])
         except (OSError, ValueError, KeyError):
             value = "unknown"
     because = "" if sources else "the row is of this learning rate; none was chosen"
-    return _Cell(name, _LEARNING_RATE, value, sources, because)
+    return _Cell(row.name, LEARNING_RATE, value, sources, because)
 
 
-def _of_literature(made: ReportItem, group: str, title: str, column: str) -> _Cell:
+def _of_literature(made: ReportItem, row: Printed, column: str) -> _Cell:
     """A cell that the paper took from the literature."""
-    name = f"{group}: {title}"
-    column = _column(made, name, made.settings["columns"], column)
-    place = made.settings["columns"].index(column)
-    (row,) = (one for one in made.settings["literature"] if (one["group"], one["title"]) == (group, title))
-    return _Cell(name, column, row["cells"][place], because=printed(made.root, made.name, group, title, column))
+    name, columns = f"{row.group}: {row.title}", made.settings.columns
+    column = _column(made, name, list(columns), column)
+    because = printed(made.root, made.name, row.group, row.title, column)
+    return _Cell(name, column, row.cells[columns.index(column)], because=because)
 
 
 def _from(made: ReportItem, cell: _Cell) -> list[dict[str, Any]]:
     """Each result that a cell is read from; ``seed`` is None of what all seeds share."""
     found = []
     for row, sources in ((cell.row, cell.sources), (cell.minus, cell.others)):
-        seeds = made.settings["seeds"] if len(sources) == len(made.settings["seeds"]) else [None] * len(sources)
+        seeds = made.settings.seeds if len(sources) == len(made.settings.seeds) else [None] * len(sources)
         for seed, source in zip(seeds, sources, strict=True):
             told = {"row": row, "seed": seed, "result": source.name, "content": source.content}
             found.append({**told, "value": _own_value(made, cell, source)})
@@ -200,11 +197,10 @@ def _from(made: ReportItem, cell: _Cell) -> list[dict[str, Any]]:
 
 def _own_value(made: ReportItem, cell: _Cell, source: InputRecord) -> str | None:
     """What the cell would be of this result alone, as it is now; None where that is not known."""
-    if cell.column not in made.settings["columns"]:
+    if cell.column not in made.settings.columns:
         return None
     try:
-        reading = Reading(made.settings["tokens"], made.settings["least_share"])
-        return cell_of(cell.column, [made.input_folder(source)], reading).text
+        return cell_of(cell.column, [made.input_folder(source)], made.settings.reading).text
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from lntune.errors import UserError
 from lntune.plan.fetched import fetched_files
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, Part
+from lntune.plan.plan import Plan
 from lntune.stages.measure import MEASURED
-from lntune.store.hashing import hash_file
+from lntune.store.identity import hash_file
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
 

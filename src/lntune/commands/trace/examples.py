@@ -217,12 +217,12 @@ def examples_text(found: dict[str, Any], width: int) -> Iterator[str]:
         return
     passed = "" if found["passed"] is None else f", {found['passed']} answered rightly"
     yield f"{len(found['shown'])} of {found['questions']} questions{passed}"
-    yield f"images: {found['pictures']}" + (" (the model was blind to them)" if found["blind"] else "")
+    yield f"images: {found['images']}" + (" (the model was blind to them)" if found["blind"] else "")
     if found["prompt"] != "{question}":
         yield f"asked as: {found['prompt']!r}"
     for one in found["shown"]:
         yield ""
-        yield f"{one['id']}  {one['picture']}"
+        yield f"{one['id']}  {one['image']}"
         lines = [("asked", one["question"]), ("answer", one["answer"] or "(nothing)")]
         lines += [("right", right) for right in _right_lines(one)]
         for name, text in [*lines, ("mark", one["told"])]:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from lntune.commands.trace.derivation import several
 from lntune.errors import UserError
-from lntune.plan.models import Plan
 from lntune.plan.node import manifest_path
+from lntune.plan.plan import Plan
+from lntune.plan.report_items import shown_settings
 from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 from lntune.report.published import Shown, difference, shown_in
-from lntune.report.rows import CELLS, Row
+from lntune.report.rows import CELLS, ShownItemSettings
+from lntune.stages.table import Printed
+from lntune.stages.table import Settings as TableSettings
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest
 
@@ -50,26 +50,15 @@ class ReportItem:
         """As it is called in messages: ``tables/table3``."""
         return str(self.files[0].with_suffix(""))
 
+    @cached_property
+    def settings(self) -> ShownItemSettings:
+        """The settings of its stage; UserError if it was made by an earlier version, whose settings were others."""
+        return shown_settings(self.manifest, str(self.files[0]))
+
     @property
-    def settings(self) -> dict[str, Any]:
-        """What the stage was told, as JSON types."""
-        return dict(self.manifest.settings)
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """The rows that results of ours are shown in; UserError if they were told of otherwise."""
-        try:
-            return [Row.model_validate_json(json.dumps(row)) for row in self.settings["rows"]]
-        except ValidationError:
-            raise UserError(
-                f"{self.manifest.name}: is of an earlier version, which told of its cells otherwise; "
-                f"run `snakemake {self.files[0]}`"
-            ) from None
-
-    @cached_property
-    def literature(self) -> list[tuple[str, str]]:
-        """Group and title of the rows that the paper took from the literature."""
-        return [(row["group"], row["title"]) for row in self.settings.get("literature", ())]
+    def literature(self) -> tuple[Printed, ...]:
+        """The rows that the paper took from the literature."""
+        return self.settings.literature if isinstance(self.settings, TableSettings) else ()
 
     @property
     def folder(self) -> Path:
@@ -90,10 +79,9 @@ class ReportItem:
         except ValueError:
             return {}
 
-    def inputs(self, role: str, places: Sequence[int]) -> tuple[InputRecord, ...]:
-        """The results at some places of a role."""
-        records = several(self.manifest, role)
-        return tuple(records[place] for place in places)
+    def inputs(self, role: str) -> tuple[InputRecord, ...]:
+        """The results that play a role."""
+        return several(self.manifest, role)
 
     def input_folder(self, record: InputRecord) -> Path:
         """Where a result lies that this one was made from, if it is there still."""

@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lntune.plan.models import Plan
 from lntune.plan.node import Node, closure, is_done, result_folder
+from lntune.plan.plan import Plan
 from lntune.plan.targets import Target
-from lntune.report.rows import ShownItemSettings
-
-LEARNING_RATE = "learning_rate"
+from lntune.report.rows import LEARNING_RATE, ShownItemSettings
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,10 @@ def _cells(report_item: Node) -> Iterator[tuple[Cell, tuple[Node, ...]]]:
     scores, selections = report_item.inputs["scores"], report_item.inputs["selections"]
     assert isinstance(scores, tuple) and isinstance(selections, tuple)
     for row in settings.rows:
-        title = f"{row.group}: {row.title}"
-        for column, places in zip(settings.columns, row.scores, strict=True):
-            yield Cell(settings.name, title, column), tuple(scores[place] for place in places)
+        for column, nodes in settings.sources(row, scores).items():
+            yield Cell(settings.name, row.name, column), nodes
         if row.selections:
-            yield Cell(settings.name, title, LEARNING_RATE), tuple(selections[place] for place in row.selections)
+            yield Cell(settings.name, row.name, LEARNING_RATE), row.chosen(selections)
 
 
 def name(node: Node) -> str:

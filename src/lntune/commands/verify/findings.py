@@ -1,13 +1,17 @@
 """What a verification found: problems, each with the cells that rest on it, and notes; as text and as JSON."""
 
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lntune.commands.verify.basis import Basis, Cell, cells_text
+from lntune.config import Frozen
 from lntune.plan.node import Node
-from lntune.units import bytes_text, seconds_text
+from lntune.report.published import Shown, shown_in
+from lntune.report.rows import ShownItemSettings
+from lntune.units import bytes_text, counted, seconds_text
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,6 @@ class Report:
         return "\n".join(lines)
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 file``, ``1,504 files``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 @dataclass
 class _Found:
     what: dict[str, None] = field(default_factory=dict)
@@ -121,3 +120,28 @@ class Findings:
             for path, found in self._found.items()
         )
         return Report(problems, tuple(self.notes), counts, tuple(basis.cells))
+
+
+def differing_cells(settings: Frozen, one: Path, other: Path) -> list[Cell] | None:
+    """The cells that two versions of a file of a table or figure show differently; None if that is unclear.
+
+    It is unclear when a row or column is there in one of them only, or the rows are not the table's own, or a file is
+    not to be read as cells.
+    """
+    if not isinstance(settings, ShownItemSettings):
+        return None
+    try:
+        first, second = _shown(one), _shown(other)
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    rows = {row.name for row in settings.rows}
+    if not rows <= {row for row, _ in first} or first.keys() != second.keys():
+        return None
+    return [Cell(settings.name, row, column) for (row, column), text in first.items() if second[row, column] != text]
+
+
+def _shown(path: Path) -> Shown:
+    """As :func:`lntune.report.published.shown_in`; of cells.json, all that it says of each cell."""
+    if path.suffix != ".json":
+        return shown_in(path)
+    return {(one["row"], one["column"]): json.dumps(one, sort_keys=True) for one in json.loads(path.read_text())}

@@ -9,29 +9,64 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lntune.benchmarks.captions.references import read_references
 from lntune.benchmarks.captions.words import WORDS, all_captions, read_words, tokenize, tokenize_group
 from lntune.commands.verify.basis import Basis
-from lntune.commands.verify.files import MISSING, SURPLUS, File, Held
-from lntune.commands.verify.findings import Findings, counted
-from lntune.commands.verify.published import differing_cells
-from lntune.commands.verify.workers import Made, Task, make
+from lntune.commands.verify.findings import Findings, differing_cells
+from lntune.commands.verify.stored import MISSING, SURPLUS, File, Held
+from lntune.config import Frozen
 from lntune.data.questions import read_answers
 from lntune.errors import UserError
 from lntune.plan.node import Node, input_folders, manifest_path
+from lntune.plan.stages import stage_module
 from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 from lntune.progress import track
 from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN
-from lntune.store.hashing import hash_tree
-from lntune.store.identity import digest
+from lntune.store.identity import digest, hash_tree
+from lntune.store.job import Job
 from lntune.store.manifest import Manifest
+from lntune.units import counted
 
 _MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_REPORT_ITEMS)
 """Besides scores."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage to be run into the folder ``out``, which is not there yet; ``options`` go to its ``run``."""
+
+    stage: str
+    label: str
+    settings: Frozen
+    execution: Frozen
+    inputs: Mapping[str, Path | tuple[Path, ...]]
+    out: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a task gave: metrics, or why there are none."""
+
+    metrics: Mapping[str, Any]
+    trouble: str = ""
+
+
+def make(task: Task) -> Made:
+    """Run a task; whatever the stage raises becomes one line."""
+    task.out.mkdir()
+    job = Job(task.label, task.settings, task.execution, task.inputs, task.out, task.out.with_suffix(".scratch"))
+    try:
+        return Made(stage_module(task.stage).run(job, **task.options))
+    except UserError as error:
+        return Made({}, str(error))
+    except Exception as error:
+        return Made({}, " ".join(f"{type(error).__name__}: {error}".split()))
 
 
 @dataclass(frozen=True)
@@ -137,7 +172,7 @@ def _stand_ins(node: Node, held: Held, folder: Path) -> tuple[Path, ...]:
 class TokenizedBefore:
     """A group of captions that was tokenized before; any other group is tokenized when it comes.
 
-    The whole group is remembered, not captions, because the words of a caption hang on the captions beside it: after
+    The whole group is remembered, not captions, because the words of a caption depend on the captions next to it: after
     "No." at a line's end, for one, a number that begins the next line decides whether the point is kept.
     """
 
@@ -163,22 +198,22 @@ def _submit(pool: ProcessPoolExecutor, works: Sequence[Work]) -> dict[Future[Mad
     return futures
 
 
-def _said(task: Task) -> tuple[str, ...]:
+def _answers(task: Task) -> tuple[str, ...]:
     """The captions of a model that a task will have tokenized, in the order of the references."""
     answers, references = task.inputs["answers"], task.inputs["references"]
     assert isinstance(answers, Path) and isinstance(references, Path)
-    said = {int(id): text for id, text in read_answers(answers).items()}
-    return tuple(said[int(image)] for image in read_words(references / WORDS))
+    texts = {int(id): text for id, text in read_answers(answers).items()}
+    return tuple(texts[int(image)] for image in read_words(references / WORDS))
 
 
-def _referred(task: Task) -> tuple[str, ...]:
+def _references(task: Task) -> tuple[str, ...]:
     """The references that a task will have tokenized."""
     questions = task.inputs["questions"]
     assert isinstance(questions, Path)
     return tuple(all_captions(read_references(questions / "references.json")))
 
 
-_TOKENIZED = {"score-captions": _said, "tokenize-references": _referred}
+_TOKENIZED = {"score-captions": _answers, "tokenize-references": _references}
 """The stages that have captions tokenized, and which."""
 
 
@@ -205,7 +240,7 @@ def _compare(
         right = _compare_files(basis, held[node], findings, node, work.task.out)
         changed = differing_values(dict(made.metrics), manifests[node].metrics) if node in manifests else ""
         if right and changed:
-            what = f"does not tell the metrics that its inputs give: it has {changed}"
+            what = f"does not hold the metrics that its inputs give: it has {changed}"
             findings.problem(manifest_path(basis.store, node), what, [node])
 
 

@@ -1,10 +1,16 @@
-"""A file on its way: what has arrived of it, its hash so far, and by what the server tells its versions apart."""
+"""Files on this disk: what has arrived of a download, and files that are here already and need none."""
 
+import errno
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from lntune.errors import UserError
+from lntune.files import link
 
 _BLOCK = 1 << 20
 
@@ -119,3 +125,58 @@ def _read_version(note: Path) -> Version | None:
         return Version(**json.loads(note.read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def copy(source: Path, target: Path, advance: Callable[[int], None], missing: str) -> str:
+    """Copy a file and return its sha256.
+
+    Args:
+        source: the file.
+        target: where it goes; what a killed attempt left there gives way.
+        advance: told how many bytes were copied.
+        missing: what is said of a file that is not there.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with source.open("rb") as reader:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # not overwritten: it may be linked to a file of the user's
+            with target.open("wb") as writer:
+                while block := reader.read(_BLOCK):
+                    digest.update(block)
+                    writer.write(block)
+                    advance(len(block))
+    except FileNotFoundError:
+        raise UserError(f"{source}: {missing}") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror})") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{source}: cannot be copied to {target} ({error.strerror}); make room") from None
+    return digest.hexdigest()
+
+
+def link_or_copy(source: Path, target: Path, advance: Callable[[int], None], missing: str) -> str:
+    """As :func:`copy`, but link the file if it lies on the same disk.
+
+    Links in the way, as the hub's cache has them, are followed: the target is a plain file.
+    """
+    real = Path(os.path.realpath(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if not real.is_file():
+        raise UserError(f"{source}: {missing}")
+    return _hashed(target, advance) if link(real, target) else copy(real, target, advance, missing)
+
+
+def _hashed(path: Path, advance: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            advance(len(block))
+    return digest.hexdigest()
