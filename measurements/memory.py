@@ -82,12 +82,33 @@ FOR_TESTS: dict[str, Setup] = {
 """Too small for resident memory to say anything: DeepSpeed and gloo alone take some 65 MB a process."""
 
 
+def resident() -> int:
+    """Bytes of this process that are resident now (Linux)."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> None:
+    """Let :func:`peak_resident` start again."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_resident() -> int:
+    """The most bytes that were resident since :func:`forget_peak`, or since the process began."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"/proc/self/status has no {name}")
+
+
 def measure(setup: Setup) -> dict[str, float]:
     """In a process of its own: train two steps, and return the second's peaks in bytes and the seconds of both."""
     import torch
 
-    from lntune.estimate.live_tensors import LiveTensors, forget_peak, peak_resident, resident
-    from lntune.estimate.training_step import build_model, run_steps
+    from lntune.estimate.training_step import LiveTensors, build_model, run_steps
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -239,8 +239,8 @@ ROWS = (
     Row("10. 0.002 written as 2.0e-3", replaced(SCALE, "    - 0.002\n", "    - 2.0e-3\n")),
     Row("11. threads, micro-batch, prediction batch", in_scale(execution)),
     Row(
-        "12. POPE's scorer, in meaning (`benchmarks/pope/metric.py`)",
-        replaced("src/lntune/benchmarks/pope/metric.py", '{"No", "no", "not"}', '{"No"}'),
+        "12. POPE's scorer, in meaning (`benchmarks/pope/score.py`)",
+        replaced("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not"}', '{"No"}'),
         "scorer",
     ),
     Row("13. a table's title", NEW_TITLE, "title"),

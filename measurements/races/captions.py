@@ -21,9 +21,9 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from pycocotools.coco import COCO
 
 from lntune.benchmarks.captions import score as score_captions
-from lntune.benchmarks.captions import tokenize_references
-from lntune.benchmarks.captions.metric import score_and_marks
-from lntune.benchmarks.captions.references import read_answers, write_answers
+from lntune.benchmarks.captions import words as tokenize_references
+from lntune.benchmarks.captions.formats import read_answers, write_answers
+from lntune.benchmarks.captions.score import scores_of_files
 from lntune.benchmarks.captions.words import WORDS, java_first_on_path, read_words, tokenize
 from lntune.data import questions
 from lntune.store.job import Job
@@ -79,12 +79,12 @@ def rows(work: Path, say: Say) -> list[Row]:
         shutil.rmtree(work / "score", ignore_errors=True)
         inputs = {"answers": work / "answers", "references": work / "references"}
         run(score_captions, work / "score", {"least_words": 2, "most_words": 25}, inputs)
-        marks = json.loads((work / "score" / "marks.json").read_text())
+        marks = json.loads((work / "score" / "per_item_scores.json").read_text())["questions"]
         scores = json.loads((work / "score" / "scores.json").read_text())
         found["kept"] = scored(scores, {int(id): mark for id, mark in marks.items()})
 
     def alone() -> None:
-        found["alone"] = scored(*score_and_marks(references, answers))
+        found["alone"] = scored(*scores_of_files(references, answers))
 
     name = f"captions: {IMAGES:,} images with {REFERENCES} references each, files to scores"
     first = in_turn(name, clocked(official), clocked(kept), say)

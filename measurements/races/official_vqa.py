@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lntune.benchmarks.vqav2.metric import CONTRACTIONS
+from lntune.benchmarks.vqav2.score import CONTRACTIONS
 
 _MARKS = [";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!"]
 _DIGITS = re.compile(r"(\d)(\,)(\d)")

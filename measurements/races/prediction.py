@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from lntune.benchmarks.registry import protocol_settings
 from lntune.config.load import load
-from lntune.config.protocol import ProtocolSettings
 from races.image_questions import ImageQuestions, yes_or_no
 from races.rounds import Row, Say, in_turn
 from races.smollm2 import smollm2_folder
@@ -36,16 +36,17 @@ LLAVA_TOKENS, DEMO_TOKENS = 256, 9
 
 def rows(work: Path, say: Say) -> list[Row]:
     """Ask yes/no questions of the demo's LLM and of SmolLM2-135M, and captions of the demo's LLM."""
-    asked = load(WORKFLOW / "protocols" / "modern.yaml", ProtocolSettings)
+    asked = load(WORKFLOW / "protocols" / "modern.yaml", protocol_settings())
 
     def questions(images: int) -> ImageQuestions:
         about = yes_or_no(images, QUESTIONS)
-        new = asked.pope.max_new_tokens
+        new = asked.options("pope").max_new_tokens
         return ImageQuestions(images=images, image_tokens=LLAVA_TOKENS, asked=about, max_new_tokens=new)
 
+    describing = asked.options("captions")
     captions = ImageQuestions(
-        images=128, image_tokens=DEMO_TOKENS, asked=tuple((image, asked.caption_request) for image in range(128)),
-        max_new_tokens=asked.captions.max_new_tokens,
+        images=128, image_tokens=DEMO_TOKENS, asked=tuple((image, describing.request) for image in range(128)),
+        max_new_tokens=describing.max_new_tokens,
     )  # fmt: skip
     return [
         race("yes/no questions, the demo's LLM", DEMO, questions(50), 3.5, say),

@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from races.official_vqa import Evaluation, Set
 from races.rounds import Row, Say, clocked, in_turn, spread
 

@@ -2,15 +2,15 @@
 
     lntune plan tables/table3.csv                       what is pending, why, and what it will take
     lntune doctor --profile slurm tables/table3.csv     what is missing on this cluster, and what to do about it
-    lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" POPE      where a number comes from
-    lntune verify tables/table3.csv                     hash and score everything behind a table again
-    lntune compare table3                               a table beside the paper's
-    lntune accept finetune --because "..."              an edit changes no result: nothing is made again
+    lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" MSCOCO    where a number comes from
+    lntune verify tables/table3.csv                     hash everything behind a table, and score it, again
+    lntune compare table3                               a table compared with the paper's
+    lntune accept finetune --because "..."              declare that an edit changes no result
     lntune gc                                           what nothing needs any more
     lntune export tables/table3.csv OUT.zip             a table or figure and all behind it as an RO-Crate
-    lntune score pope QUESTIONS.json ANSWERS.jsonl      official scores of anyone's predictions
+    lntune score captions REFERENCES.json ANSWERS.json     official scores of anyone's predictions
     lntune memory --method layernorm --llm 13B          what training takes on the GPU, predicted
-    lntune pin demo-my-llm FOLDER                       enter a folder of weights into the catalogue
+    lntune pin demo-my-llm FOLDER                       add a folder of weights to the catalogue
 
 Snakemake does the work (``snakemake tables/table3.csv``); these commands look at it.
 """
@@ -27,14 +27,14 @@ from lntune.config.training import Precision
 from lntune.errors import UserError
 from lntune.snakefile.speed import collect_rarely
 
-HELP = "Looks at what the workflow made and will make; `snakemake` does the work. README.md shows each command."
+HELP = "Looks at what the workflow made and will make; `snakemake` does the work. docs/commands.md shows each command."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(score_app, name="score")
 
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(help="Tables, figures or results; without any: what a plain `snakemake` makes."),
+    typer.Argument(help="Tables, figures or results; without any, what a plain `snakemake` makes."),
 ]
 ReportItem = Annotated[str, typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -69,7 +69,7 @@ def trace(
     row: Annotated[str, typer.Argument(help="A row's title; with its group before a colon if several bear it.")],
     column: Annotated[str, typer.Argument(help="A column's title, or learning_rate.")],
     number: Annotated[int, typer.Argument(help="With --show: how many questions.", min=1)] = 5,
-    show: Annotated[bool, typer.Option("--show", help="Print some questions, the answers and their marks.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print some questions, the answers and their scores.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", help="As --show, but wrong answers alone.")] = False,
     as_json: AsJson = False,
     profile: Profile = None,
@@ -103,13 +103,13 @@ def verify(
 @app.command()
 def accept(
     stages: Annotated[list[str], typer.Argument(help="Stages, as `lntune plan` names them.")],
-    because: Annotated[str, typer.Option(help="Why their results are the same; it is kept with your word.")],
+    because: Annotated[str, typer.Option(help="Why their results are the same; it is recorded with the edit.")],
 ) -> None:
     """Declare that what changed in the code or packages of stages changes no result, so that nothing is made again."""
-    from lntune.commands.accept import accept as give_word
+    from lntune.commands.accept import accept as declare
     from lntune.plan.stages import ACCEPTED
 
-    for acceptance in give_word(Path("."), stages, because):
+    for acceptance in declare(Path("."), stages, because):
         print(acceptance.text)
     print(f"written to {ACCEPTED}; commit it with the edit")
 
@@ -118,7 +118,7 @@ def accept(
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Name every folder, however many there are.")] = False,
-    forget: Annotated[str, typer.Option(help="Drop the claim of a checkout, by its folder or HOST:FOLDER.")] = "",
+    forget: Annotated[str, typer.Option(help="Drop the lease of a checkout, by its folder or HOST:FOLDER.")] = "",
     as_json: AsJson = False,
     profile: Profile = None,
     config: Config = None,
@@ -150,14 +150,14 @@ def doctor(
     profile: Profile = None,
     config: Config = None,
 ) -> None:
-    """Show what is missing on this machine, or with --profile slurm on its cluster, each thing with its remedy."""
+    """Show what is missing on this machine, or with --profile slurm on its cluster, and how to fix it."""
     from lntune.commands.doctor.diagnose import diagnose
     from lntune.commands.doctor.needs import findings_json, findings_text
 
     needs, found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline)
     shown = findings_json if as_json else findings_text
-    said = shown(needs.work.targets, needs.work.scale, found)
-    print(json.dumps(said, indent=1) if as_json else said)
+    report = shown(needs.work.targets, needs.work.scale, found)
+    print(json.dumps(report, indent=1) if as_json else report)
     raise typer.Exit(1 if any(one.state == "missing" for one in found) else 0)
 
 
@@ -181,7 +181,7 @@ def compare(
     profile: Profile = None,
     config: Config = None,
 ) -> None:
-    """Show tables beside the paper's: differences, and whether the methods come out in the same order."""
+    """Compare tables with the paper's: differences, and whether the methods come out in the same order."""
     from lntune.commands.compare import compare_tables
     from lntune.paper.comparison import text
 
@@ -189,7 +189,7 @@ def compare(
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    print(f"scale: {found.scale}, protocol: {found.protocol}\n\n{text(found.figures)}")
+    print(f"scale: {found.scale}, protocol: {found.protocol}\n\n{text(found.values)}")
     for file in found.pending:
         print(f"note: {file} is not made yet; `snakemake {file}` makes it", file=sys.stderr)
 
@@ -206,12 +206,12 @@ def memory(
     trace: Annotated[
         bool, typer.Option("--trace", help="Also trace the real step, without numbers (seconds).")
     ] = False,
-    paper: Annotated[bool, typer.Option("--paper", help="The paper's Table 2 beside predictions and a fit.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's Table 2 next to predictions and a fit.")] = False,
     as_json: AsJson = False,
     profile: Profile = None,
     config: Config = None,
 ) -> None:
-    """Predict the memory of training steps on the scale's card, without a GPU."""
+    """Predict the memory of training steps on the scale's GPU; none is needed."""
     from lntune.commands import memory as report
     from lntune.paper import memory as paper_memory
     from lntune.plan.study import Study
@@ -240,7 +240,7 @@ def pin(
     about: Annotated[str, typer.Option(help="What it is.")] = "",
     licence: Annotated[str, typer.Option(help="Under which licence.")] = "unknown",
 ) -> None:
-    """Enter a folder's files into workflow/catalog.yaml, with the bytes and the sha256 of each."""
+    """Add a folder's files to workflow/catalog.yaml, with the bytes and the sha256 of each."""
     from lntune.commands.pin import pin as enter
     from lntune.config.catalog import CATALOG
 

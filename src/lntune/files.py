@@ -110,3 +110,18 @@ def _acquire(path: Path, busy: Callable[[], bool], kind: int) -> int | None:
         except OSError:
             return handle
         os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on ``path``, or may hold it since the file cannot be opened."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:  # any other: a file system without locks
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(handle)
+    return False

@@ -2,7 +2,7 @@
 
 from checkout import ROOT
 from lntune.paper.printed import read_paper
-from lntune.report.cells import Cell, Figure
+from lntune.report.cells import Cell, Value
 from lntune.report.layout import TableRow
 
 BASELINES = "Baseline models"
@@ -10,7 +10,7 @@ BASELINES = "Baseline models"
 
 def written(*texts: str) -> Cell:
     """A cell of these figures."""
-    return Cell(tuple(map(Figure, texts)))
+    return Cell(tuple(map(Value, texts)))
 
 
 def paper_rows(name: str) -> tuple[list[str], list[TableRow]]:

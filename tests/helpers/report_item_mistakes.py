@@ -98,7 +98,7 @@ IN_REPORT_ITEMS: dict[str, Edit] = {
     ),
     "bars of what is no score": (
         LITERATURE, WHOLE, FIGURE % "bars, columns: [Similarity]",
-        "columns[0]: expected 'MME', 'VQAv2', 'MSCOCO', 'Flickr30k' or 'POPE', got the text 'Similarity'",
+        "columns[0]: unknown column 'Similarity' (known: MME, VQAv2, MSCOCO, Flickr30k, POPE)",
     ),
     "heat maps of rows without data": (
         LITERATURE, WHOLE, (FIGURE % "heat-maps").replace(", data: 80K", ""),

@@ -111,11 +111,11 @@ def test_nothing_runs_for_another_spelling_or_other_machines(copy: Checkout) -> 
 
 
 def test_a_scorer_changed_in_meaning(copy: Checkout) -> None:
-    copy.edit("src/lntune/benchmarks/pope/metric.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
-    assert "lntune.benchmarks.pope.metric changed" in copy.run("lntune", "plan")
+    copy.edit("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
+    assert "lntune.benchmarks.pope.score changed" in copy.run("lntune", "plan")
     ran = run(copy)  # no model says "never", so the scores come out as they were and the table is linked
     assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 3, "page": 1}, {"table": 1})
-    copy.edit("src/lntune/benchmarks/pope/metric.py", '{"No", "no", "not", "never"}', '{"Yes", "yes"}')
+    copy.edit("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not", "never"}', '{"Yes", "yes"}')
     assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 3, "page": 1}
 
 

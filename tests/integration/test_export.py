@@ -150,7 +150,7 @@ def test_a_reader_without_lntune_gets_from_a_cell_to_the_checkpoint(crate: Crate
         assert row[cell["column"]] == cell["value"]
         (place,) = cell["scores"]
         folder, score = crate.manifest(manifest["inputs"]["scores"][place])
-        assert crate.json(f"{folder}/scores.json") and crate.json(f"{folder}/marks.json")
+        assert crate.json(f"{folder}/scores.json") and crate.json(f"{folder}/per_item_scores.json")
         folder, answers = crate.manifest(score["inputs"]["answers"])
         said = [json.loads(line) for line in crate.files[f"{folder}/answers.jsonl"].splitlines()]
         assert len(said) == answers["metrics"]["questions"]

@@ -20,9 +20,9 @@ import pytest
 
 from checkout import ROOT, Checkout, ask_for, copy_checkout
 from lntune.commands.gc import deletion
-from lntune.commands.gc.collect import Garbage, Item, collect
-from lntune.commands.gc.deletion import Deleted, delete, forget
-from lntune.commands.gc.listing import deleted_text, document, text
+from lntune.commands.gc.collect import collect
+from lntune.commands.gc.deletion import delete, forget
+from lntune.commands.gc.listing import Deleted, Garbage, Item, deleted_text, document, text
 from lntune.errors import UserError
 from lntune.jobs.spec import write_specs
 from lntune.plan.node import Node, closure, input_folders

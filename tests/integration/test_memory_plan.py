@@ -183,7 +183,7 @@ def lntune(*arguments: str, code: int = 0) -> str:
 
 def test_the_table_of_the_demo(cards: Checkout) -> None:
     printed = lntune("memory")
-    assert "this scale names no card" in printed and "Predicted, per GPU" in printed
+    assert "this scale names no GPU" in printed and "Predicted, per GPU" in printed
     assert sum("layernorm-simp" in line for line in printed.splitlines()) == 5
     cards.edit("config.yaml", "scale: tiny ", "scale: cards ")
     with_cards = cards.run("lntune", "memory")

@@ -71,7 +71,7 @@ def test_a_figure_is_shown_above_its_notes(tmp_path: Path) -> None:
     (result / "figure9.csv").write_text("x,y\n1,2\n")
     said = {
         "name": "figure9", "title": "Figure 9: bars", "note": "Of *four*.", "scale": "tiny", "scale_note": "",
-        "protocol": "modern", "split": "test", "seeds": [0, 1], "columns": ["MME"], "tokens": None, "least_share": 0.5,
+        "protocol": "modern", "split": "test", "seeds": [0, 1], "columns": ["MME"], "tokens": None, "formats": {},
         "rows": [{"group": "A", "title": "b", "learning_rate": None, "selections": [0, 1], "scores": [[0, 1]]}],
     }  # fmt: skip
     (result / "manifest.json").write_text(json.dumps({"stage": "figure-bars", "settings": said}))

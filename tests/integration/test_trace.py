@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from checkout import Checkout
-from lntune.benchmarks.captions.karpathy import read_images
-from lntune.benchmarks.mme import metric as mme_score
-from lntune.benchmarks.pope import metric as pope_score
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.captions.formats import read_split
+from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.pope import score as pope_score
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.commands.trace.cell import trace_cell
 from lntune.commands.trace.text import trace_text
 from lntune.errors import UserError
@@ -347,7 +347,7 @@ def test_a_table_that_is_not_made_yet_is_traced_as_it_was_published(copy: Checko
 def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
     shown = {column: trace(column=column, show=1000) for column in BENCHMARKS}
     marks = {
-        column: {one["id"]: one["mark"] for one in found["examples"][0]["shown"]} for column, found in shown.items()
+        column: {one["id"]: one["score"] for one in found["examples"][0]["shown"]} for column, found in shown.items()
     }
     assert all(len(marks[column]) == shown[column]["examples"][0]["questions"] for column in BENCHMARKS)
     kinds = ("popular", "random", "adversarial")
@@ -366,19 +366,19 @@ def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
 
 def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) -> None:
     for one in trace(column="POPE", show=1000)["examples"][0]["shown"]:
-        assert one["mark"] == one["passed"] == ([pope_score.parse_answer(one["answer"])] == one["right"])
+        assert one["score"] == one["passed"] == ([pope_score.parse_answer(one["answer"])] == one["right"])
     for one in trace(column="MME", show=1000)["examples"][0]["shown"]:
-        assert one["mark"] == (mme_score.parse_response(one["answer"]) == one["right"][0].lower())
+        assert one["score"] == (mme_score.parse_response(one["answer"]) == one["right"][0].lower())
     for one in trace(column="VQAv2", show=1000)["examples"][0]["shown"]:
         assert len(one["right"]) == 10
-        assert one["mark"] == vqav2_score.accuracy(one["answer"], tuple(one["right"]))
+        assert one["score"] == vqav2_score.accuracy(one["answer"], tuple(one["right"]))
     (drawn,) = made.root.glob("results/draw/flickr30k-*")
-    images: list[Any] = read_images(drawn, "flickr30k")
+    images: list[Any] = read_split(drawn, "flickr30k")
     raw = {f"flickr30k-images/{one['filename']}": one["sentences"] for one in images}
     captions = trace(column="Flickr30k", show=1000)["examples"][0]
     for one in captions["shown"]:
-        assert one["right"] == [sentence["raw"] for sentence in raw[one["picture"]]]
-    grades = [one["mark"]["CIDEr"] for one in captions["shown"]]
+        assert one["right"] == [sentence["raw"] for sentence in raw[one["image"]]]
+    grades = [one["score"]["CIDEr"] for one in captions["shown"]]
     assert grades == sorted(grades, reverse=True)
 
 
@@ -394,8 +394,8 @@ def test_a_few_questions_are_some_right_and_some_wrong(made: Checkout, trace: Tr
         [sys.executable, "-m", "zipfile", "-l", archive], capture_output=True, text=True, check=True
     )
     for one in examples["shown"]:
-        assert one["picture"] in members.stdout
-        assert one["picture"] in text and one["answer"].split(" ")[0] in text and one["told"] in text
+        assert one["image"] in members.stdout
+        assert one["image"] in text and one["answer"].split(" ")[0] in text and one["described"] in text
     if column in ("MSCOCO", "Flickr30k"):
         assert examples["shown"][0] == everything[0] and examples["shown"][-1] == everything[-1]
         assert trace(column=column, show=2, wrong=True)["examples"][0]["shown"] == everything[-2:]

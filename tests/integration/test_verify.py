@@ -166,7 +166,7 @@ def test_changed_bytes_are_named_with_the_cells_that_rest_on_them(copy: Checkout
     report = verified(copy, TABLE)
     score = one(copy, "score-pope", "finetune")
     kind = json.loads(answers.read_text().splitlines()[0])["id"].split("/")[0]
-    consequences = {f"{name(score)}/{file}" for file in ("scores.json", "marks.json")}
+    consequences = {f"{name(score)}/{file}" for file in ("scores.json", "per_item_scores.json")}
     expected = {
         name(checkpoint): LAYERNORM_ROW,
         name(answers): {(FINETUNE, "POPE")},
@@ -186,7 +186,7 @@ def test_changed_bytes_are_named_with_the_cells_that_rest_on_them(copy: Checkout
 
 @slow
 def test_missing_surplus_and_damaged_files(copy: Checkout) -> None:
-    marks = one(copy, "score-mme", "finetune") / "marks.json"
+    marks = one(copy, "score-mme", "finetune") / "per_item_scores.json"
     marks.unlink()
     surplus = one(copy, "predict", "layernorm", "vqav2") / "deep/notes.txt"
     surplus.parent.mkdir()
@@ -362,14 +362,14 @@ def test_deleted_results_and_accepted_edits_are_notes(copy: Checkout) -> None:
     shutil.rmtree(checkpoint)
     answers = one(copy, "predict", "finetune", "pope")
     shutil.rmtree(answers)
-    scorer = copy.root / "src/lntune/benchmarks/pope/metric.py"
+    scorer = copy.root / "src/lntune/benchmarks/pope/score.py"
     before = source_digest(scorer)
-    copy.edit("src/lntune/benchmarks/pope/metric.py", '{"No", "no", "not"}', '{"no", "No", "not"}')
+    copy.edit("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not"}', '{"no", "No", "not"}')
     edit = {
         "stage": "score-pope",
         "because": "another order",
         "date": "2026-11-23",
-        "code": {"lntune.benchmarks.pope.metric": {"was": before, "now": source_digest(scorer)}},
+        "code": {"lntune.benchmarks.pope.score": {"was": before, "now": source_digest(scorer)}},
         "packages": {},
     }
     (copy.root / "workflow/accepted.yaml").write_text(yaml.safe_dump({"accepted": [edit]}))
@@ -378,7 +378,7 @@ def test_deleted_results_and_accepted_edits_are_notes(copy: Checkout) -> None:
     notes = "\n".join(report["notes"])
     assert f"{name(checkpoint)} was deleted; " in notes and f"{name(answers)} was deleted; 2 results that" in notes
     assert "1 result not made again: what they are made from was deleted" in notes
-    edit_text = "an edit declared equivalent on 2026-11-23: 'another order' (lntune.benchmarks.pope.metric)"
+    edit_text = "an edit declared equivalent on 2026-11-23: 'another order' (lntune.benchmarks.pope.score)"
     assert f"2 results of score-pope rest on {edit_text}" in notes
 
 
@@ -453,7 +453,7 @@ def test_tables_of_other_shape_have_no_clear_differences(tmp_path: Path) -> None
     other.write_text("model,method,A\nm,x,1\nm,y,3\n")
     rows = tuple(Row(group="m", title=title, learning_rate=None, selections=(), scores=()) for title in "xy")
     said = {"title": "", "note": "", "scale": "", "scale_note": "", "protocol": "", "split": ""}
-    settings = ShownItemSettings(name="t", columns=("A",), rows=rows, seeds=(0,), tokens=None, least_share=0.5, **said)
+    settings = ShownItemSettings(name="t", columns=("A",), rows=rows, seeds=(0,), tokens=None, formats={}, **said)
     assert differing_cells(settings, one, other) == [Cell("t", "m: y", "A")]
     another = settings.model_copy(update={"rows": (*rows, rows[0].model_copy(update={"title": "z"}))})
     assert differing_cells(another, one, other) is None

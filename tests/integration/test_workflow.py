@@ -151,12 +151,12 @@ def test_answers_do_not_depend_on_the_batch(copy: Checkout) -> None:
 def test_a_job_whose_code_was_edited_since_it_was_planned_refuses(copy: Checkout) -> None:
     spec, result = _spec(copy, "score-pope")
     shutil.rmtree(result)
-    copy.edit("src/lntune/benchmarks/pope/metric.py", '{"No", "no", "not"}', '{"No", "no"}')
+    copy.edit("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not"}', '{"No", "no"}')
     process = _runner(copy, spec)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert printed.strip().splitlines() == [
-        f"error: score-pope {result.name.rpartition('-')[0]}: lntune.benchmarks.pope.metric changed after this job was "
+        f"error: score-pope {result.name.rpartition('-')[0]}: lntune.benchmarks.pope.score changed after this job was "
         "planned; run snakemake again"
     ]
 

@@ -26,11 +26,11 @@ class LayerSimilarity:
     """The similarity of L layers over the questions that were added, for one choice of tokens.
 
     Attributes:
-        marks: of each question, in order: the mean over all pairs of different layers.
+        by_question: of each question, in order: the mean over all pairs of different layers.
     """
 
     layers: int
-    marks: list[float] = field(default_factory=list)
+    by_question: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._sum = torch.zeros(self.layers, self.layers, dtype=torch.float64)
@@ -39,16 +39,16 @@ class LayerSimilarity:
         """Count one question: its mean cosines (L, L)."""
         similarities = similarities.to("cpu", torch.float64)
         self._sum += similarities
-        self.marks.append(between_different(similarities))
+        self.by_question.append(between_different(similarities))
 
     @property
     def matrix(self) -> Tensor:
         """Mean over questions: float64 (L, L), symmetric, with a diagonal of ones."""
-        return self._sum / len(self.marks)
+        return self._sum / len(self.by_question)
 
     @property
     def mean(self) -> float:
-        """Mean over all pairs of different layers, which is that of the marks too."""
+        """Mean over all pairs of different layers, which is that of the questions' too."""
         return between_different(self.matrix)
 
     @property

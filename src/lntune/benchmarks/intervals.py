@@ -1,24 +1,37 @@
 """How sure a score is: bootstrap intervals over what was asked, alone or of two models, and t intervals over seeds.
 
-    figure(strata)                        # what the table prints
+    strata = read_strata(score)["popular"]
+    value(strata)                         # what the table prints
     over_items([strata])                  # it with other images of the same kind
     difference([ours], [baseline])        # two models that were asked the same: a paired bootstrap
     over_seeds([61.2, 60.4, 62.9])        # another training run
 
 docs/statistics.md says which interval speaks of what.
+
+A score's per_item_scores.json says what is drawn: to each part of a table's cell ("" of a cell that has only
+one value) its strata, to each stratum its items, to each item the scores of its questions, in the value's unit. An item
+is an image, whatever the benchmark: questions about one image are right or wrong together, so drawing questions would
+give intervals that are too narrow. ``questions`` holds each question's own score, for ``lntune trace --show``.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi, sin, sqrt, tan
+from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lntune.errors import UserError
 
-Marks = NDArray[np.float64]
+Numbers = NDArray[np.float64]
+Parts = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
+"""Part of a cell -> stratum -> item -> the scores of its questions."""
+
+PER_ITEM_SCORES = "per_item_scores.json"
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -30,12 +43,12 @@ _HALVINGS = 60
 class Stratum:
     """Items of one kind, which are drawn among themselves: one of MME's subtasks, or a whole benchmark.
 
-    Its figure is the mean mark of a question, the sum of ``totals`` over the sum of ``counts``.
+    Its value is the mean score of a question, the sum of ``totals`` over the sum of ``counts``.
 
     Attributes:
-        name: what its items have in common; unique in a figure.
+        name: what its items have in common; unique in a value.
         items: the id of each item, that is of what is drawn: an image.
-        totals: the sum of the marks of each item's questions, in the figure's unit.
+        totals: the sum of the scores of each item's questions, in the value's unit.
         counts: how many questions each item has.
     """
 
@@ -45,36 +58,68 @@ class Stratum:
     counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, marks: Mapping[str, Sequence[float]]) -> "Stratum":
-        """From each item's id to the marks of its questions; no item may be without a question."""
-        totals = tuple(float(sum(found)) for found in marks.values())
-        return cls(name, tuple(marks), totals, tuple(map(len, marks.values())))
+    def of(cls, name: str, scores: Mapping[str, Sequence[float]]) -> "Stratum":
+        """From each item's id to the scores of its questions; no item may be without a question."""
+        totals = tuple(float(sum(found)) for found in scores.values())
+        return cls(name, tuple(scores), totals, tuple(map(len, scores.values())))
+
+
+Strata = tuple[Stratum, ...]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One model's figure minus another's, with the 95% interval of the difference."""
+    """One model's value minus another's, with the 95% interval of the difference."""
 
     value: float
     low: float
     high: float
 
 
-def figure(strata: Sequence[Stratum]) -> float:
-    """The sum over the strata of the mean mark in each; 0 without a stratum."""
+def by_image(images: Mapping[str, str], scores: Mapping[str, float], factor: float) -> dict[str, list[float]]:
+    """The scores of questions, times a factor, by the question's image."""
+    found: dict[str, list[float]] = {}
+    for question, one in scores.items():
+        found.setdefault(images[question], []).append(factor * one)
+    return found
+
+
+def write_score(out: Path, document: Mapping[str, Any], parts: Parts, questions: Mapping[str, Any]) -> None:
+    """Write scores.json, and per_item_scores.json as the module says."""
+    (out / "scores.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_per_item_scores(out, parts, questions)
+
+
+def write_per_item_scores(out: Path, parts: Parts, questions: Mapping[str, Any]) -> None:
+    """Write per_item_scores.json."""
+    (out / PER_ITEM_SCORES).write_text(json.dumps({"parts": parts, "questions": questions}) + "\n")
+
+
+def read_strata(folder: Path) -> dict[str, Strata]:
+    """The strata of each part of a cell, from the per_item_scores.json of a score's folder."""
+    return strata_of(json.loads((folder / PER_ITEM_SCORES).read_text())["parts"])
+
+
+def strata_of(parts: Parts) -> dict[str, Strata]:
+    """The strata of each part."""
+    return {part: tuple(Stratum.of(name, its) for name, its in strata.items()) for part, strata in parts.items()}
+
+
+def value(strata: Sequence[Stratum]) -> float:
+    """The sum over the strata of the mean score in each; 0 without a stratum."""
     return sum((sum(one.totals) / sum(one.counts) for one in strata), 0.0)
 
 
 def over_items(
     strata_by_seed: Sequence[Sequence[Stratum]], *, level: float = LEVEL, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of a figure over its items, drawn with replacement within each stratum.
+    """The percentile bootstrap interval of a value over its items, drawn with replacement within each stratum.
 
-    With several training seeds an item's marks are averaged over them first: the interval is that of the mean of
-    the seeds' figures, over other items, and says nothing of other seeds.
+    With several training seeds an item's scores are averaged over them first: the interval is that of the mean of
+    the seeds' values, over other items, and says nothing of other seeds.
 
     Args:
-        strata_by_seed: for each training seed the strata of the figure.
+        strata_by_seed: for each training seed the strata of the value.
         level: the interval's coverage.
         seed: of the resampling. The same seed draws the same items for every model that was asked the same.
 
@@ -95,7 +140,7 @@ def difference(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Difference | None:
-    """One model's figure minus another's, with its paired bootstrap interval.
+    """One model's value minus another's, with its paired bootstrap interval.
 
     Both models meet the same drawn items, so what makes an item hard for both cancels. Arguments as those of
     :func:`over_items`; the two models may have different numbers of training seeds.
@@ -109,23 +154,23 @@ def difference(
     strata = _combined([(_mean(ours), 1.0), (_mean(baseline), -1.0)])
     if not strata:
         return None
-    return Difference(figure(strata), *_bounds(_resampled(strata, seed), level))
+    return Difference(value(strata), *_bounds(_resampled(strata, seed), level))
 
 
-def over_seeds(figures: Sequence[float], *, level: float = LEVEL) -> tuple[float, float] | None:
-    """Student's t interval of the mean of the figures of several training seeds; None with fewer than two.
+def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> tuple[float, float] | None:
+    """Student's t interval of the mean of the values of several training seeds; None with fewer than two.
 
     Where items do not matter, the interval of a difference of models is that of the differences seed by seed.
     """
-    if len(figures) < 2:
+    if len(values) < 2:
         return None
-    half = t_quantile(level, len(figures) - 1) * stdev(figures) / sqrt(len(figures))
-    return fmean(figures) - half, fmean(figures) + half
+    half = t_quantile(level, len(values) - 1) * stdev(values) / sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
 
 
-def interval(marks: Sequence[float] | Marks, *, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
-    """The bootstrap interval of the mean of marks, one an item; arguments as those of :func:`over_items`."""
-    stratum = Stratum.of("", {str(number): [float(mark)] for number, mark in enumerate(marks)})
+def interval(scores: Sequence[float] | Numbers, *, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
+    """The bootstrap interval of the mean of scores, one an item; arguments as those of :func:`over_items`."""
+    stratum = Stratum.of("", {str(number): [float(one)] for number, one in enumerate(scores)})
     return _bounds(_resampled([stratum], seed), level)
 
 
@@ -152,13 +197,13 @@ def _within(angle: float, freedom: int) -> float:
 
 
 def _mean(strata_by_seed: Sequence[Sequence[Stratum]]) -> list[Stratum]:
-    """The strata whose marks are the means over the seeds."""
+    """The strata whose scores are the means over the seeds."""
     assert strata_by_seed, "no seed"
     return _combined([(strata, 1 / len(strata_by_seed)) for strata in strata_by_seed])
 
 
 def _combined(weighted: Sequence[tuple[Sequence[Stratum], float]]) -> list[Stratum]:
-    """The strata whose marks are the weighted sums of those given; UserError if they differ in what was asked."""
+    """The strata whose scores are the weighted sums of those given; UserError if they differ in what was asked."""
     first = weighted[0][0]
     known = [{one.name: one for one in strata} for strata, _ in weighted]
     for strata in known[1:]:
@@ -191,9 +236,9 @@ def _aligned(stratum: Stratum, to: Stratum) -> tuple[float, ...]:
     return tuple(totals[id] for id in to.items)
 
 
-def _resampled(strata: Sequence[Stratum], seed: int) -> Marks:
-    """The figure of each of RESAMPLES resamples, (RESAMPLES,); each stratum is drawn apart."""
-    figures = np.zeros(RESAMPLES)
+def _resampled(strata: Sequence[Stratum], seed: int) -> Numbers:
+    """The value of each of RESAMPLES resamples, (RESAMPLES,); each stratum is drawn apart."""
+    values = np.zeros(RESAMPLES)
     for number, stratum in enumerate(strata):
         rng = np.random.default_rng((seed, number))
         totals, counts = np.asarray(stratum.totals), np.asarray(stratum.counts)
@@ -201,11 +246,11 @@ def _resampled(strata: Sequence[Stratum], seed: int) -> Marks:
         for start in range(0, RESAMPLES, block):
             end = min(start + block, RESAMPLES)
             drawn = rng.integers(len(totals), size=(end - start, len(totals)))
-            figures[start:end] += totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return figures
+            values[start:end] += totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return values
 
 
-def _bounds(figures: Marks, level: float) -> tuple[float, float]:
-    """The middle ``level`` of resampled figures: its lower and its upper end."""
-    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
+def _bounds(values: Numbers, level: float) -> tuple[float, float]:
+    """The middle ``level`` of resampled values: its lower and its upper end."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

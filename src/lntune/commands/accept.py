@@ -1,7 +1,7 @@
-"""``lntune accept``: one's word that an edit of code, or another version of a package, changes no result of a stage.
+"""``lntune accept``: declare an edit of code, or another version of a package, equivalent for the results of a stage.
 
-The word is kept in ``workflow/accepted.yaml``, which is committed: what was made before the edit then keeps its name,
-and nothing is made again. ``lntune verify`` lists what rests on it.
+The declaration is written to ``workflow/accepted.yaml``, which is committed: what was made before the edit then keeps
+its name, and nothing is made again. ``lntune verify`` lists what rests on it.
 """
 
 import difflib
@@ -41,10 +41,10 @@ class Acceptance:
 
     @property
     def text(self) -> str:
-        """One line for the person who gave the word."""
+        """One line for the person who declared it."""
         changed = ", ".join([*self.edit.code, *self.edit.packages])
-        left = f"; {self.still_pending} are pending still, for other reasons" if self.still_pending else ""
-        return f"{self.edit.stage}: {self.results} results stand as they were made, whatever changed in {changed}{left}"
+        left = f"; {self.still_pending} are still pending, for other reasons" if self.still_pending else ""
+        return f"{self.edit.stage}: {self.results} results stay as they were made, with other {changed}{left}"
 
 
 def accept(root: Path, stages: Sequence[str], because: str) -> list[Acceptance]:
@@ -85,11 +85,11 @@ def _pending(plan: Plan, stage: str) -> list[Node]:
 
 def _edit(plan: Plan, stage: str, missing: Sequence[Node], because: str) -> AcceptedEdit:
     """What the most of the missing results differ in from finished ones, if that is code and packages alone."""
-    shelf = ResultIndex(plan.store)
+    index = ResultIndex(plan.store)
     found: Counter[str] = Counter()
     edits: dict[str, AcceptedEdit] = {}
     for node in missing:
-        for manifest in shelf.named(stage, node.label):
+        for manifest in index.named(stage, node.label):
             if {reason.kind for reason in compared(manifest.identity(), node.identity)} <= {"code", "package"}:
                 edit = _difference(manifest, node, because)
                 key = canonical_json([edit.model_dump()["code"], edit.model_dump()["packages"]])

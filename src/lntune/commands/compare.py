@@ -1,7 +1,7 @@
-"""``lntune compare``: the tables of this config beside the paper's.
+"""``lntune compare``: the tables of this config compared with the paper's.
 
 compared = compare_tables(Path("."), ["table3"])
-print(text(compared.figures))
+print(text(compared.values))
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Comparison:
 
     scale: str
     protocol: str
-    figures: list[Compared]
+    values: list[Compared]
     pending: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Comparison:
             "scale": self.scale,
             "protocol": self.protocol,
             "pending": list(self.pending),
-            "figures": [
+            "values": [
                 one.place._asdict()
                 | {
                     "paper": one.paper.text,
@@ -42,14 +42,14 @@ class Comparison:
                     "interval": list(one.ours.bounds) if one.ours and one.ours.bounds else None,
                     "paper_in_interval": one.inside,
                 }
-                for one in self.figures
+                for one in self.values
             ],
-            "orders": [vars(one) for one in orders(self.figures)],
+            "orders": [vars(one) for one in orders(self.values)],
         }
 
 
 def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Comparison:
-    """Tables beside the paper's; the result of this config is read, as it is published.
+    """Tables compared with the paper's; the result of this config is read, as it is published.
 
     Args:
         root: the checkout.
@@ -75,8 +75,8 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     if pending and (asked or not made):
         listed = " ".join(pending)
         raise UserError(f"{listed}: not made yet under this config; run `snakemake {listed}`")
-    figures: list[Compared] = []
+    values: list[Compared] = []
     for name in made:
         ours = read_ours(name, result_folder(plan.store, plan.report_item(name)))
-        figures += compare(read_paper(papers[name]), ours)
-    return Comparison(study.settings.scale, study.settings.protocol, figures, pending)
+        values += compare(read_paper(papers[name]), ours)
+    return Comparison(study.settings.scale, study.settings.protocol, values, pending)

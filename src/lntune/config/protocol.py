@@ -1,12 +1,12 @@
 """An evaluation protocol: a named, complete choice of how the tuned models are asked."""
 
-from typing import Annotated, Literal
+from string import Formatter
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lntune.config import Frozen
 
-Benchmark = Literal["mme", "vqav2", "mscoco", "flickr30k", "pope"]
 TemplateName = Literal["plain", "v0", "v1", "llama_2"]
 
 _Prompt = Annotated[str, Field(pattern=r"\{question\}", description="must hold {question}")]
@@ -26,41 +26,37 @@ class Prompting(Frozen):
     shots: tuple[Shot, ...] = Field(default=(), strict=False)
     max_new_tokens: int = Field(ge=1, le=4096)
 
-
-class CaptionFormat(Frozen):
-    """When a model follows the captioning sets' format; a table shows "-" for one that does not.
-
-    An answer is a caption in form if it is one line of ``least_words`` to ``most_words`` words, not all of them yes or
-    no; a model follows if ``least_share`` of its answers, from 0 to 1, or more are.
-    """
-
-    least_words: int = Field(ge=1)
-    most_words: int = Field(ge=1)
-    least_share: float = Field(ge=0, le=1)
+    @field_validator("prompt")
+    @classmethod
+    def _only_the_question(cls, prompt: str) -> str:
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        except ValueError:
+            fields = set()
+        if fields != {"question"}:
+            raise ValueError(
+                f"its only field must be {{question}}, got {prompt!r}; write other braces twice, as {{{{ and }}}}"
+            )
+        return prompt
 
 
 class ProtocolSettings(Frozen):
-    """One protocol, for all five benchmarks.
+    """One protocol: one file of workflow/protocols.
 
-    ``template`` overrides the LLM's own prompt template; ``caption_request`` is what is asked of the captioning
-    sets; ``vqav2_questions`` takes that many random questions (null: all).
+    ``template`` overrides the LLM's own prompt template. ``benchmarks`` says how each benchmark is asked: what
+    Prompting has, and what the benchmark's descriptor adds (:mod:`lntune.benchmarks.registry` makes that model).
     """
 
     note: str
     template: TemplateName | None
     temperature: float = Field(ge=0)
-    caption_request: str
-    mme_subtasks: tuple[str, ...] = Field(min_length=1, strict=False)
-    vqav2_questions: int | None = Field(ge=1)
-    vqav2_normalise: Literal["official", "always"]
-    mme: Prompting
-    vqav2: Prompting
-    captions: Prompting
-    caption_format: CaptionFormat
-    pope: Prompting
+    benchmarks: Frozen
 
-    def prompting(self, benchmark: Benchmark) -> Prompting:
-        """How the questions of a benchmark are put; the two captioning sets are asked alike."""
-        if benchmark in ("mscoco", "flickr30k"):
-            return self.captions
-        return {"mme": self.mme, "vqav2": self.vqav2, "pope": self.pope}[benchmark]
+    def options(self, key: str) -> Any:
+        """What the protocol says under a key of ``benchmarks``."""
+        return getattr(self.benchmarks, key)
+
+    def prompting(self, key: str) -> Prompting:
+        """How questions are put under a key of ``benchmarks``, without what decides the questions or the score."""
+        options = self.options(key)
+        return Prompting(prompt=options.prompt, shots=options.shots, max_new_tokens=options.max_new_tokens)

@@ -5,28 +5,14 @@ is a figure of that kind, and a table without it.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from lntune.config import Frozen
-from lntune.config.protocol import Benchmark
 
-BenchmarkColumn = Literal["MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE"]
-CostColumn = Literal["Mem. (GB)", "#param."]
-Column = Literal["MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE", "Mem. (GB)", "#param.", "Similarity"]
-
-COLUMN_BENCHMARKS: dict[str, Benchmark] = {
-    "MME": "mme",
-    "VQAv2": "vqav2",
-    "MSCOCO": "mscoco",
-    "Flickr30k": "flickr30k",
-    "POPE": "pope",
-}
-"""The benchmark that a column shows."""
-
-COST_COLUMNS: tuple[CostColumn, ...] = get_args(CostColumn)
-SIMILARITY: Column = "Similarity"
+COST_COLUMNS = ("Mem. (GB)", "#param.")
+SIMILARITY = "Similarity"
 
 Layout = Literal["groups", "groups-across", "rows-across"]
 Emphasis = Literal["best-and-second", "best", "none"]
@@ -96,7 +82,7 @@ class TableSettings(ReportItemBase):
     """
 
     figure: None = Field(default=None, description="a table is no figure")
-    columns: tuple[Column, ...] = Field(min_length=1, strict=False)
+    columns: tuple[str, ...] = Field(min_length=1, strict=False)
     layout: Layout = "groups"
     emphasis: Emphasis = "best-and-second"
     literature: tuple[str, ...] = Field(default=(), strict=False)
@@ -108,21 +94,21 @@ class BarsSettings(ReportItemBase):
     """Bars of scores: a panel for each benchmark, a group of bars for each LLM, a bar for each row."""
 
     figure: Literal["bars"]
-    columns: tuple[BenchmarkColumn, ...] = Field(min_length=1, strict=False)
+    columns: tuple[str, ...] = Field(min_length=1, strict=False)
 
 
 class CostSettings(ReportItemBase):
     """Trainable parameters against GPU memory: a point for each row."""
 
     figure: Literal["cost"]
-    columns: ClassVar[tuple[CostColumn, ...]] = COST_COLUMNS
+    columns: ClassVar[tuple[str, ...]] = COST_COLUMNS
 
 
 class HeatMapSettings(ReportItemBase):
     """Layer similarity: a heat map for each row."""
 
     figure: Literal["heat-maps"]
-    columns: ClassVar[tuple[Column, ...]] = (SIMILARITY,)
+    columns: ClassVar[tuple[str, ...]] = (SIMILARITY,)
 
 
 class NormSettings(Frozen):
@@ -144,7 +130,7 @@ class GradientsSettings(ReportItemBase):
 
     figure: Literal["gradients"]
     norms: tuple[NormSettings, ...] = Field(min_length=1, strict=False)
-    columns: ClassVar[tuple[Column, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
 
 
 FigureSettings = BarsSettings | CostSettings | HeatMapSettings | GradientsSettings

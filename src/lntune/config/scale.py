@@ -8,16 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lntune.config import Frozen
-from lntune.config.protocol import Benchmark, TemplateName
+from lntune.config.protocol import TemplateName
 from lntune.config.training import EngineName, Library, LoraSettings, Schedule
-
-DrawnSet = Literal["pretrain", "instruct", "coco", "flickr30k", "vqav2", "pope", "mme"]
 
 
 class DrawSettings(Frozen):
     """A data set drawn from the demo's world: which one, with how many images."""
 
-    set: DrawnSet
+    set: str
     images: int = Field(ge=1)
 
 
@@ -101,7 +99,7 @@ class MethodSettings(Frozen):
 class SimilaritySettings(Frozen):
     """On what layers are compared: how many questions of which benchmark, and which of their tokens."""
 
-    benchmark: Benchmark
+    benchmark: str
     questions: int = Field(ge=1)
     tokens: TokenChoice
 
@@ -168,6 +166,6 @@ class ScaleSettings(Frozen):
     sweeps: dict[str, LearningRates] = Field(
         default={}, description="learning rates that tables show one by one, for a method (Table A1)"
     )
-    benchmarks: dict[Benchmark, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
+    benchmarks: dict[str, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
     similarity: SimilaritySettings
     execution: ExecutionSettings

@@ -1,7 +1,7 @@
 """Finds files of the Hugging Face hub: where their bytes are to be had, at which commit, and by which hash.
 
 huggingface_hub knows the hub's addresses, its errors and how it wants to be asked. The bytes come by
-:mod:`lntune.download.http`, because ``hf_hub_download`` (2.4) begins a file anew whenever its process was killed.
+:mod:`lntune.download.http`, because ``hf_hub_download`` (2.4) begins a file again whenever its process was killed.
 
 The token comes from the environment's HF_TOKEN alone. It is sent to the hub and to nobody else: large files lie on
 servers of their own, to which the hub gives signed addresses.
@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from lntune.config.catalog import CATALOG, LOCK, HubRepository, Place
-from lntune.download.request import BY_HAND, Remote, TryAgainError, retry_after
+from lntune.download.request import BY_HAND, PASSING, Remote, TryAgainError, retry_after
 from lntune.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 TOKEN = "HF_TOKEN"
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
 def token_of_environment() -> str | None:
@@ -32,7 +31,7 @@ def token_of_environment() -> str | None:
         return None
     if not re.fullmatch(r"[!-~]+", token):
         raise UserError(
-            f"{TOKEN}: is no token: it has spaces or other characters that a token cannot have; set it anew"
+            f"{TOKEN}: is no token: it has spaces or other characters that a token cannot have; set it again"
         )
     return token
 
@@ -124,7 +123,7 @@ class HubFiles:
 
         assert place.hub is not None and isinstance(error, HfHubHTTPError)
         hub, status = place.hub, error.response.status_code
-        if status in _PASSING:
+        if status in PASSING:
             why = f"HTTP {status} from the hub"
             raise TryAgainError(why, retry_after(error.response.headers.get("Retry-After"))) from None
         if isinstance(error, GatedRepoError) or (self._gated and isinstance(error, RepositoryNotFoundError)):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -127,28 +128,30 @@ def _read_version(note: Path) -> Version | None:
         return None
 
 
-def copy(source: Path, target: Path, advance: Callable[[int], None], missing: str) -> str:
+def bring_in(source: Path, target: Path, advance: Callable[[int], None], missing: str, as_link: bool) -> str:
     """Copy a file and return its sha256.
 
     Args:
-        source: the file.
-        target: where it goes; what a killed attempt left there gives way.
-        advance: told how many bytes were copied.
+        source: the file; links in the way, as the hub's cache has them, are followed.
+        target: where it goes; what a killed attempt left there is deleted.
+        advance: told how many bytes were read.
         missing: what is said of a file that is not there.
+        as_link: make a hard link instead, if it lies on the same disk.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or the disk is full.
     """
     digest = hashlib.sha256()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # not overwritten: it may be linked to a file of the user's
+    linked = as_link and source.is_file() and link(Path(os.path.realpath(source)), target)
     try:
-        with source.open("rb") as reader:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)  # not overwritten: it may be linked to a file of the user's
-            with target.open("wb") as writer:
-                while block := reader.read(_BLOCK):
-                    digest.update(block)
+        with source.open("rb") as reader, nullcontext() if linked else target.open("wb") as writer:
+            while block := reader.read(_BLOCK):
+                digest.update(block)
+                if writer is not None:
                     writer.write(block)
-                    advance(len(block))
+                advance(len(block))
     except FileNotFoundError:
         raise UserError(f"{source}: {missing}") from None
     except (PermissionError, IsADirectoryError) as error:
@@ -157,26 +160,4 @@ def copy(source: Path, target: Path, advance: Callable[[int], None], missing: st
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(f"{source}: cannot be copied to {target} ({error.strerror}); make room") from None
-    return digest.hexdigest()
-
-
-def link_or_copy(source: Path, target: Path, advance: Callable[[int], None], missing: str) -> str:
-    """As :func:`copy`, but link the file if it lies on the same disk.
-
-    Links in the way, as the hub's cache has them, are followed: the target is a plain file.
-    """
-    real = Path(os.path.realpath(source))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    if not real.is_file():
-        raise UserError(f"{source}: {missing}")
-    return _hashed(target, advance) if link(real, target) else copy(real, target, advance, missing)
-
-
-def _hashed(path: Path, advance: Callable[[int], None]) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            advance(len(block))
     return digest.hexdigest()

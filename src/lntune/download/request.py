@@ -1,24 +1,30 @@
-"""How patiently files are downloaded: time-outs, attempts, and the pauses between them.
-
-One request for a file over HTTP, and its answer as it comes.
-"""
+"""One request for a file over HTTP, its answer as it comes, and the retry policy: time-outs, attempts and pauses."""
 
 import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from lntune.errors import UserError
 
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+BY_HAND = "get it in another way and name its folder under `copies` in config.yaml"
+
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of a trouble that may pass
+_BLOCK = 1 << 20
+_MOST_REDIRECTS = 10
 _LONGEST_PAUSE = 120.0
 _LONGEST_ASKED = 900.0
 
 
 @dataclass(frozen=True)
-class Manner:
+class RetryPolicy:
     """Limits of one download.
 
     Attributes:
@@ -44,34 +50,19 @@ class TryAgainError(Exception):
         self.after = after
 
 
-def pause_before(attempt: int, manner: Manner, asked: float | None) -> float:
+def pause_before(attempt: int, policy: RetryPolicy, asked: float | None) -> float:
     """Seconds before the next attempt, where ``attempt`` failed: exponential, with jitter, and as long as asked."""
-    longest = min(manner.pause * 2.0**attempt, _LONGEST_PAUSE)
+    longest = min(policy.pause * 2.0**attempt, _LONGEST_PAUSE)
     own = longest * random.uniform(0.5, 1.0)  # so that jobs that were turned away together do not come back together
     return own if asked is None else max(own, min(asked, _LONGEST_ASKED))
 
 
 def retry_after(text: str | None) -> float | None:
     """Seconds of a Retry-After header, which is a number or a date; None without one, or if it is neither."""
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-if TYPE_CHECKING:
-    from requests import Response, Session
-
-BY_HAND = "get it in another way and name its folder under `copies` in config.yaml"
-
-_BLOCK = 1 << 20
-_MOST_REDIRECTS = 10
+    for parse in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        with suppress(ValueError):
+            return max(0.0, parse(text or ""))
+    return None
 
 
 class StoppedError(Exception):
@@ -80,7 +71,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """What a request needs. It is asked for anew before every attempt, since signed addresses expire.
+    """What a request needs. It is asked for again before every attempt, since signed addresses expire.
 
     Attributes:
         url: where to get the bytes.
@@ -131,7 +122,7 @@ def send(session: "Session", remote: Remote, headers: Mapping[str, str], timeout
         raise UserError(f"{shown}: its address cannot be asked ({type(error).__name__}); correct it") from None
 
 
-def blocks(response: "Response", manner: Manner, stop: threading.Event) -> Iterator[bytes]:
+def blocks(response: "Response", policy: RetryPolicy, stop: threading.Event) -> Iterator[bytes]:
     """The body of an answer as it comes.
 
     Raises:
@@ -148,7 +139,7 @@ def blocks(response: "Response", manner: Manner, stop: threading.Event) -> Itera
             # What is there, and not a whole block: the time-out is of a single read, and a drip would never meet it.
             block: bytes = response.raw.read1(_BLOCK, decode_content=False)
         except ReadTimeoutError:
-            raise TryAgainError(f"nothing came for {manner.timeout:g} seconds") from None
+            raise TryAgainError(f"nothing came for {policy.timeout:g} seconds") from None
         except (HTTPError, OSError) as error:
             raise TryAgainError(f"the connection was cut ({type(error).__name__})") from None
         if not block:
@@ -156,7 +147,7 @@ def blocks(response: "Response", manner: Manner, stop: threading.Event) -> Itera
         yield block
         got += len(block)
         seconds = time.monotonic() - since
-        if seconds >= manner.timeout:
-            if got < seconds * manner.slowest:
+        if seconds >= policy.timeout:
+            if got < seconds * policy.slowest:
                 raise TryAgainError(f"only {got} bytes came in {seconds:.0f} seconds")
             since, got = time.monotonic(), 0

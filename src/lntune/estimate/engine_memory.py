@@ -8,7 +8,7 @@ fused one, which works in place.
 from collections.abc import Sequence
 
 from lntune.estimate.shadow import Buffer, Ledger
-from lntune.estimate.skeleton import Module, Skeleton, Weight
+from lntune.estimate.shapes import Module, Skeleton, Weight
 
 GRADIENTS, BUFFERS, STEP = "gradients", "DeepSpeed's buffers", "copies of the optimiser's step"
 FETCHED, LOADED = "weights fetched from all ranks", "weights as they are loaded"

@@ -1,7 +1,7 @@
 """How long jobs take on a GPU and how much disk their results take, before anything has run. All assumptions are here.
 
 A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
-layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A card does
+layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A GPU does
 ``teraflops`` x ``utilisation`` of them a second. Pure Python.
 """
 
@@ -13,8 +13,7 @@ from lntune.config.scale import GpuSettings, TrainingData
 from lntune.config.training import LoraSettings, Precision
 from lntune.estimate.fit import TrainingJob
 from lntune.estimate.memory import PROMPT_TOKENS
-from lntune.estimate.shapes import LlmShape, VisionShape
-from lntune.estimate.skeleton import Skeleton
+from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
 
 TEXT_TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"llava-pretrain": (20, 16), "llava-instruct": (260, 180)}
@@ -23,16 +22,6 @@ TEXT_TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType(
 
 SAMPLES: Mapping[str, int] = MappingProxyType({"llava-pretrain": 595_375, "llava-instruct": 80_000})
 """Samples of the two sets where the scale takes all."""
-
-QUESTIONS: Mapping[str, int] = MappingProxyType(
-    {"mme": 2_374, "vqav2": 214_354, "mscoco": 5_000, "flickr30k": 1_000, "pope": 9_000}
-)
-"""Questions of the benchmarks' splits where the protocol takes all."""
-
-IMAGES: Mapping[str, int] = MappingProxyType(
-    {"mme": 1_187, "vqav2": 40_504, "mscoco": 5_000, "flickr30k": 1_000, "pope": 500}
-)
-"""Images that those questions are about. What comes before a question is read once an image."""
 
 PREFIX_TOKENS = 45
 """Of PROMPT_TOKENS, those before the image's (assumed: Vicuna's system text)."""

@@ -5,7 +5,7 @@ it any more, so the dry run frees what the real step frees, when it does.
 
 A dry run of PyTorch's autograd: tensors that have a size and no numbers.
 
-Operations (:mod:`lntune.estimate.shadow_llama`) make tensors and functions as PyTorch's make them: what a function
+Operations (:mod:`lntune.estimate.memory`) make tensors and functions as PyTorch's make them: what a function
 saves for its backward pass stays held until that has run, and gradients are made and summed in the order of PyTorch's
 engine, latest function first.
 """
@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
-from lntune.estimate.skeleton import Weight
+from lntune.estimate.shapes import Weight
 
 
 class Ledger:

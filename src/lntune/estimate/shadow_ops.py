@@ -7,7 +7,7 @@ transformers' modeling_llama.py and sdpa_attention.py, PEFT's lora/layer.py and 
 from collections.abc import Callable, Sequence
 
 from lntune.estimate.shadow import Buffer, Function, Shadow, Tensor
-from lntune.estimate.skeleton import Linear, Weight
+from lntune.estimate.shapes import Linear, Weight
 
 FULL, HALF = 4, 2
 """Bytes of a float32 and of a bfloat16."""

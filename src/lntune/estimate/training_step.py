@@ -1,20 +1,27 @@
-"""A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on."""
+"""A training step on made-up samples that fill the sizes that are asked for: what memory is traced and measured on.
+
+with LiveTensors(model.parameters()) as live:
+    run_steps(model, setup, live.restart)
+live.peak                               # bytes; on real tensors and on fake ones
+"""
 
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
 from lntune.config.training import Execution, Precision, TrainingSettings
 from lntune.errors import UserError
-from lntune.estimate.live_tensors import LiveTensors
 from lntune.estimate.memory import Setup
 from lntune.estimate.shapes import LlmShape, VisionShape
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
@@ -24,6 +31,54 @@ from lntune.model.tuning import apply_method
 from lntune.model.vision import VisionEncoder, open_clip_encoder, timm_encoder
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import training_mode
+
+
+class LiveTensors(TorchDispatchMode):
+    """Follows every storage from the operation that made it until nothing refers to it.
+
+    Attributes:
+        now: bytes alive.
+        peak: the most there were since the last :meth:`restart`.
+        operation: the one that reached the peak.
+    """
+
+    def __init__(self, there: Iterable[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.peak: int = 0
+        self.operation = ""
+        self._followed: dict[int, weakref.ref[Any]] = {}
+        for tensor in there:
+            self.follow(tensor, "what was there before")
+
+    def follow(self, tensor: Tensor, operation: str) -> None:
+        """Count a tensor's storage, once, for as long as it lives."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._followed or size == 0:
+            return
+
+        def gone(_: object) -> None:
+            del self._followed[key]
+            self.now -= size
+
+        self._followed[key] = weakref.ref(storage, gone)
+        self.now += size
+        if self.now > self.peak:
+            self.peak, self.operation = self.now, operation
+
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        self.peak, self.operation = self.now, "what was there before"
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and follow what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":  # those take no memory
+                self.follow(leaf, str(func))
+        return result
+
 
 _WITHOUT_MASK = "lntune-without-mask"
 """transformers builds an attention mask for a fake tensor where a real one needs none; under this name it does not."""

@@ -12,8 +12,7 @@ from pathlib import Path
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 from lntune.estimate.memory import Setup, predict_memory
-from lntune.estimate.shapes import LLMS, VISIONS
-from lntune.estimate.skeleton import Skeleton
+from lntune.estimate.shapes import LLMS, VISIONS, Skeleton
 from lntune.paper.printed import read_paper
 
 TABLE = Path("workflow/paper/table2.csv")

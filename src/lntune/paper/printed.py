@@ -3,7 +3,7 @@
     paper = read_paper(Path("workflow/paper/table1.csv"))
     ours = read_ours("table1", Path("results/table/table1-0123456789ab"))
 
-A cell of MME or POPE holds several figures (Table 1: "625.2/270.7"); each is a :class:`Printed` of its own, named by
+A cell may hold several figures (Table 1, MME: "625.2/270.7"); each is a :class:`Printed` of its own, named by
 its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
 
 Where the paper's own numbers and claims lie in a checkout, and what a stage is told of them.
@@ -27,12 +27,6 @@ from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
 """The header of a file of workflow/paper."""
-
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "MME": ("perception", "cognition"),
-    "POPE": ("popular", "random", "adversarial"),
-}
-"""The figures of a cell, in the order in which they are printed, of the columns that have several."""
 
 INTERVAL = " 95% interval"
 """What a table's CSV calls a column's intervals, behind the column's title."""
@@ -129,12 +123,13 @@ def read_ours(name: str, folder: Path) -> list[Printed]:
     found: list[Printed] = []
     for cell in json.loads((folder / CELLS).read_text(encoding="utf-8")):
         row, column = cell["row"], cell["column"]
-        found += _figures(path, Place(name, *rows[row], column, ""), cell["value"], bounds.get((row, column), ""))
+        found += _figures(
+            path, Place(name, *rows[row], column, ""), cell["value"], cell["parts"], bounds.get((row, column), "")
+        )
     return found
 
 
-def _figures(path: Path, place: Place, text: str, bounds: str) -> Iterator[Printed]:
-    parts = PARTS.get(place.column, ("",))
+def _figures(path: Path, place: Place, text: str, parts: Sequence[str], bounds: str) -> Iterator[Printed]:
     figures = text.split("/")
     if len(figures) == 1 and Printed(place, text).number is None:
         figures *= len(parts)  # "-" or "OOM" stands for all of them

@@ -5,15 +5,14 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from string import Formatter
 
-from lntune.benchmarks.mme.metric import ALL as MME_SUBTASKS
+from lntune.benchmarks.registry import benchmarks, by_column, by_name, drawn_with
 from lntune.config.catalog import Catalog
 from lntune.config.load import shown, unknown_name
-from lntune.config.protocol import Benchmark, ProtocolSettings
 from lntune.config.report_item import (
-    COLUMN_BENCHMARKS,
     COST_COLUMNS,
+    SIMILARITY,
+    BarsSettings,
     GradientsSettings,
     HeatMapSettings,
     ReportItem,
@@ -25,14 +24,6 @@ from lntune.model.tuning import METHODS
 from lntune.plan.stages import STAGES
 
 _FORMAT_SET = {"llava-pretrain": "pretrain", "llava-instruct": "instruct"}
-_BENCHMARK_SETS: dict[Benchmark, tuple[str, ...]] = {
-    "mme": ("mme",),
-    "vqav2": ("vqav2", "coco"),
-    "mscoco": ("coco",),
-    "flickr30k": ("flickr30k",),
-    "pope": ("pope", "coco"),
-}
-"""What of the drawn world a benchmark's sources must be: questions first, images last."""
 
 
 def check_known(file: Path, key: str, name: str, known: Collection[str], kind: str) -> None:
@@ -57,6 +48,7 @@ def check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
         check_known(file, key, data.source, scale.sources, "source")
         _check_drawn(file, key, data.source, scale, _FORMAT_SET[data.format], f"the format {data.format}")
     _check_benchmarks(file, scale)
+    check_known(file, "similarity.benchmark", scale.similarity.benchmark, by_name(), "benchmark")
     for name, rates in scale.sweeps.items():
         check_known(file, f"sweeps.{name}", name, scale.methods, "method")
         _check_distinct(file, {f"sweeps.{name}[{place}]": rate for place, rate in enumerate(rates)})
@@ -70,36 +62,13 @@ def check_copies(file: Path, copies: Mapping[str, str], catalog: Catalog) -> Non
         check_known(file, f"copies.{name}", name, catalog.entries, "catalogue entry")
 
 
-def check_protocol(file: Path, protocol: ProtocolSettings) -> None:
-    """MME's subtasks exist, each once; prompts have no place for anything but the question; captions can be in form."""
-    for place, name in enumerate(protocol.mme_subtasks):
-        check_known(file, f"mme_subtasks[{place}]", name, MME_SUBTASKS, "MME subtask")
-    _check_distinct(file, {f"mme_subtasks[{k}]": name for k, name in enumerate(protocol.mme_subtasks)})
-    words = protocol.caption_format
-    if words.least_words > words.most_words:
-        raise UserError(
-            f"{shown(file)}: caption_format.least_words: no caption has {words.least_words} words or more and "
-            f"{words.most_words} (most_words) or fewer; lower it"
-        )
-    for benchmark in ("mme", "vqav2", "captions", "pope"):
-        prompt = getattr(protocol, benchmark).prompt
-        try:
-            fields = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
-        except ValueError:
-            fields = set()
-        if fields != {"question"}:
-            raise UserError(
-                f"{shown(file)}: {benchmark}.prompt: its only field must be {{question}}, got {prompt!r}; "
-                f"write other braces twice, as {{{{ and }}}}"
-            )
-
-
 def check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
     """Every name in a report item's file exists, and no two groups, rows or columns are called alike."""
     for place, group in enumerate(report_item.llms):
         check_known(file, f"llms[{place}]", group.llm, scale.llms, "llm")
     titles = {f"llms[{k}]": group.title or scale.llms[group.llm].title for k, group in enumerate(report_item.llms)}
     _check_distinct(file, titles)
+    _check_columns(file, report_item)
     _check_rows(file, report_item, scale)
     _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(report_item.columns)})
     _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(report_item.rows)})
@@ -108,6 +77,12 @@ def check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings)
     if isinstance(report_item, TableSettings) and report_item.paired_with is not None:
         titles = {row.title: "" for row in report_item.rows if not row.sweep}
         check_known(file, "paired_with", report_item.paired_with, titles, "row")
+
+
+def _check_columns(file: Path, report_item: ReportItem) -> None:
+    others = () if isinstance(report_item, BarsSettings) else (*COST_COLUMNS, SIMILARITY)
+    for place, column in enumerate(report_item.columns):
+        check_known(file, f"columns[{place}]", column, (*by_column(), *others), "column")
 
 
 def _check_one_model(file: Path, figure: HeatMapSettings | GradientsSettings) -> None:
@@ -134,7 +109,7 @@ def _check_rows(file: Path, report_item: ReportItem, scale: ScaleSettings) -> No
             raise UserError(f"{shown(file)}: {key}.data: missing key; name one of {', '.join(scale.data)}")
         if row.vision is not None:
             check_known(file, f"{key}.vision", row.vision, scale.visions, "vision encoder")
-        scored = [column for column in report_item.columns if column in COLUMN_BENCHMARKS]
+        scored = [column for column in report_item.columns if column in by_column()]
         if row.blind and not scored:
             raise UserError(f"{shown(file)}: {key}.blind: nobody is asked anything here; remove it")
         if row.sweep:
@@ -177,27 +152,35 @@ def _check_sources(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
     for name, source in scale.sources.items():
         if source.fetch is not None:
             check_known(file, f"sources.{name}.fetch", source.fetch, catalog.entries, "catalogue entry")
-        elif source.draw is not None and source.draw.set in ("vqav2", "pope"):
-            coco = scale.sources.get("coco")
-            if coco is None or coco.draw is None or coco.draw.set != "coco":
+        elif source.draw is not None:
+            key, drawn = f"sources.{name}.draw.set", source.draw.set
+            sets = {*_FORMAT_SET.values(), *(one for benchmark in benchmarks() for one in benchmark.drawn)}
+            check_known(file, key, drawn, sorted(sets), "drawn set")
+            images = drawn_with().get(drawn)
+            shared = scale.sources.get(images) if images else None
+            if images and (shared is None or shared.draw is None or shared.draw.set != images):
                 raise UserError(
-                    f"{shown(file)}: sources.{name}.draw.set: {source.draw.set} asks about the images of a "
-                    f"source named coco; add coco: {{draw: {{set: coco, images: ...}}}}"
+                    f"{shown(file)}: {key}: {drawn} asks about the images of a source named {images}; "
+                    f"add {images}: {{draw: {{set: {images}, images: ...}}}}"
                 )
 
 
 def _check_benchmarks(file: Path, scale: ScaleSettings) -> None:
-    for benchmark, sets in _BENCHMARK_SETS.items():
-        names = scale.benchmarks.get(benchmark, ())
+    for benchmark in scale.benchmarks:
+        check_known(file, f"benchmarks.{benchmark}", benchmark, by_name(), "benchmark")
+    for benchmark, known in by_name().items():
+        names, sets = scale.benchmarks.get(benchmark, ()), known.drawn
         if len(names) not in (1, 2):
             raise UserError(
                 f"{shown(file)}: benchmarks.{benchmark}: expected one or two sources (of the questions, of the "
-                f"images), got {len(names)}; write {benchmark}: [{', '.join(sets)}] with your sources' names"
+                f"images), got {len(names)}; write {benchmark}: [{', '.join(sets or ('NAME',))}] with your "
+                "sources' names"
             )
-        for place, wanted in ((0, sets[0]), (len(names) - 1, sets[-1])):
+        for place, wanted in ((0, sets[:1]), (len(names) - 1, sets[-1:])):
             key = f"benchmarks.{benchmark}[{place}]"
             check_known(file, key, names[place], scale.sources, "source")
-            _check_drawn(file, key, names[place], scale, wanted, benchmark)
+            for one in wanted:
+                _check_drawn(file, key, names[place], scale, one, benchmark)
 
 
 def _check_drawn(file: Path, key: str, name: str, scale: ScaleSettings, wanted: str, user: str) -> None:

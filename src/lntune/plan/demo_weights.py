@@ -9,9 +9,10 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from lntune.benchmarks.registry import protocol_settings
 from lntune.config import Frozen
 from lntune.config.load import load, shown
-from lntune.config.protocol import ProtocolSettings, TemplateName
+from lntune.config.protocol import TemplateName
 from lntune.errors import UserError
 from lntune.plan.node import Node, make_node
 from lntune.plan.stages import CodeVersions, read_accepted
@@ -96,9 +97,9 @@ class DemoWeightsPlan:
         """All that the evaluation protocols say, so that the tokenizer knows it."""
         texts = []
         for path in sorted((self.root / "workflow" / "protocols").glob("*.yaml")):
-            protocol = load(path, ProtocolSettings)
-            texts.append(protocol.caption_request)
-            for prompting in (protocol.mme, protocol.vqav2, protocol.captions, protocol.pope):
+            asked = [options for _, options in load(path, protocol_settings()).benchmarks]
+            texts += [options.request for options in asked if hasattr(options, "request")]
+            for prompting in asked:
                 texts.append(prompting.prompt.format(question=""))
                 texts += [text for shot in prompting.shots for text in (shot.question, shot.answer)]
         return tuple(texts)

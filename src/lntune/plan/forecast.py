@@ -1,4 +1,4 @@
-"""What jobs that never ran will take on the scale's card, for ``lntune plan``: seconds, bytes, memory, GPUs.
+"""What jobs that never ran will take on the scale's GPU, for ``lntune plan``: seconds, bytes, memory, GPUs.
 
 Everything is predicted from the models' sizes under the assumptions of lntune.estimate.hours. A scale without a GPU
 (the demo) gets none of it: its jobs are known from earlier results, or by their time limit.
@@ -8,13 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import get_args
 
-from lntune.config.protocol import Benchmark
+from lntune.benchmarks.registry import Benchmark, benchmarks
+from lntune.config.study import SelectionSplit
 from lntune.estimate.fit import TrainingJob, predicted
 from lntune.estimate.hours import (
     ANSWER_BYTES,
-    IMAGES,
-    QUESTIONS,
     SIMILARITY_BYTES,
     prediction_seconds,
     training_seconds,
@@ -48,6 +48,10 @@ class Forecast:
             return
         self._llms = {id(plan.llm(name)[1]): name for name in self._scale.llms}
         self._visions = {id(plan.vision(name)[1]): name for name in self._scale.visions}
+        self._benchmarks = {slug([one.name]): one for one in benchmarks()}
+        self._benchmarks |= {
+            slug([one.name, split]): one for one in benchmarks() if one.split for split in get_args(SelectionSplit)
+        }
         self._data = {slug([name]): settings for name, settings in self._scale.data.items()}
 
     def of(self, node: Node) -> Prediction | None:
@@ -76,11 +80,11 @@ class Forecast:
         assert self._gpu is not None
         job, batch = self._job(node), self._execution(node, "batch_size")
         benchmark, questions = self._questions(node)
-        tokens = self._protocol.prompting(_BENCHMARKS[benchmark]).max_new_tokens
+        tokens = self._protocol.prompting(benchmark.protocol).max_new_tokens
         precision = self._scale.finetune.precision
         return Prediction(
             seconds=prediction_seconds(
-                job.llm, job.vision, questions, min(questions, IMAGES[benchmark]), tokens, batch, self._gpu, precision
+                job.llm, job.vision, questions, min(questions, benchmark.size[1]), tokens, batch, self._gpu, precision
             ),
             bytes=questions * ANSWER_BYTES,
             gpus=1,
@@ -99,12 +103,10 @@ class Forecast:
             memory=similarity_bytes(job.llm, job.vision, batch),
         )
 
-    def _questions(self, node: Node) -> tuple[str, int]:
+    def _questions(self, node: Node) -> tuple[Benchmark, int]:
         """The benchmark whose questions a node is given, and how many it has."""
-        benchmark = self._parent(node, "questions").label.partition("-")[0]
-        if benchmark == "vqav2" and self._protocol.vqav2_questions is not None:
-            return benchmark, self._protocol.vqav2_questions
-        return benchmark, QUESTIONS[benchmark]
+        benchmark = self._benchmarks[self._parent(node, "questions").label]
+        return benchmark, benchmark.asked(self._protocol.options(benchmark.protocol)) or benchmark.size[0]
 
     def _job(self, node: Node) -> TrainingJob:
         """The training job that a node is, or whose model it asks."""
@@ -129,11 +131,6 @@ class Forecast:
     @staticmethod
     def _execution(node: Node, name: str) -> int:
         return int(getattr(node.execution, name))
-
-
-_BENCHMARKS: dict[str, Benchmark] = {
-    "mme": "mme", "vqav2": "vqav2", "mscoco": "mscoco", "flickr30k": "flickr30k", "pope": "pope",
-}  # fmt: skip
 
 
 def gpu_lines(jobs: Sequence[tuple[str, float, Prediction]]) -> list[str]:

@@ -8,32 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from lntune.benchmarks.captions import questions as captions_questions
-from lntune.benchmarks.captions import score as captions_score
-from lntune.benchmarks.captions import tokenize_references
-from lntune.benchmarks.mme import questions as mme_questions
-from lntune.benchmarks.mme import score as mme_score
-from lntune.benchmarks.pope import questions as pope_questions
-from lntune.benchmarks.pope import score as pope_score
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
-from lntune.benchmarks.vqav2 import questions as vqav2_questions
-from lntune.benchmarks.vqav2 import score as vqav2_score
+from lntune.benchmarks.registry import by_name, drawn_with
 from lntune.config import Frozen
 from lntune.config.catalog import LOCK
-from lntune.config.protocol import Benchmark
 from lntune.config.report_item import RowSettings
 from lntune.config.scale import LlmSettings, TrainingData
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Execution, Library, Schedule
 from lntune.plan.memory_fit import batch_of_questions, fitting, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
-from lntune.plan.stages import CodeVersions, read_accepted
+from lntune.plan.stages import CodeVersions, read_accepted, stage_module
 from lntune.plan.study import Study
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
 from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
 from lntune.store.layout import Store
 from lntune.store.manifest import AcceptedEdit
+
+SELECTED_BY = "flickr30k"
+"""The benchmark by whose CIDEr a learning rate is chosen, as in the paper."""
 
 MEASURED_BATCH, MEASURED_LENGTH = 4, 1024
 """Samples and positions of the step whose memory is measured; the paper does not tell its own."""
@@ -96,7 +90,8 @@ class Models:
         if settings.fetch is not None:
             return self.fetched(settings.fetch)
         assert settings.draw is not None
-        inputs = {"coco": self.source("coco")} if settings.draw.set in ("vqav2", "pope") else {}
+        images = drawn_with().get(settings.draw.set)
+        inputs = {images: self.source(images)} if images else {}
         drawn = draw.Settings(set=settings.draw.set, images=settings.draw.images, seed=self.seed)
         return self.node("draw", [name], drawn, inputs)
 
@@ -158,39 +153,16 @@ class Models:
         return self.scale.execution.of(stage).threads
 
     @cache  # noqa: B019
-    def questions(self, benchmark: Benchmark, split: SelectionSplit = "test") -> Node:
-        """The questions of a benchmark; ``split`` counts for the captioning sets alone."""
+    def questions(self, benchmark: str, split: SelectionSplit = "test") -> Node:
+        """The questions of a benchmark; ``split`` counts for those alone that have a validation split."""
         sources = self.scale.benchmarks[benchmark]
         inputs = {"raw": self.source(sources[0]), "images": self.source(sources[-1])}
-        protocol, broken_share = self.protocol, self.scale.broken_share
-        label: list[str] = [benchmark]
-        settings: Frozen
-        if benchmark == "mme":
-            stage = "questions-mme"
-            settings = mme_questions.Settings(subtasks=protocol.mme_subtasks, broken_share=broken_share)
-        elif benchmark == "pope":
-            stage, settings = "questions-pope", pope_questions.Settings(broken_share=broken_share)
-        elif benchmark == "vqav2":
-            stage = "questions-vqav2"
-            settings = vqav2_questions.Settings(
-                questions=protocol.vqav2_questions, broken_share=broken_share, seed=self.seed
-            )
-        else:
-            stage = "questions-captions"
-            settings = captions_questions.Settings(
-                dataset="coco" if benchmark == "mscoco" else "flickr30k",
-                split=split,
-                request=protocol.caption_request,
-                broken_share=broken_share,
-            )
-            label.append(split)
+        known = by_name()[benchmark]
+        label = [benchmark, *([split] if known.split else [])]
+        stage, options = known.questions.name, self.protocol.options(known.protocol)
+        chosen = known.question_settings(options, self.seed, split)
+        settings: Frozen = stage_module(stage).Settings(**chosen, broken_share=self.scale.broken_share)
         return self.node(stage, label, settings, inputs, QuestionsExecution(workers=self._threads(stage)))
-
-    @cache  # noqa: B019
-    def references(self, questions: Node) -> Node:
-        """The words of the references of a captioning set's questions: made once for all models."""
-        settings = tokenize_references.Settings()
-        return self.node("tokenize-references", [questions.label], settings, {"questions": questions})
 
     # --- training --------------------------------------------------------------------------------------------------
 
@@ -293,7 +265,7 @@ class Models:
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
-    def _asked(self, variant: Variant, benchmark: Benchmark) -> tuple[TunedModelSettings, dict[str, Node | Part]]:
+    def _asked(self, variant: Variant, benchmark: str) -> tuple[TunedModelSettings, dict[str, Node | Part]]:
         """What loading and asking a tuned model takes: settings, and inputs but for the tuned weights and questions."""
         llm, llm_node = self.llm(variant.llm)
         library, vision_node = self.vision(variant.vision)
@@ -303,7 +275,7 @@ class Models:
             template=self.protocol.template or llm.template,
             system=llm.system,
             library=library,
-            prompting=self.protocol.prompting(benchmark),
+            prompting=self.protocol.prompting(by_name()[benchmark].protocol),
             seed=variant.seed,
         )
         inputs: dict[str, Node | Part] = {
@@ -320,55 +292,50 @@ class Models:
         return PromptingExecution(batch_size=batch, threads=threads, workers=threads)
 
     def _scored(
-        self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: Benchmark,
+        self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: str,
         blind: bool = False,
     ) -> Node:  # fmt: skip
         """The score of one tuned model's answers to a benchmark's questions."""
         asked, inputs = self._asked(variant, benchmark)
         settings = predict.Settings(**dict(asked), temperature=self.protocol.temperature, blind=blind)
         inputs |= {"tuned": tuned, "questions": questions}
-        given = self._prompting_execution(
-            "predict", variant.llm, variant.vision, self.protocol.prompting(benchmark).max_new_tokens
-        )
+        new_tokens = settings.prompting.max_new_tokens
+        given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens)
         answers = self.node("predict", label, settings, inputs, given)
         return self._score(answers, questions, label, benchmark)
 
-    def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: Benchmark) -> Node:
-        inputs = {"answers": answers, "questions": questions}
-        if benchmark in ("mscoco", "flickr30k"):
-            inputs["references"] = self.references(questions)
-            words = self.protocol.caption_format
-            captions = captions_score.Settings(least_words=words.least_words, most_words=words.most_words)
-            return self.node("score-captions", label, captions, inputs)
-        if benchmark == "mme":
-            return self.node("score-mme", label, mme_score.Settings(subtasks=self.protocol.mme_subtasks), inputs)
-        if benchmark == "vqav2":
-            vqav2 = vqav2_score.Settings(normalise=self.protocol.vqav2_normalise)
-            return self.node("score-vqav2", label, vqav2, inputs)
-        return self.node("score-pope", label, pope_score.Settings(), inputs)
+    def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: str) -> Node:
+        known, inputs = by_name()[benchmark], {"answers": answers, "questions": questions}
+        if known.references:  # made once for all models
+            stage = known.references.name
+            of_references = stage_module(stage).Settings()
+            inputs["references"] = self.node(stage, [questions.label], of_references, {"questions": questions})
+        chosen = known.score_settings(self.protocol.options(known.protocol))
+        settings: Frozen = stage_module(known.score.name).Settings(**chosen)
+        return self.node(known.score.name, label, settings, inputs)
 
     @cache  # noqa: B019
     def selection(self, variant: Variant) -> Node:
         """The learning rate of a variant, chosen among its candidates."""
         split = self.study.settings.selection_split
         rates = self.study.named(self.scale.methods, variant.method, "method").learning_rates
-        scores = tuple(self.score_at(variant, rate, "flickr30k", split) for rate in rates)
+        scores = tuple(self.score_at(variant, rate, SELECTED_BY, split) for rate in rates)
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
         settings = select.Settings(learning_rates=rates, split=split)
         return self.node("select", self._label(variant), settings, inputs)
 
     @cache  # noqa: B019
     def score_at(
-        self, variant: Variant, rate: float, benchmark: Benchmark, split: SelectionSplit = "test", blind: bool = False
+        self, variant: Variant, rate: float, benchmark: str, split: SelectionSplit = "test", blind: bool = False
     ) -> Node:
         """The score of a variant's candidate of one learning rate, chosen or not."""
         label = [*self._label(variant), f"{rate:g}", *(["blind"] if blind else []), benchmark]
-        label += [split] if benchmark == "flickr30k" else []
+        label += [split] if by_name()[benchmark].split else []
         questions = self.questions(benchmark, split)
         return self._scored(variant, self.candidate(variant, rate), label, questions, benchmark, blind)
 
     @cache  # noqa: B019
-    def score(self, variant: Variant, benchmark: Benchmark, blind: bool = False) -> Node:
+    def score(self, variant: Variant, benchmark: str, blind: bool = False) -> Node:
         """The score of a variant's chosen candidate on one benchmark."""
         label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
         tuned = Part(self.selection(variant), select.CHOSEN)

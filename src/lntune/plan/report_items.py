@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lntune.benchmarks.registry import Benchmark, by_column, by_name
 from lntune.config.load import shown, unknown_name
 from lntune.config.report_item import (
-    COLUMN_BENCHMARKS,
     COST_COLUMNS,
     RATE,
     SIMILARITY,
@@ -26,6 +26,7 @@ from lntune.paper.printed import PAPER, read_paper
 from lntune.plan.models import Models, Variant
 from lntune.plan.node import Node
 from lntune.plan.stages import stage_module
+from lntune.report.cells import ScoreFormat, ScoreValue
 from lntune.report.rows import Row, ShownItemSettings, rate_text
 from lntune.stages import figure_cost, figure_gradients, table
 from lntune.store.manifest import Manifest
@@ -46,6 +47,7 @@ def report_item_node(models: Models, name: str) -> Node:
     """The result that shows a table or figure of workflow/report_items."""
     report_item, study = models.study.report_item(name), models.study
     inputs = _Inputs()
+    known = by_column()
     similarity = models.scale.similarity if SIMILARITY in report_item.columns else None
     settings = ShownItemSettings(
         name=name,
@@ -59,7 +61,7 @@ def report_item_node(models: Models, name: str) -> Node:
         columns=report_item.columns,
         tokens=similarity.tokens if similarity else None,
         similarity_on=_similarity_on(similarity) if similarity else "",
-        least_share=models.protocol.caption_format.least_share,
+        formats={column: _format(models, known[column]) for column in report_item.columns if column in known},
         rows=tuple(_row(models, report_item, line, inputs) for line in _lines(models, report_item)),
     )
     if isinstance(report_item, TableSettings):
@@ -87,8 +89,17 @@ def report_item_node(models: Models, name: str) -> Node:
 
 def _similarity_on(chosen: SimilaritySettings) -> str:
     """Of which prompts layers are compared, as tables and figures print it."""
-    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
-    return f"{chosen.questions} test questions of {columns[chosen.benchmark]}"
+    return f"{chosen.questions} test questions of {by_name()[chosen.benchmark].column}"
+
+
+def _format(models: Models, benchmark: Benchmark) -> ScoreFormat:
+    """How a benchmark's cells are read and written."""
+    return ScoreFormat(
+        values=tuple(ScoreValue(part=part, keys=keys) for part, keys in benchmark.parts.items()),
+        decimals=benchmark.decimals,
+        measure=benchmark.measure,
+        least=benchmark.least(models.protocol.options(benchmark.protocol)),
+    )
 
 
 class _Inputs:
@@ -139,9 +150,9 @@ def _sources(models: Models, line: Line, column: str) -> list[Node]:
     first = line.variants[0]
     if column in COST_COLUMNS:
         return [models.measure(first.llm, first.vision, first.method)]
-    if column not in COLUMN_BENCHMARKS:
+    if column not in by_column():
         return [models.similarity(one) for one in line.variants]
-    benchmark = COLUMN_BENCHMARKS[column]
+    benchmark = by_column()[column].name
     if line.rate is None:
         return [models.score(one, benchmark, line.row.blind) for one in line.variants]
     return [models.score_at(one, line.rate, benchmark, blind=line.row.blind) for one in line.variants]

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lntune.benchmarks.registry import question_stages, reference_stages, score_stages
 from lntune.config import Frozen
 from lntune.config.load import load
 from lntune.errors import UserError
@@ -18,20 +19,14 @@ STAGES = {
     "fetch": "lntune.stages.fetch",
     "convert": "lntune.stages.convert",
     "prepare": "lntune.stages.prepare",
-    "questions-captions": "lntune.benchmarks.captions.questions",
-    "questions-pope": "lntune.benchmarks.pope.questions",
-    "questions-mme": "lntune.benchmarks.mme.questions",
-    "questions-vqav2": "lntune.benchmarks.vqav2.questions",
-    "tokenize-references": "lntune.benchmarks.captions.tokenize_references",
+    **{name: stage.module for name, stage in question_stages().items()},
+    **{name: stage.module for name, stage in reference_stages().items()},
     "connector": "lntune.stages.connector",
     "finetune": "lntune.stages.finetune",
     "measure": "lntune.stages.measure",
     "predict": "lntune.stages.predict",
     "similarity": "lntune.stages.similarity",
-    "score-captions": "lntune.benchmarks.captions.score",
-    "score-pope": "lntune.benchmarks.pope.score",
-    "score-mme": "lntune.benchmarks.mme.score",
-    "score-vqav2": "lntune.benchmarks.vqav2.score",
+    **{name: stage.module for name, stage in score_stages().items()},
     "select": "lntune.stages.select",
     "table": "lntune.stages.table",
     "figure-bars": "lntune.stages.figure_bars",

@@ -6,6 +6,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lntune.benchmarks.registry import protocol_settings
 from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry, read_lock
 from lntune.config.load import load, read_yaml, unknown_name
 from lntune.config.protocol import ProtocolSettings
@@ -13,7 +14,7 @@ from lntune.config.report_item import FIGURES, ReportItem, TableSettings
 from lntune.config.scale import ScaleSettings
 from lntune.config.study import StudySettings
 from lntune.errors import UserError
-from lntune.plan.crosschecks import check_copies, check_known, check_protocol, check_report_item, check_scale
+from lntune.plan.crosschecks import check_copies, check_known, check_report_item, check_scale
 
 V = TypeVar("V")
 
@@ -50,12 +51,11 @@ class Study:
             root,
             settings,
             _load_named(root, "scales", settings.scale, ScaleSettings, "scale"),
-            _load_named(root, "protocols", settings.protocol, ProtocolSettings, "protocol"),
+            _load_named(root, "protocols", settings.protocol, protocol_settings(), "protocol"),
             load(root / CATALOG, Catalog),
         )
         check_copies(root / config, settings.copies, study.catalog)
         check_scale(study.scale_file, study.scale, study.catalog)
-        check_protocol(study.protocol_file, study.protocol)
         for place, name in enumerate(settings.report_items):
             if not study.report_item_path(name).is_file():
                 key = f"report_items[{place}]"

@@ -6,8 +6,8 @@ Claims and comparison rest on the tables and figures of the config; what has no 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from lntune.benchmarks.registry import by_name
 from lntune.config.load import load
-from lntune.config.report_item import COLUMN_BENCHMARKS
 from lntune.errors import UserError
 from lntune.paper.claims import Claims
 from lntune.paper.printed import CLAIMS, PAPER, digests, paper_files, printed_names
@@ -53,10 +53,9 @@ def _data(models: Models) -> Node:
     for name, data in models.scale.data.items():
         rows.append(data_table.Row(name=name, use="training", source=data.source))
         sets.append(models.samples(name))
-    columns = {benchmark: column for column, benchmark in COLUMN_BENCHMARKS.items()}
     for benchmark, sources in models.scale.benchmarks.items():
         source = " + ".join(dict.fromkeys(sources))
-        rows.append(data_table.Row(name=columns[benchmark], use="benchmark", source=source))
+        rows.append(data_table.Row(name=by_name()[benchmark].column, use="benchmark", source=source))
         sets.append(models.questions(benchmark))
     settings = data_table.Settings(
         name="data", rows=tuple(rows), scale=models.study.settings.scale, scale_note=models.scale.note

@@ -74,7 +74,7 @@ def shown_names(plan: Plan) -> list[str]:
 
 
 def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
-    """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-pope/NAME-ID`` or its manifest.
+    """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-mme/NAME-ID`` or its manifest.
 
     ``pages/table3.html`` is the page that the report shows. Without names, all that a plain ``snakemake`` makes: every
     file and page of the config's tables and figures, and of what every study has besides.

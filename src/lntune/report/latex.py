@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from lntune.errors import UserError
 from lntune.report.latex_size import SCALED, STRETCH, Size, fitting
-from lntune.report.layout import LITERATURE_NOTE, LaidOut, ShownCell, ShownFigure, Title
+from lntune.report.layout import LITERATURE_NOTE, LaidOut, ShownCell, ShownValue, Title
 
 _COMMANDS = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -200,6 +200,6 @@ def _cell(figures: ShownCell) -> str:
     return "/".join(map(_figure, figures))
 
 
-def _figure(figure: ShownFigure) -> str:
+def _figure(figure: ShownValue) -> str:
     text = _STYLES[figure.mark].format(escaped(figure.text))
     return text if figure.bounds is None else rf"{text}$_{{{figure.bounds[0]}}}^{{{figure.bounds[1]}}}$"

@@ -1,6 +1,6 @@
-"""Which figures of a table are emphasised: the best and the second best of a group, figure by figure.
+"""Which values of a table are emphasised: the best and the second best of a group, value by value.
 
-How a table is laid out: its header, its groups of lines and the figures of each cell, for any format to write.
+How a table is laid out: its header, its groups of lines and the values of each cell, for any format to write.
 
 ``groups`` is the look of the paper's Tables 1, 3, 4 and 5: the title of a group, then its rows. ``groups-across`` is
 that of Table 2: a line for each row's title, and the groups side by side. ``rows-across`` is that of Tables 6 and A1: a
@@ -13,23 +13,23 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lntune.errors import UserError
-from lntune.report.cells import Cell, Figure, number
+from lntune.report.cells import Cell, Value, number
 
 Emphasis = Literal["best-and-second", "best", "none"]
 Mark = Literal["best", "second", "none"]
 
 LOWER_IS_BETTER = frozenset({"Mem. (GB)", "#param.", "Similarity"})
-"""Columns whose lowest figure is the best; of all others it is the highest."""
+"""Columns whose lowest value is the best; of all others it is the highest."""
 
 
 def marks(cells: Sequence[Cell], emphasis: Emphasis, *, lower_is_better: bool = False) -> list[tuple[Mark, ...]]:
-    """How each figure of a column of one group is marked, as Table 1 of the paper marks them.
+    """How each value of a column of one group is marked, as Table 1 of the paper marks them.
 
-    Figures are ranked as they are written: those that are written alike are not told apart. What is no number ("-",
-    "OOM") has no rank. The best is marked if there are at least two different figures, the second if there are three.
+    Values are ranked as they are written: those that are written alike are not told apart. What is no number ("-",
+    "OOM") has no rank. The best is marked if there are at least two different values, the second if there are three.
 
     Args:
-        cells: the column's cells, each with as many figures.
+        cells: the column's cells, each with as many values.
         emphasis: what is marked.
         lower_is_better: whether the lowest is the best.
     """
@@ -69,16 +69,16 @@ class TableRow:
     literature: bool = False
 
 
-class ShownFigure(NamedTuple):
-    """One figure of a cell: as it is written, how it is marked, and the two ends of its interval if that is shown."""
+class ShownValue(NamedTuple):
+    """One value of a cell: as it is written, how it is marked, and the two ends of its interval if that is shown."""
 
     text: str
     mark: Mark = "none"
     bounds: tuple[str, str] | None = None
 
 
-ShownCell = tuple[ShownFigure, ...]
-"""A cell: its figures, which are written with slashes between them; () where there is no result."""
+ShownCell = tuple[ShownValue, ...]
+"""A cell: its values, which are written with slashes between them; () where there is no result."""
 
 
 class Title(NamedTuple):
@@ -130,7 +130,7 @@ class LaidOut:
     @property
     def intervals(self) -> bool:
         """Whether an interval is shown."""
-        return any(figure.bounds for line in self.lines() for figures in line.cells for figure in figures)
+        return any(value.bounds for line in self.lines() for values in line.cells for value in values)
 
     def lines(self) -> Iterator[Line]:
         """All lines, whatever block they are in."""
@@ -156,8 +156,8 @@ def lay_out(
             one of its own whatever its title, and nothing in it is marked.
         columns: the titles of the cells.
         layout: where groups and rows go.
-        emphasis: what is marked, within a group and for each figure of a column.
-        intervals: whether figures show theirs.
+        emphasis: what is marked, within a group and for each value of a column.
+        intervals: whether values show theirs.
 
     Raises:
         UserError: a group has two rows of one title.
@@ -182,7 +182,7 @@ def _groups(rows: Sequence[TableRow], columns: Sequence[str], emphasis: Emphasis
 def _shown(
     rows: Sequence[TableRow], columns: Sequence[str], emphasis: Emphasis, intervals: bool
 ) -> dict[str, tuple[ShownCell, ...]]:
-    """The rows of one group by title, with the figures of each cell."""
+    """The rows of one group by title, with the values of each cell."""
     marked = [
         marks([row.cells[place] for row in rows], emphasis, lower_is_better=column in LOWER_IS_BETTER)
         for place, column in enumerate(columns)
@@ -195,15 +195,15 @@ def _shown(
 
 def _shown_cell(cell: Cell, its_marks: tuple[Mark, ...], intervals: bool) -> ShownCell:
     if cell.text == cell.parts[0] and number(cell.text) is None:
-        return (ShownFigure(cell.text),) if cell.text else ()
+        return (ShownValue(cell.text),) if cell.text else ()
     return tuple(
-        ShownFigure(one.text, mark, _ends(one, cell.decimals) if intervals else None)
-        for one, mark in zip(cell.figures, its_marks, strict=True)
+        ShownValue(one.text, mark, _ends(one, cell.decimals) if intervals else None)
+        for one, mark in zip(cell.values, its_marks, strict=True)
     )
 
 
-def _ends(figure: Figure, decimals: int | None) -> tuple[str, str] | None:
-    interval = figure.interval
+def _ends(value: Value, decimals: int | None) -> tuple[str, str] | None:
+    interval = value.interval
     return None if interval is None else (f"{interval[0]:.{decimals}f}", f"{interval[1]:.{decimals}f}")
 
 
@@ -218,7 +218,7 @@ def _in_groups(groups: Sequence[_Group], columns: Sequence[str]) -> LaidOut:
 def _groups_across(groups: Sequence[_Group], columns: Sequence[str]) -> LaidOut:
     over = [Title(group.title, len(columns), group.literature) for group in groups]
     lines = [
-        Line(Title(title), tuple(figures for group in groups for figures in _cells(group, title, columns)))
+        Line(Title(title), tuple(cell for group in groups for cell in _cells(group, title, columns)))
         for title in _row_titles(groups)
     ]
     return LaidOut(_header("Method", over, columns), (Block(None, tuple(lines)),))
@@ -230,7 +230,7 @@ def _rows_across(groups: Sequence[_Group], columns: Sequence[str]) -> LaidOut:
     lines = [
         Line(
             Title(group.title, 1, group.literature),
-            tuple(figures for title in titles for figures in _cells(group, title, columns)),
+            tuple(cell for title in titles for cell in _cells(group, title, columns)),
         )
         for group in groups
     ]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from lntune.report.layout import LITERATURE_NOTE, LaidOut, ShownCell, ShownFigure, Title
+from lntune.report.layout import LITERATURE_NOTE, LaidOut, ShownCell, ShownValue, Title
 
 DAGGER = "†"
 INTERVALS_NOTE = "In brackets: bootstrap 95% intervals over what was asked."
@@ -61,6 +61,6 @@ def _cell(figures: ShownCell) -> str:
     return between.join(map(_figure, figures))
 
 
-def _figure(figure: ShownFigure) -> str:
+def _figure(figure: ShownValue) -> str:
     text = _STYLES[figure.mark].format(figure.text)
     return text if figure.bounds is None else f"{text} [{', '.join(figure.bounds)}]"

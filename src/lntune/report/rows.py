@@ -1,6 +1,6 @@
 """The settings of the stages that show tables and figures: the rows, and from which inputs each cell is read.
 
-    settings.sources(row, results)["POPE"]      # which of the results fill this cell: a folder, node or record a seed
+    settings.sources(row, results)["MME"]       # which of the results fill this cell: a folder, node or record a seed
     row.chosen(selections)                      # which of the selections chose its learning rate
 
 Tables, trace, verify and export ask here which result fills which cell.
@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.report.cells import Cell, Reading, cell_of
+from lntune.report.cells import Cell, ScoreFormat, cell_of
 
 CELLS = "cells.json"
 """The file that says of each cell which inputs it was read from."""
@@ -77,12 +77,7 @@ class ShownItemSettings(Frozen):
     seeds: tuple[int, ...] = Field(strict=False)
     tokens: Literal["all", "image", "text", "last"] | None
     similarity_on: str = ""
-    least_share: float
-
-    @property
-    def reading(self) -> Reading:
-        """How cells are read."""
-        return Reading(self.tokens, self.least_share)
+    formats: dict[str, ScoreFormat] = Field(description="how the cells of a benchmark's column are read, by column")
 
     def places(self, row: Row) -> dict[str, tuple[int, ...]]:
         """Column to the places of the results that fill the row's cell, among those that play ``scores``."""
@@ -96,7 +91,10 @@ class ShownItemSettings(Frozen):
 def cells_of(settings: ShownItemSettings, scores: Sequence[Path]) -> list[list[Cell]]:
     """The cells of each row; ``scores`` are the folders that play that role."""
     return [
-        [cell_of(column, folders, settings.reading) for column, folders in settings.sources(row, scores).items()]
+        [
+            cell_of(column, folders, settings.formats.get(column), settings.tokens)
+            for column, folders in settings.sources(row, scores).items()
+        ]
         for row in settings.rows
     ]
 
@@ -117,12 +115,14 @@ def chosen_rates(row: Row, selections: Sequence[Path]) -> str:
 
 
 def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> None:
-    """Write cells.json: row, column and value of each cell, and the places of the inputs that it was read from."""
+    """Write cells.json: row, column, value, its parts, and the places of the inputs that each cell was read from."""
     found = []
     for row, its in zip(settings.rows, cells, strict=True):
         for (column, places), cell in zip(settings.places(row).items(), its, strict=True):
             where = {"row": row.name, "column": column, "value": cell.text}
-            found.append({**where, "scores": places, "selections": row.selections})
+            format = settings.formats.get(column)
+            parts = [one.part for one in format.values] if format else [""]
+            found.append({**where, "parts": parts, "scores": places, "selections": row.selections})
     (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
 
 

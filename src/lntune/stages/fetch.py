@@ -31,8 +31,8 @@ from lntune.config.catalog import (
 )
 from lntune.download.http import Download, Expected, Watch
 from lntune.download.hub import HubFiles, commit_of
-from lntune.download.local import Partial, copy, discard, link_or_copy
-from lntune.download.request import Manner, Remote, StoppedError
+from lntune.download.local import Partial, bring_in, discard
+from lntune.download.request import Remote, RetryPolicy, StoppedError
 from lntune.errors import UserError
 from lntune.progress import Progress, track
 from lntune.store.job import Job, Metrics
@@ -61,7 +61,7 @@ class Settings(Frozen):
 
 
 class Execution(Frozen):
-    """What the entry is, where each file lies, and how patiently it is downloaded.
+    """What the entry is, where each file lies, and the retry policy of its download.
 
     Relative paths start at ``root``. ``copies`` are paths of files that lie on a disk already; ``lock`` is where
     finds are recorded.
@@ -131,7 +131,7 @@ class _Fetching:
         self._lock = Path(job.execution.lock)
         self._recorded = read_lock(self._lock).entries.get(job.execution.entry, {})
         self._hub = HubFiles(job.execution.gated, job.execution.page, self._commits(), job.execution.timeout)
-        self._manner = Manner(job.execution.attempts, job.execution.pause, job.execution.timeout)
+        self._policy = RetryPolicy(job.execution.attempts, job.execution.pause, job.execution.timeout)
         self._stop = threading.Event()
 
     def _commits(self) -> dict[HubRepository, str]:
@@ -236,23 +236,23 @@ class _Fetching:
             tell.size(name, total)
 
         partial, watch = Partial(path), Watch(tell.advance, learn, self._stop)
-        got = Download(shown, remote, partial, self._expected(name), self._manner, watch).run()
+        got = Download(shown, remote, partial, self._expected(name), self._policy, watch).run()
         origin = place.url or self._hub.origin(place)
         return _Found(path, got.bytes, got.sha256, origin)
 
     def _from_disk(self, name: str, source: Path, tell: "_Told") -> _Found:
         place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)
         discard(path)  # what a download brought before
-        if name in self._execution.copies:
+        copied = name in self._execution.copies
+        if copied:
             where = f"the folder that config.yaml names under copies.{self._execution.entry}"
-            sha256 = link_or_copy(
-                source, path, tell.advance, f"no such file in {where}; put it there, or remove the key"
-            )
-            origin = f"{COPY}, for {place.address or 'what is to be had by hand'}"
+            missing = f"no such file in {where}; put it there, or remove the key"
             remedy = f"{where} holds another file: name the right one, or remove the key"
+            origin = f"{COPY}, for {place.address or 'what is to be had by hand'}"
         else:
-            sha256 = copy(source, path, tell.advance, f"no such file; the catalogue lists it ({CATALOG})")
-            origin, remedy = str(place.path), "restore the file, or pin it anew with `lntune pin`"
+            missing = f"no such file; the catalogue lists it ({CATALOG})"
+            origin, remedy = str(place.path), "restore the file, or pin it again with `lntune pin`"
+        sha256 = bring_in(source, path, tell.advance, missing, as_link=copied)
         if expected.sha256 is not None and sha256 != expected.sha256:
             path.unlink()
             raise UserError(f"{source}: its sha256 is {sha256}, {expected.said_by} says {expected.sha256}; {remedy}")

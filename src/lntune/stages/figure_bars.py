@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lntune.report.cells import Cell, Figure, number, total
+from lntune.report.cells import Cell, Value, number, total
 from lntune.report.rows import ShownItemSettings, cells_of, scale_note
 from lntune.stages.figure import write_figure
 from lntune.store.job import Job, Metrics, NoExecution
@@ -11,15 +11,6 @@ if TYPE_CHECKING:
     from lntune.report.figures.bars import Bars, Score
 
 PACKAGES = ("matplotlib", "numpy")
-
-MEASURES = {
-    "MME": "perception + cognition",
-    "VQAv2": "accuracy (%)",
-    "MSCOCO": "CIDEr",
-    "Flickr30k": "CIDEr",
-    "POPE": "accuracy (%), sum of the three kinds",
-}
-"""What a benchmark's bars show: of cells with several figures the sum, as the paper has it for MME."""
 
 
 Settings = ShownItemSettings
@@ -48,11 +39,11 @@ def _bars(settings: Settings, cells: list[list[Cell]]) -> "Bars":
         scores = tuple(tuple(_score(total(by_row[model, title][place])) for title in titles) for model in models)
         decimals = cells[0][place].decimals
         assert decimals is not None
-        benchmarks.append(Benchmark(column, MEASURES[column], decimals, scores))
+        benchmarks.append(Benchmark(column, settings.formats[column].measure, decimals, scores))
     return Bars(models, titles, tuple(benchmarks), settings.scale, scale_note(settings))
 
 
-def _score(figure: Figure) -> "Score":
+def _score(value: Value) -> "Score":
     from lntune.report.figures.bars import Score
 
-    return Score(number(figure.text), figure.interval)
+    return Score(number(value.text), value.interval)

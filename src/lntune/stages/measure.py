@@ -120,8 +120,7 @@ def _measured(model: "MultimodalModel", setup: "Setup") -> int | str:
     """The second step's peak in bytes; "OOM" if the GPU's memory did not do."""
     import torch
 
-    from lntune.estimate.live_tensors import LiveTensors
-    from lntune.estimate.training_step import run_steps, set_precision
+    from lntune.estimate.training_step import LiveTensors, run_steps, set_precision
 
     set_precision(model, setup.precision)
     if setup.device == "cpu":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from lntune.benchmarks.intervals import interval
+from lntune.benchmarks.intervals import interval, write_per_item_scores
 from lntune.data.questions import Question, read_questions
 from lntune.errors import UserError
 from lntune.stages.tuned_model import Execution, TunedModelSettings
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "t
 
 __all__ = ["PACKAGES", "Execution", "Settings", "evenly_spread", "run"]
 
-SIMILARITY, MARKS = "similarity.json", "marks.json"
+SIMILARITY = "similarity.json"
 
 
 class Settings(TunedModelSettings):
@@ -43,7 +43,7 @@ def evenly_spread(questions: Sequence[Question], count: int) -> list[Question]:
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Write similarity.json and marks.json."""
+    """Write similarity.json and per_item_scores.json."""
     from lntune.analysis.similarity import layer_similarity
     from lntune.model.assemble import images_of
     from lntune.model.device import numerics
@@ -75,11 +75,11 @@ def run(job: Job[Settings, Execution]) -> Metrics:
 def _write(
     job: Job[Settings, Execution], questions: Sequence[Question], found: Mapping[str, "LayerSimilarity"]
 ) -> Metrics:
-    marks = {tokens: _marks(job.label, questions, one) for tokens, one in found.items()}
+    parts = {tokens: {"similarity": _by_question(job.label, questions, one)} for tokens, one in found.items()}
     counts = {"layers": found["all"].layers, "questions": len(questions)}
     document = {**counts, "tokens": {tokens: _told(one) for tokens, one in found.items()}}
     (job.out / SIMILARITY).write_text(json.dumps(document) + "\n")
-    (job.out / MARKS).write_text(json.dumps(marks) + "\n")
+    write_per_item_scores(job.out, parts, {})
     return {**counts, "similarity": found["all"].mean}
 
 
@@ -88,17 +88,17 @@ def _told(found: "LayerSimilarity") -> dict[str, Any]:
         "matrix": found.matrix.tolist(),
         "mean": found.mean,
         "mean_with_diagonal": found.mean_with_diagonal,
-        "interval": interval(found.marks),
+        "interval": interval(found.by_question),
     }
 
 
-def _marks(label: str, questions: Sequence[Question], found: "LayerSimilarity") -> dict[str, float]:
-    """Each question's mark by its id; UserError if the model's states are not numbers."""
-    marks = {question.id: mark for question, mark in zip(questions, found.marks, strict=True)}
-    broken = [id for id, mark in marks.items() if not math.isfinite(mark)]
+def _by_question(label: str, questions: Sequence[Question], found: "LayerSimilarity") -> dict[str, list[float]]:
+    """Each question's similarity by its id; UserError if the model's states are not numbers."""
+    by_question = {question.id: [one] for question, one in zip(questions, found.by_question, strict=True)}
+    broken = [id for id, (one,) in by_question.items() if not math.isfinite(one)]
     if broken:
         raise UserError(
-            f"{label}: the hidden states of {len(broken)} of {len(marks)} questions are not finite, first question "
-            f"{broken[0]}; the tuned weights are broken: leave out their learning rate"
+            f"{label}: the hidden states of {len(broken)} of {len(by_question)} questions are not finite, first "
+            f"question {broken[0]}; the tuned weights are broken: leave out their learning rate"
         )
-    return marks
+    return by_question

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.report.cells import Cell, Figure
+from lntune.report.cells import Cell, Value
 from lntune.report.latex import latex_table
 from lntune.report.layout import Emphasis, Layout, TableRow, lay_out
 from lntune.report.markdown import markdown_table
@@ -134,4 +134,4 @@ def _literature(settings: Settings, printed: Printed) -> Record:
 
 
 def _as_printed(printed: Printed) -> tuple[Cell, ...]:
-    return tuple(Cell(tuple(map(Figure, text.split("/")))) for text in printed.cells)
+    return tuple(Cell(tuple(map(Value, text.split("/")))) for text in printed.cells)

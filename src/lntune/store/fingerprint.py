@@ -6,7 +6,7 @@ that only an edit which can change a result changes the fingerprint. A module th
 name is not seen: stages must not do that.
 
 Who imports whom and what each file says take a quarter of a second to find out. Both follow from the bytes of the
-files, so they are kept under the hash of these (lntune.store.user_cache) and found out again after every edit.
+files, so they are cached under the hash of these (lntune.store.user_cache).
 """
 
 import ast
@@ -42,9 +42,6 @@ def _version(name: str) -> str:
         raise UserError(f"package {name!r} is not installed; install the project's requirements") from error
 
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
 def code_fingerprint(module: str) -> dict[str, str]:
     """The digest of every module that ``module`` runs on, by module name, itself included.
 
@@ -61,7 +58,7 @@ def code_fingerprint(module: str) -> dict[str, str]:
 def raw_digest(package: str) -> str:
     """BLAKE3 over the bytes of every source file of a package: equal means that no fingerprint has changed.
 
-    It takes a few milliseconds; fingerprints that are not kept take hundreds.
+    It takes a few milliseconds; fingerprints that are not cached take hundreds.
     """
     folder = str(_folder_of(package))
     hasher = blake3()
@@ -157,7 +154,7 @@ def _imports(package: str) -> dict[str, list[str]]:
         # Imports for the type checker never run. No cache of grimp's: it would be left in the user's checkout.
         graph = grimp.build_graph(package, exclude_type_checking_imports=True, cache_dir=None)
     except SourceSyntaxError as error:
-        raise UserError(f"{error.filename}:{error.lineno}: does not parse as Python; mend it") from error
+        raise UserError(f"{error.filename}:{error.lineno}: does not parse as Python; correct it") from error
     return {name: sorted(graph.find_modules_directly_imported_by(name)) for name in sorted(graph.modules)}
 
 
@@ -171,7 +168,7 @@ def source_digest(path: Path) -> str | None:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise UserError(f"{path}:{line}: does not parse as Python ({error}); mend it") from error
+        raise UserError(f"{path}:{line}: does not parse as Python ({error}); correct it") from error
     words: list[str] = []
     _write(tree, words)
     return blake3("\0".join(words).encode("ascii")).hexdigest() if tree.body else None
@@ -183,8 +180,10 @@ def _write(node: ast.AST, words: list[str]) -> None:
     Own code in place of ``ast.dump``: half its time, and the same text from every Python version that parses
     the file alike, because fields that a newer version adds are absent when they are empty.
     """
-    if isinstance(node, _DOCUMENTED):
-        _drop_docstring(node)
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        match node.body:
+            case [ast.Expr(value=ast.Constant(value=str())), *_]:  # its docstring
+                del node.body[0]
     words.append(type(node).__name__)
     for name in node._fields:
         value = getattr(node, name, None)
@@ -209,9 +208,3 @@ def _write_value(value: object, words: list[str]) -> None:
         _write(value, words)
     else:
         words.append(ascii(value))
-
-
-def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-    match node.body:
-        case [ast.Expr(value=ast.Constant(value=str())), *_]:
-            del node.body[0]

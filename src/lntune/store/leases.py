@@ -1,7 +1,7 @@
 """Leases: which results each checkout needs of a store that several share, so that nobody collects another's.
 
 A lease is a small file ``<store>/.leases/<digest of host and folder>.json``. Every run of a workflow writes its
-checkout's anew, naming all results of its plan. It stays until someone drops it (:func:`forget_lease`).
+checkout's again, naming all results of its plan. It stays until someone drops it (:func:`forget_lease`).
 """
 
 import getpass
@@ -11,9 +11,9 @@ import re
 import socket
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -42,8 +42,7 @@ def is_alive(pid: int) -> bool:
 _LEASES = ".leases"
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """Who leases: a user on a host."""
 
     user: str
@@ -78,8 +77,7 @@ class Lease(BaseModel):
         return self.host == socket.gethostname() and not os.path.isdir(self.checkout)
 
 
-def me() -> Owner:
-    """The user and the host of this process."""
+def _this_owner() -> Owner:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
@@ -99,7 +97,7 @@ def write_lease(store: Store, checkout: Path, names: Collection[str], owner: Own
     Raises:
         OSError: the store cannot be written; the lease is then as it was.
     """
-    owner = owner or me()
+    owner = owner or _this_owner()
     lease = Lease(
         checkout=str(checkout.resolve()),
         user=owner.user,

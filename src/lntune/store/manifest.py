@@ -70,7 +70,7 @@ class Change(Frozen):
 
 
 class AcceptedEdit(Frozen):
-    """One edit: the modules (digest of their meaning) and packages (version) that it changed for a stage."""
+    """An edit that was declared equivalent: the modules (digest of their meaning) and packages that it changed."""
 
     stage: str
     because: str = Field(min_length=1)

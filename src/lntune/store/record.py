@@ -76,7 +76,7 @@ def record(
         execution: what shaped the run and not the numbers, to be noted.
         seed: the seed of the work, if it has one.
         ranks: how many processes share the work.
-        accepted: edits of code and packages that the identity leaves out because someone vouched for them.
+        accepted: edits of code and packages that were declared equivalent, so that the identity leaves them out.
         announce: told where a linked result comes from.
 
     Raises:

@@ -1,11 +1,11 @@
-"""What lies in a store: the finished results by stage and label, the newest first.
+"""What lies in a store by stage and label, the newest first, and what of it need not be made again.
 
 Early cut-off: where the same work has been done before, its files are linked instead of computed again.
 
 The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
 inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark
 is a hint: what it leads to is believed after its manifest has been read and its files have been seen. Marks that are
-lost with their folder are written anew from the manifests.
+lost with their folder are written again from the manifests.
 
 A mark also gives a finished result back its manifest. Of jobs that share an allocation, Snakemake deletes all manifests
 when one of them fails, those of the finished ones too.
@@ -32,7 +32,7 @@ class ResultIndex:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    @cache  # noqa: B019 - a shelf lives as long as its process
+    @cache  # noqa: B019 - an index lives as long as its process
     def labels(self, stage: str) -> dict[str, list[Path]]:
         """Label to the folders of the stage's results that bear it, finished or not."""
         found: dict[str, list[Path]] = defaultdict(list)

@@ -1,11 +1,11 @@
-"""What is slow to work out and follows from contents alone, kept between processes in the user's cache folder.
+"""What is slow to compute and follows from contents alone, cached between processes in the user's cache folder.
 
-    value = read("code", key)               # None: not kept, or not readable as it was written
+    value = read("code", key)               # None: not cached, or damaged
     write("code", key, value)
 
 ``key`` is a hash of everything that the value follows from, so a value that is found is right, whoever wrote it and
 whenever; nothing is ever out of date. The folder (``$XDG_CACHE_HOME/lntune``, or ``~/.cache/lntune``) may be deleted at
-any time. Where it cannot be written, everything is worked out anew each time.
+any time. Where it cannot be written, everything is computed each time.
 """
 
 import json
@@ -19,7 +19,7 @@ from blake3 import blake3
 from lntune.files import write_whole
 
 NEWEST = 20
-"""So many values of a kind are kept."""
+"""How many values of a kind are cached."""
 
 
 def read(kind: str, key: str) -> Any | None:
@@ -32,7 +32,7 @@ def read(kind: str, key: str) -> Any | None:
 
 
 def write(kind: str, key: str, value: Any) -> None:
-    """Keep a JSON value, all of it or nothing, and drop the oldest; where that is not possible, do nothing."""
+    """Cache a JSON value, and drop the oldest; where that is not possible, do nothing."""
     with suppress(OSError, RuntimeError):
         path, text = _path(kind, key), json.dumps(value, separators=(",", ":"))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lntune.benchmarks.captions import karpathy
+from lntune.benchmarks.captions import formats
 from lntune.benchmarks.mme import release as mme_release
 from lntune.data.archives import write_zip
 from lntune.world import language
@@ -157,7 +157,7 @@ def _write_karpathy(out: Path, dataset: str, document: Any) -> None:
     documents: dict[str, Any] = {name: {"images": [], "dataset": name} for name in ("coco", "flickr8k", "flickr30k")}
     documents[dataset] = document
     members = [(f"dataset_{name}.json", json.dumps(one).encode()) for name, one in documents.items()]
-    write_zip(out / karpathy.ARCHIVE, members)
+    write_zip(out / formats.ARCHIVE, members)
 
 
 _KARPATHY_SPLIT = {"train": "train", "validation": "val", "test": "test"}
@@ -216,7 +216,7 @@ def _coco_test(inputs: Mapping[str, Path]) -> list[tuple[int, str, Scene]]:
     """Image id, member name and scene of coco's test images."""
     folder = inputs["coco"]
     facts = read_facts(folder)
-    images: list[Any] = karpathy.read_images(folder, "coco")
+    images: list[Any] = formats.read_split(folder, "coco")
     chosen = [image for image in images if image["split"] == "test"]
     return [(i["cocoid"], name, facts[name]) for i in chosen for name in [f"{i['filepath']}/{i['filename']}"]]
 

@@ -1,6 +1,7 @@
 """Intervals of scores: they cover a known truth as often as they say, alone, in pairs and over seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import NormalDist, fmean
 
 import numpy as np
@@ -10,15 +11,18 @@ from numpy.typing import NDArray
 from lntune.benchmarks import intervals
 from lntune.benchmarks.intervals import (
     Stratum,
+    by_image,
     difference,
-    figure,
     interval,
     over_items,
     over_seeds,
+    read_strata,
+    strata_of,
     t_quantile,
+    value,
+    write_score,
 )
-from lntune.benchmarks.mme import metric as mme_score
-from lntune.benchmarks.per_item_scores import by_image, strata_of
+from lntune.benchmarks.mme import score as mme_score
 from lntune.errors import UserError
 
 Array = NDArray[np.float64]
@@ -75,7 +79,11 @@ def subtasks(rng: np.random.Generator) -> list[Stratum]:
         f"subtask {k}": [bool(one) for one in in_groups(rng, p, number, 2).ravel()]
         for k, (p, number) in enumerate(zip(CHANCES, IMAGES, strict=True))
     }
-    return list(strata_of("MME", {"cognition": drawn})["cognition"])
+    return list(_mme(drawn))
+
+
+def _mme(right: Mapping[str, Sequence[bool]]) -> tuple[Stratum, ...]:
+    return strata_of({"": {name: mme_score.of_images(its) for name, its in right.items()}})[""]
 
 
 MME_TRUTH = sum(100 * p + 100 * (p * p + TOGETHER * p * (1 - p)) for p in CHANCES)
@@ -120,7 +128,7 @@ def test_paired_differences_cover_the_truth_and_are_narrower(few_resamples: None
     def draw(rng: np.random.Generator) -> tuple[float, float]:
         ours, baseline = alike(rng, (0.8, 0.7))
         found = difference([ours], [baseline])
-        assert found is not None and found.value == pytest.approx(figure(ours) - figure(baseline))
+        assert found is not None and found.value == pytest.approx(value(ours) - value(baseline))
         widths.append(found.high - found.low)
         if len(unpaired) < 50:
             ends = [over_items([strata]) for strata in (ours, baseline)]
@@ -137,13 +145,13 @@ def test_seeds_are_averaged_item_by_item(few_resamples: None) -> None:
     seeds = alike(np.random.default_rng(1), chances)
     alone = [over_items([strata]) for strata in seeds]
     together = over_items(seeds)
-    assert together is not None and together[0] < fmean(map(figure, seeds)) < together[1]
+    assert together is not None and together[0] < fmean(map(value, seeds)) < together[1]
     # Seeds share what is hard for all, so three of them are no three times as many items.
     widths = [high - low for low, high in filter(None, alone)]
     assert fmean(widths) / np.sqrt(3) < together[1] - together[0] < fmean(widths)
     assert over_items([seeds[0]] * 3) == pytest.approx(alone[0])
     gain = difference(seeds, [seeds[0]])
-    assert gain is not None and gain.value == pytest.approx(fmean(map(figure, seeds)) - figure(seeds[0]))
+    assert gain is not None and gain.value == pytest.approx(fmean(map(value, seeds)) - value(seeds[0]))
 
 
 @pytest.mark.parametrize("number", [2, 3, 5, 12])
@@ -175,7 +183,7 @@ def test_models_that_were_asked_different_things_are_not_compared() -> None:
             difference([[one]], [[Stratum.of("count", other)]])
     with pytest.raises(UserError, match="scores of count and of OCR cannot be compared"):
         over_items([[one], [Stratum.of("OCR", {"a": [1, 0], "b": [1, 1]})]])
-    assert over_items([[]]) is None and difference([[]], [[]]) is None and figure([]) == 0
+    assert over_items([[]]) is None and difference([[]], [[]]) is None and value([]) == 0
 
 
 def test_an_interval_is_as_wide_as_theory_has_it() -> None:
@@ -199,35 +207,34 @@ def test_memory_bounds_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_items_with_more_questions_weigh_more() -> None:
     strata = [Stratum.of("", {"a": [100.0] * 6, "b": [0.0, 0.0]})]
-    assert figure(strata) == 75
+    assert value(strata) == 75
     assert over_items([strata]) == (0, 100)
 
 
 def test_mmes_interval_draws_images_within_each_subtask() -> None:
     rng = np.random.default_rng(5)
     marks = {name: [bool(x) for x in rng.random(number) < 0.7] for name, number in (("count", 60), ("OCR", 40))}
-    whole = strata_of("MME", {"perception": marks, "cognition": {}})
-    assert [one.name for one in whole["perception"]] == ["count", "OCR"] and whole["cognition"] == ()
+    whole = _mme(marks)
+    assert [one.name for one in whole] == ["count", "OCR"] and _mme({}) == ()
     scores = [mme_score.score_subtask(found)["score"] for found in marks.values()]
-    assert figure(whole["perception"]) == pytest.approx(sum(scores))
-    ends = over_items([whole["perception"]])
+    assert value(whole) == pytest.approx(sum(scores))
+    ends = over_items([whole])
     assert ends is not None and ends[0] < sum(scores) < ends[1]
     # Independent parts: variances add up, and so do the squares of widths.
-    parts = [over_items([[one]]) for one in whole["perception"]]
+    parts = [over_items([[one]]) for one in whole]
     assert ends[1] - ends[0] == pytest.approx(np.hypot(*(high - low for low, high in filter(None, parts))), rel=0.06)
-    sure = strata_of("MME", {"perception": {"count": [True] * 8, "OCR": [False] * 2, "color": [True, False] * 4}})
-    assert over_items([sure["perception"]]) == (250.0, 250.0)
+    sure = _mme({"count": [True] * 8, "OCR": [False] * 2, "color": [True, False] * 4})
+    assert over_items([sure]) == (250.0, 250.0)
 
 
-def test_marks_of_each_column() -> None:
-    pope = {"popular": {"1.jpg": {"popular/1": True, "popular/2": False}, "2.jpg": {"popular/3": True}}}
-    assert strata_of("POPE", pope) == {"popular": (Stratum("popular", ("1.jpg", "2.jpg"), (100, 100), (2, 1)),)}
-    vqav2 = by_image({"7": "a.jpg", "8": "b.jpg", "9": "a.jpg"}, {"7": 0.3, "8": 1.0, "9": 0.9})
-    assert vqav2 == {"a.jpg": {"7": 0.3, "9": 0.9}, "b.jpg": {"8": 1.0}}
-    assert figure(strata_of("VQAv2", vqav2)[""]) == pytest.approx(220 / 3)
-    captions = {"4": {"CIDEr": 70.0, "ROUGE_L": 1.0}, "5": {"CIDEr": 20.0, "ROUGE_L": 2.0}}
-    for column in ("MSCOCO", "Flickr30k"):
-        assert figure(strata_of(column, captions)[""]) == 45
-    similarity = {"all": {"q1": 0.5, "q2": 0.7}, "last": {"q1": 0.1, "q2": 0.2}}
-    assert figure(strata_of("Similarity", similarity)[""]) == pytest.approx(0.6)
-    assert figure(strata_of("Similarity", similarity, "last")[""]) == pytest.approx(0.15)
+def test_per_item_scores_are_written_and_read(tmp_path: Path) -> None:
+    images = {"popular/1": "1.jpg", "popular/2": "1.jpg", "popular/3": "2.jpg"}
+    right = {"popular/1": True, "popular/2": False, "popular/3": True}
+    parts = {"popular": {"popular": by_image(images, right, 100.0)}}
+    write_score(tmp_path, {"accuracy": 200 / 3}, parts, right)
+    assert read_strata(tmp_path) == {"popular": (Stratum("popular", ("1.jpg", "2.jpg"), (100, 100), (2, 1)),)}
+    found = by_image({"7": "a.jpg", "8": "b.jpg", "9": "a.jpg"}, {"7": 0.3, "8": 1.0, "9": 0.9}, 100.0)
+    assert found == {"a.jpg": [30.0, 90.0], "b.jpg": [100.0]}
+    assert value(strata_of({"": {"VQAv2": found}})[""]) == pytest.approx(220 / 3)
+    similarity = strata_of({"all": {"": {"q1": [0.5], "q2": [0.7]}}, "last": {"": {"q1": [0.1], "q2": [0.2]}}})
+    assert value(similarity["all"]) == pytest.approx(0.6) and value(similarity["last"]) == pytest.approx(0.15)

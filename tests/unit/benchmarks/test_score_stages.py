@@ -1,6 +1,7 @@
 """The scoring stages: their official files give the same numbers to `lntune score`, and their intervals hold."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lntune.benchmarks.intervals import figure, over_items
-from lntune.benchmarks.mme import metric as mme_score
-from lntune.benchmarks.per_item_scores import strata_of
-from lntune.benchmarks.pope import files as pope_questions
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.intervals import over_items, read_strata, value
+from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.pope import questions as pope_questions
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.commands.score import app
 from lntune.data.questions import read_questions, write_answers
-from lntune.report.cells import Reading, cell_of
+from lntune.report.cells import cell_of
+from score_formats import format_of
 from stage_runs import Folders, draw_small, read, run
 
 
@@ -64,17 +65,19 @@ def test_scores_of_mme_are_those_of_its_official_files(world: Path, tmp_path: Pa
     again = printed("mme", out)
     assert {name: scores[name] for name in again} == again
     for subtask in mme_score.ALL:
-        marks = [right[f"{subtask}/{number}"] for number in range(6)]
-        both = sum(a and b for a, b in zip(marks[::2], marks[1::2], strict=True))
-        assert again["subtasks"][subtask]["score"] == pytest.approx(100 * sum(marks) / 6 + 100 * both / 3)
+        mine = [right[f"{subtask}/{number}"] for number in range(6)]
+        both = sum(a and b for a, b in zip(mine[::2], mine[1::2], strict=True))
+        assert again["subtasks"][subtask]["score"] == pytest.approx(100 * sum(mine) / 6 + 100 * both / 3)
         part = "perception" if subtask in mme_score.PERCEPTION else "cognition"
-        assert read(out / "marks.json")[part][subtask] == marks
+        written = read(out / "per_item_scores.json")["questions"]
+        assert [written[f"{subtask}/{number}"] for number in range(6)] == mine
+        assert [one.name for one in read_strata(out)[part]].count(subtask) == 1
     assert metrics == {"perception": scores["perception"], "cognition": scores["cognition"]}
     for name in ("perception", "cognition"):
         low, high = scores["intervals"][name]
         assert low < scores[name] < high
-        strata = strata_of("MME", read(out / "marks.json"))[name]
-        assert figure(strata) == pytest.approx(scores[name]) and over_items([strata]) == (low, high)
+        strata = read_strata(out)[name]
+        assert value(strata) == pytest.approx(scores[name]) and over_items([strata]) == (low, high)
 
 
 def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
     scores = read(tmp_path / "score" / "scores.json")
     assert (scores["perception"], scores["cognition"]) == (200.0, 0)
     assert scores["intervals"] == {"perception": [200.0, 200.0], "cognition": None}
-    assert cell_of("MME", [tmp_path / "score"], Reading(None, 0.5)).interval == "200.0..200.0/-"
+    assert cell_of("MME", [tmp_path / "score"], format_of("MME"), None).interval == "200.0..200.0/-"
 
 
 def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
@@ -100,16 +103,17 @@ def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: P
     answers = {id: label if right[id] else {"yes": "No.", "no": "Yes."}[label] for id, label in labels.items()}
     inputs = {"answers": answered(tmp_path / "answers", answers), "questions": questions}
     metrics = run(out, "score-pope", {}, inputs)
-    scores, marks = read(out / "scores.json"), read(out / "marks.json")
+    scores, written = read(out / "scores.json"), read(out / "per_item_scores.json")
     for kind in pope_questions.KINDS:
         again = printed("pope", questions / f"coco_pope_{kind}.json", out / f"coco_pope_{kind}_answers.jsonl")
         assert scores[kind] == again
         mine = [mark for id, mark in right.items() if id.startswith(f"{kind}/")]
         assert again["accuracy"] == pytest.approx(100 * sum(mine) / len(mine))
-        assert {len(by_id) for by_id in marks[kind].values()} == {6}  # questions of an image
-        assert [mark for by_id in marks[kind].values() for mark in by_id.values()] == mine
-        strata = strata_of("POPE", marks)[kind]
-        assert figure(strata) == pytest.approx(again["accuracy"])
+        assert {len(its) for its in written["parts"][kind][kind].values()} == {6}  # questions of an image
+        assert [one for its in written["parts"][kind][kind].values() for one in its] == [100.0 * one for one in mine]
+        assert [one for id, one in written["questions"].items() if id.startswith(f"{kind}/")] == mine
+        strata = read_strata(out)[kind]
+        assert value(strata) == pytest.approx(again["accuracy"])
         assert over_items([strata]) == tuple(scores["intervals"][kind])
         assert scores["intervals"][kind][0] < again["accuracy"] < scores["intervals"][kind][1]
     assert metrics["mean_accuracy"] == pytest.approx(100 * sum(right.values()) / len(right))
@@ -135,11 +139,12 @@ def test_scores_of_vqav2_are_those_of_its_official_files(world: Path, tmp_path: 
     assert set(again["per_answer_type"]) == {"yes/no", "number", "other"}
     low, high = scores["intervals"]["overall"]
     assert low < again["overall"] < high
-    marks = read(out / "marks.json")
+    written = read(out / "per_item_scores.json")
     images = {one.id: one.image for one in read_questions(questions)[1]}
-    assert {id: image for image, by_id in marks.items() for id in by_id} == images
-    strata = strata_of("VQAv2", marks)[""]
-    assert figure(strata) == pytest.approx(again["overall"], abs=0.005) and over_items([strata]) == (low, high)
+    assert written["questions"].keys() == images.keys()
+    assert {image: len(its) for image, its in written["parts"][""]["VQAv2"].items()} == Counter(images.values())
+    strata = read_strata(out)[""]
+    assert value(strata) == pytest.approx(again["overall"], abs=0.005) and over_items([strata]) == (low, high)
 
 
 def test_scores_of_captions_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
@@ -157,13 +162,13 @@ def test_scores_of_captions_are_those_of_its_official_files(world: Path, tmp_pat
     again = printed("captions", questions / "references.json", out / "captions.json")
     assert {name: scores[name] for name in again} == again
     assert list(again) == ["CIDEr", "BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "ROUGE_L"]
-    marks = read(out / "marks.json")
-    assert min(marks.values(), key=lambda mark: mark["CIDEr"])["CIDEr"] == 0.0
+    written = read(out / "per_item_scores.json")["questions"]
+    assert min(one["CIDEr"] for one in written.values()) == 0.0
     assert scores["CIDEr"] > 100
     low, high = scores["intervals"]["CIDEr"]
     assert low < scores["CIDEr"] == metrics["CIDEr"] < high
-    strata = strata_of("Flickr30k", marks)[""]
-    assert figure(strata) == pytest.approx(scores["CIDEr"], rel=1e-12) and over_items([strata]) == (low, high)
+    strata = read_strata(out)[""]
+    assert value(strata) == pytest.approx(scores["CIDEr"], rel=1e-12) and over_items([strata]) == (low, high)
     assert scores["followed"] == metrics["followed"] == (len(said) - 1) / len(said)  # all but the empty one
 
 

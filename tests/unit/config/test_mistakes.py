@@ -152,8 +152,8 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "drawn set that does not exist": (
         SCALE, "set: flickr30k", "set: flicker30k",
-        "sources.flickr30k.draw.set: expected 'pretrain', 'instruct', 'coco', 'flickr30k', 'vqav2', 'pope' or "
-        "'mme', got the text 'flicker30k' (did you mean 'flickr30k'?)",
+        "sources.flickr30k.draw.set: unknown drawn set 'flicker30k' (did you mean 'flickr30k'?; known: coco, "
+        "flickr30k, instruct, mme, pope, pretrain, vqav2)",
     ),
     "both drawn and fetched": (
         SCALE, r"instruct: \{draw", "instruct: {fetch: demo-clip, draw",
@@ -215,8 +215,7 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "unknown benchmark": (
         SCALE, r"  mme: \[mme\]", "  mmee: [mme]",
-        "benchmarks.mmee: expected 'mme', 'vqav2', 'mscoco', 'flickr30k' or 'pope', got the text 'mmee' "
-        "(did you mean 'mme'?)",
+        "benchmarks.mmee: unknown benchmark 'mmee' (did you mean 'mme'?; known: mme, vqav2, mscoco, flickr30k, pope)",
     ),
     "benchmark without a source": (
         SCALE, r"  mme: \[mme\]", "  mme: []",
@@ -250,8 +249,8 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "benchmark whose questions nobody asks": (
         SCALE, "benchmark: mscoco", "benchmark: coco",
-        "similarity.benchmark: expected 'mme', 'vqav2', 'mscoco', 'flickr30k' or 'pope', got the text 'coco' "
-        "(did you mean 'mscoco'?)",
+        "similarity.benchmark: unknown benchmark 'coco' (did you mean 'mscoco'?; known: mme, vqav2, mscoco, flickr30k, "
+        "pope)",
     ),
     "no questions": (
         SCALE, r"mscoco, questions: \d+", "mscoco, questions: 0",
@@ -273,11 +272,13 @@ IN_SCALE: dict[str, Edit] = {
 
 ELSEWHERE: dict[str, Edit] = {
     "misspelt key in the protocol": (
-        PROTOCOL, "pope: {prompt", "pope: {promt", "pope.promt: unknown key (did you mean pope.prompt?)",
+        PROTOCOL, "pope: {prompt", "pope: {promt",
+        "benchmarks.pope.promt: unknown key (did you mean benchmarks.pope.prompt?)",
     ),
     "captions of no length": (
         PROTOCOL, "most_words: 25", "most_words: 1",
-        "caption_format.least_words: no caption has 2 words or more and 1 (most_words) or fewer; lower it",
+        "benchmarks.captions.format: no caption has 2 words or more (least_words) and 1 (most_words) or fewer; lower "
+        "least_words",
     ),
     "negative temperature": (
         PROTOCOL, r"temperature: \S+", "temperature: -1", "temperature: expected at least 0, got -1",
@@ -287,29 +288,29 @@ ELSEWHERE: dict[str, Edit] = {
         "template: expected 'plain', 'v0', 'v1' or 'llama_2' or null, got the text 'vicuna'",
     ),
     "word for all": (
-        PROTOCOL, "vqav2_questions: null", "vqav2_questions: all",
-        "vqav2_questions: expected a whole number or null, got the text 'all'",
+        PROTOCOL, "questions: null", "questions: all",
+        "benchmarks.vqav2.questions: expected a whole number or null, got the text 'all'",
     ),
     "prompt without the question": (
         PROTOCOL, 'pope: {prompt: "{question}"', "pope: {prompt: Look!",
-        "pope.prompt: must hold {question}, got the text 'Look!'",
+        "benchmarks.pope.prompt: must hold {question}, got the text 'Look!'",
     ),
     "prompt with another field": (
         PROTOCOL, 'pope: {prompt: "{question}"', 'pope: {prompt: "{question} {image}"',
-        "pope.prompt: its only field must be {question}, got '{question} {image}'; "
+        "benchmarks.pope.prompt: its only field must be {question}, got '{question} {image}'; "
         "write other braces twice, as {{ and }}",
     ),
     "subtask that MME has not": (
         PROTOCOL, "existence,", "existense,",
-        "mme_subtasks[0]: unknown MME subtask 'existense' (did you mean 'existence'?; known: existence, ",
+        "benchmarks.mme.subtasks: unknown MME subtask 'existense' (did you mean 'existence'?; known: existence, ",
     ),
     "subtask twice": (
         PROTOCOL, "existence,", "existence, count,",
-        "mme_subtasks[2]: 'count' is also mme_subtasks[1]; change or remove one",
+        "benchmarks.mme.subtasks: 'count' is given twice; remove one",
     ),
     "shot without an answer": (
-        PROTOCOL, "max_new_tokens: 40", "max_new_tokens: 40, shots: [{question: What}]",
-        "captions.shots[0].answer: missing key; add it (text)",
+        PROTOCOL, "max_new_tokens: 40", "max_new_tokens: 40\n    shots: [{question: What}]",
+        "benchmarks.captions.shots[0].answer: missing key; add it (text)",
     ),
     "empty protocol": (PROTOCOL, WHOLE, "", "the file is empty; it must hold keys out of: note, template, "),
     "misspelt key in a row": (
@@ -338,8 +339,8 @@ ELSEWHERE: dict[str, Edit] = {
     ),
     "unknown column": (
         TABLE, r"columns: \[MME", "columns: [MEM",
-        "columns[0]: expected 'MME', 'VQAv2', 'MSCOCO', 'Flickr30k', 'POPE', 'Mem. (GB)', '#param.' or 'Similarity', "
-        "got the text 'MEM' (did you mean 'MME'?)",
+        "columns[0]: unknown column 'MEM' (did you mean 'MME'?; known: MME, VQAv2, MSCOCO, Flickr30k, POPE, Mem. (GB), "
+        "#param., Similarity)",
     ),
     "column twice": (
         TABLE, r"columns: \[MME", "columns: [POPE",

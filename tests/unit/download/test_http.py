@@ -17,7 +17,7 @@ from lntune.config.catalog import Place
 from lntune.download import request
 from lntune.download.http import Download, Expected, Watch
 from lntune.download.local import Partial, Version
-from lntune.download.request import Manner, Remote, StoppedError
+from lntune.download.request import Remote, RetryPolicy, StoppedError
 from lntune.errors import UserError
 from stage_runs import read, refusal, run
 
@@ -111,7 +111,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(fetch: Fetch, server: Fau
 
 
 @pytest.mark.parametrize("etags", [True, False])
-def test_a_server_without_ranges_sends_all_anew_and_nothing_is_thrown_away(
+def test_a_server_without_ranges_sends_all_again_and_nothing_is_thrown_away(
     fetch: Fetch, server: FaultyServer, etags: bool
 ) -> None:
     server.ranges, server.etags = False, etags
@@ -157,7 +157,7 @@ def test_too_many_requests_are_paused_as_long_as_the_server_asks(fetch: Fetch, s
     assert [one.status for one in server.requests] == [429, 200]
 
 
-def test_a_file_that_changes_between_two_attempts_is_begun_anew(tmp_path: Path, server: FaultyServer) -> None:
+def test_a_file_that_changes_between_two_attempts_is_begun_again(tmp_path: Path, server: FaultyServer) -> None:
     fetch = Fetch(tmp_path, server, pinned=False)
 
     def change(answer: Any) -> None:
@@ -215,7 +215,7 @@ def test_a_range_beyond_the_end_means_that_all_is_there(tmp_path: Path, server: 
     partial.write(CONTENT)
     partial.close()
     again = Partial(tmp_path / "a.zip")
-    got = Download("a", lambda: Remote(server.url(PATH)), again, Expected(), Manner(), Watch()).run()
+    got = Download("a", lambda: Remote(server.url(PATH)), again, Expected(), RetryPolicy(), Watch()).run()
     assert (got.bytes, got.sha256) == (60_000, sha256(CONTENT))
     assert [(one.status, one.sent) for one in server.requests] == [(416, 0)]
 
@@ -322,8 +322,8 @@ def test_an_endless_body_is_stopped_where_the_file_must_end(fetch: Fetch, server
 def test_an_endless_body_of_unknown_length_is_stopped(tmp_path: Path, server: FaultyServer) -> None:
     server.faults[PATH] = [endless()]
     download = Download(
-        "a.zip", lambda: Remote(server.url(PATH)), Partial(tmp_path / "a.zip"), Expected(), Manner(largest=1 << 20),
-        Watch(),
+        "a.zip", lambda: Remote(server.url(PATH)), Partial(tmp_path / "a.zip"), Expected(),
+        RetryPolicy(largest=1 << 20), Watch(),
     )  # fmt: skip
     with pytest.raises(UserError, match=r"^a\.zip: the server sends more than 1048576 bytes"):
         download.run()
@@ -414,7 +414,7 @@ def test_a_download_that_is_stopped_keeps_what_came(tmp_path: Path, server: Faul
     watch.advance = lambda count: watch.stop.set()
     partial = Partial(tmp_path / "a.zip")
     with pytest.raises(StoppedError):
-        Download("a", lambda: Remote(server.url(PATH)), partial, Expected(), Manner(timeout=5), watch).run()
+        Download("a", lambda: Remote(server.url(PATH)), partial, Expected(), RetryPolicy(timeout=5), watch).run()
     assert 0 < len((tmp_path / "a.zip").read_bytes()) <= 20_000
 
 
@@ -436,7 +436,7 @@ def test_progress_is_told_in_bytes(fetch: Fetch, server: FaultyServer, capsys: p
 
 
 def test_pauses_double_with_jitter_and_honour_what_is_asked() -> None:
-    patient = Manner(pause=2.0)
+    patient = RetryPolicy(pause=2.0)
     for attempt, longest in enumerate([2, 4, 8, 16, 32, 64, 120, 120]):
         drawn = {request.pause_before(attempt, patient, None) for _ in range(50)}
         assert all(longest / 2 <= one <= longest for one in drawn) and len(drawn) > 10

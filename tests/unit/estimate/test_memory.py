@@ -14,11 +14,9 @@ from lntune.config.training import LoraSettings, Schedule
 from lntune.errors import UserError
 from lntune.estimate.fit import TrainingJob, choose, prediction_batch, usable
 from lntune.estimate.hours import step_operations, training_seconds
-from lntune.estimate.live_tensors import LiveTensors
 from lntune.estimate.memory import Setup, predict_memory
-from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
-from lntune.estimate.skeleton import Skeleton
-from lntune.estimate.training_step import build_model, run_steps, trace_memory
+from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, Skeleton, VisionShape, llm_on_disk, vision_on_disk
+from lntune.estimate.training_step import LiveTensors, build_model, run_steps, trace_memory
 from lntune.model.tuning import METHODS, apply_method, trainable_report
 from lntune.model.vision import load_vision
 from lntune.paper.memory import FITTED, TABLE, fit, fitted, read_rows

@@ -17,11 +17,11 @@ from lntune.errors import UserError
 from lntune.paper.claims import Claim, Claims, Reading, agreement, assess, verdicts
 from lntune.paper.claims_table import COLUMNS, nearest, summary
 from lntune.paper.formula import Formula, Tables
-from lntune.paper.printed import PARTS, Place, Printed, digests, paper_files, read_ours, read_paper
+from lntune.paper.printed import Place, Printed, digests, paper_files, read_ours, read_paper
 from lntune.paper.values import AbsentError, FormulaError
 from lntune.plan.study import Study
 from lntune.report.rows import rate_text
-from shown_results import write_result
+from shown_results import parts_of, write_result
 from stage_runs import refusal, run
 
 FIGURES = {
@@ -275,7 +275,7 @@ def test_values_worked_out_by_hand(readings: list[Reading]) -> None:
 
 def _rows(report_item: ReportItem, scale: ScaleSettings) -> Iterator[dict[str, str]]:
     """The rows of a table or figure as its CSV has them, every figure 1 but memory of what runs out of it."""
-    parts = {column: "/".join("1" for _ in PARTS.get(column, ("",))) for column in report_item.columns}
+    parts = {column: "/".join("1" for _ in parts_of(column)) for column in report_item.columns}
     for group in report_item.llms:
         for row in report_item.rows:
             rates = scale.sweeps[row.method] if row.sweep else ()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from image_files import jpeg
-from lntune.benchmarks.captions.karpathy import ARCHIVE as SPLITS
-from lntune.benchmarks.pope import files as pope_questions
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.captions.formats import ARCHIVE as SPLITS
+from lntune.benchmarks.pope import questions as pope_questions
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.data.archives import write_zip
 from lntune.data.images import ImageArchive
 from lntune.data.llava import TYPE_FILES

@@ -85,7 +85,7 @@ def test_fetch_refuses_what_has_not_and_leaves_nothing(tmp_path: Path) -> None:
     given = execution(tmp_path, {"model.safetensors": "model.safetensors"})
     assert refusal(tmp_path / "out", "fetch", settings, {}, **given) == (
         f"{source}: its sha256 is {sha256(b'other weights')}, workflow/catalog.yaml says {wanted}; "
-        "restore the file, or pin it anew with `lntune pin`"
+        "restore the file, or pin it again with `lntune pin`"
     )
     assert list((tmp_path / "out").iterdir()) == []
     source.unlink()
@@ -140,7 +140,7 @@ def test_pinning_again_replaces_one_entry_and_repeats_its_bytes(tmp_path: Path) 
 
 
 def test_pinning_keeps_the_comments_and_the_entries_of_others(tmp_path: Path) -> None:
-    """On the real catalogue: an entry that is pinned anew repeats its bytes, a new one is the only difference."""
+    """On the real catalogue: an entry that is pinned again repeats its bytes, a new one is the only difference."""
     (tmp_path / "workflow" / "weights").mkdir(parents=True)
     text = (ROOT / CATALOG).read_text()
     (tmp_path / CATALOG).write_text(text)

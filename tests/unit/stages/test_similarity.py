@@ -113,9 +113,9 @@ def test_similarity_is_that_of_the_plain_procedure(tokens: str) -> None:
     for i, j in pairs:
         expected = math.fsum(matrix[i][j] for matrix in plain) / len(plain)
         assert float(found.matrix[i, j]) == pytest.approx(expected, abs=1e-6)
-    for mark, matrix in zip(found.marks, plain, strict=True):
+    for mark, matrix in zip(found.by_question, plain, strict=True):
         assert mark == pytest.approx(math.fsum(matrix[i][j] for i, j in pairs if i != j) / 12, abs=1e-6)
-    assert found.mean == pytest.approx(math.fsum(found.marks) / len(plain), abs=1e-12)
+    assert found.mean == pytest.approx(math.fsum(found.by_question) / len(plain), abs=1e-12)
     assert found.mean_with_diagonal == pytest.approx((12 * found.mean + 4) / 16, abs=1e-12)
     assert 0.05 < found.mean < 0.95, "a case that tells wrong from right"
     assert torch.equal(found.matrix, found.matrix.T)
@@ -145,7 +145,7 @@ def test_neither_the_batch_size_nor_padding_shows(batch_size: int) -> None:
         model.llm.model.embed_tokens.weight[0].fill_(50.0)  # what padding is embedded as
     found = compared(model, batch_size)
     for tokens in TOKENS:
-        assert found[tokens].marks == pytest.approx(alone[tokens].marks, abs=1e-6)
+        assert found[tokens].by_question == pytest.approx(alone[tokens].by_question, abs=1e-6)
         assert torch.allclose(found[tokens].matrix, alone[tokens].matrix, atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model = deep_model()
     first = compared(model)
     assert not any(layer._forward_hooks for layer in model.llm.model.layers)
-    assert compared(model)["all"].marks == first["all"].marks
+    assert compared(model)["all"].by_question == first["all"].by_question
 
 
 # --- known answers --------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_tokens_are_chosen_by_position_and_questions_count_alike() -> None:
         shares["last"].append(float(still[-1]))
     assert len(set(shares["image"])) > 2
     for tokens in TOKENS:
-        assert found[tokens].marks == pytest.approx(shares[tokens], abs=1e-6)
+        assert found[tokens].by_question == pytest.approx(shares[tokens], abs=1e-6)
         assert found[tokens].mean == pytest.approx(sum(shares[tokens]) / len(LENGTHS), abs=1e-6)
 
 
@@ -275,16 +275,17 @@ def _width() -> int:
 
 def test_the_stage_writes_matrices_means_intervals_and_marks(folders: dict[str, Path], tmp_path: Path) -> None:
     metrics = run(tmp_path / "out", "similarity", SETTINGS, folders, **EXECUTION)
-    found, marks = read(tmp_path / "out" / "similarity.json"), read(tmp_path / "out" / "marks.json")
+    found, scores = read(tmp_path / "out" / "similarity.json"), read(tmp_path / "out" / "per_item_scores.json")
     layers = load_llm(folders["llm"]).config.num_hidden_layers
     _, questions = read_questions(folders["questions"])
     chosen = [questions[place * len(questions) // 5].id for place in range(5)]
     assert (found["layers"], found["questions"], len(questions)) == (layers, 5, 28)
     assert metrics == {"layers": layers, "questions": 5, "similarity": found["tokens"]["all"]["mean"]}
-    assert list(found["tokens"]) == list(marks) == list(TOKENS)
+    assert list(found["tokens"]) == list(scores["parts"]) == list(TOKENS)
     for tokens, told in found["tokens"].items():
-        assert list(marks[tokens]) == chosen
-        values = list(marks[tokens].values())
+        by_question = scores["parts"][tokens]["similarity"]
+        assert list(by_question) == chosen
+        values = [one for (one,) in by_question.values()]
         off = [told["matrix"][i][j] for i in range(layers) for j in range(layers) if i != j]
         assert told["mean"] == pytest.approx(sum(values) / 5) == pytest.approx(sum(off) / len(off))
         assert told["mean_with_diagonal"] == pytest.approx((sum(off) + layers) / layers**2)
@@ -296,11 +297,13 @@ def test_the_stage_writes_matrices_means_intervals_and_marks(folders: dict[str, 
 def test_the_stage_repeats_to_the_byte_and_batches_do_not_show(folders: dict[str, Path], tmp_path: Path) -> None:
     for name, execution in {"first": EXECUTION, "again": EXECUTION, "other": {"batch_size": 9, "threads": 2}}.items():
         run(tmp_path / name, "similarity", SETTINGS, folders, **execution)
-    for file in ("similarity.json", "marks.json"):
+    for file in ("similarity.json", "per_item_scores.json"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
-    first, other = (read(tmp_path / name / "marks.json") for name in ("first", "other"))
+    first, other = (read(tmp_path / name / "per_item_scores.json") for name in ("first", "other"))
     for tokens in TOKENS:
-        assert other[tokens] == pytest.approx(first[tokens], abs=1e-6)
+        ones, others = (one["parts"][tokens]["similarity"] for one in (first, other))
+        assert others.keys() == ones.keys()
+        assert all(others[id] == pytest.approx(ones[id], abs=1e-6) for id in ones)
 
 
 def test_the_stage_reads_the_prompt_that_predict_would_ask(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -318,8 +321,9 @@ def test_the_stage_reads_the_prompt_that_predict_would_ask(folders: dict[str, Pa
     ids = encode_prompt(load_tokenizer(folders["llm"]), "USER: <image>\nDescribe the picture. ASSISTANT:")
     model = MultimodalModel(vision, connector, llm).eval()
     expected = layer_similarity(model, [(ids, 0)], pictures, batch_size=1)
-    marks = read(tmp_path / "out" / "marks.json")
-    assert {t: marks[t][questions[0].id] for t in TOKENS} == pytest.approx({t: expected[t].marks[0] for t in TOKENS})
+    parts = read(tmp_path / "out" / "per_item_scores.json")["parts"]
+    found = {tokens: parts[tokens]["similarity"][questions[0].id][0] for tokens in TOKENS}
+    assert found == pytest.approx({tokens: expected[tokens].by_question[0] for tokens in TOKENS})
 
 
 def test_a_broken_model_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

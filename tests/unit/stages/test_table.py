@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lntune.report.cells import Reading, cell_of
+from lntune.report.cells import cell_of
+from score_formats import format_of, formats_of
 from stage_runs import Folders, read, run
 
 METHODS = ("Finetune", "LoRA", "LayerNorm")
@@ -26,10 +27,10 @@ def table_inputs(folder: Path) -> Folders:
         selections.append(_write(folder / "select" / f"s{number}", {"selection.json": rate}))
         accuracy = 50.0 + number // 2
         mme = {"perception": 1000.0 + number, "cognition": 300.0 - number}
-        right = {"perception": {"color": [True, True]}, "cognition": {}}
-        scores.append(_write(folder / "score-mme" / f"{number}", {"scores.json": mme, "marks.json": right}))
-        marks = {"first": {"1": accuracy / 100, "2": accuracy / 100}, "second": {"3": accuracy / 100}}
-        vqav2 = {"scores.json": {"overall": accuracy}, "marks.json": marks}
+        right = {"parts": {"perception": {"color": {"0": [200.0]}}, "cognition": {}}}
+        scores.append(_write(folder / "score-mme" / f"{number}", {"scores.json": mme, "per_item_scores.json": right}))
+        items = {"parts": {"": {"VQAv2": {"first": [accuracy, accuracy], "second": [accuracy]}}}}
+        vqav2 = {"scores.json": {"overall": accuracy}, "per_item_scores.json": items}
         scores.append(_write(folder / "score-vqav2" / f"{number}", vqav2))
     return {"selections": tuple(selections), "scores": tuple(scores)}
 
@@ -56,7 +57,7 @@ TABLE: dict[str, Any] = {
     "split": "test",
     "seeds": (0,),
     "tokens": "all",
-    "least_share": 0.5,
+    "formats": formats_of("MME", "VQAv2"),
     "layout": "groups",
     "emphasis": "best-and-second",
     "paired_with": None,
@@ -88,7 +89,14 @@ def test_a_table_says_what_it_shows(tmp_path: Path) -> None:
     assert [row["model"] for row in rows] == ["MM-A"] * 3 + ["MM-B"] * 3
     assert all(value for row in rows for value in row.values())
     cells = read(out / "cells.json")
-    assert cells[1] == {"row": "MM-A: Finetune", "column": "VQAv2", "value": "50.00", "scores": [1], "selections": [0]}
+    assert cells[1] == {
+        "row": "MM-A: Finetune",
+        "column": "VQAv2",
+        "value": "50.00",
+        "parts": [""],
+        "scores": [1],
+        "selections": [0],
+    }
     shown = [(f"{row['model']}: {row['method']}", name, row[name]) for row in rows for name in ("MME", "VQAv2")]
     assert shown == [(cell["row"], cell["column"], cell["value"]) for cell in cells]
 
@@ -215,21 +223,25 @@ def _vqav2_alone() -> tuple[dict[str, Any], ...]:
 
 
 def test_cells_are_written_as_the_paper_writes_them(tmp_path: Path) -> None:
-    reading = Reading(None, least_share=0.5)
     accuracies = {"random": 88.24, "popular": 80.0, "adversarial": 71.96}
     pope = {
         "scores.json": {kind: {"accuracy": accuracy} for kind, accuracy in accuracies.items()},
-        "marks.json": {kind: {"picture": {"1": 0.5}} for kind in accuracies},
+        "per_item_scores.json": {"parts": {kind: {kind: {"image": [50.0]}} for kind in accuracies}},
     }
-    cell = cell_of("POPE", [_write(tmp_path / "pope", pope)], reading)
+    cell = cell_of("POPE", [_write(tmp_path / "pope", pope)], format_of("POPE"), None)
     assert (cell.text, cell.interval) == ("80.0/88.2/72.0", "50.0..50.0/50.0..50.0/50.0..50.0")
     captions = [
         _write(
             tmp_path / f"captions{seed}",
-            {"scores.json": {"CIDEr": cider, "followed": followed}, "marks.json": {"picture": {"CIDEr": cider}}},
+            {
+                "scores.json": {"CIDEr": cider, "followed": followed},
+                "per_item_scores.json": {"parts": {"": {"captions": {"image": [cider]}}}},
+            },
         )
         for seed, (cider, followed) in enumerate(((23.456, 0.9), (24.456, 0.2)))
     ]
-    assert cell_of("Flickr30k", captions[:1], reading).text == "23.46"
-    assert cell_of("Flickr30k", captions, reading).text == "23.96", "the mean of several seeds"
-    assert cell_of("Flickr30k", captions[1:], reading).text == "-", "too few captions are captions in form"
+    assert cell_of("Flickr30k", captions[:1], format_of("Flickr30k"), None).text == "23.46"
+    assert cell_of("Flickr30k", captions, format_of("Flickr30k"), None).text == "23.96", "the mean of several seeds"
+    assert cell_of("Flickr30k", captions[1:], format_of("Flickr30k"), None).text == "-", (
+        "too few captions are captions in form"
+    )

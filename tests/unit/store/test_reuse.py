@@ -140,7 +140,7 @@ def test_an_origin_that_goes_while_it_is_linked_is_computed_again(store: Store, 
     assert hash_tree(store.folder("train", "again", made.id), ignore={"manifest.json"}) == made.outputs
 
 
-def test_marks_that_were_lost_are_written_anew(store: Store) -> None:
+def test_marks_that_were_lost_are_written_again(store: Store) -> None:
     train(store, source(store, "abc", 1), work=write("weights"))
     shutil.rmtree(store.root / ".works")
     assert train(store, source(store, "abc", 2), label="again").origin is not None

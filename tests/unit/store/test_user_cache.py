@@ -1,4 +1,4 @@
-"""What is kept between processes is what would be worked out anew, after every kind of edit."""
+"""What is cached between processes is what would be computed, after every kind of edit."""
 
 import os
 import time

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lntune.benchmarks.captions.karpathy import read_images as karpathy_images
-from lntune.benchmarks.mme import metric as mme_score
+from lntune.benchmarks.captions.formats import read_split as karpathy_images
 from lntune.benchmarks.mme import release as mme_release
-from lntune.benchmarks.pope import files as pope_questions
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.pope import questions as pope_questions
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.data import llava
 from lntune.data.archives import Members
 from lntune.data.drops import Drops

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Literal
 
-from lntune.benchmarks.captions import karpathy
+from lntune.benchmarks.captions import formats
 from lntune.benchmarks.prompting import Execution, with_images
 from lntune.config import Frozen
 from lntune.data.drops import Drops
@@ -30,8 +30,8 @@ class Settings(Frozen):
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write questions.jsonl, set.json, references.json, dropped.json and dropped.jsonl."""
     settings, drops = job.settings, Drops()
-    path = karpathy.shown_path(job.folder("raw"), settings.dataset)
-    images = karpathy.read_images(job.folder("raw"), settings.dataset)
+    path = formats.shown_path(job.folder("raw"), settings.dataset)
+    images = formats.read_split(job.folder("raw"), settings.dataset)
     questions: list[Question] = []
     references: dict[str, list[dict[str, Any]]] = {}
     sources: dict[str, str] = {}
@@ -47,7 +47,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     if not questions:
         raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}")
     drops.choose("of another split", len(images) - len(questions))
-    archive, _ = karpathy.IMAGES[settings.dataset]
+    archive, _ = formats.IMAGES[settings.dataset]
     kept = with_images(job, settings, archive, questions, lambda one: sources[one.id], drops)
     annotations = [one for question in kept for one in references[question.id]]
     document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
@@ -61,7 +61,7 @@ def _asked(image: Any, settings: Settings) -> tuple[Question, list[dict[str, Any
     if image["split"] != _SPLIT[settings.split]:
         return None
     image_id = image["cocoid"] if settings.dataset == "coco" else image["imgid"]
-    _, folder = karpathy.IMAGES[settings.dataset]
+    _, folder = formats.IMAGES[settings.dataset]
     # COCO's file names the folder of each image: one that is not val2014's is missing from the archive, and noticed.
     member = f"{image['filepath'] if settings.dataset == 'coco' else folder}/{image['filename']}"
     references = [{"image_id": image_id, "id": one["sentid"], "caption": one["raw"]} for one in image["sentences"]]

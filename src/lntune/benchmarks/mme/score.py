@@ -1,19 +1,27 @@
-"""score-mme: MME's perception and cognition from one model's answers, by the official rule."""
+"""score-mme: MME's perception and cognition, as its official eval_tool (release of 2023-07-01) computes them.
 
-import json
-from typing import Any
+It reads one ``<subtask>.txt`` each. A line is ``image<TAB>question<TAB>answer<TAB>response``; two lines in a row belong
+to one image, by their order and not by the image's name.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from lntune.benchmarks.intervals import over_items
-from lntune.benchmarks.mme import metric as mme_score
+from lntune.benchmarks.intervals import over_items, strata_of, write_score
+from lntune.benchmarks.mme.release import ALL, COGNITION, PERCEPTION
 from lntune.benchmarks.official_files import read_lines
-from lntune.benchmarks.per_item_scores import strata_of
 from lntune.config import Frozen
 from lntune.data.questions import read_answers
+from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("numpy",)
+
+# What ends a line or a column for the readers of the official format.
+_SEPARATORS = str.maketrans("\t\n\r", "   ")
 
 
 class Settings(Frozen):
@@ -26,19 +34,134 @@ Execution = NoExecution
 
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write an official file for each subtask, scores.json and marks.json."""
+    """Write an official file for each subtask, scores.json and per_item_scores.json."""
     answers = read_answers(job.folder("answers"))
     for subtask in job.settings.subtasks:
         lines = []
         for number, asked in enumerate(read_lines(job.folder("questions") / f"{subtask}.txt")):
             image, question, answer = asked.split("\t")
-            lines.append(mme_score.Line(image, question, answer, answers[f"{subtask}/{number}"]))
-        mme_score.write_subtask(job.out / f"{subtask}.txt", lines)
-    scores: dict[str, Any] = mme_score.score_folder(job.out, job.settings.subtasks)
-    right = mme_score.marks(job.out, job.settings.subtasks)
-    parts = {"perception": mme_score.PERCEPTION, "cognition": mme_score.COGNITION}
-    marks = {part: {name: right[name] for name in names if name in right} for part, names in parts.items()}
-    intervals = {part: over_items([strata]) for part, strata in strata_of("MME", marks).items()}
-    (job.out / "scores.json").write_text(json.dumps(scores | {"intervals": intervals}, indent=1) + "\n")
-    (job.out / "marks.json").write_text(json.dumps(marks) + "\n")
+            lines.append(Line(image, question, answer, answers[f"{subtask}/{number}"]))
+        write_subtask(job.out / f"{subtask}.txt", lines)
+    scores: dict[str, Any] = score_folder(job.out, job.settings.subtasks)
+    right = right_answers(job.out, job.settings.subtasks)
+    parts = {
+        part: {name: of_images(right[name]) for name in names if name in right}
+        for part, names in (("perception", PERCEPTION), ("cognition", COGNITION))
+    }
+    intervals = {part: over_items([strata]) for part, strata in strata_of(parts).items()}
+    questions = {f"{name}/{number}": one for name, its in right.items() for number, one in enumerate(its)}
+    write_score(job.out, scores | {"intervals": intervals}, parts, questions)
     return {"perception": scores["perception"], "cognition": scores["cognition"]}
+
+
+def of_images(right: Sequence[bool]) -> dict[str, list[float]]:
+    """Each image's score, of which acc + acc_plus is the mean; two questions in a row are an image's.
+
+    It is 100 x the share of its questions that are right, plus 100 if both are.
+    """
+    pairs = zip(right[::2], right[1::2], strict=True)
+    return {str(image): [50.0 * (a + b) + 100.0 * (a and b)] for image, (a, b) in enumerate(pairs)}
+
+
+class Line(NamedTuple):
+    """One question of a subtask's file: the answer is the right one, the response the model's free text."""
+
+    image: str
+    question: str
+    answer: str
+    response: str
+
+
+def parse_response(response: str) -> Literal["yes", "no", "other"]:
+    """The official reading of a response: only its first four characters count, lower-cased and not stripped.
+
+    So ``not sure`` and ``know`` are no, ``eyes`` is yes, ``The answer is yes`` and ``y`` are other.
+    """
+    start = response.lower()[:4]
+    if "yes" in start:
+        return "yes"
+    return "no" if "no" in start else "other"
+
+
+def read_subtask(path: Path) -> list[Line]:
+    """The lines of one official file.
+
+    Raises UserError for a missing or empty file, a line without four columns, an answer other than yes and no
+    (in any case), and an odd number of lines.
+    """
+    lines = [_parse_line(text, path, number) for number, text in enumerate(read_lines(path), 1)]
+    if not lines:
+        raise UserError(f"{path}: holds no questions")
+    if len(lines) % 2:
+        raise UserError(f"{path}: {len(lines)} lines; the number must be even, two questions to an image")
+    return lines
+
+
+def write_subtask(path: Path, lines: Iterable[Line]) -> None:
+    """Writes one official file; tabs and line ends inside a response become spaces: they would end it."""
+    path.write_text("".join(f"{_format_line(line)}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def score(folder: Path, subtasks: str = ",".join(ALL)) -> dict[str, object]:
+    """:func:`score_folder` of subtasks with commas between them."""
+    return score_folder(folder, [name.strip() for name in subtasks.split(",") if name.strip()])
+
+
+def score_folder(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, object]:
+    """``perception``, ``cognition`` and ``subtasks`` of a folder of official files.
+
+    The first two are sums over those of the subtasks asked for that are theirs: of all, at most 2000 and 800.
+    ``subtasks`` maps a name to ``acc`` (share of questions, percent), ``acc_plus`` (share of images with both
+    questions right, percent) and ``score``, their sum. A response that is neither yes nor no is wrong.
+    """
+    scores = {name: score_subtask(answered) for name, answered in right_answers(folder, subtasks).items()}
+    return {
+        "perception": sum((scores[name]["score"] for name in PERCEPTION if name in scores), 0.0),
+        "cognition": sum((scores[name]["score"] for name in COGNITION if name in scores), 0.0),
+        "subtasks": scores,
+    }
+
+
+def right_answers(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, list[bool]]:
+    """Whether each question was answered rightly, by subtask, in the order of the file."""
+    if not subtasks:
+        raise UserError(f"no MME subtask is named; its subtasks are {', '.join(ALL)}")
+    for name in subtasks:
+        if name not in ALL:
+            raise UserError(f"MME has no subtask {name!r}; its subtasks are {', '.join(ALL)}")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; MME's answers are one <subtask>.txt each in a folder")
+    return {name: [is_right(line) for line in read_subtask(folder / f"{name}.txt")] for name in ALL if name in subtasks}
+
+
+def is_right(line: Line) -> bool:
+    """Whether the response, read officially, is the answer."""
+    return parse_response(line.response) == line.answer.lower()
+
+
+def score_subtask(right: Sequence[bool]) -> dict[str, float]:
+    """``acc``, ``acc_plus`` and ``score`` from which questions of a subtask were answered rightly, in order."""
+    both = [first and second for first, second in zip(right[::2], right[1::2], strict=True)]
+    # Divided before the factor 100, as the official tool does: the other order differs in the last bit.
+    acc = sum(right) / len(right) * 100
+    acc_plus = sum(both) / len(both) * 100
+    return {"acc": acc, "acc_plus": acc_plus, "score": acc + acc_plus}
+
+
+def _parse_line(text: str, path: Path, number: int) -> Line:
+    columns = text.split("\t")
+    if len(columns) != 4:
+        raise UserError(
+            f"{path}: line {number}: {len(columns)} columns instead of 4 (image, question, answer, response, "
+            "with a tab between them and none inside)"
+        )
+    line = Line(*columns)
+    if line.answer.lower() not in ("yes", "no"):
+        raise UserError(f"{path}: line {number}: the answer is {line.answer!r}, neither Yes nor No")
+    return line
+
+
+def _format_line(line: Line) -> str:
+    for column in line[:3]:
+        assert column == column.translate(_SEPARATORS), f"a tab or line end in MME's own column {column!r}"
+    return "\t".join((*line[:3], line.response.translate(_SEPARATORS)))

@@ -1,13 +1,20 @@
-"""score-pope: POPE's accuracy and its companions, for each of the three files."""
+"""score-pope: POPE's accuracy and its companions for each of its three files.
+
+As the official evaluate.py (revision 3df3ba1) computes them. Answers are JSON lines ``{question, answer}``; the order
+matches them to the questions.
+"""
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
 
-from lntune.benchmarks.intervals import Stratum, figure, over_items
-from lntune.benchmarks.per_item_scores import by_image, strata_of
-from lntune.benchmarks.pope import metric as pope_score
-from lntune.benchmarks.pope.files import KINDS
+from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of, value, write_score
+from lntune.benchmarks.official_files import field, parse_records, read_json_lines
+from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, file_of, read_questions
 from lntune.config import Frozen
-from lntune.data.questions import read_answers, read_questions
+from lntune.data import questions as asked
+from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("numpy",)
@@ -21,25 +28,117 @@ Execution = NoExecution
 
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
-    """Write an official answer file for each kind, scores.json and marks.json."""
-    answers = read_answers(job.folder("answers"))
-    _, questions = read_questions(job.folder("questions"))
+    """Write an official answer file for each kind, scores.json and per_item_scores.json."""
+    answers = asked.read_answers(job.folder("answers"))
+    _, questions = asked.read_questions(job.folder("questions"))
     images = {question.id: question.image for question in questions}
     scores, right = {}, dict[str, dict[str, bool]]()
     for kind in KINDS:
-        official = job.folder("questions") / f"coco_pope_{kind}.json"
+        official = job.folder("questions") / file_of(kind)
         said = job.out / f"coco_pope_{kind}_answers.jsonl"
         mine = [question for question in questions if question.id.startswith(f"{kind}/")]
-        pope_score.write_answers(said, ((question.text, answers[question.id]) for question in mine))
-        scores[kind] = pope_score.score(official, said)
-        right[kind] = {f"{kind}/{id}": mark for id, mark in pope_score.marks(official, said).items()}
-    marks = {kind: by_image(images, right[kind]) for kind in KINDS}
-    intervals = {kind: over_items([strata]) for kind, strata in strata_of("POPE", marks).items()}
-    # An image comes with its questions of all three kinds.
-    together = by_image(images, {id: 100.0 * mark for by_id in right.values() for id, mark in by_id.items()})
-    all_kinds = [Stratum.of("POPE", {image: list(by_id.values()) for image, by_id in together.items()})]
-    mean = figure(all_kinds)
-    document = {**scores, "mean_accuracy": mean, "intervals": {**intervals, "mean_accuracy": over_items([all_kinds])}}
-    (job.out / "scores.json").write_text(json.dumps(document, indent=1) + "\n")
-    (job.out / "marks.json").write_text(json.dumps(marks) + "\n")
+        write_answers(said, ((question.text, answers[question.id]) for question in mine))
+        scores[kind] = score(official, said)
+        right[kind] = {f"{kind}/{id}": one for id, one in right_answers(official, said).items()}
+    parts = {kind: {kind: by_image(images, right[kind], 100.0)} for kind in KINDS}
+    intervals = {kind: over_items([strata]) for kind, strata in strata_of(parts).items()}
+    every = {id: one for by_id in right.values() for id, one in by_id.items()}
+    together = [Stratum.of("POPE", by_image(images, every, 100.0))]  # an image comes with its questions of all kinds
+    mean = value(together)
+    document = {**scores, "mean_accuracy": mean, "intervals": {**intervals, "mean_accuracy": over_items([together])}}
+    write_score(job.out, document, parts, every)
     return {"mean_accuracy": mean}
+
+
+class Answer(NamedTuple):
+    """A model's free text; the question is repeated for the reader, and None where a file leaves it out."""
+
+    question: str | None
+    answer: str
+
+
+def parse_answer(answer: str) -> YesNo:
+    """The official reading: no, if the first sentence holds the piece ``No``, ``no`` or ``not``; else yes.
+
+    The first sentence ends at the first full stop; commas are deleted; pieces are what single spaces part. So
+    an empty answer, ``NO``, ``No!`` and ``There isn't one`` are yes, and ``Yes, there is no doubt`` is no.
+    """
+    pieces = answer.split(".", 1)[0].replace(",", "").split(" ")
+    return "no" if {"No", "no", "not"} & set(pieces) else "yes"
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """The answers in their order; UserError names a line that is none."""
+    return parse_records(read_json_lines(path), _parse_answer_record, path, "line")
+
+
+def write_answers(path: Path, answers: Iterable[tuple[str, str]]) -> None:
+    """Writes pairs of question and answer, in the order of the questions, in the official format."""
+    lines = (json.dumps({"question": question, "answer": answer}) for question, answer in answers)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def score(questions_path: Path, answers_path: Path) -> dict[str, float]:
+    """``accuracy``, ``precision``, ``recall``, ``f1``, ``yes_ratio`` (x100; positive is yes), TP, FP, TN, FN.
+
+    A ratio whose denominator is zero is 0; the official script stops there.
+    """
+    questions, answers = _matched(questions_path, answers_path)
+    said = [parse_answer(answer.answer) for answer in answers]
+    return score_pairs(list(zip(said, (question.label for question in questions), strict=True)))
+
+
+def right_answers(questions_path: Path, answers_path: Path) -> dict[int, bool]:
+    """Whether each question was answered rightly, by question id."""
+    questions, answers = _matched(questions_path, answers_path)
+    return {
+        question.question_id: parse_answer(answer.answer) == question.label
+        for question, answer in zip(questions, answers, strict=True)
+    }
+
+
+def score_pairs(said: list[tuple[YesNo, YesNo]]) -> dict[str, float]:
+    """The values of :func:`score` from pairs of what was said and what is right."""
+    tp, fp = said.count(("yes", "yes")), said.count(("yes", "no"))
+    tn, fn = said.count(("no", "no")), said.count(("no", "yes"))
+    precision, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
+    return {
+        "accuracy": 100 * _ratio(tp + tn, len(said)),
+        "precision": 100 * precision,
+        "recall": 100 * recall,
+        "f1": 100 * _ratio(2 * precision * recall, precision + recall),
+        "yes_ratio": 100 * _ratio(tp + fp, len(said)),
+        "TP": tp,
+        "FP": fp,
+        "TN": tn,
+        "FN": fn,
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _matched(questions_path: Path, answers_path: Path) -> tuple[list[PopeQuestion], list[Answer]]:
+    """Both files, with as many answers as questions and no answer at another question's place.
+
+    Position alone decides the score, so an answer that repeats the text of another question betrays a shifted
+    file. A text that is no question's (a prompt with an instruction added) says nothing.
+    """
+    questions, answers = read_questions(questions_path), read_answers(answers_path)
+    if len(questions) != len(answers):
+        raise UserError(f"{answers_path}: {len(answers)} answers to the {len(questions)} questions of {questions_path}")
+    texts = {question.text for question in questions}
+    for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
+        if answer.question != question.text and answer.question in texts:
+            raise UserError(
+                f"{answers_path}: line {number}: answers {answer.question!r} where {questions_path} asks "
+                f"{question.text!r}; the order must be the same"
+            )
+    return questions, answers
+
+
+def _parse_answer_record(record: object) -> Answer:
+    answer = field(record, "answer", str)
+    has_question = isinstance(record, dict) and "question" in record
+    return Answer(field(record, "question", str) if has_question else None, answer)

@@ -191,11 +191,11 @@ folder in it was used.
 1. Open `{last}/{cells}`. For each row and column it gives `scores`, one for each seed: the places of inputs in
    `{manifest}` next to it, in the list `scores`, counted from 0. `selections` are in the same way those that chose the
    learning rate. A figure of curves has no such cells; its rows, in the settings of `{manifest}`, name `selections`.
-2. In the folder of that input, `scores.json` holds the score and `marks.json` that of each question; the other files
-   are those that the benchmark's own script reads. What was measured instead is in `measure.json`, with what was
-   predicted; how alike layers are, in `similarity.json`.
-3. In its `{manifest}`, the input `answers` leads to the model's answers (`answers.jsonl`), `questions` to what was
-   asked.
+2. In the folder of that input, `scores.json` holds the score and `per_item_scores.json` that of each question; the
+   other files are those that the benchmark's own script reads. What was measured instead is in `measure.json`, with
+   what was predicted; how similar layers are, in `similarity.json`.
+3. In its `{manifest}`, the input `answers` leads to the model's answers (`answers.jsonl`), `questions` to the
+   questions.
 4. From the answers, `tuned` leads to the tuned weights: to a selection of the learning rate (`selection.json`, whose
    inputs `candidates` and `scores` lead on), or to one finetuning. The weights themselves are not here; `outputs` in
    the manifest holds the hash of `tuned.safetensors`, which a selection has as `chosen/tuned.safetensors`.

@@ -18,7 +18,6 @@ What is not understood stays too: links, unknown names, results whose manifest c
 never written a lease is not known. Every other result is garbage, and so is what dead processes left.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -27,12 +26,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lntune.commands.gc.listing import Garbage, Item, Small
 from lntune.errors import UserError
+from lntune.files import is_locked
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.plan.node import Node, closure
 from lntune.plan.plan import Plan
@@ -47,8 +48,6 @@ from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state,
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.units import counted
 
-Kind = Literal["result", "unfinished", "temporary", "scratch"]
-
 _TODAY = "needed by a table or figure of today's config"
 _WEIGHTS = "one of the demo's weights"
 _AT_WORK = "needed by a process at work"
@@ -57,59 +56,6 @@ _OLD_SECONDS = 7 * 24 * 3600
 _MOST_NAMES = 3
 _NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12})\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}(?:\.old)?")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A folder that can go. ``bytes`` are those of its files, ``freed`` those that no other name holds then."""
-
-    kind: Kind
-    stage: str
-    path: Path
-    lock: Path
-    reason: str
-    bytes: int = 0
-    freed: int = 0
-
-
-@dataclass(frozen=True)
-class Small:
-    """A small file that is of no more use; ``target`` is the manifest that a mark leads to."""
-
-    kind: Literal["job spec", "mark", "lock"]
-    path: Path
-    bytes: int
-    target: Path | None = None
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """What can be deleted, in the order of deletion: what was made from others comes before them.
-
-    Attributes:
-        root: the checkout.
-        store: the store.
-        items: folders that can go.
-        small: small files that can go.
-        stays: all other finished results, ``stage/label-id`` to why they stay.
-        notes: what a person should know, a line each.
-        refusal: why nothing can be deleted now, if so.
-        leases: the state of the leases that this rests on.
-    """
-
-    root: Path
-    store: Store
-    items: tuple[Item, ...]
-    small: tuple[Small, ...]
-    stays: Mapping[str, str]
-    notes: tuple[str, ...]
-    refusal: str | None
-    leases: frozenset[tuple[str, int]]
-
-    @property
-    def freed(self) -> int:
-        """Bytes that deleting all of it would free."""
-        return sum(item.freed for item in self.items) + sum(one.bytes for one in self.small)
 
 
 def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
@@ -230,21 +176,6 @@ def _files(parent: Path) -> list[Path]:
     return []
 
 
-def _is_held(lock: Path) -> bool:
-    """Whether a process holds a result's lock, or may hold it; where the file system knows no locks nobody does."""
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)
-    finally:
-        os.close(handle)
-    return False
-
-
 def _age(path: Path) -> float:
     """Seconds since the last change of a file, or of a folder and what lies directly in it; endless for nothing."""
     try:
@@ -292,7 +223,7 @@ def _published(root: Path, folders: StoreFolders) -> Iterator[tuple[str, list[st
 
 def _at_work(folders: StoreFolders) -> Iterator[str]:
     """What processes are making now, and what their job specs name as inputs."""
-    held = {lock.stem for lock in _files(folders.scratch_root) if lock.suffix == ".lock" and _is_held(lock)}
+    held = {lock.stem for lock in _files(folders.scratch_root) if lock.suffix == ".lock" and is_locked(lock)}
     yield from (name for name in folders.finished if _scratch_name(name) in held)
     for stage, _, id in (name.rpartition("-") for name in sorted(held)):
         for spec in (folders.root / ".jobs" / stage).glob(f"*-{id}.json"):
@@ -388,7 +319,7 @@ class _Finder:
         for name in self._folders.unfinished:
             stage, lock = name.partition("/")[0], self._folders.lock(name)
             # Another checkout's Snakemake makes the folders of its outputs before the jobs run.
-            if stage in STAGES and name not in self._leased and not _is_held(lock):
+            if stage in STAGES and name not in self._leased and not is_locked(lock):
                 yield Item("unfinished", stage, self._root / name, lock, "a result that was never finished")
 
     def _temporary(self) -> Iterator[Item]:
@@ -402,7 +333,7 @@ class _Finder:
             lock = scratch.with_name(f"{scratch.name}.lock")
             here = host == host_name()
             left = not is_alive(int(process)) if here else min(_age(path), _age(scratch)) > _OLD_SECONDS
-            if left and not _is_held(lock):
+            if left and not is_locked(lock):
                 reason = f"left by a process {'that died' if here else 'of another host over a week ago'}"
                 yield Item("temporary", stage, path, lock, reason)
 
@@ -412,7 +343,7 @@ class _Finder:
         for path in self._folders.scratch:
             lock = path.with_name(f"{path.name}.lock")
             finished = path.name in ids
-            if (finished or path.name not in needed) and not _is_held(lock):
+            if (finished or path.name not in needed) and not is_locked(lock):
                 reason = f"scratch of a result that {'is finished' if finished else 'nothing needs'}"
                 yield Item("scratch", path.name.rpartition("-")[0], path, lock, reason)
 
@@ -425,10 +356,10 @@ class _Finder:
                     yield Small("job spec", path, _size(path))
         for path in self._folders.marks:
             name = f"{path.parent.parent.name}/{path.name}"
-            if (name not in self._folders.finished or name in gone) and not _is_held(self._folders.lock(name)):
+            if (name not in self._folders.finished or name in gone) and not is_locked(self._folders.lock(name)):
                 yield Small("mark", path, _size(path), self._root / name / MANIFEST)
         for path in _files(self._folders.scratch_root):
-            if path.suffix == ".lock" and _NAMED.fullmatch(path.stem) and not _is_held(path):
+            if path.suffix == ".lock" and _NAMED.fullmatch(path.stem) and not is_locked(path):
                 yield Small("lock", path, _size(path))
 
     def _is_spent(self, spec: Path, name: str) -> bool:
@@ -438,7 +369,7 @@ class _Finder:
         if name in self._leased and _age(spec) < _OLD_SECONDS:
             return False  # a job of the other checkout may wait in a queue with it, though the result is there by now
         spent = spec.suffix == ".json" and (name in self._folders.finished or name not in self._needed)
-        return spent and not _is_held(self._folders.lock(name))
+        return spent and not is_locked(self._folders.lock(name))
 
 
 def _size(path: Path) -> int:

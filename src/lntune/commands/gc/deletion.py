@@ -1,32 +1,22 @@
 """Delete what was collected, result by result, so that at no moment half a result is believed."""
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.gc.collect import Garbage, Item, Small, workflow_running
+from lntune.commands.gc.collect import workflow_running
+from lntune.commands.gc.listing import Deleted, Garbage, Item, Small
 from lntune.errors import UserError
+from lntune.files import locked
 from lntune.plan.study import Study
 from lntune.progress import track
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, forget_lease, host_name, leases_state
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """What was deleted: folders, small files and bytes; ``failures`` has a line for each that was not, and why."""
-
-    folders: int
-    small: int
-    freed: int
-    failures: tuple[str, ...]
 
 
 def delete(garbage: Garbage) -> Deleted:
@@ -79,7 +69,7 @@ def _delete(item: Item) -> str | None:
     """Delete a folder; a line if it could not be deleted."""
     hidden = item.path
     try:
-        with _others_kept_out(item.lock) as alone:
+        with locked(item.lock, lambda: False, shared=True) as alone:
             if not alone:
                 return f"{item.path}: a process has begun to work on it; left as it is"
             if item.kind == "unfinished" and (item.path / MANIFEST).exists():
@@ -105,7 +95,7 @@ def _delete_small(one: Small) -> str | None:
     """Delete a small file if it is still of no use; a line if it could not be deleted."""
     try:
         if one.kind == "lock":
-            with _others_kept_out(one.path):
+            with locked(one.path, lambda: False, shared=True):
                 return None
         if one.target is None or not one.target.exists():
             one.path.unlink(missing_ok=True)
@@ -115,28 +105,3 @@ def _delete_small(one: Small) -> str | None:
     except OSError as error:
         return f"{one.path}: {error.strerror}; left as it is"
     return None
-
-
-@contextmanager
-def _others_kept_out(lock: Path) -> Iterator[bool]:
-    """Keep others from making a result meanwhile; False if someone is at it. The lock's file is deleted afterwards.
-
-    The lock is shared: it needs no right to write the file, and keeps out whoever makes results all the same.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
-    alone = False
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            alone = lock.exists() and os.path.samestat(os.stat(lock), os.fstat(handle))
-        except (BlockingIOError, FileNotFoundError):
-            pass  # someone holds it, or has just deleted it
-        except OSError:
-            alone = True  # a file system without locks
-        yield alone
-    finally:
-        if alone:
-            with suppress(OSError):
-                lock.unlink()
-        os.close(handle)

@@ -1,15 +1,80 @@
-"""What was collected and what was deleted, as people read it and as JSON values."""
+"""What can go and what was deleted, as values, as text and as JSON."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from lntune.commands.gc.collect import Garbage, Item, Small
-from lntune.commands.gc.deletion import Deleted
+from lntune.store.layout import Store
 from lntune.units import bytes_text, counted
 
+Kind = Literal["result", "unfinished", "temporary", "scratch"]
 _LISTED_IN_FULL = 20
 _MOST_GROUPS = 25
+
+
+@dataclass(frozen=True)
+class Item:
+    """A folder that can go. ``bytes`` are those of its files, ``freed`` those that no other name holds then."""
+
+    kind: Kind
+    stage: str
+    path: Path
+    lock: Path
+    reason: str
+    bytes: int = 0
+    freed: int = 0
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small file that is of no more use; ``target`` is the manifest that a mark leads to."""
+
+    kind: Literal["job spec", "mark", "lock"]
+    path: Path
+    bytes: int
+    target: Path | None = None
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What can be deleted, in the order of deletion: what was made from others comes before them.
+
+    Attributes:
+        root: the checkout.
+        store: the store.
+        items: folders that can go.
+        small: small files that can go.
+        stays: all other finished results, ``stage/label-id`` to why they stay.
+        notes: what a person should know, a line each.
+        refusal: why nothing can be deleted now, if so.
+        leases: the state of the leases that this rests on.
+    """
+
+    root: Path
+    store: Store
+    items: tuple[Item, ...]
+    small: tuple[Small, ...]
+    stays: Mapping[str, str]
+    notes: tuple[str, ...]
+    refusal: str | None
+    leases: frozenset[tuple[str, int]]
+
+    @property
+    def freed(self) -> int:
+        """Bytes that deleting all of it would free."""
+        return sum(item.freed for item in self.items) + sum(one.bytes for one in self.small)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was deleted: folders, small files and bytes; ``failures`` has a line for each that was not, and why."""
+
+    folders: int
+    small: int
+    freed: int
+    failures: tuple[str, ...]
 
 
 def text(garbage: Garbage, *, everything: bool = False) -> str:

@@ -1,11 +1,11 @@
 """Where one number of a table or figure comes from: its cell, and every result behind it, from the manifests alone.
 
-    found = trace_cell(Path("."), "table3", "MM-VICUNA-7B: LayerNorm-80K", "POPE", show=5)
+    found = trace_cell(Path("."), "table3", "MM-VICUNA-7B: LayerNorm-80K", "MME", show=5)
     print(trace_text(found))                # lntune.commands.trace.text
 
     found["value"]                          # as it is shown
     found["from"]                           # the results that it is read from, one a seed: each with its row, its seed,
-                                            #   its name ("score-pope/NAME-ID"), the hash that its files had, its value
+                                            #   its name ("score-mme/NAME-ID"), the hash that its files had, its value
     found["because"]                        # where nothing of ours made it: who says so
     found["results"]                        # those of "from" and all behind them, by name (trace/derivation.py)
     found["examples"]                       # of each of "from": questions, answers, marks (trace/examples.py)
@@ -54,7 +54,7 @@ def trace_cell(
         root: the checkout.
         report_item: the name of a table or figure, or one of its published files.
         row: a row's title; as "GROUP: TITLE" or "GROUP/TITLE" where several groups have one of that title.
-        column: a column: a benchmark, what the CSV says besides of it ("POPE 95% interval"), or learning_rate. What the
+        column: a column: a benchmark, what the CSV says besides of it ("MME 95% interval"), or learning_rate. What the
             CSV calls "minus" another row is read from that row's results as well.
         show: how many questions, with the model's answers and their marks, are found as well.
         wrong: of these, only questions that were answered wrongly.
@@ -200,7 +200,8 @@ def _own_value(made: ReportItem, cell: _Cell, source: InputRecord) -> str | None
     if cell.column not in made.settings.columns:
         return None
     try:
-        return cell_of(cell.column, [made.input_folder(source)], made.settings.reading).text
+        settings, folder = made.settings, made.input_folder(source)
+        return cell_of(cell.column, [folder], settings.formats.get(cell.column), settings.tokens).text
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -1,20 +1,18 @@
-"""Some of a benchmark's questions with a model's answers, what would have been right, and the marks they got.
+"""Some of a benchmark's questions with a model's answers, what would have been right, and the score of each.
 
-The marks are those that the score was made of (its marks.json), not marked anew.
+The scores are those that the benchmark's score was made of (its per_item_scores.json), not computed again.
 """
 
 import errno
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lntune.benchmarks.official_files import read_lines
-from lntune.benchmarks.pope.files import KINDS
-from lntune.benchmarks.pope.files import read_questions as read_pope
+from lntune.benchmarks.intervals import PER_ITEM_SCORES
+from lntune.benchmarks.registry import Benchmark, of_score, score_stages
 from lntune.data.questions import Question, read_answers, read_questions
 from lntune.errors import UserError
 from lntune.store.layout import MANIFEST, Store
@@ -23,109 +21,19 @@ from lntune.store.manifest import InputRecord, Manifest, read_manifest
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class _Benchmark:
-    """How to read a kind of score.
-
-    Attributes:
-        marks: the content of marks.json to marks by question id.
-        right: the folder of the questions to what is right, by question id: a label, ten humans' answers, references.
-        grade: a mark as a number, from 0.
-        passed: the grade from which an answer counts as right; None where answers are only better or worse.
-        told: a mark in words.
-    """
-
-    marks: Callable[[Any], dict[str, Any]]
-    right: Callable[[Path], Mapping[str, Sequence[str]]]
-    grade: Callable[[Any], float]
-    passed: float | None
-    told: Callable[[Any], str]
-
-
-def _pope_right(folder: Path) -> dict[str, list[str]]:
-    return {
-        f"{kind}/{one.question_id}": [one.label]
-        for kind in KINDS
-        for one in read_pope(folder / f"coco_pope_{kind}.json")
-    }
-
-
-def _mme_right(folder: Path) -> dict[str, list[str]]:
-    return {
-        f"{path.stem}/{number}": [line.split("\t")[2]]
-        for path in folder.glob("*.txt")
-        for number, line in enumerate(read_lines(path))
-    }
-
-
-def _vqav2_right(folder: Path) -> dict[str, list[str]]:
-    annotations = json.loads((folder / "annotations.json").read_text())["annotations"]
-    return {str(one["question_id"]): [human["answer"] for human in one["answers"]] for one in annotations}
-
-
-def _references(folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for one in json.loads((folder / "references.json").read_text())["annotations"]:
-        found.setdefault(str(one["image_id"]), []).append(one["caption"])
-    return found
-
-
-def _by_question(images: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {id: mark for by_id in images.values() for id, mark in by_id.items()}
-
-
-def _right_or_wrong(mark: bool) -> str:
-    return "right" if mark else "WRONG"
-
-
-_BENCHMARKS = {
-    "score-pope": _Benchmark(
-        lambda marks: {id: mark for images in marks.values() for id, mark in _by_question(images).items()},
-        _pope_right,
-        float,
-        1.0,
-        _right_or_wrong,
-    ),
-    "score-mme": _Benchmark(
-        lambda marks: {
-            f"{subtask}/{number}": mark
-            for subtasks in marks.values()
-            for subtask, right in subtasks.items()
-            for number, mark in enumerate(right)
-        },
-        _mme_right,
-        float,
-        1.0,
-        _right_or_wrong,
-    ),
-    # As many humans as are needed for 0.6 said the same, or more.
-    "score-vqav2": _Benchmark(_by_question, _vqav2_right, float, 0.5, lambda mark: f"accuracy {mark:.2g} of 1"),
-    "score-captions": _Benchmark(
-        dict,
-        _references,
-        lambda mark: float(mark["CIDEr"]),
-        None,
-        lambda mark: ", ".join(f"{name} {value:.1f}" for name, value in mark.items()),
-    ),
-}
-
-
 def examples(store: Store, score: InputRecord, number: int, wrong: bool = False) -> dict[str, Any]:
     """Up to ``number`` of a score's questions, spread evenly over the right answers and the wrong ones.
 
     Captions are neither: theirs are spread over all from the best to the worst, with ``wrong`` they are the worst. What
-    is chosen depends on nothing but the marks. If the score, its answers or its questions are deleted since or damaged,
+    is chosen depends on the scores alone. If the score, its answers or its questions are deleted since or damaged,
     ``problem`` says so and none are shown.
 
     Raises:
         UserError: questions of this kind of score cannot be shown.
     """
-    benchmark = _BENCHMARKS.get(score.stage)
+    benchmark = of_score(score.stage)
     if benchmark is None:
-        known = ", ".join(_BENCHMARKS)
-        raise UserError(
-            f"{score.name}: its questions cannot be shown; src/lntune/commands/trace/examples.py knows those of {known}"
-        )
+        raise UserError(f"{score.name}: its questions cannot be shown; only those of {', '.join(score_stages())} can")
     try:
         return _examples(store, score, benchmark, number, wrong)
     except FileNotFoundError as error:
@@ -134,16 +42,17 @@ def examples(store: Store, score: InputRecord, number: int, wrong: bool = False)
         return {"problem": str(error), "shown": []}
 
 
-def _examples(store: Store, score: InputRecord, benchmark: _Benchmark, number: int, wrong: bool) -> dict[str, Any]:
+def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: int, wrong: bool) -> dict[str, Any]:
     manifest = _manifest(store, score)
     asked, said = _one_input(manifest, "questions"), _one_input(manifest, "answers")
     predicted = _manifest(store, said)
     archive, questions = read_questions(_folder(store, asked))
     answers = read_answers(_folder(store, said))
-    marks = benchmark.marks(json.loads((_folder(store, score) / "marks.json").read_text()))
-    right = benchmark.right(_folder(store, asked))
-    grades = [benchmark.grade(marks[question.id]) for question in questions]
-    passed = [None if benchmark.passed is None else grade >= benchmark.passed for grade in grades]
+    scores = json.loads((_folder(store, score) / PER_ITEM_SCORES).read_text())["questions"]
+    how = benchmark.examples
+    right = how.right(_folder(store, asked))
+    grades = [how.grade(scores[question.id]) for question in questions]
+    passed = [None if how.passed is None else grade >= how.passed for grade in grades]
 
     def shown(place: int) -> dict[str, Any]:
         question: Question = questions[place]
@@ -153,8 +62,8 @@ def _examples(store: Store, score: InputRecord, benchmark: _Benchmark, number: i
             "question": question.text,
             "answer": answers[question.id],
             "right": list(right[question.id]),
-            "mark": marks[question.id],
-            "told": benchmark.told(marks[question.id]),
+            "score": scores[question.id],
+            "described": how.describe(scores[question.id]),
             "passed": passed[place],
         }
 
@@ -164,7 +73,7 @@ def _examples(store: Store, score: InputRecord, benchmark: _Benchmark, number: i
         "prompt": settings["prompting"]["prompt"],
         "blind": settings["blind"],
         "questions": len(questions),
-        "passed": None if benchmark.passed is None else sum(map(bool, passed)),
+        "passed": None if how.passed is None else sum(map(bool, passed)),
         "shown": [shown(place) for place in _chosen(grades, passed, number, wrong)],
     }
 
@@ -225,7 +134,7 @@ def examples_text(found: dict[str, Any], width: int) -> Iterator[str]:
         yield f"{one['id']}  {one['image']}"
         lines = [("asked", one["question"]), ("answer", one["answer"] or "(nothing)")]
         lines += [("right", right) for right in _right_lines(one)]
-        for name, text in [*lines, ("mark", one["told"])]:
+        for name, text in [*lines, ("score", one["described"])]:
             yield from textwrap.wrap(text, width, initial_indent=f"  {name:8}", subsequent_indent=" " * 10)
 
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages
 from lntune.commands.trace.examples import examples_text
 from lntune.units import seconds_text
 
@@ -15,10 +16,7 @@ Facts = dict[str, Any]
 
 _WIDTH = 120
 _MEANING = {
-    "score-mme": "perception/cognition",
-    "score-pope": "accuracy on popular/random/adversarial",
-    "score-vqav2": "overall accuracy",
-    "score-captions": "CIDEr",
+    **{one.score.name: one.meaning for one in benchmarks()},
     "similarity": "the mean cosine similarity between the hidden states of all pairs of layers",
 }
 _TRAINED = (
@@ -34,11 +32,7 @@ _SENTENCES = {
     "finetune": _TRAINED,
     "predict": "{questions:,} questions, {empty_answers} empty answers",
     "prepare": "{samples:,} samples kept",
-    "questions-captions": "{questions:,} questions, {references:,} references",
-    "questions-mme": "{questions:,} questions",
-    "questions-pope": "{questions:,} questions",
-    "questions-vqav2": "{questions:,} questions",
-    "tokenize-references": "{references:,} references, {words:,} words",
+    **{name: stage.summary for name, stage in {**question_stages(), **reference_stages()}.items()},
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lntune.benchmarks.captions.references import read_references
+from lntune.benchmarks.captions.formats import read_references
 from lntune.benchmarks.captions.words import WORDS, all_captions, read_words, tokenize, tokenize_group
 from lntune.commands.verify.basis import Basis
 from lntune.commands.verify.findings import Findings, differing_cells

@@ -5,9 +5,9 @@ from typing import get_args
 
 import pytest
 
-from lntune.benchmarks.captions.metric import is_caption, share_of_captions
+from lntune.benchmarks.captions.score import is_caption, share_of_captions
+from lntune.benchmarks.registry import protocol_settings
 from lntune.config.load import load
-from lntune.config.protocol import ProtocolSettings
 from lntune.world.language import Style, caption
 from lntune.world.scenes import draw_scene, generator
 
@@ -38,10 +38,10 @@ def test_the_share_of_captions() -> None:
 
 @pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: str(path.stem))
 def test_what_describers_of_the_demo_write_is_in_form(path: Path) -> None:
-    protocol = load(path, ProtocolSettings)
-    words, rng = protocol.caption_format, generator(0, "captions")
+    protocol = load(path, protocol_settings()).options("captions")
+    words, rng = protocol.format, generator(0, "captions")
     captions = [caption(draw_scene(rng), rng, style) for _ in range(500) for style in get_args(Style)]
     # What the tokens that a model may say make of them: a token is a word or a mark in the demo.
-    cut = [" ".join(text.split()[: protocol.captions.max_new_tokens]) for text in captions]
+    cut = [" ".join(text.split()[: protocol.max_new_tokens]) for text in captions]
     assert share_of_captions(captions, words.least_words, words.most_words) == 1
     assert share_of_captions(cut, words.least_words, words.most_words) == 1

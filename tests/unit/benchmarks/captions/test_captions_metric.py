@@ -14,8 +14,8 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from lntune.benchmarks.captions import metric as captions_score
-from lntune.benchmarks.captions.references import read_answers, read_references, write_answers
+from lntune.benchmarks.captions import score as captions_score
+from lntune.benchmarks.captions.formats import read_answers, read_references, write_answers
 from lntune.benchmarks.captions.words import (
     all_captions,
     by_image,
@@ -200,7 +200,7 @@ def test_reads_the_coco_formats_in_any_order(tmp_path: Path) -> None:
     assert read_answers(tmp_path / "answers.json") == ANSWERS
     scores, marks = captions_score.score_captions(REFERENCES, ANSWERS)
     assert captions_score.score(references, tmp_path / "answers.json") == scores
-    assert captions_score.marks(references, tmp_path / "answers.json") == marks
+    assert captions_score.scores_of_files(references, tmp_path / "answers.json")[1] == marks
 
 
 GOOD = coco({1: ["a dog"], 2: ["a cat"]})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lntune.benchmarks.mme import metric as mme_score
-from lntune.benchmarks.mme.metric import Line
+from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.mme.score import Line
 from lntune.errors import UserError
 
 # What eval_tool's own parser returned for these responses.
@@ -62,7 +62,7 @@ def test_score_by_hand(tmp_path: Path) -> None:
             "code_reasoning": {"acc": 50.0, "acc_plus": 0.0, "score": 50.0},
         },
     }
-    assert mme_score.marks(tmp_path, ["count"]) == {"count": [True, True, False, True, False, False]}
+    assert mme_score.right_answers(tmp_path, ["count"]) == {"count": [True, True, False, True, False, False]}
 
 
 def test_all_right_gives_the_highest_scores(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lntune.benchmarks.pope import metric as pope_score
+from lntune.benchmarks.pope import score as pope_score
 from lntune.errors import UserError
 
 # What the official evaluate.py made of these answers.
@@ -75,7 +75,7 @@ def test_score_by_hand(tmp_path: Path) -> None:
         "TN": 1,
         "FN": 1,
     }
-    assert pope_score.marks(asked, answered) == {1: True, 2: True, 3: False, 4: False, 5: True}
+    assert pope_score.right_answers(asked, answered) == {1: True, 2: True, 3: False, 4: False, 5: True}
 
 
 @pytest.mark.parametrize(

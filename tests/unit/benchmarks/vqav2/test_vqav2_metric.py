@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lntune.benchmarks.vqav2 import metric as vqav2_score
+from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.errors import UserError
 from races.official_vqa import Evaluation, Set
 
@@ -134,7 +134,8 @@ def test_score_by_hand(tmp_path: Path) -> None:
         "per_answer_type": {"number": 60.0, "yes/no": 0.0, "other": 90.0},
     }
     assert vqav2_score.score(*paths, normalise="always")["overall"] == 83.33
-    assert vqav2_score.marks(*paths) == pytest.approx({1: 0.0, 2: 0.6, 3: 0.9}, abs=1e-12)
+    accuracies = vqav2_score.question_accuracies(*vqav2_score.read(*paths))
+    assert accuracies == pytest.approx({1: 0.0, 2: 0.6, 3: 0.9}, abs=1e-12)
 
 
 def test_reads_the_official_zips_and_what_it_wrote(tmp_path: Path) -> None:
@@ -196,7 +197,9 @@ def test_scores_of_random_answers_are_those_of_the_official_steps(tmp_path: Path
     truth = Set.read(paths[1], paths[0])
     unrounded = Evaluation(truth, truth.with_answers(paths[2], paths[0]), places=30)
     unrounded.evaluate()
-    assert {id: 100 * accuracy for id, accuracy in vqav2_score.marks(*paths).items()} == unrounded.per_question
+    assert {
+        id: 100 * accuracy for id, accuracy in vqav2_score.question_accuracies(*vqav2_score.read(*paths)).items()
+    } == unrounded.per_question
     assert len(set(unrounded.per_question.values())) > 5  # 0, 30, 60, 90, 100, and 60 and 90 in other last bits
 
 

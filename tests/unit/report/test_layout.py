@@ -12,7 +12,7 @@ from checkout import ROOT
 from latex import compile_fragment
 from lntune.benchmarks.intervals import Stratum
 from lntune.errors import UserError
-from lntune.report.cells import Cell, Figure, number
+from lntune.report.cells import Cell, Value, number
 from lntune.report.latex import PACKAGES, escaped, from_markdown, latex_table
 from lntune.report.latex_size import SCALED, SIZES, TEXT_HEIGHT, TEXT_WIDTH
 from lntune.report.layout import Emphasis, LaidOut, Layout, TableRow, lay_out, marks
@@ -265,7 +265,7 @@ def _with_intervals(cell: Cell) -> Cell:
     for text in cell.parts:
         value = number(text) or 0.0
         marks_of = {"first": [0.97 * value], "second": [1.03 * value]}
-        found.append(Figure(text, (value,), ((Stratum.of("", marks_of),),)))
+        found.append(Value(text, (value,), ((Stratum.of("", marks_of),),)))
     return Cell(tuple(found), 1)
 
 

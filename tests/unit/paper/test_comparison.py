@@ -218,8 +218,8 @@ def test_the_command_shows_what_is_made(checkout: Checkout) -> None:
     assert "note: tables/table1.csv is not made yet; `snakemake tables/table1.csv` makes it" in printed
     assert checkout.run("lntune", "compare", "tables/table3.csv").count("MM-VICUNA-7B  Finetune-80K") == 5
     found = json.loads(checkout.run("lntune", "compare", "table3", "--json"))
-    assert len(found["figures"]) == 120 and found["pending"] == []
-    assert found["figures"][0]["interval"] == [600.0, 660.0] and found["orders"][0]["tau"] == pytest.approx(-1 / 3)
+    assert len(found["values"]) == 120 and found["pending"] == []
+    assert found["values"][0]["interval"] == [600.0, 660.0] and found["orders"][0]["tau"] == pytest.approx(-1 / 3)
 
 
 def test_what_cannot_be_compared_is_one_line(checkout: Checkout) -> None:

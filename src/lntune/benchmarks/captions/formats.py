@@ -1,15 +1,42 @@
-"""COCO's caption format (references) and result format (answers), read strictly and written."""
+"""The captioning sets' files: Karpathy's splits (``caption_datasets.zip``), COCO's captions and COCO's results."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from lntune.benchmarks.official_files import field, parse_records, read_json, records_of, unique
+from lntune.benchmarks.official_files import field, parse_json, parse_records, read_json, records_of, unique
+from lntune.data.archives import Members
 from lntune.errors import UserError
 
 ImageId = int | str
 Image = TypeVar("Image", bound=ImageId)
+
+CaptioningSet = Literal["coco", "flickr30k"]
+
+ARCHIVE = "caption_datasets.zip"
+IMAGES: dict[CaptioningSet, tuple[str, str]] = {
+    "coco": ("val2014.zip", "val2014"),
+    "flickr30k": ("flickr30k-images.zip", "flickr30k-images"),
+}
+"""The archive of a set's images, and the folder in it; COCO's are those of test and validation."""
+
+
+def member_of(dataset: CaptioningSet) -> str:
+    """The name of a set's file in the archive."""
+    return f"dataset_{dataset}.json"
+
+
+def shown_path(folder: Path, dataset: CaptioningSet) -> Path:
+    """How messages name a set's file."""
+    return folder / ARCHIVE / member_of(dataset)
+
+
+def read_split(folder: Path, dataset: CaptioningSet) -> list[object]:
+    """The images of a set, each as the file has it; UserError names archive, member and what is wrong."""
+    archive, path = Members(folder / ARCHIVE), shown_path(folder, dataset)
+    content = archive.read_or_refuse(archive.only(member_of(dataset)))
+    return records_of(parse_json(content, path), path, "images")
 
 
 def read_references(path: Path) -> dict[ImageId, list[str]]:

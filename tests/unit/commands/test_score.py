@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lntune.benchmarks.mme import metric as mme_score
+from lntune.benchmarks.mme import score as mme_score
 from lntune.commands.score import app
 from lntune.errors import UserError
 

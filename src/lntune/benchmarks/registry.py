@@ -1,0 +1,173 @@
+"""The benchmarks there are: a folder each, whose ``descriptor.py`` says all that others must know of them.
+
+    by_name()["pope"].column                    # "POPE"
+    stages()                                    # stage to its module, of all benchmarks
+    for one in benchmarks(): ...
+
+To add a benchmark, add its folder and its line in FOLDERS (docs/adding.md). No stage may import this module or a
+descriptor: a new benchmark would rename all results of that stage.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from pydantic import create_model
+
+from lntune.config import Frozen
+from lntune.config.protocol import Prompting, ProtocolSettings
+
+FOLDERS = (
+    "mme",
+    "vqav2",
+    "captions",
+    "pope",
+)
+
+
+class Stage(NamedTuple):
+    """A stage of a benchmark: its name, its module, and what ``lntune trace`` says of a result, from its metrics."""
+
+    name: str
+    module: str
+    summary: str = ""
+
+
+class Scorer(NamedTuple):
+    """``lntune score COMMAND``: prints what the module's function ``score`` makes of anyone's files.
+
+    It is given the paths of ``arguments``, in their order, and by name the ``options``: type, default, and help.
+    """
+
+    command: str
+    module: str
+    about: str
+    arguments: Mapping[str, str]
+    options: Mapping[str, tuple[Any, Any, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Examples:
+    """How ``lntune trace --show`` shows questions.
+
+    Attributes:
+        right: the folder of the questions to what is right, by question id: a label, ten humans' answers, references.
+        passed: the grade from which an answer counts as right; None where answers are only better or worse.
+        grade: a question's score in per_item_scores.json as a number, from 0.
+        describe: that score in words.
+    """
+
+    right: Callable[[Path], Mapping[str, Sequence[str]]]
+    passed: float | None = 1.0
+    grade: Callable[[Any], float] = float
+    describe: Callable[[Any], str] = lambda score: "right" if score else "WRONG"
+
+
+def _nothing(*given: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What plan, report, trace and estimate know of a benchmark.
+
+    Attributes:
+        name: its key in a scale, and in the names of its results.
+        column: the title of its column in tables.
+        questions, score: its stages, each to its module.
+        parts: each value of its cell to the keys that lead to it in scores.json; "" if there is only one.
+        decimals: how many its values are written with.
+        measure: what bars show: the sum of the values.
+        meaning: what a cell shows, in the trace.
+        size: questions and images at full size.
+        examples: how single questions are shown.
+        protocol: the key of a protocol's ``benchmarks`` that says how it is asked.
+        options: what stands there.
+        question_settings: the settings of its questions but for ``broken_share``, from options, seed and split.
+        score_settings: the settings of its score, from options.
+        asked: how many questions the options choose (None: all).
+        least: what scores.json must have at least (the mean over seeds) for a table to show values, from options.
+        split: whether learning rates can be chosen on a validation split of its own.
+        references: a stage between, if scores need something made of the questions once for all models.
+        drawn: the sets of the demo's world that its sources draw: questions first, images last; none if it has none.
+        scorer: the command that scores files in its official format.
+    """
+
+    name: str
+    column: str
+    questions: Stage
+    score: Stage
+    parts: Mapping[str, tuple[str, ...]]
+    decimals: int
+    measure: str
+    meaning: str
+    size: tuple[int, int]
+    examples: Examples
+    protocol: str
+    options: type[Prompting] = Prompting
+    question_settings: Callable[[Any, int, str], dict[str, Any]] = _nothing
+    score_settings: Callable[[Any], dict[str, Any]] = _nothing
+    asked: Callable[[Any], int | None] = lambda options: None
+    least: Callable[[Any], dict[str, float]] = _nothing
+    split: bool = False
+    references: Stage | None = None
+    drawn: tuple[str, ...] = ()
+    scorer: Scorer | None = field(default=None)
+
+
+@cache
+def benchmarks() -> tuple[Benchmark, ...]:
+    """All benchmarks, in the order of FOLDERS."""
+    found: list[Benchmark] = []
+    for folder in FOLDERS:
+        found += import_module(f"lntune.benchmarks.{folder}.descriptor").BENCHMARKS
+    return tuple(found)
+
+
+@cache
+def by_name() -> dict[str, Benchmark]:
+    """All benchmarks, by their key in a scale."""
+    return {one.name: one for one in benchmarks()}
+
+
+@cache
+def by_column() -> dict[str, Benchmark]:
+    """All benchmarks, by the title of their column."""
+    return {one.column: one for one in benchmarks()}
+
+
+def question_stages() -> dict[str, Stage]:
+    """The stages that make questions, by name."""
+    return {one.questions.name: one.questions for one in benchmarks()}
+
+
+def reference_stages() -> dict[str, Stage]:
+    """The stages between questions and scores, by name."""
+    return {one.references.name: one.references for one in benchmarks() if one.references}
+
+
+def score_stages() -> dict[str, Stage]:
+    """The stages that score answers, by name."""
+    return {one.score.name: one.score for one in benchmarks()}
+
+
+def of_score(stage: str) -> Benchmark | None:
+    """A benchmark with this score stage, if there is one; those that share a folder are shown alike."""
+    return next((one for one in benchmarks() if one.score.name == stage), None)
+
+
+def drawn_with() -> dict[str, str]:
+    """A set of the demo's world that asks about the images of another, to that other."""
+    return {one.drawn[0]: one.drawn[-1] for one in benchmarks() if len(one.drawn) > 1}
+
+
+@cache
+def protocol_settings() -> type[ProtocolSettings]:
+    """The model of a protocol's file, in which each benchmark is asked as its descriptor allows."""
+    options: dict[str, Any] = {one.protocol: (one.options, ...) for one in benchmarks()}
+    asked = create_model("BenchmarkOptions", __base__=Frozen, **options)
+    return create_model("Protocol", __base__=ProtocolSettings, benchmarks=(asked, ...))

@@ -1,0 +1,65 @@
+"""VQAv2: open questions, each with ten humans' answers."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
+from lntune.config.protocol import Prompting
+
+Normalise = Literal["official", "always"]
+
+
+class Options(Prompting):
+    """``questions`` takes that many at random (null: all); ``normalise`` says when answers are normalised."""
+
+    questions: int | None = Field(ge=1)
+    normalise: Normalise
+
+
+def _right(folder: Path) -> Mapping[str, list[str]]:
+    annotations = json.loads((folder / "annotations.json").read_text())["annotations"]
+    return {str(one["question_id"]): [human["answer"] for human in one["answers"]] for one in annotations}
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="vqav2",
+        column="VQAv2",
+        questions=Stage("questions-vqav2", "lntune.benchmarks.vqav2.questions", "{questions:,} questions"),
+        score=Stage("score-vqav2", "lntune.benchmarks.vqav2.score"),
+        parts={"": ("overall",)},
+        decimals=2,
+        measure="accuracy (%)",
+        meaning="overall accuracy",
+        size=(214_354, 40_504),
+        # Right is what as many humans said as are needed for 0.6, or more.
+        examples=Examples(_right, passed=0.5, describe=lambda score: f"accuracy {score:.2g} of 1"),
+        protocol="vqav2",
+        options=Options,
+        question_settings=lambda options, seed, split: {"questions": options.questions, "seed": seed},
+        score_settings=lambda options: {"normalise": options.normalise},
+        asked=lambda options: options.questions,
+        drawn=("vqav2", "coco"),
+        scorer=Scorer(
+            "vqav2",
+            "lntune.benchmarks.vqav2.score",
+            "VQAv2: overall accuracy in percent, and by question type and answer type.",
+            {
+                "questions": "Official questions, .json or its .zip.",
+                "annotations": "Official annotations, .json or its .zip.",
+                "answers": "JSON list of {question_id, answer}.",
+            },
+            {
+                "normalise": (
+                    Normalise,
+                    "official",
+                    "official: only where the humans differ; always: for every question.",
+                )
+            },
+        ),
+    ),
+)
