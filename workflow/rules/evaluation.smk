@@ -3,11 +3,15 @@
 
 # The stages of benchmarks, as the registry has them: one rule each, made in a loop below.
 BENCHMARK_STAGES = {
-    **{stage: {"raw": "fetch draw", "images": "fetch draw"} for stage in QUESTIONS},
-    **{stage: {"questions": "questions-*"} for stage in REFERENCES},
+    **{stage: {"raw": "fetch draw", "images": "fetch draw"} for stage in question_stages()},
+    **{stage: {"questions": "questions-*"} for stage in reference_stages()},
     **{
-        stage: {"answers": "predict", "questions": "questions-*", "references": f"optional {' '.join(REFERENCES)}"}
-        for stage in SCORES
+        stage: {
+            "answers": "predict",
+            "questions": "questions-*",
+            "references": f"optional {' '.join(reference_stages())}",
+        }
+        for stage in score_stages()
     },
 }
 
