@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
-from lntune.model.assemble import assemble
 from lntune.model.device import numerics
 from lntune.model.features import EncodedImages
+from lntune.model.multimodal import assemble
 from lntune.model.tuning import apply_method
 from lntune.training.loop import Run, accumulate, do_step, make_engine, training_mode
 from lntune.training.norm_gradients import norm_gradient_recorder

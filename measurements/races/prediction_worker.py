@@ -9,22 +9,35 @@ answer holds the seconds that asking took, and all answers.
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from lntune.model.assemble import assemble
 from lntune.model.device import numerics
 from lntune.model.encode import encode_prompt
-from lntune.model.features import StoredFeatures
 from lntune.model.generate import Prompt, generate
 from lntune.model.llm import load_tokenizer
-from lntune.model.multimodal import MultimodalModel
+from lntune.model.multimodal import MultimodalModel, assemble
 from lntune.model.prompts import Turn, render_prompt, stop_string
 from races.image_questions import ImageQuestions
 from races.workers import serve
 
 SEED = 0
+
+
+class StoredFeatures:
+    """Features given as one tensor (images, T, W)."""
+
+    def __init__(self, stored: torch.Tensor) -> None:
+        self.stored = stored
+
+    def features(self, indices: Sequence[int]) -> torch.Tensor:
+        """The rows (B, T, W) at these indices."""
+        return self.stored.index_select(0, torch.tensor(indices, device=self.stored.device))
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Do nothing: they are there."""
 
 
 class Prompting:

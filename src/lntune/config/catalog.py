@@ -173,18 +173,13 @@ def record_found(path: Path, entry: str, name: str, found: LockedFile) -> Locked
             entries = {known: dict(files) for known, files in read_lock(path).entries.items()}
             recorded = entries.setdefault(entry, {}).setdefault(name, found)
             if recorded is found:
-                _write(path, CatalogLock(entries=entries))
+                plain = {
+                    known: {file: one.model_dump() for file, one in sorted(files.items())}
+                    for known, files in sorted(entries.items())
+                }
+                write_whole(path, _HEADER + yaml.safe_dump({"entries": plain}, sort_keys=False, width=200))
             return recorded
     except OSError as error:
         raise UserError(
             f"{shown(path)}: what was found of {entry}: {name} cannot be recorded ({error.strerror}); make it writable"
         ) from None
-
-
-def _write(path: Path, lock: CatalogLock) -> None:
-    entries = {
-        entry: {name: file.model_dump() for name, file in sorted(files.items())}
-        for entry, files in sorted(lock.entries.items())
-    }
-    text = _HEADER + yaml.safe_dump({"entries": entries}, sort_keys=False, width=200)
-    write_whole(path, text)

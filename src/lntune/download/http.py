@@ -12,11 +12,12 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lntune.download.local import Partial, Version
 from lntune.download.request import (
     BY_HAND,
+    PASSING,
     Remote,
     RetryPolicy,
     StoppedError,
@@ -33,10 +34,7 @@ from lntune.units import bytes_text
 if TYPE_CHECKING:
     from requests import Response, Session
 
-_WORTH = 1 << 20
-"""Bytes that an attempt must gain for the count of failed ones to start again."""
-
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_WORTH = 1 << 20  # bytes that an attempt must gain for the count of failed ones to start again
 _OTHER_FILE = "it is not the file that it was: find out why before you change what is recorded"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WHOLE = re.compile(r"bytes \*/(\d+)")
@@ -51,8 +49,7 @@ class Expected:
     said_by: str = ""
 
 
-@dataclass(frozen=True)
-class Got:
+class Got(NamedTuple):
     """What was downloaded."""
 
     bytes: int
@@ -84,7 +81,7 @@ class Download:
         partial: where it goes, and what has arrived before.
         expected: what it must be.
         policy: time-outs and attempts.
-        watch: whom to tell.
+        watch: what is called on the way.
     """
 
     def __init__(
@@ -98,8 +95,7 @@ class Download:
     ) -> None:
         self._shown, self._remote, self._partial, self._expected = shown, remote, partial, expected
         self._policy, self._watch = policy, watch
-        self._patched = partial.size > 0
-        """Whether the bytes came in several pieces, so that a wrong hash may be the joint's fault."""
+        self._patched = partial.size > 0  # from several pieces, so that a wrong hash may be the joint's fault
         self._repeated = False
 
     def run(self) -> Got:
@@ -120,8 +116,11 @@ class Download:
                 failed = 1 if self._partial.size - before >= _WORTH else failed + 1
                 self._patched = self._partial.size > 0
                 if failed >= self._policy.attempts:
-                    self._give_up(trouble, failed)
-                self._pause(pause_before(failed - 1, self._policy, trouble.after))
+                    kept = f"; {bytes_text(self._partial.size)} of it are kept" if self._partial.size else ""
+                    why = f"{trouble}, {failed} times in a row; try again later{kept}"
+                    raise UserError(f"{self._shown}: {why}") from None
+                if self._watch.stop.wait(pause_before(failed - 1, self._policy, trouble.after)):
+                    raise StoppedError from None
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -130,14 +129,6 @@ class Download:
                 return got
             finally:
                 self._partial.close()
-
-    def _give_up(self, trouble: Exception, failed: int) -> NoReturn:
-        kept = f"; {bytes_text(self._partial.size)} of it are kept" if self._partial.size else ""
-        raise UserError(f"{self._shown}: {trouble}, {failed} times in a row; try again later{kept}") from None
-
-    def _pause(self, seconds: float) -> None:
-        if self._watch.stop.wait(seconds):
-            raise StoppedError
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
@@ -174,10 +165,16 @@ class Download:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise UserError(f"{self._shown}: the server sends it compressed, though it was asked not to; {BY_HAND}")
         start, total = self._extent(response)
-        self._check_length(total if total is not None else remote.bytes)
+        said, wanted = remote.bytes if total is None else total, self._expected.bytes
+        if said is not None and wanted is not None and said != wanted:
+            raise UserError(
+                f"{self._shown}: the server has {said} bytes, {self._expected.said_by} says {wanted}; {_OTHER_FILE}"
+            )
         here = Version(remote.identity, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
         if part.version is None or self._changed(here):
-            self._begin(here)
+            self._throw_away()
+            part.begin(here)
+            self._patched = False
         if start != part.size and start != 0:
             raise TryAgainError("the server answered with other bytes than were asked for")
         if total is not None:
@@ -195,13 +192,6 @@ class Download:
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
         return 0, int(length) if length.isdigit() and not chunked else None
 
-    def _check_length(self, total: int | None) -> None:
-        wanted = self._expected.bytes
-        if total is not None and wanted is not None and total != wanted:
-            raise UserError(
-                f"{self._shown}: the server has {total} bytes, {self._expected.said_by} says {wanted}; {_OTHER_FILE}"
-            )
-
     def _changed(self, here: Version) -> bool:
         """Whether the server's version is not the one of which something has arrived."""
         before = self._partial.version
@@ -210,10 +200,10 @@ class Download:
             return True
         if before.identity is not None or here.identity is not None:
             return before.identity != here.identity
-        pairs = ((before.etag, here.etag), (before.total, here.total))
-        if before.etag is None or here.etag is None:
-            pairs = ((before.modified, here.modified), (before.total, here.total))
-        return any(one is not None and other is not None and one != other for one, other in pairs)
+        names = (before.etag, here.etag)
+        if None in names:
+            names = (before.modified, here.modified)
+        return any(None not in pair and pair[0] != pair[1] for pair in (names, (before.total, here.total)))
 
     def _all_there(self, response: "Response") -> None:
         """An answer that there is nothing after what has arrived: that was all, or is more than the file has."""
@@ -224,7 +214,7 @@ class Download:
 
     def _refused(self, response: "Response", remote: Remote) -> NoReturn:
         status = response.status_code
-        if status in _PASSING or (status in (401, 403) and remote.signed):
+        if status in PASSING or (status in (401, 403) and remote.signed):
             raise TryAgainError(f"HTTP {status} {response.reason}", retry_after(response.headers.get("Retry-After")))
         what = {
             401: "asks for a password",
@@ -241,7 +231,8 @@ class Download:
 
         A server that knows no ranges sends all again: as long as that is the same, nothing is thrown away.
         """
-        part, place, limit = self._partial, start, self._limit(total)
+        part, place = self._partial, start
+        limit = min((size for size in (self._expected.bytes, total) if size is not None), default=self._policy.largest)
         again = hashlib.sha256() if start < part.size else None
         for block in blocks(response, self._policy, self._watch.stop):
             if again is not None:
@@ -265,15 +256,6 @@ class Download:
             raise TryAgainError("the file has become shorter since a part of it arrived")
         if total is not None and place < total:
             raise TryAgainError(f"the connection was cut after {place} of {total} bytes")
-
-    def _limit(self, total: int | None) -> int:
-        known = [size for size in (self._expected.bytes, total) if size is not None]
-        return min(known) if known else self._policy.largest
-
-    def _begin(self, version: Version) -> None:
-        self._throw_away()
-        self._partial.begin(version)
-        self._patched = False
 
     def _throw_away(self) -> None:
         if self._partial.size:

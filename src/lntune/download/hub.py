@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from lntune.config.catalog import CATALOG, LOCK, HubRepository, Place
-from lntune.download.request import BY_HAND, Remote, TryAgainError, retry_after
+from lntune.download.request import BY_HAND, PASSING, Remote, TryAgainError, retry_after
 from lntune.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 TOKEN = "HF_TOKEN"
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
 def token_of_environment() -> str | None:
@@ -124,7 +123,7 @@ class HubFiles:
 
         assert place.hub is not None and isinstance(error, HfHubHTTPError)
         hub, status = place.hub, error.response.status_code
-        if status in _PASSING:
+        if status in PASSING:
             why = f"HTTP {status} from the hub"
             raise TryAgainError(why, retry_after(error.response.headers.get("Retry-After"))) from None
         if isinstance(error, GatedRepoError) or (self._gated and isinstance(error, RepositoryNotFoundError)):

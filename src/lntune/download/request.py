@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 BY_HAND = "get it in another way and name its folder under `copies` in config.yaml"
 
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of a trouble that may pass
 _BLOCK = 1 << 20
 _MOST_REDIRECTS = 10
 _LONGEST_PAUSE = 120.0
@@ -57,16 +59,10 @@ def pause_before(attempt: int, policy: RetryPolicy, asked: float | None) -> floa
 
 def retry_after(text: str | None) -> float | None:
     """Seconds of a Retry-After header, which is a number or a date; None without one, or if it is neither."""
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+    for parse in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        with suppress(ValueError):
+            return max(0.0, parse(text or ""))
+    return None
 
 
 class StoppedError(Exception):

@@ -1,7 +1,4 @@
-"""Where a model computes: this rank's GPU if the machine has one, else the CPU.
-
-How PyTorch computes while a block runs: threads, determinism and the precision of float32 products.
-"""
+"""Where and how a model computes: on which device, with how many threads, in which precision, deterministically."""
 
 import os
 from collections.abc import Iterator
@@ -43,7 +40,7 @@ def numerics(threads: int, precision: Precision) -> Iterator[None]:
     """Use this many threads, deterministic algorithms, and TF32 only if asked for; restore all at the end."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     matmul, fill = torch.backends.cuda.matmul, cast(Any, torch.utils.deterministic)
-    convolution = cast(Any, torch.backends.cudnn).conv  # the vision encoders' first layer; TF32 unless told otherwise
+    convolution = cast(Any, torch.backends.cudnn).conv  # the vision encoders' first layer; TF32 by default
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),

@@ -55,23 +55,6 @@ class MaskReport:
     truncated: int
 
 
-def encode_sample(
-    tokenizer: PreTrainedTokenizerFast,
-    rendered: Rendered,
-    image: int | None,
-    max_length: int,
-    *,
-    image_tokens: int = 1,
-) -> EncodedSample:
-    """Tokenize one conversation and label its answers.
-
-    ``max_length`` counts positions of the LLM, of which the image takes ``image_tokens``; what is beyond is
-    cut off. Raises MaskMisaligned when a token straddles an answer's boundary or the cut leaves no answer
-    token or no image.
-    """
-    return _encode(tokenizer, rendered, image, max_length, image_tokens)[0]
-
-
 def encode_prompt(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """The ids of a prompt to generate from: ``<s>``, then the text's, with IMAGE_ID for the placeholder."""
     return [token for token, _, _ in _tokens(tokenizer, text)]
@@ -97,7 +80,7 @@ def encode_all(
     truncated = 0
     for number, (rendered, image) in enumerate(samples):
         try:
-            sample, cut = _encode(tokenizer, rendered, image, max_length, image_tokens)
+            sample, cut = encode_sample(tokenizer, rendered, image, max_length, image_tokens=image_tokens)
         except MaskMisaligned as error:
             refused.append(f"sample {number}: {error}")
             continue
@@ -113,14 +96,19 @@ def encode_all(
     return encoded, report
 
 
-def _encode(
+def encode_sample(
     tokenizer: PreTrainedTokenizerFast,
     rendered: Rendered,
     image: int | None,
     max_length: int,
-    image_tokens: int,
+    *,
+    image_tokens: int = 1,
 ) -> tuple[EncodedSample, bool]:
-    """The sample, and whether tokens were cut off its end."""
+    """Tokenize one conversation and label its answers; return also whether tokens were cut off its end.
+
+    ``max_length`` counts positions of the LLM, of which the image takes ``image_tokens``. Raises MaskMisaligned when a
+    token straddles an answer's boundary or the cut leaves no answer token or no image.
+    """
     tokens = _tokens(tokenizer, rendered.text)
     labels = _labels(tokens, rendered)
     ids = [token for token, _, _ in tokens]

@@ -1,17 +1,40 @@
-"""Loads images by their index, several at a time: reading and decoding take longer than a frozen encoder's pass.
+"""Where image features come from: the frozen vision encoder, its outputs cached in memory, or nothing at all.
 
-Where image features come from: the frozen vision encoder, its outputs kept in memory, or nothing at all.
-
-The vision encoder never trains, so an image's features are constants, and training and generation ask one of
-these sources for them by the image's index.
+The vision encoder never trains, so an image's features are constants, and training and generation ask one of these
+sources for them by the image's index. Several threads read and decode the images, which takes longer than the encoder's
+pass.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from lntune.data.images import ImageArchive
+from lntune.model.vision import VisionEncoder
+
+
+class ImageEncoder(Protocol):
+    """The part of a vision encoder that features need: ``tokens`` vectors of ``width`` numbers an image."""
+
+    tokens: int
+    width: int
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Turn float32 pixels (B, 3, S, S) into features (B, tokens, width)."""
+
+
+class FeatureSource(Protocol):
+    """Features by image index."""
+
+    def features(self, indices: Sequence[int]) -> Tensor:
+        """Return features (B, T, W) of the images at these indices, in this order, without gradient."""
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Begin to load the images that :meth:`features` will be asked for next, where that saves time."""
 
 
 class Loader:
@@ -41,30 +64,10 @@ class Loader:
                     self._ahead[index] = self._pool.submit(self._load, index)
 
 
-class ImageEncoder(Protocol):
-    """The part of a vision encoder that features need: ``tokens`` vectors of ``width`` numbers an image."""
-
-    tokens: int
-    width: int
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Turn float32 pixels (B, 3, S, S) into features (B, tokens, width)."""
-
-
-class FeatureSource(Protocol):
-    """Features by image index."""
-
-    def features(self, indices: Sequence[int]) -> Tensor:
-        """Return features (B, T, W) of the images at these indices, in this order, without gradient."""
-
-    def prefetch(self, indices: Sequence[int]) -> None:
-        """Begin to load the images that :meth:`features` will be asked for next, where that saves time."""
-
-
 class EncodedImages:
-    """Features computed when first asked for, and kept in memory if ``cache`` is set.
+    """Features computed when first asked for, and held in memory if ``cache`` is set.
 
-    Kept features are computed in blocks of consecutive images, so an image's features do not depend, down
+    Cached features are computed in blocks of consecutive images, so an image's features do not depend, down
     to the last bit, on who asked for it together with what: a resumed run sees the numbers of an
     undisturbed one.
 
@@ -85,7 +88,7 @@ class EncodedImages:
     ) -> None:
         self.encoder, self.count, self.block = encoder, count, block
         self.load = Loader(load, workers)
-        self.kept: Tensor | None = None
+        self.cached: Tensor | None = None
         self.cache = cache
         self.done: set[int] = set()
 
@@ -97,9 +100,9 @@ class EncodedImages:
             encoded = self._encode(unique)
             return encoded.index_select(0, torch.tensor([place[i] for i in indices], device=encoded.device))
         for number in sorted({index // self.block for index in indices} - self.done):
-            self._keep(number)
-        assert self.kept is not None
-        return self.kept.index_select(0, torch.tensor(indices, device=self.kept.device))
+            self._fill(number)
+        assert self.cached is not None
+        return self.cached.index_select(0, torch.tensor(indices, device=self.cached.device))
 
     def prefetch(self, indices: Sequence[int]) -> None:
         """Begin to load these images in the workers' threads; with ``cache``, or with one worker, nothing is begun."""
@@ -111,28 +114,29 @@ class EncodedImages:
             pixels = torch.stack(self.load(indices))
             return self.encoder.encode(pixels).detach()
 
-    def _keep(self, number: int) -> None:
+    def _fill(self, number: int) -> None:
         start = number * self.block
         encoded = self._encode(range(start, min(start + self.block, self.count)))
-        if self.kept is None:
+        if self.cached is None:
             # On the CPU, wherever the encoder is: a benchmark's images would fill a GPU.
-            self.kept = torch.zeros(self.count, *encoded.shape[1:], dtype=encoded.dtype)
-        self.kept[start : start + len(encoded)] = encoded
+            self.cached = torch.zeros(self.count, *encoded.shape[1:], dtype=encoded.dtype)
+        self.cached[start : start + len(encoded)] = encoded
         self.done.add(number)
 
 
-class StoredFeatures:
-    """Features given as one tensor (images, T, W), such as attributes one-hot for the oracle test."""
+def images_of(
+    encoder: VisionEncoder, archive: Path, members: Sequence[str], *, cache: bool, workers: int = 1
+) -> EncodedImages:
+    """Features of an archive's members, in the order given, computed when first asked for.
 
-    def __init__(self, stored: Tensor) -> None:
-        self.stored = stored
+    ``workers`` threads read and decode the images; the features do not depend on their number.
+    """
+    images = ImageArchive(archive)
 
-    def features(self, indices: Sequence[int]) -> Tensor:
-        """Return the rows (B, T, W) at these indices."""
-        return self.stored.index_select(0, torch.tensor(indices, device=self.stored.device))
+    def load(index: int) -> Tensor:
+        return encoder.preprocess(images.image_or_refuse(members[index]))
 
-    def prefetch(self, indices: Sequence[int]) -> None:
-        """Do nothing: they are there."""
+    return EncodedImages(encoder, load, len(members), cache=cache, workers=workers)
 
 
 class BlindFeatures:

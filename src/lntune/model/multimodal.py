@@ -6,20 +6,25 @@ the padding, and no mask is passed: the fused causal attention kernel applies.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lntune.config.training import Library
+from lntune.errors import UserError
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
+from lntune.model.llm import load_llm
+from lntune.model.vision import VisionEncoder, load_vision
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-    from lntune.model.vision import VisionEncoder
+CONNECTOR = "connector.safetensors"
 
 
 class MultimodalModel(nn.Module):
@@ -28,9 +33,9 @@ class MultimodalModel(nn.Module):
     The vision encoder stays frozen and in evaluation mode whatever else trains.
     """
 
-    vision: "VisionEncoder"
+    vision: VisionEncoder
 
-    def __init__(self, vision: "VisionEncoder", connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
+    def __init__(self, vision: VisionEncoder, connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
         super().__init__()
         self.vision = vision.requires_grad_(False)
         self.connector = connector
@@ -134,3 +139,31 @@ def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
         connector.weight.uniform_(-bound, bound, generator=generator)
         connector.bias.uniform_(-bound, bound, generator=generator)
     return connector
+
+
+def assemble(llm: Path, vision: Path, library: Library, *, seed: int) -> MultimodalModel:
+    """The model with a fresh connector, drawn from ``seed`` alike for every run of the same widths."""
+    language_model, encoder = load_llm(llm), load_vision(vision, library)
+    connector = build_connector(encoder.width, language_model.config.hidden_size, seed)
+    return MultimodalModel(encoder, connector, language_model)
+
+
+def save_connector(weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the connector's weight and bias, which are named ``connector.weight`` and ``connector.bias``."""
+    from safetensors.torch import save_file
+
+    own = {name.removeprefix("connector."): value.contiguous() for name, value in weights.items()}
+    assert set(own) == {"weight", "bias"}, "nothing else trained"
+    save_file(own, folder / CONNECTOR)
+
+
+def load_connector(model: MultimodalModel, folder: Path) -> None:
+    """Load what :func:`save_connector` wrote; UserError if it belongs to another encoder or LLM."""
+    from safetensors.torch import load_file
+
+    state = load_file(folder / CONNECTOR)
+    for name, value in model.connector.state_dict().items():
+        found = tuple(state[name].shape) if name in state else None
+        if found != tuple(value.shape):
+            raise UserError(f"{folder / CONNECTOR}: {name} has shape {found}, this model needs {tuple(value.shape)}")
+    model.connector.load_state_dict(state)

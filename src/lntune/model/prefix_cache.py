@@ -1,13 +1,12 @@
-"""Keys and values of the rows of a batch, in buffers that are laid out once.
-
-transformers' own cache copies all that it holds for every token that it appends, and again whenever a row ends. Here
-a token is written in its place, and the last rows move into the places of those that ended. The attention kernels
-read the same numbers through a view, so nothing else is different.
-
-Which prompts are answered together: those of one length, or those that share an image with others.
+"""Prompts that share their beginning: which are answered together, and the keys and values of their rows.
 
 A prompt's *prefix* is all of it up to its image. Questions about one image have it in common, and it is nearly all
-of a prompt: 256 of some 300 positions in LLaVA.
+of a prompt: 256 of some 300 positions in LLaVA. So prompts of one prefix are answered in one batch, or prompts of one
+length where there is nothing to share.
+
+The cache of such a batch is laid out once. transformers' own cache copies all that it holds for every token that it
+appends, and again whenever a row ends. Here a token is written in its place, and the last rows move into the places of
+those that ended. The attention kernels read the same numbers through a view, so nothing else is different.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,84 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lntune.model.encode import IMAGE_ID
+
+
+class Prompt(NamedTuple):
+    """Token ids, with one IMAGE_ID where the image goes, and the image's index: None for text alone."""
+
+    ids: list[int]
+    image: int | None
+
+    def prefix(self) -> tuple[int, ...]:
+        """Ids up to and with the image; none for text alone."""
+        return () if self.image is None else tuple(self.ids[: self.ids.index(IMAGE_ID) + 1])
+
+    def rest(self) -> list[int]:
+        """Ids behind the image, or all for text alone."""
+        return self.ids[len(self.prefix()) :]
+
+
+class Batch(NamedTuple):
+    """Indices of prompts that are answered together, and whether prefixes are read once for several of them.
+
+    Without sharing the prompts are of one length, all with or all without image. With it their prefixes are of one
+    length and their rests need not be; prompts of one prefix stand side by side.
+    """
+
+    indices: list[int]
+    shared: bool
+
+
+def batches(prompts: Sequence[Prompt], indices: Iterable[int], batch_size: int) -> Iterator[Batch]:
+    """Yield batches of at most ``batch_size`` that hold each of these prompts once.
+
+    A prefix is in one batch, or in as few as its prompts fill. Prompts that have theirs to themselves, or nothing
+    behind it to tell them apart, are batched by length.
+    """
+    groups: dict[tuple[int | None, tuple[int, ...]], list[int]] = {}
+    for index in indices:
+        prompt = prompts[index]
+        groups.setdefault((prompt.image, prompt.prefix()), []).append(index)
+    shared, single = [], []
+    for (image, prefix), group in groups.items():
+        if image is None or len(group) == 1 or batch_size == 1 or not all(prompts[i].rest() for i in group):
+            single += group
+        else:
+            shared += [(len(prefix), part) for part in _even_parts(group, batch_size)]
+    for group in _equal_length(prompts, single, batch_size):
+        yield Batch(group, shared=False)
+    for group in _side_by_side(shared, batch_size):
+        yield Batch(group, shared=True)
+
+
+def _equal_length(prompts: Sequence[Prompt], indices: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for index in indices:
+        groups.setdefault((len(prompts[index].ids), prompts[index].image is None), []).append(index)
+    for _, group in sorted(groups.items()):
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]
+
+
+def _even_parts(group: list[int], batch_size: int) -> list[list[int]]:
+    """As few parts as hold at most ``batch_size`` each, of sizes that differ by one at most."""
+    count = -(-len(group) // batch_size)
+    bounds = [len(group) * part // count for part in range(count + 1)]
+    return [group[start:end] for start, end in pairwise(bounds)]
+
+
+def _side_by_side(groups: Iterable[tuple[int, list[int]]], batch_size: int) -> Iterator[list[int]]:
+    """Whole groups, in order, as many as fit; a batch's prefixes are of one length, which comes with each group."""
+    batch: list[int] = []
+    current = 0
+    for length, group in sorted(groups, key=lambda found: found[0]):
+        if batch and (length != current or len(batch) + len(group) > batch_size):
+            yield batch
+            batch = []
+        current = length
+        batch = batch + group
+    if batch:
+        yield batch
 
 
 @dataclass
@@ -141,81 +218,3 @@ class RowCache(Cache):  # type: ignore[misc]
                 self.seen[free] = self.seen[moved]
         self.window.last = kept
         return order
-
-
-class Prompt(NamedTuple):
-    """Token ids, with one IMAGE_ID where the image goes, and the image's index: None for text alone."""
-
-    ids: list[int]
-    image: int | None
-
-    def prefix(self) -> tuple[int, ...]:
-        """Ids up to and with the image; none for text alone."""
-        return () if self.image is None else tuple(self.ids[: self.ids.index(IMAGE_ID) + 1])
-
-    def rest(self) -> list[int]:
-        """Ids behind the image, or all for text alone."""
-        return self.ids[len(self.prefix()) :]
-
-
-class Batch(NamedTuple):
-    """Indices of prompts that are answered together, and whether prefixes are read once for several of them.
-
-    Without sharing the prompts are of one length, all with or all without image. With it their prefixes are of one
-    length and their rests need not be; prompts of one prefix stand side by side.
-    """
-
-    indices: list[int]
-    shared: bool
-
-
-def batches(prompts: Sequence[Prompt], indices: Iterable[int], batch_size: int) -> Iterator[Batch]:
-    """Yield batches of at most ``batch_size`` that hold each of these prompts once.
-
-    A prefix is in one batch, or in as few as its prompts fill. Prompts that have theirs to themselves, or nothing
-    behind it to tell them apart, are batched by length.
-    """
-    groups: dict[tuple[int | None, tuple[int, ...]], list[int]] = {}
-    for index in indices:
-        prompt = prompts[index]
-        groups.setdefault((prompt.image, prompt.prefix()), []).append(index)
-    shared, single = [], []
-    for (image, prefix), group in groups.items():
-        if image is None or len(group) == 1 or batch_size == 1 or not all(prompts[i].rest() for i in group):
-            single += group
-        else:
-            shared += [(len(prefix), part) for part in _even_parts(group, batch_size)]
-    for group in _equal_length(prompts, single, batch_size):
-        yield Batch(group, shared=False)
-    for group in _side_by_side(shared, batch_size):
-        yield Batch(group, shared=True)
-
-
-def _equal_length(prompts: Sequence[Prompt], indices: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for index in indices:
-        groups.setdefault((len(prompts[index].ids), prompts[index].image is None), []).append(index)
-    for _, group in sorted(groups.items()):
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
-
-
-def _even_parts(group: list[int], batch_size: int) -> list[list[int]]:
-    """As few parts as hold at most ``batch_size`` each, of sizes that differ by one at most."""
-    count = -(-len(group) // batch_size)
-    bounds = [len(group) * part // count for part in range(count + 1)]
-    return [group[start:end] for start, end in pairwise(bounds)]
-
-
-def _side_by_side(groups: Iterable[tuple[int, list[int]]], batch_size: int) -> Iterator[list[int]]:
-    """Whole groups, in order, as many as fit; a batch's prefixes are of one length, which comes with each group."""
-    batch: list[int] = []
-    current = 0
-    for length, group in sorted(groups, key=lambda found: found[0]):
-        if batch and (length != current or len(batch) + len(group) > batch_size):
-            yield batch
-            batch = []
-        current = length
-        batch = batch + group
-    if batch:
-        yield batch

@@ -48,16 +48,16 @@ class Template:
     """
 
     name: str
-    system: str
-    system_before: str
-    system_after: str
-    opening: str
-    first: str
-    later: str
-    header: str
-    blank: str
     footer: str
     stop: str
+    system: str = ""
+    system_before: str = ""
+    system_after: str = ""
+    opening: str = ""
+    first: str = ""
+    later: str = ""
+    header: str = ""
+    blank: str = " "
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,7 @@ class Rendered:
     answers: list[tuple[int, int]]
 
 
-_PLAIN = Template(
-    name="plain",
-    system="",
-    system_before="",
-    system_after="",
-    opening="",
-    first="",
-    later="",
-    header="",
-    blank="",
-    footer="\n",
-    stop="\n",
-)
+_PLAIN = Template(name="plain", blank="", footer="\n", stop="\n")
 
 _V0 = Template(
     name="v0",
@@ -88,13 +76,10 @@ _V0 = Template(
         "A chat between a curious human and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the human's questions."
     ),
-    system_before="",
     system_after="\n\n",
-    opening="",
     first="### Human: ",
     later=" Human: ",  # its "###" is the end mark of the answer before it
     header="\n### Assistant:",
-    blank=" ",
     footer="\n###",
     stop="###",
 )
@@ -105,13 +90,10 @@ _V1 = Template(
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
     ),
-    system_before="",
     system_after=" ",
-    opening="",
     first="USER: ",
     later="USER: ",
     header=" ASSISTANT:",
-    blank=" ",
     footer="</s>",
     stop="</s>",
 )
@@ -126,10 +108,8 @@ _LLAMA_2 = Template(
     system_before="<<SYS>>\n",
     system_after="\n<</SYS>>\n\n",
     opening="[INST] ",
-    first="",
     later="<s>[INST] ",
     header=" [/INST]",
-    blank=" ",
     footer=" </s>",
     stop="</s>",
 )

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from lntune.config.training import Library, LoraSettings
 from lntune.model import device
-from lntune.model.assemble import assemble, load_connector
-from lntune.model.multimodal import MultimodalModel
+from lntune.model.multimodal import MultimodalModel, assemble, load_connector
 from lntune.model.tuning import apply_method, load_trainable
 
 

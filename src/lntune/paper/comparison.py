@@ -1,10 +1,10 @@
-"""Our tables beside the paper's: figure by figure, and whether the methods come out in the same order.
+"""Our tables compared with the paper's, value by value, and whether the methods come out in the same order.
 
-compared = compare(paper, ours)
-compared[0].difference, compared[0].inside      # of one figure
-orders(compared)                                # Kendall's tau-b for each group and column
+    compared = compare(paper, ours)
+    compared[0].difference, compared[0].inside      # of one value
+    orders(compared)                                # Kendall's tau-b for each group and column
 
-A comparison as CSV, as Markdown and as plain text.
+The comparison is written as CSV, as Markdown and as plain text.
 """
 
 import csv

@@ -126,7 +126,7 @@ def _texts(value: Value) -> tuple[str, ...]:
     raise FormulaError(f"a text or a list of texts is expected, not {value}")
 
 
-# What a formula may call, beside what reads cells.
+# What a formula may call besides pick and printed.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: partial(aggregate, function) for name, function in AGGREGATES.items()},
     "gain": partial(pairwise, gain),

@@ -1,11 +1,11 @@
-"""The memory in the paper's Table 2 beside what is predicted, and beside a fit: ``lntune memory --paper``.
+"""The memory in the paper's Table 2 compared with what is predicted, and with a fit: ``lntune memory --paper``.
 
 The paper does not say at which batch, length or engine it measured. So the prediction is made under several
 assumptions, all named, and none chosen by its outcome. The fit is another thing: two constants taken from three of the
 paper's own rows, of use to see whether the other rows follow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,13 @@ TABLE = Path("workflow/paper/table2.csv")
 LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
 """Rank 64 is the one that gives Table 2's percentages; the text says 32."""
 
-CARD = 80e9
-"""Where OOM is predicted: the least that an 80 GB card could mean."""
+GPU = 80e9
+"""Where OOM is predicted: the least that an 80 GB GPU could mean."""
 
 ASSUMED = ((1, 512), (4, 512), (4, 1024), (8, 1024), (16, 1024))
 """Micro-batches and lengths that are tried; a third of a sample's text is answer."""
+
+_NAMES = [f"batch {batch}, {length} tokens" for batch, length in ASSUMED]
 
 FITTED = (("lora", "7B"), ("attn-qv", "7B"), ("layernorm", "7B"))
 """The rows that the fit's two constants are taken from; all others are held out."""
@@ -51,13 +53,13 @@ METHODS = {
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The paper's figures, 7B first."""
-    figures = {(one.place.group, one.place.row, one.place.column): one.text for one in read_paper(path)}
+    """The paper's values, 7B first."""
+    values = {(one.place.group, one.place.row, one.place.column): one.text for one in read_paper(path)}
     try:
         rows = []
         for size in LLMS:
             for title, method in METHODS.items():
-                memory, share = (figures[f"{size} scale", title, column] for column in ("Mem. (GB)", "#param."))
+                memory, share = (values[f"{size} scale", title, column] for column in ("Mem. (GB)", "#param."))
                 printed = None if memory == "OOM" else float(memory)
                 rows.append(Row(method, size, printed, float(share.rstrip("%"))))
     except (KeyError, ValueError) as error:
@@ -89,7 +91,7 @@ def counts(row: Row) -> tuple[int, int]:
 def fit(rows: Sequence[Row]) -> tuple[float, float]:
     """Bytes a trainable parameter, and bytes besides, by least squares on the rows of FITTED.
 
-    What is fitted is what the row's weights, at two bytes each, leave of the printed figure.
+    Fitted is what a row's weights, at two bytes each, leave of the printed value.
     """
     points = []
     for row in rows:
@@ -107,8 +109,15 @@ def fitted(row: Row, constants: tuple[float, float]) -> float:
     return 2 * total + constants[0] * trainable + constants[1]
 
 
+def _compared(rows: Sequence[Row], constants: tuple[float, float]) -> Iterator[tuple[Row, list[int], float, bool]]:
+    """Each row, the bytes predicted under each of ASSUMED, those by the fit, and whether it was fitted on."""
+    for row in rows:
+        peaks = [predicted(row, *assumed) for assumed in ASSUMED]
+        yield row, peaks, fitted(row, constants), (row.method, row.size) in FITTED
+
+
 def document(root: Path) -> Mapping[str, object]:
-    """The whole comparison for scripts; every figure under a key that says what it is."""
+    """The whole comparison for scripts; every number under a key that says what it is."""
     rows = read_rows(root / TABLE)
     constants = fit(rows)
     return {
@@ -119,14 +128,11 @@ def document(root: Path) -> Mapping[str, object]:
                 "method": row.method,
                 "size": row.size,
                 "paper_gb": row.printed if row.printed is not None else "OOM",
-                "predicted_gb": {
-                    f"batch {batch}, {length} tokens": round(predicted(row, batch, length) / 1e9, 2)
-                    for batch, length in ASSUMED
-                },
-                "fit_gb": round(fitted(row, constants) / 1e9, 2),
-                "in_fit": (row.method, row.size) in FITTED,
+                "predicted_gb": {name: round(peak / 1e9, 2) for name, peak in zip(_NAMES, peaks, strict=True)},
+                "fit_gb": round(by_fit / 1e9, 2),
+                "in_fit": in_fit,
             }
-            for row in rows
+            for row, peaks, by_fit, in_fit in _compared(rows, constants)
         ],
     }
 
@@ -135,35 +141,24 @@ def text(root: Path) -> str:
     """The comparison as a Markdown table."""
     rows = read_rows(root / TABLE)
     slope, rest = fit(rows)
-    heads = [f"predicted, batch {batch}, {length} tokens" for batch, length in ASSUMED]
-    head = ["", "paper", *heads, "OOM agrees", "fit"]
-    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    for row in rows:
-        peaks = [predicted(row, batch, length) for batch, length in ASSUMED]
-        lines.append("| " + " | ".join(_cells(row, peaks, fitted(row, (slope, rest)))) + " |")
+    head = ["", "paper", *(f"predicted, {name}" for name in _NAMES), "OOM agrees", "fit"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for row, peaks, by_fit, in_fit in _compared(rows, (slope, rest)):
+        agree = sum((peak > GPU) == (row.printed is None) for peak in peaks)
+        cells = [f"{row.size} {row.method}", "OOM" if row.printed is None else f"{row.printed:.1f}"]
+        cells += [*(_against(peak, row.printed) for peak in peaks), f"{agree} of {len(peaks)}"]
+        lines.append(f"| {' | '.join([*cells, _against(by_fit, row.printed) + (' *' if in_fit else '')])} |")
     note = (
         "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the "
         "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the "
-        f"assumptions the prediction is on the paper's side of {CARD / 1e9:g} GB. "
+        f"assumptions the prediction is on the paper's side of {GPU / 1e9:g} GB. "
         f"Fit (not a prediction): 2 bytes a parameter, {slope:.2f} bytes a trainable one and {rest / 1e9:.2f} GB, the "
         "last two fitted on the rows marked *; the other rows are held out."
     )
     return "\n".join([*lines, "", note])
 
 
-def _cells(row: Row, peaks: Sequence[int], by_fit: float) -> list[str]:
-    agree = sum((peak > CARD) == (row.printed is None) for peak in peaks)
-    mark = " *" if (row.method, row.size) in FITTED else ""
-    return [
-        f"{row.size} {row.method}",
-        "OOM" if row.printed is None else f"{row.printed:.1f}",
-        *[_against(peak / 1e9, row.printed) for peak in peaks],
-        f"{agree} of {len(peaks)}",
-        _against(by_fit / 1e9, row.printed) + mark,
-    ]
-
-
-def _against(value: float, printed: float | None) -> str:
-    if printed is None:
-        return f"{value:.1f}"
-    return f"{value:.1f} ({value / printed - 1:+.0%})"
+def _against(size: float, printed: float | None) -> str:
+    """Bytes as gigabytes, and how far they are from the paper's."""
+    value = size / 1e9
+    return f"{value:.1f}" if printed is None else f"{value:.1f} ({value / printed - 1:+.0%})"

@@ -1,17 +1,13 @@
-"""What tables print, one figure each: the paper's tables, transcribed, and ours, in the same terms.
+"""What tables print, one value each: the paper's tables, transcribed, and ours, in the same terms.
 
     paper = read_paper(Path("workflow/paper/table1.csv"))
     ours = read_ours("table1", Path("results/table/table1-0123456789ab"))
 
-A cell may hold several figures (Table 1, MME: "625.2/270.7"); each is a :class:`Printed` of its own, named by
-its ``part``. A figure's :class:`Place` is its table, group of rows, row, column and part.
+A cell may hold several values (Table 1, MME: "625.2/270.7"); each is a :class:`Printed` of its own, named by
+its ``part``. A value's :class:`Place` is its table, group of rows, row, column and part.
 
-Where the paper's own numbers and claims lie in a checkout, and what a stage is told of them.
-
-files = paper_files(Path("."))      # "table1.csv" to its path, and "claims.yaml"
-digests(files)                      # to the sha256 of each: a setting, so that an edit remakes what rests on it
-
-The paper's numbers as a stage reads them: files that must still have the digests that its name was made from.
+The stages that compare our tables with the paper's share their settings: each of the paper's files by its sha256, so
+that an edit remakes what rests on it, and the names of our tables.
 """
 
 import csv
@@ -23,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import Field
+
+from lntune.config import Frozen
+from lntune.config.catalog import Sha256
 from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
@@ -170,6 +170,22 @@ def digests(files: Mapping[str, Path]) -> dict[str, str]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; restore it from the repository") from None
+
+
+class Settings(Frozen):
+    """Of a stage that compares: the paper's files by digest, and our tables in the order of the inputs."""
+
+    files: dict[str, Sha256] = Field(min_length=1)
+    tables: tuple[str, ...] = Field(strict=False)
+    scale: str
+    scale_note: str
+    protocol: str
+
+
+class Execution(Frozen):
+    """Where the paper's files lie."""
+
+    paths: dict[str, str]
 
 
 def check(paths: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Path]:

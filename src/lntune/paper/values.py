@@ -1,6 +1,6 @@
 """Numbers that know which cells they come from, and what formulas do with them.
 
-A :data:`Numbers` maps a :class:`Key` (group, row, column) to a value. Two of them are set beside each other by their
+A :data:`Numbers` maps a :class:`Key` (group, row, column) to a value. Two of them are matched by their
 keys; along an axis on which one of the two has a single entry, that entry goes with all of the other's.
 """
 
@@ -30,7 +30,7 @@ Numbers = dict[Key, float]
 Aggregate = Callable[[Sequence[float]], float]
 
 
-def beside(a: Numbers, b: Numbers) -> dict[Key, tuple[float, float]]:
+def matched(a: Numbers, b: Numbers) -> dict[Key, tuple[float, float]]:
     """The values of ``a``, each with the one of ``b`` that goes with it.
 
     Raises:
@@ -38,17 +38,17 @@ def beside(a: Numbers, b: Numbers) -> dict[Key, tuple[float, float]]:
     """
     single = [(len({key[axis] for key in a}) == 1, len({key[axis] for key in b}) == 1) for axis in range(3)]
     found: dict[Key, tuple[float, float]] = {}
-    matched: set[Key] = set()
+    used: set[Key] = set()
     for mine, value in a.items():
         for other, partner in b.items():
             if all(mine[axis] == other[axis] or any(single[axis]) for axis in range(3)):
                 # The side with several entries gives the name.
                 names = [other[axis] if single[axis] == (True, False) else mine[axis] for axis in range(3)]
                 found[Key(*names)] = (value, partner)
-                matched |= {mine, other}
-    lonely = next((key for key in [*a, *b] if key not in matched), None)
+                used |= {mine, other}
+    lonely = next((key for key in [*a, *b] if key not in used), None)
     if lonely is not None:
-        raise FormulaError(f"there is nothing to set beside {', '.join(word for word in lonely if word)}")
+        raise FormulaError(f"there is nothing to match with {', '.join(word for word in lonely if word)}")
     return found
 
 
@@ -60,11 +60,11 @@ def gain(a: float, b: float) -> float:
 
 
 def pairwise(function: Callable[[float, float], float], a: Numbers | float, b: Numbers | float) -> Numbers | float:
-    """``function`` of single values, or of those that stand beside each other."""
+    """``function`` of single values, or of those that match."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return {key: function(*pair) for key, pair in beside(a, b).items()}
+        return {key: function(*pair) for key, pair in matched(a, b).items()}
     if isinstance(a, dict) or isinstance(b, dict):
-        raise FormulaError("cells and a single number cannot be set beside each other")
+        raise FormulaError("cells and a single number cannot be matched")
     return function(a, b)
 
 
@@ -104,8 +104,8 @@ def count_above(numbers: Numbers, bound: float) -> float:
 
 
 def count_different(a: Numbers, b: Numbers) -> float:
-    """How many values differ from those beside them."""
-    return float(sum(mine != other for mine, other in beside(a, b).values()))
+    """How many values differ from those that match them."""
+    return float(sum(mine != other for mine, other in matched(a, b).values()))
 
 
 def count_missing(a: Numbers, b: Numbers) -> float:

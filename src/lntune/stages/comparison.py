@@ -1,8 +1,7 @@
 """comparison: our tables beside the paper's, figure by figure."""
 
 from lntune.paper.comparison import compare, markdown, write_csv
-from lntune.paper.printed import check, read_own, read_tables
-from lntune.paper.settings import Execution, Settings
+from lntune.paper.printed import Execution, Settings, check, read_own, read_tables
 from lntune.store.job import Job, Metrics
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]

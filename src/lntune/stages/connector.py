@@ -20,7 +20,7 @@ class Settings(Frozen):
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write connector.safetensors and metrics.jsonl."""
-    from lntune.model.assemble import save_connector
+    from lntune.model.multimodal import save_connector
 
     if runs_on_ranks(job):
         return run_on_ranks(job, __name__)

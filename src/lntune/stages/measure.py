@@ -56,8 +56,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             metrics: Metrics = run_on_ranks(job, __name__)
             return metrics
     from lntune.estimate.memory import predict_memory
-    from lntune.model.assemble import assemble
     from lntune.model.device import numerics
+    from lntune.model.multimodal import assemble
     from lntune.model.tuning import apply_method, printed_percent, trainable_report
 
     settings = job.settings

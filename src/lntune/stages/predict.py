@@ -26,10 +26,9 @@ def seed_of(question: Question, seed: int) -> int:
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
-    from lntune.model.assemble import images_of
     from lntune.model.device import numerics
     from lntune.model.encode import encode_prompt
-    from lntune.model.features import BlindFeatures, FeatureSource
+    from lntune.model.features import BlindFeatures, FeatureSource, images_of
     from lntune.model.generate import Prompt, generate
     from lntune.model.llm import load_tokenizer
     from lntune.model.tuned import load_tuned

@@ -45,9 +45,9 @@ def evenly_spread(questions: Sequence[Question], count: int) -> list[Question]:
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write similarity.json and per_item_scores.json."""
     from lntune.analysis.similarity import layer_similarity
-    from lntune.model.assemble import images_of
     from lntune.model.device import numerics
     from lntune.model.encode import encode_prompt
+    from lntune.model.features import images_of
     from lntune.model.llm import load_tokenizer
     from lntune.model.tuned import load_tuned
 

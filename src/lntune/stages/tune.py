@@ -60,10 +60,11 @@ def tune(
     fresh one is drawn from the seed. ``recorder_of`` is given the model once it is marked what trains, and returns what
     looks at its gradients. Of several ranks, only the first is given what trained.
     """
-    from lntune.model.assemble import assemble, images_of, load_connector
     from lntune.model.device import place
     from lntune.model.encode import encode_all
+    from lntune.model.features import images_of
     from lntune.model.llm import load_tokenizer
+    from lntune.model.multimodal import assemble, load_connector
     from lntune.model.tuning import apply_method, trainable_report
     from lntune.training import ranks
     from lntune.training.loop import train

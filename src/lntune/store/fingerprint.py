@@ -42,9 +42,6 @@ def _version(name: str) -> str:
         raise UserError(f"package {name!r} is not installed; install the project's requirements") from error
 
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
 def code_fingerprint(module: str) -> dict[str, str]:
     """The digest of every module that ``module`` runs on, by module name, itself included.
 
@@ -183,8 +180,10 @@ def _write(node: ast.AST, words: list[str]) -> None:
     Own code in place of ``ast.dump``: half its time, and the same text from every Python version that parses
     the file alike, because fields that a newer version adds are absent when they are empty.
     """
-    if isinstance(node, _DOCUMENTED):
-        _drop_docstring(node)
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        match node.body:
+            case [ast.Expr(value=ast.Constant(value=str())), *_]:  # its docstring
+                del node.body[0]
     words.append(type(node).__name__)
     for name in node._fields:
         value = getattr(node, name, None)
@@ -209,9 +208,3 @@ def _write_value(value: object, words: list[str]) -> None:
         _write(value, words)
     else:
         words.append(ascii(value))
-
-
-def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-    match node.body:
-        case [ast.Expr(value=ast.Constant(value=str())), *_]:
-            del node.body[0]

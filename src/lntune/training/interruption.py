@@ -1,4 +1,4 @@
-"""A training run that is asked to stop saves what it has done and says so in one line.
+"""A training run that is asked to stop saves what it has done and ends with one line.
 
 SIGTERM (scancel, preemption, a time limit) and SIGUSR1 (Slurm's ``--signal``, ahead of the time limit) ask a run to
 stop at the next boundary of a step; another SIGTERM later ends it at once. A run of several ranks may be asked through
@@ -32,7 +32,7 @@ class Interrupted(UserError):  # noqa: N818  (nothing is wrong)
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """During the block, signals ask to stop; the function given tells whether one has.
+    """During the block, signals ask to stop; the function given returns whether one has.
 
     Python handles signals in the main thread alone; in another, only the file can ask.
     """

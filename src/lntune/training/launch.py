@@ -1,11 +1,17 @@
 """Starts the ranks of one job on this node with torchrun, and ends with all of them or with one line about why not.
 
-The launching process stays their parent: it passes on that the job shall stop, waits while they save, and reads what
-they have to say from a folder of their own. Nobody outlives anybody: torchrun ends all ranks when one ends; a launcher
-that is killed closes a pipe, at which torchrun's process ends, and a rank whose parent is gone ends, too.
+The launching process stays their parent: it passes on that the job shall stop, waits while they save, and reads their
+results and failures from a folder of their own. Nobody outlives anybody: torchrun ends all ranks when one ends; a
+launcher that is killed closes a pipe, at which torchrun's process ends, and a rank whose parent is gone ends, too.
+
+    python -m lntune.training.launch RANKS MODULE FOLDER
+
+is torchrun's process: ``torchrun --standalone --nproc-per-node=RANKS -m MODULE FOLDER`` with that pipe as standard
+input. How ranks ended goes to FOLDER/ended.json.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -30,7 +36,7 @@ GRACE_SECONDS = 1800.0
 DOCUMENT, RESULT, STOP, ENDED = "job.json", "result.json", "stop", "ended.json"
 _TICK = 0.2
 
-# What Slurm, MPI and an outer torchrun tell a process about its place would be taken for the rank's own.
+# What Slurm, MPI and an outer torchrun set about a process's place would be taken for the rank's own.
 _MISLEADING = ("SLURM_", "OMPI_", "PMI_", "PMIX_", "MPI_", "TORCHELASTIC_", "PET_")
 _MISLEADING_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
 
@@ -80,7 +86,7 @@ def _run(module: str, folder: Path, ranks: int, threads: int) -> int:
     """Start torchrun, hand on signals, and return its exit code."""
     limit = float("inf")
     process = subprocess.Popen(
-        [sys.executable, "-m", "lntune.training.torchrun", str(ranks), module, str(folder)],
+        [sys.executable, "-m", "lntune.training.launch", str(ranks), module, str(folder)],
         stdin=subprocess.PIPE,
         env=rank_environment(ranks, threads, folder),
         start_new_session=True,  # Ctrl-C is the launcher's to handle
@@ -113,14 +119,14 @@ def _failure(folder: Path, code: int, label: str) -> Exception:
     """Why the ranks ended: what failed first, for the others fail in consequence."""
     path = folder / ENDED
     ended = {int(rank): code for rank, code in json.loads(path.read_text()).items()} if path.is_file() else {}
-    told = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
+    failures = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
     silent = [rank for rank, code in ended.items() if code < 0 and not (folder / f"failed-{rank}.json").exists()]
     if silent:
         name = signal.Signals(-ended[silent[0]]).name
         hint = "; the machine may be out of memory" if name == "SIGKILL" else ""
         return RankCrash(f"{label}: rank {silent[0]} was ended by {name}{hint}")
-    if told:
-        first = min(told, key=lambda one: float(one["time"]))
+    if failures:
+        first = min(failures, key=lambda one: float(one["time"]))
         if first["user"]:
             return UserError(first["text"])
         return RankCrash(f"{label}: rank {first['rank']}: {first['text']}")
@@ -133,7 +139,7 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
     """On a rank: join the others, do the work, leave the first rank's result or the failure in ``folder``, and end."""
     number = int(os.environ["RANK"])
     if number > 0:
-        os.dup2(1, 2)  # what the first rank says is enough; the rest is for the log
+        os.dup2(1, 2)  # the first rank's messages are enough; the rest is for the log
     threading.Thread(target=_end_with_parent, args=(os.getppid(), folder, number), daemon=True).start()
     try:
         from lntune.training import ranks
@@ -152,7 +158,7 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
 
 
 def _failed(folder: Path, rank: int, text: str, *, user: bool) -> NoReturn:
-    """Leave word of a failure, and end without waiting for collective operations that never end."""
+    """Write down a failure, and end without waiting for collective operations that never end."""
     _write(folder / f"failed-{rank}.json", {"rank": rank, "time": time.time(), "user": user, "text": text})
     _end(1)
 
@@ -175,7 +181,40 @@ def _end_with_parent(parent: int, folder: Path, rank: int) -> None:
     """End this rank when torchrun is gone, or another rank has failed and this one may wait for it in vain."""
     while os.getppid() == parent:
         if any(path.name != f"failed-{rank}.json" for path in folder.glob("failed-*.json")):
-            time.sleep(2.0)  # it may be about to say the same, as after a stop
+            time.sleep(2.0)  # it may be about to fail alike, as after a stop
             break
         time.sleep(_TICK)
     os._exit(1)
+
+
+def torchrun(ranks: int, module: str, folder: Path) -> int:
+    """Run the ranks to their end."""
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    logging.disable(logging.CRITICAL)  # the launcher prints one line in place of torchrun's forty
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    arguments = [
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        "--local-addr=127.0.0.1",
+        "--signals-to-handle=SIGINT",  # the others are the launcher's: torchrun would end ranks that are saving
+        "-m", module, str(folder),
+    ]  # fmt: skip
+    try:
+        run.run(run.parse_args(arguments))  # type: ignore[no-untyped-call]
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        (folder / ENDED).write_text(json.dumps(codes))
+        return 1
+    return 0
+
+
+def _end_with_launcher() -> None:
+    """The launcher never writes: when reading ends, it is gone."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(torchrun(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))

@@ -1,10 +1,8 @@
-"""How many optimiser steps a run takes, and the learning rate at each: linear warmup, then half a cosine.
+"""The schedule of a run: which samples make up each optimiser step, how many steps there are, and the learning rates.
 
-Which samples make up each optimiser step: a seeded order, with a batch's samples of similar length.
-
-Batches of similar lengths waste little on padding. What a global batch is made of follows from the seed,
-the epoch, the global batch size and the samples' lengths alone, so another split into micro batches trains
-on the same steps.
+A seeded order, with a batch's samples of similar length, so that little is padding. What a global batch is made of
+follows from the seed, the epoch, the global batch size and the samples' lengths alone, so another split into micro
+batches trains on the same steps. Learning rates rise linearly and fall as half a cosine.
 """
 
 import math
@@ -13,6 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from lntune.config.training import TrainingSettings
+
+Item = TypeVar("Item")
+
+# Samples are sorted by length within windows of this many global batches: lengths meet, order stays random.
+BATCHES_PER_WINDOW = 32
 
 
 def total_steps(samples: int, settings: TrainingSettings) -> int:
@@ -36,12 +39,6 @@ def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
         return settings.learning_rate * step / warmup
     progress = (step - warmup) / (total - warmup)
     return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-Item = TypeVar("Item")
-
-# Samples are sorted by length within windows of this many global batches: lengths meet, order stays random.
-BATCHES_PER_WINDOW = 32
 
 
 def epoch_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[list[int]]:
@@ -78,7 +75,7 @@ def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: in
 def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
     """Return the micro batches of one rank's share of a global batch: as many for every rank.
 
-    Samples are dealt out like GPUs, so that all ranks have samples of similar lengths; a rank that has fewer
+    Samples are dealt out like cards, so that all ranks have samples of similar lengths; a rank that has fewer
     than the others gets empty micro batches in the end.
     """
     passes = -(-len(batch) // (ranks * micro_batch))

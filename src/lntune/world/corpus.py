@@ -1,6 +1,6 @@
-"""The text on which the demo's LLMs are pretrained: scenes told in words, and what can be said about them.
+"""The text on which the demo's LLMs are pretrained: scenes written in words, and texts about them.
 
-No picture takes part. A scene is told as nine words, one a cell, in the place where a picture's tokens will stand
+No image takes part. A scene is written as nine words, one a cell, in the place where an image's tokens will stand
 later. The LLM learns to find a word again in what it has read, to list, to count, to answer: the abilities that a
 real LLM brings along. Easy documents with many answers come first, since the ability to look a word up appears
 suddenly, and only where answers are dense; then sentences, then whole conversations (:data:`CURRICULUM`).
@@ -8,7 +8,7 @@ suddenly, and only where answers are dense; then sentences, then whole conversat
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from lntune.world import language
 from lntune.world.scenes import CATEGORIES, COLOURS, Scene, Split, draw_scene, split_of
 
 COLOURED = 0.4
-"""Share of documents whose scene is told with colours."""
+"""Share of documents whose scene is written with colours."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Document:
     answers: tuple[tuple[int, int], ...]
 
 
-def told(scene: Scene, *, coloured: bool) -> str:
+def described(scene: Scene, *, coloured: bool) -> str:
     """The scene in words: nine cells, row by row, things with their colours or without."""
     words = scene.words()
     if coloured:
@@ -56,7 +56,7 @@ def _listed(front: str, pairs: Sequence[tuple[str, str]]) -> Document:
 
 
 def _front(scene: Scene, rng: np.random.Generator) -> str:
-    return told(scene, coloured=bool(rng.random() < COLOURED)) + "\n"
+    return described(scene, coloured=bool(rng.random() < COLOURED)) + "\n"
 
 
 def checklist(rng: np.random.Generator) -> Document:
@@ -81,12 +81,11 @@ def _yes_no(scene: Scene, rng: np.random.Generator) -> language.Exchange:
     if rng.random() < 0.5:
         asked = language.any_existence(scene, rng)
         return (f"{asked.text} {language.YES_NO}", asked.answer) if rng.random() < 0.6 else (asked.text, asked.sentence)
-    yes, no = language.any_mme(scene, rng)
-    return (f"{yes} {language.YES_NO}", "yes") if rng.random() < 0.5 else (f"{no} {language.YES_NO}", "no")
+    return language.mme_exchange(scene, rng)
 
 
 def needs_colour(exchange: language.Exchange) -> bool:
-    """Whether an exchange speaks of colours, which a scene told without them leaves open."""
+    """Whether an exchange speaks of colours, which a scene written without them leaves open."""
     words = f"{exchange[0]} {exchange[1]}".split()
     return "color" in words or any(colour in words for colour in COLOURS)
 
@@ -105,17 +104,17 @@ def _exchanges(scene: Scene, rng: np.random.Generator) -> list[language.Exchange
 
 
 def document_of(scene: Scene, exchanges: Sequence[language.Exchange], template: str, *, coloured: bool) -> Document:
-    """Exchanges about a scene told in words, rendered with a prompt template without its system sentence."""
+    """Exchanges about a scene written in words, rendered with a prompt template without its system sentence."""
     turns = []
     for number, (asked, answer) in enumerate(exchanges):
-        front = f"{told(scene, coloured=coloured)}\n" if number == 0 else ""
+        front = f"{described(scene, coloured=coloured)}\n" if number == 0 else ""
         turns += [Turn("user", front + asked), Turn("assistant", answer)]
     rendered = render(template, turns, system="")
     return Document(rendered.text, tuple(rendered.answers))
 
 
 def talk(rng: np.random.Generator, template: str) -> Document:
-    """A conversation about a scene told in words."""
+    """A conversation about a scene written in words."""
     while True:
         scene = any_scene(rng, "train")
         coloured = bool(rng.random() < COLOURED)
@@ -131,10 +130,10 @@ def captioned(rng: np.random.Generator) -> Document:
     return caption_document(scene, language.caption(scene, rng, style, form=0))
 
 
-def caption_document(scene: Scene, said: str) -> Document:
-    """A scene told without colours, and a caption to be learned, its line's end included."""
-    front = told(scene, coloured=False) + " "
-    return Document(f"{front}{said}\n", ((len(front), len(front) + len(said) + 1),))
+def caption_document(scene: Scene, caption: str) -> Document:
+    """A scene written without colours, and a caption to be learned, its line's end included."""
+    front = described(scene, coloured=False) + " "
+    return Document(f"{front}{caption}\n", ((len(front), len(front) + len(caption) + 1),))
 
 
 CURRICULUM: tuple[tuple[float, tuple[float, float, float, float]], ...] = (
@@ -159,18 +158,16 @@ def curriculum_document(rng: np.random.Generator, part: float, templates: Sequen
 
 
 Skill = Literal["existence", "caption", "count", "colour", "position", "place", "mme"]
-SKILLS: tuple[Skill, ...] = ("existence", "caption", "count", "colour", "position", "place", "mme")
+SKILLS: tuple[Skill, ...] = get_args(Skill)
 
 
 def examination(skill: Skill, rng: np.random.Generator, template: str) -> Document:
-    """One question about a test scene told in words; the model's text-only examination."""
+    """One question about a test scene written in words; the model's text-only examination."""
     scene = any_scene(rng, "test")
     if skill == "caption":
         return caption_document(scene, language.caption(scene, rng, "coco", form=0))
     if skill == "mme":
-        yes, no = language.any_mme(scene, rng)
-        exchange = (f"{yes} {language.YES_NO}", "yes") if rng.random() < 0.5 else (f"{no} {language.YES_NO}", "no")
-        return document_of(scene, [exchange], template, coloured=True)
+        return document_of(scene, [language.mme_exchange(scene, rng)], template, coloured=True)
     ask = {
         "existence": language.any_existence,
         "count": language.how_many,

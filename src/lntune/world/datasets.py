@@ -50,11 +50,11 @@ def _dump_lines(path: Path, records: Iterable[object]) -> None:
 
 
 def _image(scene: Scene, look: Look, rng: Rng, suffix: str = ".jpg") -> bytes:
-    buffer, picture = io.BytesIO(), draw(scene, look, rng)
+    buffer, image = io.BytesIO(), draw(scene, look, rng)
     if suffix == ".png":
-        picture.save(buffer, "PNG")
+        image.save(buffer, "PNG")
     else:
-        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
@@ -93,8 +93,10 @@ def draw_pretrain(out: Path, images: int, seed: int, inputs: Mapping[str, Path])
     records = []
     for name, scene in named:
         style: language.Style = "coco" if rng.random() < 0.5 else "flickr30k"
-        said = language.caption(scene, rng, style, form=0)
-        records.append({"id": name[:-4], "image": name, "conversations": _talk([(language.CAPTION_REQUESTS[2], said)])})
+        caption = language.caption(scene, rng, style, form=0)
+        records.append(
+            {"id": name[:-4], "image": name, "conversations": _talk([(language.CAPTION_REQUESTS[2], caption)])}
+        )
     _dump(out / "chat.json", records)
     half = len(named) // 2
     bright = [(name, _image(scene, "bright", rng)) for name, scene in named[:half]]
@@ -139,11 +141,11 @@ def _karpathy(dataset: str, named: Sequence[tuple[str, Scene, str]], style: lang
     images = []
     for number, (member, scene, split) in enumerate(named):
         forms = (0, 0, None, None, None)
-        said = [written(language.caption(scene, rng, style, form=form)) for form in forms]
+        captions = [written(language.caption(scene, rng, style, form=form)) for form in forms]
         sentids = list(range(5 * number, 5 * number + 5))
         sentences = [
             {"raw": raw, "tokens": raw.lower().rstrip(".").replace(",", "").split(), "imgid": number, "sentid": sentid}
-            for raw, sentid in zip(said, sentids, strict=True)
+            for raw, sentid in zip(captions, sentids, strict=True)
         ]
         image = {"filename": Path(member).name, "imgid": number, "split": split, "sentids": sentids}
         if dataset == "coco":
@@ -329,12 +331,12 @@ def draw_mme(out: Path, images: int, seed: int, inputs: Mapping[str, Path]) -> N
         )
         clear = (s for s in found if subtask != "position" or len(s.things) == len(s.categories))  # one of each kind
         suitable = list(islice((scene for scene in clear if language.suits(scene, subtask)), images))
-        pictures, folder, suffix = _mme_places(subtask)
+        image_folder, text_folder, suffix = _mme_places(subtask)
         for number, scene in enumerate(suitable, 1):
-            named.append((f"{pictures}/{number:04d}{suffix}", scene))
+            named.append((f"{image_folder}/{number:04d}{suffix}", scene))
             pairs = zip(ask(scene, rng), ("Yes", "No"), strict=True)
             lines = [f"{written(f'{asked} {language.YES_NO}')}\t{answer}\n" for asked, answer in pairs]
-            texts.append((f"{folder}/{number:04d}.txt", "".join(lines).encode()))
+            texts.append((f"{text_folder}/{number:04d}.txt", "".join(lines).encode()))
     drawn = [(name, _image(scene, "bright", rng, Path(name).suffix)) for name, scene in named]
     write_zip(out / mme_release.ARCHIVE, drawn + texts)
     _write_facts(out, named)

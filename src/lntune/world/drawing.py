@@ -1,21 +1,22 @@
-"""Draws a scene of the demo's world as a small image.
+"""Draws a scene of the demo's world as a small image, and turns scenes into arrays that encoders are trained on.
 
 Each cell is 16 pixels wide, as wide as a patch of the demo's vision encoders. Every category has a shape of its own.
 There are two looks, as COCO and Flickr30k differ in theirs: ``bright``, and ``dim`` with darker ground and outlines.
-
-Images of the demo's world as arrays, and the linear probe that says what a vision encoder tells of a cell.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import cos, pi, sin
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lntune.world.scenes import BACKGROUNDS, CATEGORIES, GRID, Scene, generator, scenes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CELL = 16
 SIZE = GRID * CELL
@@ -32,153 +33,107 @@ _GROUND = {
     "night": (25, 25, 70), "painting": (150, 100, 60), "poster": (250, 170, 190),
 }  # fmt: skip
 
-Pen = ImageDraw.ImageDraw
 Paint = tuple[int, int, int]
-Shape = Callable[[Pen, float, float, float, Paint, Paint], None]
+_INK: Paint = (20, 20, 25)
+_OUTLINE: Paint = (230, 230, 225)
+_SKIN: Paint = (235, 190, 160)
 
 
-def _polygon(pen: Pen, x: float, y: float, r: float, points: list[tuple[float, float]], fill: Paint) -> None:
-    pen.polygon([(x + r * px, y + r * py) for px, py in points], fill=fill)
+class _Part(NamedTuple):
+    """A piece of a shape.
 
+    ``points`` are numbers in turn x and y, in units of the thing's radius around its middle: the corners of a polygon,
+    or two opposite corners of the box of a rectangle, an ellipse or an arc (``angles`` and ``width``). ``paint`` is the
+    thing's own colour ("fill"), that of lines ("ink"), or a colour.
+    """
 
-def _box(pen: Pen, x: float, y: float, r: float, box: tuple[float, float, float, float], fill: Paint) -> None:
-    pen.rectangle([x + r * box[0], y + r * box[1], x + r * box[2], y + r * box[3]], fill=fill)
+    kind: Literal["polygon", "rectangle", "ellipse", "arc"]
+    points: Sequence[float]
+    paint: Literal["fill", "ink"] | Paint = "fill"
+    angles: tuple[int, int] = (0, 0)
+    width: float = 0.0
 
-
-def _disc(pen: Pen, x: float, y: float, r: float, box: tuple[float, float, float, float], fill: Paint) -> None:
-    pen.ellipse([x + r * box[0], y + r * box[1], x + r * box[2], y + r * box[3]], fill=fill)
-
-
-def _apple(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _disc(pen, x, y, r, (-0.9, -0.6, 0.9, 1.0), fill)
-    _box(pen, x, y, r, (-0.12, -1.0, 0.12, -0.4), ink)
-
-
-def _banana(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    pen.arc([x - r, y - 1.6 * r, x + r, y + 0.7 * r], 10, 170, fill=fill, width=int(0.55 * r))
-
-
-def _car(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _box(pen, x, y, r, (-1.0, -0.1, 1.0, 0.5), fill)
-    _box(pen, x, y, r, (-0.5, -0.6, 0.5, 0.0), fill)
-    _disc(pen, x, y, r, (-0.8, 0.3, -0.2, 0.9), ink)
-    _disc(pen, x, y, r, (0.2, 0.3, 0.8, 0.9), ink)
-
-
-def _boat(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _polygon(pen, x, y, r, [(-1.0, 0.3), (1.0, 0.3), (0.6, 0.9), (-0.6, 0.9)], ink)
-    _polygon(pen, x, y, r, [(-0.1, -1.0), (-0.1, 0.2), (0.9, 0.2)], fill)
-
-
-def _tree(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _polygon(pen, x, y, r, [(0.0, -1.0), (0.85, 0.5), (-0.85, 0.5)], fill)
-    _box(pen, x, y, r, (-0.2, 0.5, 0.2, 1.0), ink)
-
-
-def _house(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _box(pen, x, y, r, (-0.75, -0.1, 0.75, 1.0), fill)
-    _polygon(pen, x, y, r, [(0.0, -1.0), (1.0, -0.1), (-1.0, -0.1)], ink)
-
-
-def _cat(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _disc(pen, x, y, r, (-0.8, -0.5, 0.8, 0.9), fill)
-    _polygon(pen, x, y, r, [(-0.85, -1.0), (-0.1, -0.4), (-0.75, 0.1)], fill)
-    _polygon(pen, x, y, r, [(0.85, -1.0), (0.1, -0.4), (0.75, 0.1)], fill)
-    _disc(pen, x, y, r, (-0.45, -0.1, -0.15, 0.25), ink)
-    _disc(pen, x, y, r, (0.15, -0.1, 0.45, 0.25), ink)
-
-
-def _fish(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _disc(pen, x, y, r, (-1.0, -0.5, 0.5, 0.5), fill)
-    _polygon(pen, x, y, r, [(0.3, 0.0), (1.0, -0.6), (1.0, 0.6)], fill)
-    _disc(pen, x, y, r, (-0.75, -0.2, -0.45, 0.1), ink)
-
-
-def _cup(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _box(pen, x, y, r, (-0.8, -0.6, 0.4, 0.8), fill)
-    pen.arc([x + 0.1 * r, y - 0.4 * r, x + r, y + 0.5 * r], -90, 90, fill=fill, width=int(0.25 * r))
-
-
-def _ball(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _disc(pen, x, y, r, (-0.9, -0.9, 0.9, 0.9), fill)
-    _box(pen, x, y, r, (-0.9, -0.14, 0.9, 0.14), ink)
-    _box(pen, x, y, r, (-0.14, -0.9, 0.14, 0.9), ink)
-
-
-def _star(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    points = []
-    for k in range(10):
-        reach = 1.0 if k % 2 == 0 else 0.4
-        points.append((reach * sin(k * pi / 5), -reach * cos(k * pi / 5)))
-    _polygon(pen, x, y, r, points, fill)
-
-
-def _flower(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    for k in range(4):
-        cx, cy = 0.5 * cos(k * pi / 2), 0.5 * sin(k * pi / 2)
-        _disc(pen, x, y, r, (cx - 0.45, cy - 0.45, cx + 0.45, cy + 0.45), fill)
-    _disc(pen, x, y, r, (-0.25, -0.25, 0.25, 0.25), ink)
-
-
-def _person(hat: str) -> Shape:
-    def shape(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-        _disc(pen, x, y, r, (-0.55, -0.4, 0.55, 0.6), (235, 190, 160))
-        if hat == "cap":
-            _box(pen, x, y, r, (-0.6, -0.8, 1.0, -0.3), fill)
-        elif hat == "hood":
-            _polygon(pen, x, y, r, [(0.0, -1.0), (0.6, -0.2), (-0.6, -0.2)], fill)
-        elif hat == "hair":
-            _box(pen, x, y, r, (-0.8, -0.6, -0.4, 0.9), fill)
-            _box(pen, x, y, r, (0.4, -0.6, 0.8, 0.9), fill)
+    def draw(self, pen: ImageDraw.ImageDraw, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
+        """Draw it around (x, y), r pixels large."""
+        placed = [(x, y)[place % 2] + r * one for place, one in enumerate(self.points)]
+        paint = {"fill": fill, "ink": ink}[self.paint] if isinstance(self.paint, str) else self.paint
+        if self.kind == "arc":
+            pen.arc(placed, *self.angles, fill=paint, width=int(self.width * r))
         else:
-            _box(pen, x, y, r, (-0.5, 0.2, 0.5, 0.95), fill)
-        _box(pen, x, y, r, (-0.25, 0.25, 0.25, 0.35), ink)
-
-    return shape
+            getattr(pen, self.kind)(placed, fill=paint)
 
 
-def _tower(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _polygon(pen, x, y, r, [(0.0, -1.0), (0.45, 1.0), (-0.45, 1.0)], fill)
-    _box(pen, x, y, r, (-0.6, 0.1, 0.6, 0.25), ink)
+def _polygon(*points: float, paint: Literal["fill", "ink"] = "fill") -> _Part:
+    return _Part("polygon", points, paint)
 
 
-def _bridge(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _box(pen, x, y, r, (-1.0, -0.1, 1.0, 0.25), fill)
-    _box(pen, x, y, r, (-0.7, -0.9, -0.45, 0.9), fill)
-    _box(pen, x, y, r, (0.45, -0.9, 0.7, 0.9), fill)
+def _box(*corners: float, paint: Literal["fill", "ink"] = "fill") -> _Part:
+    return _Part("rectangle", corners, paint)
 
 
-def _castle(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _box(pen, x, y, r, (-0.9, -0.3, 0.9, 0.9), fill)
-    for left in (-0.9, -0.2, 0.5):
-        _box(pen, x, y, r, (left, -0.9, left + 0.4, -0.2), fill)
-    _box(pen, x, y, r, (-0.2, 0.3, 0.2, 0.9), ink)
+def _disc(*corners: float, paint: Literal["fill", "ink"] | Paint = "fill") -> _Part:
+    return _Part("ellipse", corners, paint)
 
 
-def _pyramid(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    _polygon(pen, x, y, r, [(0.0, -0.8), (1.0, 0.8), (-1.0, 0.8)], fill)
-    _polygon(pen, x, y, r, [(0.0, -0.8), (1.0, 0.8), (0.2, 0.8)], ink)
+_STAR = [(reach * sin(k * pi / 5), -reach * cos(k * pi / 5)) for k in range(10) for reach in [0.4 if k % 2 else 1.0]]
+_PETALS = [(0.5 * cos(k * pi / 2), 0.5 * sin(k * pi / 2)) for k in range(4)]
 
 
-def _sign(bars: tuple[tuple[float, float, float, float], ...]) -> Shape:
-    def shape(pen: Pen, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-        _box(pen, x, y, r, (-1.0, -1.0, 1.0, 1.0), ink)
-        _box(pen, x, y, r, (-0.85, -0.85, 0.85, 0.85), fill)
-        for bar in bars:
-            _box(pen, x, y, r, bar, ink)
-
-    return shape
+def _person(*hat: _Part) -> list[_Part]:
+    return [_disc(-0.55, -0.4, 0.55, 0.6, paint=_SKIN), *hat, _box(-0.25, 0.25, 0.25, 0.35, paint="ink")]
 
 
-_SHAPES: dict[str, Shape] = {
-    "apple": _apple, "banana": _banana, "car": _car, "boat": _boat, "tree": _tree, "house": _house,
-    "cat": _cat, "fish": _fish, "cup": _cup, "ball": _ball, "star": _star, "flower": _flower,
-    "anna": _person("cap"), "bruno": _person("hood"), "clara": _person("hair"), "david": _person("beard"),
-    "tower": _tower, "bridge": _bridge, "castle": _castle, "pyramid": _pyramid,
-    "stop": _sign(((-0.6, -0.2, 0.6, 0.2),)),
-    "open": _sign(((-0.2, -0.6, 0.2, 0.6),)),
-    "exit": _sign(((-0.6, -0.6, 0.6, -0.3), (-0.6, 0.3, 0.6, 0.6))),
-    "sale": _sign(((-0.6, -0.6, -0.3, 0.6), (0.3, -0.6, 0.6, 0.6))),
+def _sign(*bars: tuple[float, float, float, float]) -> list[_Part]:
+    board = [_box(-1.0, -1.0, 1.0, 1.0, paint="ink"), _box(-0.85, -0.85, 0.85, 0.85)]
+    return [*board, *(_box(*bar, paint="ink") for bar in bars)]
+
+
+_SHAPES: dict[str, Sequence[_Part]] = {
+    "apple": [_disc(-0.9, -0.6, 0.9, 1.0), _box(-0.12, -1.0, 0.12, -0.4, paint="ink")],
+    "banana": [_Part("arc", (-1.0, -1.6, 1.0, 0.7), angles=(10, 170), width=0.55)],
+    "car": [
+        _box(-1.0, -0.1, 1.0, 0.5), _box(-0.5, -0.6, 0.5, 0.0),
+        _disc(-0.8, 0.3, -0.2, 0.9, paint="ink"), _disc(0.2, 0.3, 0.8, 0.9, paint="ink"),
+    ],
+    "boat": [
+        _polygon(-1.0, 0.3, 1.0, 0.3, 0.6, 0.9, -0.6, 0.9, paint="ink"), _polygon(-0.1, -1.0, -0.1, 0.2, 0.9, 0.2),
+    ],
+    "tree": [_polygon(0.0, -1.0, 0.85, 0.5, -0.85, 0.5), _box(-0.2, 0.5, 0.2, 1.0, paint="ink")],
+    "house": [_box(-0.75, -0.1, 0.75, 1.0), _polygon(0.0, -1.0, 1.0, -0.1, -1.0, -0.1, paint="ink")],
+    "cat": [
+        _disc(-0.8, -0.5, 0.8, 0.9),
+        _polygon(-0.85, -1.0, -0.1, -0.4, -0.75, 0.1), _polygon(0.85, -1.0, 0.1, -0.4, 0.75, 0.1),
+        _disc(-0.45, -0.1, -0.15, 0.25, paint="ink"), _disc(0.15, -0.1, 0.45, 0.25, paint="ink"),
+    ],
+    "fish": [
+        _disc(-1.0, -0.5, 0.5, 0.5), _polygon(0.3, 0.0, 1.0, -0.6, 1.0, 0.6),
+        _disc(-0.75, -0.2, -0.45, 0.1, paint="ink"),
+    ],
+    "cup": [_box(-0.8, -0.6, 0.4, 0.8), _Part("arc", (0.1, -0.4, 1.0, 0.5), angles=(-90, 90), width=0.25)],
+    "ball": [
+        _disc(-0.9, -0.9, 0.9, 0.9),
+        _box(-0.9, -0.14, 0.9, 0.14, paint="ink"), _box(-0.14, -0.9, 0.14, 0.9, paint="ink"),
+    ],
+    "star": [_polygon(*(one for point in _STAR for one in point))],
+    "flower": [
+        *(_disc(cx - 0.45, cy - 0.45, cx + 0.45, cy + 0.45) for cx, cy in _PETALS),
+        _disc(-0.25, -0.25, 0.25, 0.25, paint="ink"),
+    ],
+    "anna": _person(_box(-0.6, -0.8, 1.0, -0.3)),
+    "bruno": _person(_polygon(0.0, -1.0, 0.6, -0.2, -0.6, -0.2)),
+    "clara": _person(_box(-0.8, -0.6, -0.4, 0.9), _box(0.4, -0.6, 0.8, 0.9)),
+    "david": _person(_box(-0.5, 0.2, 0.5, 0.95)),
+    "tower": [_polygon(0.0, -1.0, 0.45, 1.0, -0.45, 1.0), _box(-0.6, 0.1, 0.6, 0.25, paint="ink")],
+    "bridge": [_box(-1.0, -0.1, 1.0, 0.25), _box(-0.7, -0.9, -0.45, 0.9), _box(0.45, -0.9, 0.7, 0.9)],
+    "castle": [
+        _box(-0.9, -0.3, 0.9, 0.9), *(_box(left, -0.9, left + 0.4, -0.2) for left in (-0.9, -0.2, 0.5)),
+        _box(-0.2, 0.3, 0.2, 0.9, paint="ink"),
+    ],
+    "pyramid": [_polygon(0.0, -0.8, 1.0, 0.8, -1.0, 0.8), _polygon(0.0, -0.8, 1.0, 0.8, 0.2, 0.8, paint="ink")],
+    "stop": _sign((-0.6, -0.2, 0.6, 0.2)),
+    "open": _sign((-0.2, -0.6, 0.2, 0.6)),
+    "exit": _sign((-0.6, -0.6, 0.6, -0.3), (-0.6, 0.3, 0.6, 0.6)),
+    "sale": _sign((-0.6, -0.6, -0.3, 0.6), (0.3, -0.6, 0.6, 0.6)),
 }  # fmt: skip
 
 
@@ -196,26 +151,27 @@ def _ground(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
+def _draw_shape(pen: ImageDraw.ImageDraw, name: str, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
+    for part in _SHAPES[name]:
+        part.draw(pen, x, y, r, fill, ink)
+
+
 def draw(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
     """The scene as an RGB image of 48 x 48 pixels; ``rng`` decides noise, and each thing's size and place."""
-    picture = _ground(scene, look, rng)
-    pen = ImageDraw.Draw(picture)
-    ink: Paint = (20, 20, 25)
+    image = _ground(scene, look, rng)
+    pen = ImageDraw.Draw(image)
     for thing in scene.things:
         radius = _SCALE * rng.uniform(5.4, 6.6)
         dx, dy = _SCALE * rng.uniform(-1.2, 1.2, 2)
         x = _SCALE * CELL * (thing.column + 0.5) + dx
         y = _SCALE * CELL * (thing.row + 0.5) + dy
-        shape, paint = _SHAPES[thing.category], _PAINT[thing.colour]
+        red, green, blue = _PAINT[thing.colour]
         if look == "dim":
-            shape(pen, x, y, radius * 1.15, (230, 230, 225), (230, 230, 225))
-            paint = tuple(int(0.8 * c) for c in paint)  # type: ignore[assignment]
-        shape(pen, x, y, radius, paint, ink)
-    return picture.resize((SIZE, SIZE), Image.Resampling.BOX)
+            _draw_shape(pen, thing.category, x, y, radius * 1.15, _OUTLINE, _OUTLINE)
+            red, green, blue = int(0.8 * red), int(0.8 * green), int(0.8 * blue)
+        _draw_shape(pen, thing.category, x, y, radius, (red, green, blue), _INK)
+    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MEAN, STD = (0.48, 0.45, 0.41), (0.27, 0.26, 0.27)
 """Of the three colours, subtracted and divided before an image reaches an encoder."""
@@ -229,11 +185,11 @@ def draw_batch(known: Sequence[Scene], rng: np.random.Generator) -> Images:
     return np.stack([np.asarray(draw(scene, looks[k % 2], rng), dtype=np.uint8) for k, scene in enumerate(known)])
 
 
-def normalised(pictures: Images) -> "Tensor":
+def normalised(images: Images) -> "Tensor":
     """Float32 pixels (n, 3, 48, 48)."""
     import torch
 
-    pixels = (pictures.astype(np.float32) / 255.0 - np.float32(MEAN)) / np.float32(STD)  # type: ignore[operator, arg-type]
+    pixels = (images.astype(np.float32) / 255.0 - np.float32(MEAN)) / np.float32(STD)  # type: ignore[operator, arg-type]
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 

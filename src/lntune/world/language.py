@@ -1,17 +1,29 @@
-"""What is said about a scene of the demo's world: captions, questions with their answers, conversations.
+"""The texts about a scene of the demo's world: captions, questions with their answers, conversations.
 
 Every sentence follows from the scene's facts. Texts are lower case words and single marks, which is all that the
 demo's word-level tokenizer knows; :func:`vocabulary` lists them. Questions use the words of the real benchmarks
 (POPE: "is there a X in the image?"; MME: "... please answer yes or no.").
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from lntune.world.scenes import BACKGROUNDS, CATEGORIES, COLOURS, GRID, PLACES, THINGS, Scene, names_of
+from lntune.world.scenes import (
+    BACKGROUNDS,
+    CATEGORIES,
+    COLOURS,
+    GRID,
+    PLACES,
+    THINGS,
+    Scene,
+    draw_scene,
+    generator,
+    names_of,
+    weights,
+)
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COLUMNS = ("left", "middle", "right")
@@ -94,8 +106,7 @@ def caption(scene: Scene, rng: np.random.Generator, style: Style, *, form: int |
 def absent(scene: Scene, rng: np.random.Generator) -> str:
     """A thing that is not in the scene, drawn as things are drawn into scenes, so that a name alone tells nothing."""
     names = [n for n in THINGS if n not in scene.categories]
-    weights = np.array([3.0 if scene.background in CATEGORIES[n].homes else 1.0 for n in names])
-    return str(rng.choice(names, p=weights / weights.sum()))
+    return str(rng.choice(names, p=weights(scene.background, names)))
 
 
 def present(scene: Scene, rng: np.random.Generator) -> str:
@@ -181,8 +192,7 @@ def conversation(scene: Scene, rng: np.random.Generator, turns: int = 6) -> list
             exchanges.extend(caption_exchange(scene, rng))
             continue
         if kind < 0.4:
-            yes, no = any_mme(scene, rng)
-            exchanges.append((f"{yes} {YES_NO}", "yes") if rng.random() < 0.5 else (f"{no} {YES_NO}", "no"))
+            exchanges.append(mme_exchange(scene, rng))
             continue
         asked = question(scene, rng)
         if rng.random() < 0.5:
@@ -225,22 +235,40 @@ def caption_exchange(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
 # --- MME's fourteen subtasks: a pair of questions, the first to be answered yes, the second no --------------------
 
 Pair = tuple[str, str]
-
-
-def _existence(scene: Scene, rng: np.random.Generator) -> Pair:
-    asked = "is there {} in this image ?"
-    return asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
+Ask = Callable[[Scene, np.random.Generator], Pair]
 
 
 def _other(options: Sequence[str], right: str, rng: np.random.Generator) -> str:
     return str(rng.choice([o for o in options if o != right]))
 
 
-def _count(scene: Scene, rng: np.random.Generator) -> Pair:
-    number = len(scene.things)
-    wrong = number + (1 if rng.random() < 0.5 else -1)
-    asked = "are there {} things in this image ?"
-    return asked.format(number), asked.format(wrong)
+def _beside(number: int, rng: np.random.Generator) -> int:
+    """The next number above or below."""
+    return number + (1 if rng.random() < 0.5 else -1)
+
+
+def _shows(asked: str) -> Ask:
+    """Whether something is there: a thing that is, and one that is not."""
+    return lambda scene, rng: (
+        asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
+    )  # fmt: skip
+
+
+def _counts(asked: str, more: int = 0) -> Ask:
+    """The number of things, and ``more``."""
+    return lambda scene, rng: (
+        asked.format(len(scene.things) + more), asked.format(_beside(len(scene.things) + more, rng))
+    )  # fmt: skip
+
+
+def _of_kind(kind: Literal["person", "landmark", "sign"], asked: str) -> Ask:
+    """The name of the one thing of a kind, and another name of that kind."""
+
+    def ask(scene: Scene, rng: np.random.Generator) -> Pair:
+        right = next(c for c in scene.categories if CATEGORIES[c].kind == kind)
+        return asked.format(right), asked.format(_other(names_of(kind), right, rng))
+
+    return ask
 
 
 def _position(scene: Scene, rng: np.random.Generator) -> Pair:
@@ -257,36 +285,9 @@ def _color(scene: Scene, rng: np.random.Generator) -> Pair:
     return asked.format(right), asked.format(_other(CATEGORIES[name].colours, right, rng))
 
 
-def _of_kind(scene: Scene, kind: Literal["person", "landmark", "sign"], asked: str, rng: np.random.Generator) -> Pair:
-    right = next(c for c in scene.categories if CATEGORIES[c].kind == kind)
-    return asked.format(right), asked.format(_other(names_of(kind), right, rng))
-
-
-def _celebrity(scene: Scene, rng: np.random.Generator) -> Pair:
-    return _of_kind(scene, "person", "is the person in this image called {} ?", rng)
-
-
-def _landmark(scene: Scene, rng: np.random.Generator) -> Pair:
-    return _of_kind(scene, "landmark", "is this a picture of the {} ?", rng)
-
-
-def _ocr(scene: Scene, rng: np.random.Generator) -> Pair:
-    return _of_kind(scene, "sign", "is the word on the sign {} ?", rng)
-
-
 def _scene(scene: Scene, rng: np.random.Generator) -> Pair:
     asked = "does this image show the {} ?"
     return asked.format(scene.background), asked.format(_other(PLACES, scene.background, rng))
-
-
-def _posters(scene: Scene, rng: np.random.Generator) -> Pair:
-    asked = "does this poster show {} ?"
-    return asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
-
-
-def _artwork(scene: Scene, rng: np.random.Generator) -> Pair:
-    asked = "does this artwork show {} ?"
-    return asked.format(article(present(scene, rng))), asked.format(article(absent(scene, rng)))
 
 
 def _commonsense(scene: Scene, rng: np.random.Generator) -> Pair:
@@ -296,41 +297,42 @@ def _commonsense(scene: Scene, rng: np.random.Generator) -> Pair:
     return asked.format(rng.choice(offered)), asked.format(rng.choice(missing))
 
 
-def _calculation(scene: Scene, rng: np.random.Generator) -> Pair:
-    number = len(scene.things)
-    asked = "is the number of things plus 1 equal to {} ?"
-    return asked.format(number + 1), asked.format(number + 1 + (1 if rng.random() < 0.5 else -1))
-
-
 def _translation(scene: Scene, rng: np.random.Generator) -> Pair:
     right = str(rng.choice([c for c in scene.categories if CATEGORIES[c].french]))
     asked = "in french , is there a {} in this image ?"
     return asked.format(CATEGORIES[right].french), asked.format(CATEGORIES[absent(scene, rng)].french)
 
 
-def _code(scene: Scene, rng: np.random.Generator) -> Pair:
-    number = len(scene.things)
-    asked = "does print ( len ( things ) ) give {} ?"
-    return asked.format(number), asked.format(number + (1 if rng.random() < 0.5 else -1))
-
-
-MME = {
-    "existence": _existence, "count": _count, "position": _position, "color": _color, "posters": _posters,
-    "celebrity": _celebrity, "scene": _scene, "landmark": _landmark, "artwork": _artwork, "OCR": _ocr,
-    "commonsense_reasoning": _commonsense, "numerical_calculation": _calculation,
-    "text_translation": _translation, "code_reasoning": _code,
-}  # fmt: skip
+MME: dict[str, Ask] = {
+    "existence": _shows("is there {} in this image ?"),
+    "count": _counts("are there {} things in this image ?"),
+    "position": _position,
+    "color": _color,
+    "posters": _shows("does this poster show {} ?"),
+    "celebrity": _of_kind("person", "is the person in this image called {} ?"),
+    "scene": _scene,
+    "landmark": _of_kind("landmark", "is this a picture of the {} ?"),
+    "artwork": _shows("does this artwork show {} ?"),
+    "OCR": _of_kind("sign", "is the word on the sign {} ?"),
+    "commonsense_reasoning": _commonsense,
+    "numerical_calculation": _counts("is the number of things plus 1 equal to {} ?", 1),
+    "text_translation": _translation,
+    "code_reasoning": _counts("does print ( len ( things ) ) give {} ?"),
+}
 """Subtask to the function that asks its pair of questions about a scene for which :func:`suits` holds."""
+
+
+_KINDS = {"celebrity": "person", "landmark": "landmark", "OCR": "sign"}
+_GROUNDS = {"posters": ("poster",), "artwork": ("painting",), "scene": PLACES}
 
 
 def suits(scene: Scene, subtask: str) -> bool:
     """Whether a subtask's questions can be asked about a scene."""
     kinds = {CATEGORIES[c].kind for c in scene.categories}
-    if subtask in ("celebrity", "landmark", "OCR"):
-        return {"celebrity": "person", "landmark": "landmark", "OCR": "sign"}[subtask] in kinds
-    if subtask in ("posters", "artwork", "scene"):
-        allowed = {"posters": ("poster",), "artwork": ("painting",), "scene": PLACES}[subtask]
-        return scene.background in allowed
+    if subtask in _KINDS:
+        return _KINDS[subtask] in kinds
+    if subtask in _GROUNDS:
+        return scene.background in _GROUNDS[subtask]
     if subtask == "commonsense_reasoning":
         return any(CATEGORIES[c].uses for c in scene.categories)
     if subtask == "text_translation":
@@ -340,22 +342,26 @@ def suits(scene: Scene, subtask: str) -> bool:
     return True
 
 
+def mme_exchange(scene: Scene, rng: np.random.Generator) -> Exchange:
+    """One question of a pair that suits the scene, and its answer, yes half of the time."""
+    yes, no = any_mme(scene, rng)
+    return (f"{yes} {YES_NO}", "yes") if rng.random() < 0.5 else (f"{no} {YES_NO}", "no")
+
+
 def any_mme(scene: Scene, rng: np.random.Generator) -> Pair:
     """A pair of questions of any subtask that suits the scene."""
     return MME[str(rng.choice([s for s in MME if suits(scene, s)]))](scene, rng)
 
 
-def vocabulary(extra: Sequence[str] = ()) -> list[str]:
-    """Every word that the functions of this module can say, and those of ``extra``, sorted.
+def vocabulary() -> list[str]:
+    """Every word that the functions of this module can say, sorted.
 
-    Found by listening: each function is asked about a few thousand scenes; names and numbers are added whole.
+    Found by calling each function with a few thousand scenes; names and numbers are added whole.
     """
-    from lntune.world.scenes import draw_scene, generator
-
     rng = generator(0, "vocabulary")
     words: set[str] = set(CATEGORIES) | set(COLOURS) | set(BACKGROUNDS) | set(NUMBERS) | set(COLUMNS) | set(ROWS)
     words |= {c.french for c in CATEGORIES.values() if c.french} | {str(n) for n in range(GRID * GRID + 3)}
-    for text in (YES_NO, ONE_WORD, *CAPTION_REQUESTS, *DETAIL_REQUESTS, *extra):
+    for text in (YES_NO, ONE_WORD, *CAPTION_REQUESTS, *DETAIL_REQUESTS):
         words.update(text.split())
     for _ in range(3000):
         scene = draw_scene(rng)

@@ -7,7 +7,7 @@ right answer to every question is known. Which split a scene belongs to is a fun
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -140,9 +140,10 @@ def generator(seed: int, *purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, *map(int, words)])
 
 
-def _weights(background: str, names: tuple[str, ...]) -> np.ndarray:
-    weights = np.array([3.0 if background in CATEGORIES[n].homes else 1.0 for n in names])
-    return weights / weights.sum()  # type: ignore[no-any-return]
+def weights(background: str, names: Sequence[str]) -> np.ndarray:
+    """How likely each thing is before a background; they sum up to 1."""
+    likely = np.array([3.0 if background in CATEGORIES[n].homes else 1.0 for n in names])
+    return likely / likely.sum()  # type: ignore[no-any-return]
 
 
 def draw_scene(
@@ -166,7 +167,7 @@ def draw_scene(
         kind = "thing" if rng.random() < 0.75 else ("person", "landmark", "sign")[rng.integers(3)]
     number = int(rng.integers(distinct[0], distinct[1] + 1))
     special = [] if kind == "thing" else [str(rng.choice(names_of(kind)))]  # type: ignore[arg-type]
-    ordinary = rng.choice(THINGS, number - len(special), replace=False, p=_weights(background, THINGS))
+    ordinary = rng.choice(THINGS, number - len(special), replace=False, p=weights(background, THINGS))
     categories = special + [str(name) for name in ordinary]
     if len(ordinary) and rng.random() < 0.35:  # one category stands there twice or three times
         categories += [str(ordinary[0])] * int(rng.integers(1, 3))

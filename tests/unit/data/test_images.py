@@ -13,8 +13,7 @@ from image_files import SIZE, UNUSABLE, animated, bomb, encoded, jpeg
 from lntune.data.archives import write_zip
 from lntune.data.images import REASONS, ImageArchive, ImageError, decode, defects, in_order
 from lntune.errors import UserError
-from lntune.model.assemble import images_of
-from lntune.model.features import EncodedImages
+from lntune.model.features import EncodedImages, images_of
 from lntune.model.vision import VisionEncoder
 from tiny_multimodal import image, tiny_model
 

@@ -1,5 +1,7 @@
 """Token ids and labels with real tokenizers: words, byte-level BPE, and BPE with LLaMA's word marks."""
 
+from typing import Any
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -8,6 +10,7 @@ from lntune.errors import UserError
 from lntune.model.encode import (
     IGNORE,
     IMAGE_ID,
+    EncodedSample,
     MaskMisaligned,
     MaskReport,
     encode_all,
@@ -79,8 +82,12 @@ def runs(labels):
     return found
 
 
+def sample_of(*arguments: Any, **options: Any) -> EncodedSample:
+    return encode_sample(*arguments, **options)[0]
+
+
 def test_word_level_sample_to_the_token():
-    sample = encode_sample(WORDS, render("v1", ONE, system=""), image=7, max_length=64)
+    sample = sample_of(WORDS, render("v1", ONE, system=""), image=7, max_length=64)
     tokens = [t if t == IMAGE_ID else WORDS.convert_ids_to_tokens(t) for t in sample.input_ids]
     expected = [
         "<s>",
@@ -105,7 +112,7 @@ def test_word_level_sample_to_the_token():
 
 
 def test_byte_level_sample_to_the_token():
-    sample = encode_sample(BYTES, render("v0", ONE, system=""), image=0, max_length=64)
+    sample = sample_of(BYTES, render("v0", ONE, system=""), image=0, max_length=64)
     assert sample.input_ids[0] == BYTES.bos_token_id
     assert sample.input_ids.count(IMAGE_ID) == 1
     assert BYTES.decode([label for label in sample.labels if label != IGNORE]) == " A cat.\n###"
@@ -119,7 +126,7 @@ def test_byte_level_sample_to_the_token():
 @TOKENIZERS
 def test_several_turns_label_their_answers_and_nothing_else(tokenizer, template):
     rendered = render(template, SEVERAL)
-    sample = encode_sample(tokenizer, rendered, image=0, max_length=1000)
+    sample = sample_of(tokenizer, rendered, image=0, max_length=1000)
     assert all(label in (IGNORE, token) for label, token in zip(sample.labels, sample.input_ids, strict=True))
     answers = runs(sample.labels)
     assert len(answers) == 3
@@ -132,7 +139,7 @@ def test_several_turns_label_their_answers_and_nothing_else(tokenizer, template)
 @pytest.mark.parametrize("template", ["v0", "v1", "llama_2"])
 @TOKENIZERS
 def test_prompt_ids_are_the_beginning_of_the_training_ids(tokenizer, template):
-    sample = encode_sample(tokenizer, render(template, SEVERAL), image=0, max_length=1000)
+    sample = sample_of(tokenizer, render(template, SEVERAL), image=0, max_length=1000)
     starts = [
         i for i, label in enumerate(sample.labels) if label != IGNORE and (i == 0 or sample.labels[i - 1] == IGNORE)
     ]
@@ -143,7 +150,7 @@ def test_prompt_ids_are_the_beginning_of_the_training_ids(tokenizer, template):
 
 @TOKENIZERS
 def test_plain_trains_on_everything_behind_the_image(tokenizer):
-    sample = encode_sample(tokenizer, render("plain", CAPTION), image=3, max_length=64)
+    sample = sample_of(tokenizer, render("plain", CAPTION), image=3, max_length=64)
     assert sample.input_ids[:2] == [tokenizer.bos_token_id, IMAGE_ID]
     assert sample.labels == [IGNORE, IGNORE, *sample.input_ids[2:]]
     assert encode_prompt(tokenizer, render_prompt("plain", CAPTION[:1])) == sample.input_ids[:2]
@@ -151,17 +158,17 @@ def test_plain_trains_on_everything_behind_the_image(tokenizer):
 
 def test_caption_of_a_character_without_a_token_keeps_its_bytes_labelled():
     caption = [CAPTION[0], Turn("assistant", "猫")]
-    sample = encode_sample(MARKS, render("plain", caption), image=0, max_length=64)
+    sample = sample_of(MARKS, render("plain", caption), image=0, max_length=64)
     labelled = MARKS.convert_ids_to_tokens(sample.labels[2:])
     assert labelled[:4] == ["▁", "<0xE7>", "<0x8C>", "<0xAB>"]
 
 
 def test_text_without_an_image():
-    sample = encode_sample(BYTES, render("v1", [Turn("user", "Hi"), Turn("assistant", "Hello!")]), None, 1000)
+    sample = sample_of(BYTES, render("v1", [Turn("user", "Hi"), Turn("assistant", "Hello!")]), None, 1000)
     assert sample.image is None
     assert IMAGE_ID not in sample.input_ids
     with pytest.raises(AssertionError, match="an image and a placeholder go together"):
-        encode_sample(BYTES, render("v1", ONE), None, 1000)
+        sample_of(BYTES, render("v1", ONE), None, 1000)
 
 
 def test_token_across_an_answers_boundary_is_refused():
@@ -170,20 +177,20 @@ def test_token_across_an_answers_boundary_is_refused():
     boundary = rendered.answers[0][0] - 7
     assert any(start < boundary < end for start, end in offsets)
     with pytest.raises(MaskMisaligned, match=r"the token '.*' at character \d+ straddles the boundary of an answer"):
-        encode_sample(STRADDLING, rendered, image=0, max_length=64)
+        sample_of(STRADDLING, rendered, image=0, max_length=64)
 
 
 def test_truncation_cuts_the_end_and_counts_the_images_tokens():
-    whole = encode_sample(WORDS, render("v1", ONE, system=""), image=0, max_length=14)
+    whole = sample_of(WORDS, render("v1", ONE, system=""), image=0, max_length=14)
     assert len(whole.input_ids) == 14
-    cut = encode_sample(WORDS, render("v1", ONE, system=""), image=0, max_length=11)
+    cut = sample_of(WORDS, render("v1", ONE, system=""), image=0, max_length=11)
     assert cut.input_ids == whole.input_ids[:11]
     assert cut.labels == whole.labels[:11]
-    assert encode_sample(WORDS, render("v1", ONE, system=""), 0, 11 + 255, image_tokens=256) == cut
+    assert sample_of(WORDS, render("v1", ONE, system=""), 0, 11 + 255, image_tokens=256) == cut
     with pytest.raises(MaskMisaligned, match="after 10 tokens no token of an answer is left"):
-        encode_sample(WORDS, render("v1", ONE, system=""), image=0, max_length=10)
+        sample_of(WORDS, render("v1", ONE, system=""), image=0, max_length=10)
     with pytest.raises(MaskMisaligned, match="after 3 tokens the image is cut off"):
-        encode_sample(WORDS, render("v1", ONE, system=""), image=0, max_length=3)
+        sample_of(WORDS, render("v1", ONE, system=""), image=0, max_length=3)
 
 
 def test_encode_all_counts_and_keeps_the_order():
@@ -199,7 +206,7 @@ def test_encode_all_counts_and_keeps_the_order():
     assert report == MaskReport(total=4, misaligned=1, truncated=1)
     assert [sample.image for sample in encoded] == [5, None, 6]
     assert [len(sample.input_ids) for sample in encoded][1] == 60
-    assert encoded[0] == encode_sample(WORDS, samples[0][0], 5, 60)
+    assert encoded[0] == sample_of(WORDS, samples[0][0], 5, 60)
 
 
 def test_encode_all_stops_above_the_threshold():

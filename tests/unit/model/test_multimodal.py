@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
-from lntune.model.features import BlindFeatures, EncodedImages, StoredFeatures
+from lntune.model.features import BlindFeatures, EncodedImages
 from lntune.model.multimodal import answer_places, build_connector, count_answer_tokens, splice_image
 from tiny_multimodal import image, random_samples, tiny_model
 
@@ -121,8 +121,6 @@ def test_kept_features_do_not_depend_on_what_is_asked_for_together() -> None:
     torch.testing.assert_close(one[1], encoder.encode(image(0)[None])[0])
 
 
-def test_blind_and_stored_features() -> None:
+def test_blind_features() -> None:
     blind = BlindFeatures(4, 6).features([3, 1])
     assert blind.shape == (2, 4, 6) and not blind.any()
-    stored = random_features(5)
-    assert torch.equal(StoredFeatures(stored).features([3, 1]), stored[[3, 1]])

@@ -15,12 +15,12 @@ from lntune.config.report_item import RATE, ReportItem
 from lntune.config.scale import ScaleSettings
 from lntune.errors import UserError
 from lntune.paper.claims import Claim, Claims, Reading, agreement, assess, verdicts
-from lntune.paper.claims_table import COLUMNS, nearest, summary
 from lntune.paper.formula import Formula, Tables
 from lntune.paper.printed import Place, Printed, digests, paper_files, read_ours, read_paper
 from lntune.paper.values import AbsentError, FormulaError
 from lntune.plan.study import Study
 from lntune.report.rows import rate_text
+from lntune.stages.claims import COLUMNS, nearest, summary
 from shown_results import parts_of, write_result
 from stage_runs import refusal, run
 
@@ -82,7 +82,7 @@ def test_a_formula_comes_to(text: str, expected: float) -> None:
         ('points(pick("t", "new", both, "VQAv2"), 1)', "cells and a single number"),
         ("mean(3)", "these are not what mean takes"),
         ('gain(pick("t", "new", both, ["VQAv2", "MME.sum"]), pick("t", "new", both, ["VQAv2", "MME.mean"]))',
-         "there is nothing to set beside A, new, MME.sum"),
+         "there is nothing to match with A, new, MME.sum"),
         ('row_titles(pick("t", "new", both, "VQAv2"))', "row_titles: could not convert"),
         ("__import__('os').system('true')", "unknown function"),
         ("both.__class__", "'both.__class__' is not allowed"),

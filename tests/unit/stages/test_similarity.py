@@ -309,7 +309,7 @@ def test_the_stage_repeats_to_the_byte_and_batches_do_not_show(folders: dict[str
 def test_the_stage_reads_the_prompt_that_predict_would_ask(folders: dict[str, Path], tmp_path: Path) -> None:
     """Its numbers are those of the model put together by hand, on the prompt written out."""
     run(tmp_path / "out", "similarity", SETTINGS | {"questions": 1}, folders, **EXECUTION)
-    from lntune.model.assemble import images_of
+    from lntune.model.features import images_of
     from lntune.model.vision import load_vision
 
     llm, vision = load_llm(folders["llm"]), load_vision(folders["vision"], "open_clip")

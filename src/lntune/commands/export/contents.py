@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from lntune.config.catalog import ORIGINS, Catalog, Entry
 from lntune.errors import UserError
 from lntune.plan.fetched import fetched_files
-from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
+from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.targets import FIGURES
 from lntune.store.identity import FileRecord
 from lntune.store.layout import MANIFEST, Store, slug

@@ -23,9 +23,8 @@ from lntune.commands.export.contents import RESULTS, Contents, Result, Source, c
 from lntune.commands.export.metadata import METADATA, README, Written, describe
 from lntune.errors import UserError
 from lntune.plan.node import is_done, manifest_path
-from lntune.plan.plan import Plan
+from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files, files_of, is_right, report_item_name
 from lntune.progress import track
 from lntune.report.rows import CELLS
