@@ -6,8 +6,10 @@
 No torch is imported unless a case is also traced.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lntune.config.scale import GpuSettings, MethodSettings
@@ -54,6 +56,27 @@ class Answer:
     account: MemoryAccount
     fits: bool | None
     refusal: str = ""
+
+
+def report(
+    root: Path, question: Question, overrides: Mapping[str, Any] | None = None, *, trace: bool, as_json: bool
+) -> str:
+    """What the command prints: a table of all cases, or each of those that are asked about part by part, or JSON.
+
+    Raises:
+        UserError: the config is wrong, or what is asked about does not exist or is not possible.
+    """
+    study = Study.read(root, overrides)
+    found = answers(study, question)
+    traces = {place: traced(answer) for place, answer in enumerate(found)} if trace else {}
+    if as_json:
+        return json.dumps(document(found, traces), indent=1)
+    if not question.itemised and not trace:
+        return table(study, found)
+    lines = []
+    for place, answer in enumerate(found):
+        lines += [itemised(study, answer), *([traced_text(traces[place])] if trace else [])]
+    return "\n".join(lines)
 
 
 def answers(study: Study, question: Question) -> list[Answer]:

@@ -57,11 +57,15 @@ class Node:
 
     def parents(self) -> Iterator["Node"]:
         """All inputs, in the order of the roles."""
-        for given in self.inputs.values():
-            if isinstance(given, tuple):
-                yield from given
-            else:
-                yield given.node if isinstance(given, Part) else given
+        for role in self.inputs:
+            yield from self.players(role)
+
+    def players(self, role: str) -> tuple["Node", ...]:
+        """The inputs that play a role; none where the role is not there."""
+        given = self.inputs.get(role, ())
+        if isinstance(given, tuple):
+            return given
+        return (given.node if isinstance(given, Part) else given,)
 
 
 Inputs = Mapping[str, Node | Part | tuple[Node, ...]]

@@ -6,7 +6,7 @@ from lntune.errors import UserError
 from lntune.plan.node import Node, is_done, manifest_path, result_folder
 from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.targets import is_right, shown_names
-from lntune.snakefile.workflow import Workflow, notice, stop
+from lntune.snakefile.workflow import Workflow, stale_trigger, stop
 
 
 class ReportPages:
@@ -21,9 +21,9 @@ class ReportPages:
         return str(manifest_path(self.plan.store, self._node(wildcards)))
 
     def outdated(self, wildcards: Any) -> list[str]:
-        """What makes a page that is there, and does not show its result, be written again (`Workflow.withdrawn`)."""
+        """What makes a page that is there, and does not show its result, be written again (`Workflow.stale`)."""
         path = page_path(wildcards.name)
-        return [] if not path.exists() or is_right(self.plan, path) else notice(path)
+        return [] if not path.exists() or is_right(self.plan, path) else stale_trigger(path)
 
     def caption(self, wildcards: Any) -> Caption:
         """What the report says beside a page; as long as there is no result, its name."""

@@ -1,6 +1,6 @@
 """``lntune export``: a table or figure with everything that it rests on, as a crate to be read without lntune.
 
-    report = export(Path("."), "tables/table3.csv", Path("table3.zip"))
+    print(export(Path("."), "tables/table3.csv", Path("table3.zip")))
 
 The same store and checkout give the same bytes, whenever and wherever they are exported.
 """
@@ -13,7 +13,6 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +40,8 @@ _UNIX = 3
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True)
-class CrateReport:
-    """What was exported; ``left_out`` and its bytes are of the files that are named by their hashes."""
-
-    path: Path
-    bytes: int
-    results: int
-    files: int
-    left_out: int
-    left_out_bytes: int
-
-    @property
-    def text(self) -> str:
-        """The report in a line."""
-        return (
-            f"{self.path}: {self.results:,} results, {self.files:,} files ({bytes_text(self.bytes)}); "
-            f"{self.left_out:,} more ({bytes_text(self.left_out_bytes)}) are named by their hashes"
-        )
-
-
-def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any] | None = None) -> CrateReport:
-    """Write the crate of a table or figure to ``out``, whole or not at all.
+def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
+    """Write the crate of a table or figure to ``out``, whole or not at all; return what was written, in a line.
 
     Args:
         root: the checkout; a store with a relative path and the published files lie in the working directory.
@@ -91,7 +70,11 @@ def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any]
         if isinstance(error, OSError):
             raise UserError(f"{error.filename or out}: {error.strerror}; {out} was not written") from error
         raise
-    return _report(out, contents, written)
+    left_out = [file for result in contents.results.values() for file in result.left_out().values()]
+    return (
+        f"{out}: {len(contents.results):,} results, {len(written) + 1:,} files ({bytes_text(out.stat().st_size)}); "
+        f"{len(left_out):,} more ({bytes_text(sum(file.bytes for file in left_out))}) are named by their hashes"
+    )
 
 
 def _made(plan: Plan, report_item: str) -> Manifest:
@@ -155,18 +138,6 @@ def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> Written:
             writer.write(block)
             count += len(block)
     return Written(count, sha256.hexdigest(), mine.hexdigest())
-
-
-def _report(out: Path, contents: Contents, written: Mapping[str, Written]) -> CrateReport:
-    left_out = [file for result in contents.results.values() for file in result.left_out().values()]
-    return CrateReport(
-        path=out,
-        bytes=out.stat().st_size,
-        results=len(contents.results),
-        files=len(written) + 1,
-        left_out=len(left_out),
-        left_out_bytes=sum(file.bytes for file in left_out),
-    )
 
 
 # --- the README: how to follow a number with nothing but a text editor ---------------------------------------------
