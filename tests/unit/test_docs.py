@@ -26,6 +26,7 @@ def test_the_readme_names_the_ways_to_begin() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_names_only_what_exists(page: Path) -> None:
     text = _without_examples(page)
+    assert not re.search(r"^(<<<<<<<|>>>>>>>) ", text, flags=re.MULTILINE), "a merge was left unfinished"
     paths = {path for path in PATH.findall(text) if not OF_THE_READER.search(path)} - WRITTEN_LATER
     missing = [path for path in paths if not list(ROOT.glob(path))]
     missing += [file for file in {*MODULE_FILE.findall(text)} - OF_OTHER_PROJECTS if not _module_file(file)]

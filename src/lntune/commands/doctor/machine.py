@@ -114,7 +114,7 @@ def check_store(needs: Needs) -> Iterator[Finding]:
         remedy = (
             "works, but results that are linked are copied, or two jobs may do the same work; another disk has both"
         )
-        yield Finding("store", "lesser", f"{folder}: has no {' and no '.join(lacks)}", remedy)
+        yield Finding("store", "degraded", f"{folder}: has no {' and no '.join(lacks)}", remedy)
     else:
         yield Finding("store", "ok", f"{folder}: can be written, linked and locked")
 
@@ -137,10 +137,10 @@ def _lacks(folder: Path) -> list[str]:
 def check_git(needs: Needs) -> Iterator[Finding]:
     """Git, by which manifests name the commit."""
     if shutil.which("git") is None:
-        yield Finding("git", "lesser", "is not there: manifests will name no commit", "install git")
+        yield Finding("git", "degraded", "is not there: manifests will name no commit", "install git")
     elif output_of("git", "-C", str(needs.study.root), "rev-parse", "HEAD") is None:
         text = "this folder is no checkout: manifests will name no commit"
-        yield Finding("git", "lesser", text, "clone the repository instead of copying its files")
+        yield Finding("git", "degraded", text, "clone the repository instead of copying its files")
     else:
         yield Finding("git", "ok", "manifests name the commit")
 

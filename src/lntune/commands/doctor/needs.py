@@ -11,16 +11,16 @@ from lntune.plan.pending import PendingWork, pending_in
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
-State = Literal["ok", "missing", "lesser", "unknown"]
+State = Literal["ok", "missing", "degraded", "unknown"]
 
-_MARK: dict[State, str] = {"ok": "ok", "missing": "MISSING", "lesser": "lesser", "unknown": "?"}
+_MARK: dict[State, str] = {"ok": "ok", "missing": "MISSING", "degraded": "degraded", "unknown": "?"}
 
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked for.
 
-    ``missing``: the target cannot be made; ``lesser``: it can, but something is worse; ``unknown``: it cannot be seen
+    ``missing``: the target cannot be made; ``degraded``: it can, but something is worse; ``unknown``: it cannot be seen
     from here. ``remedy`` is empty for ``ok``.
     """
 
