@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from lntune.config import Frozen
+from lntune.config import Frozen, Hash
 from lntune.config.catalog import (
     CATALOG,
     LOCK,
@@ -25,7 +25,6 @@ from lntune.config.catalog import (
     HubRepository,
     LockedFile,
     Place,
-    Sha256,
     read_lock,
     record_found,
 )
@@ -50,7 +49,7 @@ class Settings(Frozen):
     What the first download recorded of the latter is no part of it, so that recording it renames nothing.
     """
 
-    files: dict[FileName, Sha256] = Field(default={})
+    files: dict[FileName, Hash] = Field(default={})
     addresses: dict[FileName, str] = Field(default={})
 
     @model_validator(mode="after")

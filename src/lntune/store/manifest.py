@@ -11,13 +11,12 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
-from lntune.config import Frozen
+from lntune.config import Frozen, Hash
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.store.identity import FileRecord, Identity, digest, input_name
 from lntune.store.layout import MANIFEST
 
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ResultId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
