@@ -23,11 +23,13 @@ from lntune.commands.export.metadata import METADATA, README, Written, describe
 from lntune.errors import UserError
 from lntune.plan.node import is_done, manifest_path
 from lntune.plan.plan import SUMMARIES, Plan
+from lntune.plan.report_items import shown_settings
 from lntune.plan.study import Study
 from lntune.plan.targets import asked_files, files_of, is_right, report_item_name
 from lntune.progress import track
-from lntune.report.rows import CELLS
+from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.stages.select import CHOSEN
+from lntune.stages.table import Settings as TableSettings
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.units import bytes_text
@@ -199,36 +201,39 @@ _ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw", "llm"
 
 def _readme(contents: Contents) -> bytes:
     """The text of README.md."""
-    settings: dict[str, Any] = contents.last.manifest.settings
+    settings = shown_settings(contents.last.manifest, str(contents.published[0]))
     text = _TEXT.format(
-        title=f"{contents.report_item}: {settings['title']}",
+        title=f"{contents.report_item}: {settings.title}",
         files=", ".join(f"`{path}`" for path in contents.published),
         kind=kind_of(contents),
         results=RESULTS,
         manifest=MANIFEST,
         cells=CELLS,
         last=contents.last.path,
-        scale=settings["scale"],
-        scale_note=settings["scale_note"],
-        protocol=settings["protocol"],
-        example=_example(contents),
+        scale=settings.scale,
+        scale_note=settings.scale_note,
+        protocol=settings.protocol,
+        example=_example(contents, settings),
         literature=_LITERATURE.format(file=f"workflow/paper/{contents.report_item}.csv")
-        if settings.get("literature")
+        if isinstance(settings, TableSettings) and settings.literature
         else "",
         stages=_stages(contents),
     )
     return text.encode()
 
 
-def _example(contents: Contents) -> str:
+def _example(contents: Contents, settings: ShownItemSettings) -> str:
     """The way of the first cell, folder by folder; where there are no cells, of the first learning rate."""
-    cells = json.loads((contents.last.folder / CELLS).read_text())
-    role = "scores" if cells else "selections"
+    row, role = settings.rows[0], "scores" if settings.columns else "selections"
     inputs = [record for one, record in contents.last.manifest.parents() if one == role]
     if not inputs:
         return ""
-    result = contents.results[inputs[cells[0]["scores"][0] if cells else 0].name]
-    shown = f"{cells[0]['row']!r}, {cells[0]['column']}, {cells[0]['value']}" if cells else "the first learning rate"
+    shown, read_from = "the first learning rate", row.chosen(inputs)
+    if settings.columns:
+        value = json.loads((contents.last.folder / CELLS).read_text())[0]["value"]
+        column, read_from = next(iter(settings.sources(row, inputs).items()))
+        shown = f"{row.name!r}, {column}, {value}"
+    result = contents.results[read_from[0].name]
     lines = [f"For example {shown}:", "", f"    {role:<12}{result.path}"]
     while step := _next(contents, result):
         role, result = step
