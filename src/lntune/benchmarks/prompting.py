@@ -23,7 +23,7 @@ class Execution(Frozen):
 
 
 class PromptingSettings(Protocol):
-    """What :func:`with_pictures` reads of a stage's settings."""
+    """What :func:`with_images` reads of a stage's settings."""
 
     @property
     def broken_share(self) -> float: ...
@@ -56,5 +56,5 @@ def with_images(
     check.note(drops, faulty)
     kept = [question for place, question in enumerate(questions) if place not in found]
     if not kept:
-        raise UserError(f"{job.label}: no question is left whose image can be used; mend {check.archive.path}")
+        raise UserError(f"{job.label}: no question is left whose image can be used; fix {check.archive.path}")
     return kept
