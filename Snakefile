@@ -20,25 +20,19 @@ if workflow.remote_exec:
 # Jobs run the code of this checkout, whichever copy of lntune is installed.
 SOURCE = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = SOURCE
+os.environ.update(PYTHONPATH=SOURCE)
 
-from lntune.snakefile.resources import TURN
-from lntune.snakefile.speed import quick_signatures
-from lntune.plan.pages import PAGES
-from lntune.snakefile.speed import collect_rarely
-from lntune.snakefile.report_pages import ReportPages
-from lntune.plan.targets import FORMATS
+from lntune.benchmarks.registry import question_stages, reference_stages, score_stages
+from lntune.snakefile.speed import speed_up
 from lntune.snakefile.workflow import Workflow
 
-collect_rarely()
-quick_signatures()
+speed_up()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
-REPORT = ReportPages(STUDY)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
-JOB = f"exec {sys.executable} -m lntune.jobs.submit"
+RUN = f"exec {sys.executable} -m lntune.jobs.submit"
 if STUDY.cluster:
     workflow.localrules(*STUDY.local_rules())
-    workflow.register_resource(TURN, 1)  # an allocation has one, so its jobs follow each other
+    workflow.register_resource("turn", 1)  # an allocation has one, so its jobs follow each other
     if not workflow.remote_exec:
         # This machine's cores (profiles/default) are no limit for what a job asks of the cluster.
         workflow.global_resources["_cores"] = None
@@ -47,7 +41,7 @@ if STUDY.cluster:
 wildcard_constraints:
     result="[^/]+",
     name="[^/]+",
-    folder="|".join(FORMATS),
+    folder="tables|figures",
     format="[a-z]+",
 
 
@@ -62,11 +56,12 @@ resource_scopes:
 
 
 rule all:
+    default_target: True
     input:
         STUDY.targets(),
-    default_target: True
 
 
+include: "workflow/rules/stage.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
@@ -76,4 +71,4 @@ include: "workflow/rules/figures.smk"
 
 
 onstart:
-    STUDY.start(warm=workflow.local_exec)
+    STUDY.start(fork_server=workflow.local_exec)

@@ -22,7 +22,7 @@ from typing import Any
 from lntune.config.training import LoraSettings
 from lntune.estimate.memory import Setup, predict_memory
 from lntune.estimate.shapes import LlmShape, VisionShape
-from lntune.store import provenance
+from lntune.store.record import machine
 
 PAGE = Path(__file__).with_suffix(".md")
 LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
@@ -194,7 +194,7 @@ def main(names: Sequence[str]) -> None:
         lines.append(line(name, run_case(name)))
         print(lines[-1], flush=True)
     if not names:
-        here = provenance.machine(ranks=1)
+        here = machine(ranks=1)
         PAGE.write_text(HEAD + "\n".join(lines) + f"\n\n{here.cpu}, {here.cores} cores, one thread a process.\n")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
-from lntune.store import provenance  # noqa: E402
+from lntune.store.record import git_state, machine  # noqa: E402
 from races.page import page  # noqa: E402
 from races.rounds import Measured  # noqa: E402
 
@@ -35,13 +35,13 @@ def say(text: str) -> None:
 
 def commit_here() -> str:
     """What is measured."""
-    git = provenance.git_state(HERE)
+    git = git_state(HERE)
     return "no commit" if git is None else git.commit[:10] + (" with changes" if git.dirty else "")
 
 
 def measure(name: str, commit: str, work: Path) -> Measured:
     """Measure one module's rows."""
-    module, here = import_module(f"races.{name}"), provenance.machine(ranks=1)
+    module, here = import_module(f"races.{name}"), machine(ranks=1)
     versions = {"Python": sys.version.split()[0]} | {package: metadata.version(package) for package in module.VERSIONS}
     return Measured(
         date=datetime.now(UTC).date().isoformat(),

@@ -1,6 +1,6 @@
 """Trains the demo's vision encoders and LLMs, and puts them into workflow/weights and the catalogue.
 
-    snakemake -s workflow/demo_weights.smk -c2          (make demo-weights)
+snakemake -s workflow/demo_weights.smk -c2          (make demo-weights)
 """
 
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 ROOT = Path(workflow.basedir).parent
 sys.path.insert(0, str(ROOT / "src"))
-os.environ["PYTHONPATH"] = str(ROOT / "src")
+os.environ.update(PYTHONPATH=str(ROOT / "src"))
 
 from lntune.commands.pin import pin
 from lntune.snakefile.workflow import DemoWeightsWorkflow
 
-WEIGHTS = DemoWeightsWorkflow(ROOT, config)
-JOB = f"{sys.executable} -m lntune.jobs.submit"
+STUDY = DemoWeightsWorkflow(ROOT, config)
+RUN = f"{sys.executable} -m lntune.jobs.submit"
 
 
 wildcard_constraints:
@@ -23,50 +23,42 @@ wildcard_constraints:
 
 
 rule all:
-    input:
-        WEIGHTS.targets(),
     default_target: True
-
-
-rule train_llm:
     input:
-        ancient(WEIGHTS.inputs),
-    output:
-        f"{WEIGHTS.store}/{{stage}}/{{result}}/manifest.json",
-    wildcard_constraints:
+        STUDY.targets(),
+
+
+include: "rules/stage.smk"
+
+
+# An LLM with a shape of its own, or one that goes on from another's weights. The longest come first.
+use rule stage as train_llm with:
+    input:
+        STUDY.inputs("train-llm", base="optional train-llm"),
+    pathvars:
         stage="train-llm",
-    log:
-        "logs/{stage}/{result}.log",
-    params:
-        spec=WEIGHTS.order,
-    priority: 1  # the longest come first
-    message:
-        "{wildcards.stage} {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+    priority: 1
 
 
-rule train_vision:
+# The demo's CLIP, trained on drawn images and their captions.
+use rule stage as train_clip with:
     input:
-        ancient(WEIGHTS.inputs),
-    output:
-        f"{WEIGHTS.store}/{{stage}}/{{result}}/manifest.json",
-    wildcard_constraints:
-        stage="train-(clip|vit)",
-    log:
-        "logs/{stage}/{result}.log",
-    params:
-        spec=WEIGHTS.order,
-    priority: 0
-    message:
-        "{wildcards.stage} {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+        STUDY.inputs("train-clip"),
+    pathvars:
+        stage="train-clip",
+
+
+# The demo's ViT, trained to classify drawn images.
+use rule stage as train_vit with:
+    input:
+        STUDY.inputs("train-vit"),
+    pathvars:
+        stage="train-vit",
 
 
 onstart:
-    WEIGHTS.start(warm=workflow.local_exec)
+    STUDY.start(fork_server=workflow.local_exec)
 
 
 onsuccess:
-    WEIGHTS.publish(pin)
+    STUDY.publish(pin)

@@ -171,7 +171,7 @@ def export(
     """Write a table or figure with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
     from lntune.commands.export.export import export as write
 
-    print(write(Path("."), report_item, out, _overrides(profile, config)).text)
+    print(write(Path("."), report_item, out, _overrides(profile, config)))
 
 
 @app.command()
@@ -212,25 +212,15 @@ def memory(
     config: Config = None,
 ) -> None:
     """Predict the memory of training steps on the scale's GPU; none is needed."""
-    from lntune.commands import memory as report
+    from lntune.commands.memory import Question, report
     from lntune.paper import memory as paper_memory
-    from lntune.plan.study import Study
 
+    root = Path(".")
     if paper:
-        root = Path(".")
         print(json.dumps(paper_memory.document(root), indent=1) if as_json else paper_memory.text(root))
         return
-    study = Study.read(Path("."), _overrides(profile, config))
-    question = report.Question(method, llm, gpus, micro_batch, length, precision, zero)
-    found = report.answers(study, question)
-    traces = {place: report.traced(answer) for place, answer in enumerate(found)} if trace else {}
-    if as_json:
-        print(json.dumps(report.document(found, traces), indent=1))
-    elif question.itemised or trace:
-        for place, answer in enumerate(found):
-            print(report.itemised(study, answer), *([report.traced_text(traces[place])] if trace else []), sep="\n")
-    else:
-        print(report.table(study, found))
+    question = Question(method, llm, gpus, micro_batch, length, precision, zero)
+    print(report(root, question, _overrides(profile, config), trace=trace, as_json=as_json))
 
 
 @app.command()

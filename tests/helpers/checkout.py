@@ -40,7 +40,7 @@ class Checkout:
     def run(self, module: str, *arguments: str, code: int = 0) -> str:
         """Run a Python module there, with this checkout's own code."""
         environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "COLUMNS": "200"}
-        environment.pop("LNTUNE_WARM", None)
+        environment.pop("LNTUNE_FORK_SERVER", None)
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=self.root,

@@ -31,7 +31,7 @@ from pathlib import Path
 from lntune.commands.export.export import export
 from lntune.errors import UserError
 try:
-    print(export(Path("."), sys.argv[1], Path(sys.argv[2])).text)
+    print(export(Path("."), sys.argv[1], Path(sys.argv[2])))
 except UserError as error:
     sys.exit(f"error: {error}")
 """
@@ -293,15 +293,17 @@ def test_licences_of_fetched_files_are_those_of_the_manifest_or_else_of_the_cata
     licences = Licences(contents, catalog)
     assert [one.name for one in licences.all()] == ["Apache-2.0", "Some Licence 2"]
     assert licences.of(contents.last)[0].id == "#licence/Some-Licence-2"
-    assert licences.fetched(silent).description("clip.bin") == "a CLIP"  # and no path of the machine
+    assert licences.fetched(silent).properties("clip.bin")["description"] == "a CLIP"  # and no path of the machine
     urls = {"open_clip_config.json": "https://example.org/config.json"}
     execution = {"licence": "MIT", "about": "another", "urls": urls}
     fetched = licences.fetched(manifest.model_copy(update={"execution": execution}))
     assert (fetched.licence, fetched.about) == ("MIT", "another")
-    assert fetched.urls == urls
+    assert {name: file.url for name, file in fetched.files.items() if file.url} == urls
     hub = {"hub": {"repo": "a/b", "type": "model", "revision": "main"}, "member": "config.json"}
     execution = {"licence": "MIT", "about": "another", "places": {"open_clip_config.json": hub}}
     unpinned = {"settings": {"files": {}, "addresses": {"open_clip_config.json": "hf://a/b@main/config.json"}}}
     fetched = licences.fetched(manifest.model_copy(update={"execution": execution, **unpinned}))
-    assert fetched.urls == {"open_clip_config.json": "https://huggingface.co/a/b/resolve/main/config.json"}
-    assert fetched.description("open_clip_config.json") == "another; sha256 recorded at the first download"
+    properties = fetched.properties("open_clip_config.json")
+    assert list(fetched.files) == ["open_clip_config.json"]
+    assert properties["contentUrl"] == "https://huggingface.co/a/b/resolve/main/config.json"
+    assert properties["description"] == "another; sha256 recorded at the first download"

@@ -30,7 +30,7 @@ def long(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
     scale["execution"]["checkpoint_steps"] = None
     copy.write_yaml("workflow/scales/tiny.yaml", scale)
     monkeypatch.chdir(copy.root)
-    Workflow(copy.root, {}).start(warm=False)
+    Workflow(copy.root, {}).start(fork_server=False)
     specs = sorted((copy.root / "results/.jobs/finetune").glob("*-finetune-80K-*.json"))
     return next(spec for spec in specs if not result_of(spec).exists())
 
@@ -45,12 +45,14 @@ def with_execution(spec: Path, **changes: Any) -> None:
     spec.write_text(json.dumps(document))
 
 
-def start(spec: Path, module: str = "lntune.jobs.submit", warm: Path | None = None) -> subprocess.Popen[str]:
+def start(spec: Path, module: str = "lntune.jobs.submit", server: Path | None = None) -> subprocess.Popen[str]:
     root = spec.parents[3]
-    environment = os.environ | {"PYTHONPATH": str(root / "src")} | ({"LNTUNE_WARM": str(warm)} if warm else {})
+    environment = (
+        os.environ | {"PYTHONPATH": str(root / "src")} | ({"LNTUNE_FORK_SERVER": str(server)} if server else {})
+    )
     command = [sys.executable, "-m", module, str(spec)]
     if module == "lntune.jobs.submit":
-        command += [str(root / "job.log"), "--heavy"]
+        command = [*command[:-1], "--torch", str(spec), str(root / "job.log")]
     return subprocess.Popen(command, cwd=root, env=environment, text=True, stderr=subprocess.PIPE)
 
 
@@ -133,13 +135,13 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(long: Path, n
     assert not scratch.exists()
 
 
-def test_a_warm_job_stops_as_a_cold_one(long: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "warm"
+def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
     folder.mkdir()
-    command = [sys.executable, "-m", "lntune.jobs.fork_server", "light", str(folder), str(os.getpid())]
+    command = [sys.executable, "-m", "lntune.jobs.fork_server", "plain", str(folder), str(os.getpid())]
     server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(long.parents[3] / "src")})
     try:
-        process = start(long, warm=folder)
+        process = start(long, server=folder)
         wait_for_steps(long, process, 6)
         process.send_signal(signal.SIGTERM)
         code, printed = finish(process)

@@ -41,17 +41,20 @@ def _nodes(workflow: Workflow, stage: str) -> list[Node]:
     return [node for node in workflow.plan.nodes() if node.stage == stage]
 
 
+def _wildcards(workflow: Workflow, stage: str) -> SimpleNamespace:
+    return SimpleNamespace(result=_nodes(workflow, stage)[0].name)
+
+
 def _asked(workflow: Workflow, stage: str) -> dict[str, object]:
     """What a job of the stage asks for; names that it leaves to the cluster are left out, as Snakemake does."""
-    wildcards = SimpleNamespace(result=_nodes(workflow, stage)[0].name)
-    values = {name: v(wildcards) if callable(v) else v for name, v in workflow.resources(stage).items()}
+    wildcards = _wildcards(workflow, stage)
+    values = {name: v(wildcards) if callable(v) else v for name, v in workflow.resources.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def test_a_job_keeps_its_cpus_on_a_login_node_with_fewer_cores(checkout: Checkout) -> None:
     """``cores`` of profiles/default are the login node's, and no limit for the cluster's jobs."""
-    rules = checkout.root / "workflow/rules/training.smk"
-    rules.write_text(rules.read_text().replace('    message:\n        "finetune {wildcards.result}"\n', ""))
+    checkout.edit("workflow/rules/stage.smk", '    message:\n        "{rule} {wildcards.result}"\n', "")
     told = checkout.snakemake("-n", "--cores", "2", "--profile", "slurm", "--config", "scale=tiny", "protocol=modern")
     finetune = told.split("rule finetune:")[1].split("rule ")[0]
     assert "threads: 16" in finetune and "gpu=4" in finetune
@@ -61,8 +64,9 @@ def test_without_a_cluster_amounts_are_the_scales_and_there_are_no_names(checkou
     workflow = Workflow(checkout.root, {})
     assert _asked(workflow, "finetune") == {"mem_mb": 400_000, "runtime": 600, "gpu": 4}
     assert _asked(workflow, "draw") == {"mem_mb": 1500, "runtime": 30}
-    assert workflow.threads("finetune") == 16 and workflow.threads("draw") == 1
-    assert workflow.group("finetune") is None and workflow.local_rules() == []
+    assert callable(workflow.threads)
+    assert [workflow.threads(_wildcards(workflow, stage)) for stage in ("finetune", "draw")] == [16, 1]
+    assert workflow.group is None and workflow.local_rules() == []
 
 
 @pytest.mark.parametrize("stage", ["connector", "finetune", "predict"])
@@ -88,7 +92,7 @@ def _groups(workflow: Workflow) -> dict[str, Counter[str]]:
     """Group to the stages of its jobs."""
     found: dict[str, Counter[str]] = {}
     for stage in ("finetune", "select", "predict"):
-        group = workflow.group(stage)
+        group = workflow.group
         assert group is not None
         for node in _nodes(workflow, stage):
             if name := group(SimpleNamespace(result=node.name)):
@@ -219,10 +223,16 @@ def test_a_chain_that_will_be_linked_asks_for_no_gpu_before_its_inputs_are_there
 
 
 def test_only_what_depends_on_a_jobs_allocation_is_a_function(checkout: Checkout) -> None:
-    resources = _workflow(checkout).resources("predict")
+    resources = _workflow(checkout).resources
     functions = {name for name, value in resources.items() if callable(value)}
-    assert functions == {"mem_mb", "runtime", "gpu", "slurm_partition", "gpu_model", "slurm_extra"}
-    assert (resources["slurm_account"], resources["qos"], resources["turn"]) == ("lab", "long", 1)
-    alike = _workflow(checkout, partition="big", account=None, warning_seconds=0).resources("predict")
-    assert {name for name, value in alike.items() if callable(value)} == {"mem_mb", "runtime", "gpu", "gpu_model"}
+    assert functions == {"mem_mb", "runtime", "gpu", "turn", "slurm_partition", "gpu_model", "slurm_extra"}
+    assert (resources["slurm_account"], resources["qos"]) == ("lab", "long")
+    alike = _workflow(checkout, partition="big", account=None, warning_seconds=0).resources
+    assert {name for name, value in alike.items() if callable(value)} == {
+        "mem_mb",
+        "runtime",
+        "gpu",
+        "turn",
+        "gpu_model",
+    }
     assert alike["slurm_partition"] == "big" and not {"slurm_account", "slurm_extra"} & alike.keys()

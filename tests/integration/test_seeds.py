@@ -8,8 +8,8 @@ import pytest
 from checkout import ROOT, Checkout
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
+from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
 
 SHARED = {
     "draw", "fetch", "convert", "prepare", "questions-mme", "questions-vqav2", "questions-captions", "questions-pope",

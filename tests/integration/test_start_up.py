@@ -1,6 +1,5 @@
 """What starts quickly: no command imports what only models need, and what is remembered is what would be worked out."""
 
-import inspect
 import json
 import os
 import re
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from snakemake.common import get_function_params
 from snakemake.resources import Resource
 
 from checkout import ROOT, Checkout
@@ -18,7 +18,7 @@ from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
-from lntune.snakefile.speed import quick_signatures
+from lntune.snakefile.speed import callback, speed_up
 
 TRACE = ("lntune", "trace", "tiny", "LayerNorm-Conv. 20K", "POPE")
 SETUPS = [
@@ -95,13 +95,15 @@ def test_how_jobs_are_carried_out_is_remembered_by_all_that_decides_it() -> None
             assert plan._prompting_execution(*asked) == Plan._prompting_execution.__wrapped__(plan, *asked)
 
 
-def test_snakemake_is_told_the_signature_that_it_would_find() -> None:
+def test_snakemake_is_given_the_parameters_that_it_would_find() -> None:
     def resource(wildcards: object, attempt: int) -> int:
         return attempt
 
-    vars(Resource.evaluate).pop("__signature__", None)
-    plain = inspect.signature(Resource("mem_mb", resource).evaluate)
-    quick_signatures()
-    assert inspect.signature(Resource("mem_mb", resource).evaluate) == plain
-    assert "__signature__" in vars(Resource.evaluate)
+    vars(Resource.evaluate).pop("_overwrite_params", None)
+    plain = get_function_params(Resource("mem_mb", resource).evaluate)
+    speed_up()
+    assert get_function_params(Resource("mem_mb", resource).evaluate) == plain
+    assert "_overwrite_params" in vars(Resource.evaluate)
     assert Resource("mem_mb", resource).evaluate(None, attempt=3, threads=2).value == 3
+    found = get_function_params(resource)
+    assert get_function_params(callback(resource)) == found and hasattr(resource, "_overwrite_params")

@@ -219,7 +219,7 @@ def test_a_job_that_will_be_linked_queues_for_no_gpu(copy: Checkout, monkeypatch
 
     full, little = {"mem_mb": 64000, "runtime": 600, "gpu": 4}, {"mem_mb": 1000, "runtime": 5, "gpu": 0}
     assert (asked(linked, workflow), asked(alone, workflow)) == (full, full)  # as a dry-run announces them
-    workflow.start(warm=False)
+    workflow.start(fork_server=False)
     assert (asked(linked, workflow), asked(alone, workflow)) == (little, full)
     inside = Workflow(copy.root, {}, in_job=True)  # SLURM refuses a step that asks for more than its job was given
     assert (asked(linked, inside), asked(alone, inside)) == (little, full)

@@ -47,7 +47,7 @@ def on_slurm(checkout: Checkout) -> Checkout:
 def start(checkout: Checkout, cluster: Cluster, *targets: str) -> "subprocess.Popen[bytes]":
     """``snakemake --profile slurm``, with what it prints in printed.txt."""
     environment = os.environ | cluster.environment | {"PYTHONPATH": str(checkout.root / "src"), "OMP_NUM_THREADS": "1"}
-    environment.pop("LNTUNE_WARM", None)
+    environment.pop("LNTUNE_FORK_SERVER", None)
     with (checkout.root / "printed.txt").open("wb") as printed:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *targets, "--profile", "slurm", *QUICK],

@@ -1,21 +1,17 @@
 # What a tuned model is like inside.
 
 
-rule similarity:
+# How alike the layers of one chosen model are.
+use rule stage as similarity with:
     input:
-        ancient(STUDY.inputs("similarity")),
-    output:
-        f"{STUDY.store}/similarity/{{result}}/manifest.json",
-    log:
-        "logs/similarity/{result}.log",
-    params:
-        spec=STUDY.spec("similarity"),
-    threads: STUDY.threads("similarity")
-    resources:
-        **STUDY.resources("similarity"),
-    group:
-        STUDY.group("similarity")
-    message:
-        "similarity {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+        STUDY.inputs(
+            "similarity",
+            llm="fetch convert",
+            vision="fetch",
+            connector="connector",
+            images="fetch draw",
+            tuned="select",
+            questions="questions-*",
+        ),
+    pathvars:
+        stage="similarity",

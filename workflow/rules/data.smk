@@ -1,73 +1,33 @@
-# Raw files, and the samples made from them.
+# Raw files, the samples made from them, and weights.
 
 
-rule draw:
+# One set of the demo's drawn world; some sets ask about the images of another.
+use rule stage as draw with:
     input:
-        ancient(STUDY.inputs("draw")),
-    output:
-        f"{STUDY.store}/draw/{{result}}/manifest.json",
-    log:
-        "logs/draw/{result}.log",
-    params:
-        spec=STUDY.spec("draw"),
-    threads: STUDY.threads("draw")
-    resources:
-        **STUDY.resources("draw"),
-    message:
-        "draw {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("draw", coco="optional draw"),
+    pathvars:
+        stage="draw",
 
 
-rule fetch:
+# One entry of the catalogue, downloaded or copied.
+use rule stage as fetch with:
     input:
-        ancient(STUDY.inputs("fetch")),
-    output:
-        f"{STUDY.store}/fetch/{{result}}/manifest.json",
-    log:
-        "logs/fetch/{result}.log",
-    params:
-        spec=STUDY.spec("fetch"),
-    threads: STUDY.threads("fetch")
-    resources:
-        **STUDY.resources("fetch"),
-    message:
-        "fetch {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("fetch"),
+    pathvars:
+        stage="fetch",
 
 
-rule prepare:
+# The samples of one training set, every filter counted.
+use rule stage as prepare with:
     input:
-        ancient(STUDY.inputs("prepare")),
-    output:
-        f"{STUDY.store}/prepare/{{result}}/manifest.json",
-    log:
-        "logs/prepare/{result}.log",
-    params:
-        spec=STUDY.spec("prepare"),
-    threads: STUDY.threads("prepare")
-    resources:
-        **STUDY.resources("prepare"),
-    message:
-        "prepare {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("prepare", raw="fetch draw"),
+    pathvars:
+        stage="prepare",
 
 
-rule convert:
+# An LLM's weights in the format that training reads.
+use rule stage as convert with:
     input:
-        ancient(STUDY.inputs("convert")),
-    output:
-        f"{STUDY.store}/convert/{{result}}/manifest.json",
-    log:
-        "logs/convert/{result}.log",
-    params:
-        spec=STUDY.spec("convert"),
-    threads: STUDY.threads("convert")
-    resources:
-        **STUDY.resources("convert"),
-    message:
-        "convert {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+        STUDY.inputs("convert", llm="fetch"),
+    pathvars:
+        stage="convert",

@@ -1,73 +1,33 @@
 # Figures: drawn from scores, measurements, similarities and the logs of chosen runs.
 
 
-rule figure_bars:
+# Scores as bars, a panel for each benchmark (Figure 2).
+use rule stage as figure_bars with:
     input:
-        ancient(STUDY.inputs("figure-bars")),
-    output:
-        f"{STUDY.store}/figure-bars/{{result}}/manifest.json",
-    log:
-        "logs/figure-bars/{result}.log",
-    params:
-        spec=STUDY.spec("figure-bars"),
-    threads: STUDY.threads("figure-bars")
-    resources:
-        **STUDY.resources("figure-bars"),
-    message:
-        "figure-bars {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("figure-bars", selections="select", scores="score-*"),
+    pathvars:
+        stage="figure-bars",
 
 
-rule figure_cost:
+# Memory against trainable parameters (Figure 1, right).
+use rule stage as figure_cost with:
     input:
-        ancient(STUDY.inputs("figure-cost")),
-    output:
-        f"{STUDY.store}/figure-cost/{{result}}/manifest.json",
-    log:
-        "logs/figure-cost/{result}.log",
-    params:
-        spec=STUDY.spec("figure-cost"),
-    threads: STUDY.threads("figure-cost")
-    resources:
-        **STUDY.resources("figure-cost"),
-    message:
-        "figure-cost {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("figure-cost", selections="optional select", scores="measure"),
+    pathvars:
+        stage="figure-cost",
 
 
-rule figure_heat_maps:
+# The similarity of layers as heat maps (Figures 3, A1, A2).
+use rule stage as figure_heat_maps with:
     input:
-        ancient(STUDY.inputs("figure-heat-maps")),
-    output:
-        f"{STUDY.store}/figure-heat-maps/{{result}}/manifest.json",
-    log:
-        "logs/figure-heat-maps/{result}.log",
-    params:
-        spec=STUDY.spec("figure-heat-maps"),
-    threads: STUDY.threads("figure-heat-maps")
-    resources:
-        **STUDY.resources("figure-heat-maps"),
-    message:
-        "figure-heat-maps {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("figure-heat-maps", selections="select", scores="similarity"),
+    pathvars:
+        stage="figure-heat-maps",
 
 
-rule figure_gradients:
+# The norms of gradients in training (Figures 4, A3, A4).
+use rule stage as figure_gradients with:
     input:
-        ancient(STUDY.inputs("figure-gradients")),
-    output:
-        f"{STUDY.store}/figure-gradients/{{result}}/manifest.json",
-    log:
-        "logs/figure-gradients/{result}.log",
-    params:
-        spec=STUDY.spec("figure-gradients"),
-    threads: STUDY.threads("figure-gradients")
-    resources:
-        **STUDY.resources("figure-gradients"),
-    message:
-        "figure-gradients {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("figure-gradients", selections="select"),
+    pathvars:
+        stage="figure-gradients",

@@ -1,90 +1,50 @@
 # Tables, and the files with fixed names under which people ask for them.
 
 
-rule table:
+# One table of the paper, or of one's own.
+use rule stage as table with:
     input:
-        ancient(STUDY.inputs("table")),
-    output:
-        f"{STUDY.store}/table/{{result}}/manifest.json",
-    log:
-        "logs/table/{result}.log",
-    params:
-        spec=STUDY.spec("table"),
-    threads: STUDY.threads("table")
-    resources:
-        **STUDY.resources("table"),
-    message:
-        "table {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("table", selections="optional select", scores="score-* measure similarity"),
+    pathvars:
+        stage="table",
 
 
-rule data_table:
+# What the training sets and benchmarks were made of, and what the filters dropped.
+use rule stage as data_table with:
     input:
-        ancient(STUDY.inputs("data-table")),
-    output:
-        f"{STUDY.store}/data-table/{{result}}/manifest.json",
-    log:
-        "logs/data-table/{result}.log",
-    params:
-        spec=STUDY.spec("data-table"),
-    threads: STUDY.threads("data-table")
-    resources:
-        **STUDY.resources("data-table"),
-    message:
-        "data-table {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("data-table", sets="prepare questions-*"),
+    pathvars:
+        stage="data-table",
 
 
-rule claims:
+# The paper's claims, held against what was found.
+use rule stage as claims with:
     input:
-        ancient(STUDY.inputs("claims")),
-    output:
-        f"{STUDY.store}/claims/{{result}}/manifest.json",
-    log:
-        "logs/claims/{result}.log",
-    params:
-        spec=STUDY.spec("claims"),
-    threads: STUDY.threads("claims")
-    resources:
-        **STUDY.resources("claims"),
-    message:
-        "claims {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("claims", tables="optional table figure-bars figure-cost figure-heat-maps figure-gradients"),
+    pathvars:
+        stage="claims",
 
 
-rule comparison:
+# The tables compared with the paper's.
+use rule stage as comparison with:
     input:
-        ancient(STUDY.inputs("comparison")),
-    output:
-        f"{STUDY.store}/comparison/{{result}}/manifest.json",
-    log:
-        "logs/comparison/{result}.log",
-    params:
-        spec=STUDY.spec("comparison"),
-    threads: STUDY.threads("comparison")
-    resources:
-        **STUDY.resources("comparison"),
-    message:
-        "comparison {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("comparison", tables="optional table figure-bars figure-cost figure-heat-maps figure-gradients"),
+    pathvars:
+        stage="comparison",
 
 
 # A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
 # what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:
     input:
-        ancient(STUDY.report_item),
-        STUDY.withdrawn,
+        shown=ancient(STUDY.report_item),
+        stale=STUDY.stale,
     output:
         "{folder}/{name}.{format}",
     message:
         "{output}"
     shell:
-        "cat $(dirname {input[0]})/{wildcards.name}.{wildcards.format} > {output}"
+        "cat $(dirname {input.shown})/{wildcards.name}.{wildcards.format} > {output}"
 
 
 # What `snakemake --report` shows: a page for each table and figure, with a caption, in the paper's order.
@@ -93,18 +53,22 @@ report: "../report/overview.rst"
 
 rule page:
     input:
-        ancient(REPORT.result),
-        REPORT.outdated,
+        shown=ancient(STUDY.report_item),
+        stale=STUDY.stale,
     output:
         report(
-            f"{PAGES}/{{name}}.html",
+            "{folder}/{name}.{format}",
             caption="../report/caption.rst",
-            category=REPORT.category,
-            labels=REPORT.labels,
+            category=STUDY.category,
+            labels=STUDY.labels,
         ),
+    wildcard_constraints:
+        folder="pages",
+        format="html",
     params:
-        caption=REPORT.caption,
+        write=f"{sys.executable} -m lntune.plan.pages",
+        caption=STUDY.caption,
     message:
         "{output}"
     shell:
-        "{sys.executable} -m lntune.plan.pages $(dirname {input[0]}) {wildcards.name} > {output}"
+        "{params.write} $(dirname {input.shown}) {wildcards.name} > {output}"

@@ -1,77 +1,40 @@
 # Connector pretraining, finetuning, what it takes, and the choice of a learning rate.
 
 
-rule connector:
+# The connector of one LLM and vision encoder, pretrained with everything else frozen.
+use rule stage as connector with:
     input:
-        ancient(STUDY.inputs("connector")),
-    output:
-        f"{STUDY.store}/connector/{{result}}/manifest.json",
-    log:
-        "logs/connector/{result}.log",
-    params:
-        spec=STUDY.spec("connector"),
-    threads: STUDY.threads("connector")
-    resources:
-        **STUDY.resources("connector"),
-    message:
-        "connector {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+        STUDY.inputs("connector", llm="fetch convert", vision="fetch", samples="prepare", images="fetch draw"),
+    pathvars:
+        stage="connector",
 
 
-rule finetune:
+# One model tuned on instructions: one LLM, vision encoder, method, data set, learning rate and seed.
+use rule stage as finetune with:
     input:
-        ancient(STUDY.inputs("finetune")),
-    output:
-        f"{STUDY.store}/finetune/{{result}}/manifest.json",
-    log:
-        "logs/finetune/{result}.log",
-    params:
-        spec=STUDY.spec("finetune"),
-    threads: STUDY.threads("finetune")
-    resources:
-        **STUDY.resources("finetune"),
-    group:
-        STUDY.group("finetune")
-    message:
-        "finetune {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+        STUDY.inputs(
+            "finetune",
+            llm="fetch convert",
+            vision="fetch",
+            connector="connector",
+            samples="prepare",
+            images="fetch draw",
+        ),
+    pathvars:
+        stage="finetune",
 
 
-rule measure:
+# The trainable parameters and the memory of one LLM, vision encoder and method.
+use rule stage as measure with:
     input:
-        ancient(STUDY.inputs("measure")),
-    output:
-        f"{STUDY.store}/measure/{{result}}/manifest.json",
-    log:
-        "logs/measure/{result}.log",
-    params:
-        spec=STUDY.spec("measure"),
-    threads: STUDY.threads("measure")
-    resources:
-        **STUDY.resources("measure"),
-    message:
-        "measure {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log} --heavy"
+        STUDY.inputs("measure", llm="fetch convert", vision="fetch"),
+    pathvars:
+        stage="measure",
 
 
-rule select:
+# The learning rate of one variant, by Flickr30k CIDEr; its checkpoint is what the next stages read.
+use rule stage as select with:
     input:
-        ancient(STUDY.inputs("select")),
-    output:
-        f"{STUDY.store}/select/{{result}}/manifest.json",
-    log:
-        "logs/select/{result}.log",
-    params:
-        spec=STUDY.spec("select"),
-    threads: STUDY.threads("select")
-    resources:
-        **STUDY.resources("select"),
-    group:
-        STUDY.group("select")
-    message:
-        "select {wildcards.result}"
-    shell:
-        "{JOB} {params.spec} {log}"
+        STUDY.inputs("select", candidates="finetune", scores="score-captions"),
+    pathvars:
+        stage="select",

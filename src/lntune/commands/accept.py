@@ -15,9 +15,8 @@ import yaml
 
 from lntune.errors import UserError
 from lntune.files import write_whole
-from lntune.plan.node import Node, closure, is_done
+from lntune.plan.node import Node, closure, compared, is_done
 from lntune.plan.plan import Plan
-from lntune.plan.reasons import compared
 from lntune.plan.stages import ACCEPTED, STAGES, read_accepted
 from lntune.plan.study import Study
 from lntune.plan.targets import targets_of

@@ -6,8 +6,10 @@
 No torch is imported unless a case is also traced.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lntune.config.scale import GpuSettings, MethodSettings
@@ -19,6 +21,7 @@ from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
 from lntune.plan.crosschecks import check_known
 from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study
+from lntune.units import counted
 
 PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
 """Taken for 7B and 13B by themselves: the rank that gives the percentages of the paper's Table 2."""
@@ -54,6 +57,27 @@ class Answer:
     account: MemoryAccount
     fits: bool | None
     refusal: str = ""
+
+
+def report(
+    root: Path, question: Question, overrides: Mapping[str, Any] | None = None, *, trace: bool, as_json: bool
+) -> str:
+    """What the command prints: a table of all cases, or each of those that are asked about part by part, or JSON.
+
+    Raises:
+        UserError: the config is wrong, or what is asked about does not exist or is not possible.
+    """
+    study = Study.read(root, overrides)
+    found = answers(study, question)
+    traces = {place: traced(answer) for place, answer in enumerate(found)} if trace else {}
+    if as_json:
+        return json.dumps(document(found, traces), indent=1)
+    if not question.itemised and not trace:
+        return table(study, found)
+    lines = []
+    for place, answer in enumerate(found):
+        lines += [itemised(study, answer), *([traced_text(traces[place])] if trace else [])]
+    return "\n".join(lines)
 
 
 def answers(study: Study, question: Question) -> list[Answer]:
@@ -172,7 +196,7 @@ def _gpu_text(gpu: GpuSettings | None) -> str:
 def _engine(setup: Setup) -> str:
     if setup.stage is None:
         return "plain, 1 GPU"
-    return f"deepspeed ZeRO {setup.stage}, {setup.ranks} GPU{'s' if setup.ranks > 1 else ''}"
+    return f"deepspeed ZeRO {setup.stage}, {counted(setup.ranks, 'GPU')}"
 
 
 def _assumptions(setup: Setup) -> str:

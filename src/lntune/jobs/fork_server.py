@@ -1,13 +1,13 @@
 """A fork server for local jobs: it has imported libraries once, and forks for every job.
 
 A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile
-starts the light one before the first local job, and it ends with Snakemake: it runs the stages that need no torch, and
-links what can be linked. The first job that must be computed makes it start the heavy one, which runs all those. They
+starts the plain one before the first local job, and it ends with Snakemake: it runs the stages that need no torch, and
+links what can be linked. The first job with torch that must be computed makes it start the one with torch. They
 import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the disk. On
 a cluster no such process exists, and :mod:`lntune.jobs.submit` runs the job in a process of its own: the results are
 the same.
 
-    python -m lntune.jobs.fork_server light|heavy FOLDER PARENT_PID        the socket is FOLDER/light or FOLDER/heavy
+    python -m lntune.jobs.fork_server plain|torch FOLDER PARENT_PID        the socket is FOLDER/plain or FOLDER/torch
 """
 
 import os
@@ -22,11 +22,11 @@ from importlib import import_module
 
 from lntune.jobs.submit import FORWARDED, MUST_COMPUTE
 
-_LIGHT = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
+_PLAIN = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
 _LIBRARIES = {
-    "light": _LIGHT,
-    "heavy": (
-        *_LIGHT, "torch", "safetensors.torch", "tokenizers", "transformers",
+    "plain": _PLAIN,
+    "torch": (
+        *_PLAIN, "torch", "safetensors.torch", "tokenizers", "transformers",
         "transformers.models.llama.modeling_llama", "open_clip", "timm",
     ),
 }  # fmt: skip
@@ -55,14 +55,14 @@ def _run_job(connection: socket.socket, message: bytes, files: list[int]) -> Non
 
 
 class Server:
-    """One thread that accepts jobs, forks for each, and tells each client its exit code.
+    """One thread that accepts jobs, forks for each, and sends each client its exit code.
 
     A single thread, because a fork copies none of the others and leaves what they had locked locked.
     """
 
     def __init__(self, path: str, parent: int) -> None:
         self.path, self.parent = path, parent
-        self.heavy: subprocess.Popen[bytes] | None = None
+        self.with_torch: subprocess.Popen[bytes] | None = None
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -94,18 +94,18 @@ class Server:
                     with suppress(BlockingIOError):
                         os.read(reader, 1024)
                 else:
-                    self._hear_client(key.fd)
+                    self._read_client(key.fd)
             self._reap()
         for child in self.jobs:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
 
-    def start_heavy(self) -> None:
-        """Start the heavy process, unless that has been done; it ends when this one does."""
-        if self.heavy is None:
+    def start_with_torch(self) -> None:
+        """Start the fork server with torch, unless that has been done; it ends when this one does."""
+        if self.with_torch is None:
             folder = os.path.dirname(self.path)
-            self.heavy = subprocess.Popen(
-                [sys.executable, "-m", "lntune.jobs.fork_server", "heavy", folder, str(os.getpid())]
+            self.with_torch = subprocess.Popen(
+                [sys.executable, "-m", "lntune.jobs.fork_server", "torch", folder, str(os.getpid())]
             )
 
     def _accept(self) -> None:
@@ -122,7 +122,7 @@ class Server:
         self.jobs[child] = connection
         self.selector.register(connection, selectors.EVENT_READ)
 
-    def _hear_client(self, descriptor: int) -> None:
+    def _read_client(self, descriptor: int) -> None:
         """A client sends the numbers of signals for its job; one that closes early was killed: its job ends with it."""
         for child, connection in self.jobs.items():
             if connection.fileno() == descriptor:
@@ -153,7 +153,7 @@ class Server:
                 self.selector.unregister(connection)
             code = os.waitstatus_to_exitcode(status)
             if code == MUST_COMPUTE:
-                self.start_heavy()
+                self.start_with_torch()
             with suppress(OSError):
                 connection.sendall(struct.pack("i", code))
             connection.close()

@@ -2,7 +2,7 @@
 
     python -m lntune.jobs.run results/.jobs/finetune/vicuna-7b-lora-80K-0.001-0123456789ab.json [--link-only]
 
-A job spec is the plan's word on one result: its identity, how to carry it out, and the folders of its inputs. It is
+A job spec is what the plan states of one result: its identity, how to carry it out, and its inputs' folders. It is
 written when a workflow starts, so jobs that wait in a queue are not disturbed when the config is edited. If the code
 or a package has changed since, the job spec's id is no longer the name of what would be made, and the job refuses.
 
@@ -42,8 +42,8 @@ def _check_unchanged(spec: dict[str, Any]) -> None:
         )
 
 
-def run_order(path: Path, *, link_only: bool = False) -> None:
-    """Carry out the job spec in ``path``; UserError for what the user can mend, anything else is a defect."""
+def run_spec(path: Path, *, link_only: bool = False) -> None:
+    """Carry out the job spec in ``path``; UserError for what the user can fix, anything else is a defect."""
     from lntune.store.identity import Identity
     from lntune.store.job import Job
     from lntune.store.layout import Store
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
-        run_order(Path(arguments[0]), link_only="--link-only" in arguments)
+        run_spec(Path(arguments[0]), link_only="--link-only" in arguments)
     except _NothingToLinkError:
         return MUST_COMPUTE
     except UserError as error:

@@ -1,13 +1,13 @@
 """What a rule's shell line calls: runs one job spec, in a fork server if there is one, else in a process of its own.
 
-    python -m lntune.jobs.submit ORDER.json LOG [--heavy]
+    python -m lntune.jobs.submit [--torch] SPEC.json LOG
 
 Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
 where Snakemake runs; a traceback is in the log alone.
 SIGTERM and SIGUSR1 are handed on to the job, which may save what it has done before it ends; its exit code is waited
 for. This module imports nothing beyond Python's own library.
-``--heavy`` marks stages that need torch. The light fork server looks first whether their result can be linked; if it
-must be computed, it starts the heavy one, and they wait for that.
+``--torch`` marks stages that need torch. The plain fork server looks first whether their result can be linked; if it
+must be computed, it starts the one with torch, and they wait for that.
 """
 
 import os
@@ -21,7 +21,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import BinaryIO
 
-VARIABLE = "LNTUNE_WARM"
+VARIABLE = "LNTUNE_FORK_SERVER"
 MUST_COMPUTE = 75
 """The exit code of ``lntune.jobs.run --link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
 
@@ -63,7 +63,7 @@ def _connected(kind: str) -> socket.socket | None:
 
 
 def _relay(pipe: int, log: BinaryIO) -> None:
-    """Copy what the job says, as it comes, to the log and to standard error, until the job has closed its end."""
+    """Copy the job's output, as it comes, to the log and to standard error, until the job has closed its end."""
     while block := os.read(pipe, 1 << 16):
         log.write(block)
         log.flush()
@@ -71,7 +71,7 @@ def _relay(pipe: int, log: BinaryIO) -> None:
     os.close(pipe)
 
 
-def _run_warm(client: socket.socket, arguments: list[str], log: BinaryIO, forward: _Forward) -> int:
+def _run_forked(client: socket.socket, arguments: list[str], log: BinaryIO, forward: _Forward) -> int:
     """Hand the job over and wait for its exit code."""
     reader, writer = os.pipe()
     message = "\0".join([os.getcwd(), *arguments]).encode()
@@ -101,21 +101,21 @@ def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
         raise
 
 
-def _run(spec: str, heavy: bool, log: BinaryIO) -> int:
+def _run(spec: str, torch: bool, log: BinaryIO) -> int:
     forward = _Forward()
-    light = _connected("light")
-    if light is None:
+    plain = _connected("plain")
+    if plain is None:
         return _run_here(spec, log, forward)
-    if not heavy:
-        return _run_warm(light, [spec], log, forward)
-    code = _run_warm(light, [spec, "--link-only"], log, forward)
+    if not torch:
+        return _run_forked(plain, [spec], log, forward)
+    code = _run_forked(plain, [spec, "--link-only"], log, forward)
     if code != MUST_COMPUTE:
         return code
-    client = _connected("heavy")
-    return _run_here(spec, log, forward) if client is None else _run_warm(client, [spec], log, forward)
+    client = _connected("torch")
+    return _run_here(spec, log, forward) if client is None else _run_forked(client, [spec], log, forward)
 
 
-def _say_signal(code: int, spec: str, log: BinaryIO) -> None:
+def _report_signal(code: int, spec: str, log: BinaryIO) -> None:
     """A job that a signal ended could not say so itself."""
     name = os.path.basename(spec).removesuffix(".json")
     line = f"error: {name}: ended by {signal.Signals(-code).name}\n".encode()
@@ -125,12 +125,12 @@ def _say_signal(code: int, spec: str, log: BinaryIO) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the job spec; return the job's exit code, never 0 for a job that was killed."""
-    spec, log = arguments[:2]
+    spec, log = arguments[-2:]
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
     with open(log, "wb") as file:
-        code = _run(spec, "--heavy" in arguments, file)
+        code = _run(spec, "--torch" in arguments, file)
         if code < 0:
-            _say_signal(code, spec, file)
+            _report_signal(code, spec, file)
     return code if code >= 0 else 128 - code
 
 

@@ -16,10 +16,9 @@ from typing import Any
 
 from lntune.plan.fetched import check_recorded
 from lntune.plan.forecast import Forecast, Prediction
-from lntune.plan.node import Node, can_link, closure, is_done
+from lntune.plan.node import Node, Reason, can_link, closest, closure, is_done, why
 from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
-from lntune.plan.reasons import Reason, closest, why
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
 from lntune.plan.targets import is_right, targets_of

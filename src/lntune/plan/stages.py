@@ -43,6 +43,12 @@ STAGES = {
 """Stage to its module, in the order in which they run; the demo's weights come last, being apart."""
 
 
+STAGES_OF_REPORT_ITEMS = (
+    "table", "figure-bars", "figure-cost", "figure-heat-maps", "figure-gradients", "data-table", "claims", "comparison",
+)  # fmt: skip
+"""The stages whose results are published."""
+
+
 def stage_module(stage: str) -> Any:
     """The module of a stage, by the stage's name."""
     return import_module(STAGES[stage])

@@ -13,10 +13,9 @@ from lntune.config.report_item import TableSettings
 from lntune.errors import UserError
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.pages import PAGES, page_path, page_text
-from lntune.plan.plan import Plan
+from lntune.plan.plan import SUMMARIES, Plan
+from lntune.plan.plan import names as summaries
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import SUMMARIES
-from lntune.plan.summary_tables import names as summaries
 
 TABLES, FIGURES = "tables", "figures"
 FORMATS = {TABLES: ("csv", "md", "tex"), FIGURES: ("pdf", "svg", "png", "csv")}

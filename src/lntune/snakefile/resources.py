@@ -90,37 +90,39 @@ class Allocations:
 
     # --- resources ---------------------------------------------------------------------------------------------
 
-    def resources(self, stage: str, node_of: Callable[[Any], Node]) -> dict[str, Any]:
-        """What Snakemake is told that a job of this stage needs: memory (MB), time (minutes), GPUs, and where.
+    def resources(self, node_of: Callable[[Any], Node]) -> dict[str, Any]:
+        """What jobs need: memory (MB), time (minutes), GPUs, and where; ``node_of`` is given a job's wildcards.
 
-        For a stage with GPUs these are functions, which Snakemake asks again when a job's inputs are there, just before
-        it is submitted. A job that will find its work done then asks for next to nothing and queues for no GPU.
-        ``node_of`` is given a job's wildcards.
+        They are functions, which Snakemake calls again when a job's inputs are there, just before it is submitted. A
+        job with GPUs that will find its work done then asks for next to nothing and queues for no GPU; None is no
+        request.
         """
-        given = self.amounts(stage)
-        amounts: dict[str, Any] = {"mem_mb": given.mem_mb, "runtime": given.runtime}
-        if given.gpus:
-            amounts = {
-                name: callback(partial(self._amount, name, amount, node_of))
-                for name, amount in (amounts | {"gpu": given.gpus}).items()
-            }
+
+        def function(value: Callable[[Node], Resource]) -> Callable[[Any], Resource]:
+            return callback(lambda wildcards: value(node_of(wildcards)))
+
+        found: dict[str, Any] = {name: function(partial(self._amount, name)) for name in _TO_LINK}
         if self.cluster is None:
-            return amounts
-        turn = {TURN: 1} if stage in GROUPED else {}
-        if not given.gpus and stage not in GROUPED:
-            return amounts | {name: value for name, value in self.place(gpus=False).items() if value is not None}
-        beside, on = self.place(gpus=False), self.place(gpus=True)
-        same = {name: value for name, value in on.items() if value == beside[name] and value is not None}
-        differ = [name for name, value in on.items() if value != beside[name]]
-        return amounts | turn | same | {name: callback(partial(self._placed, name, node_of)) for name in differ}
+            return found
+        found[TURN] = function(lambda node: 1 if node.stage in GROUPED else None)
+        without, on = self.place(gpus=False), self.place(gpus=True)
+        for name, value in on.items():
+            if value != without[name]:
+                found[name] = function(partial(self._placed, name))
+            elif value is not None:
+                found[name] = value
+        return found
 
-    def _amount(self, name: str, amount: int, node_of: Callable[[Any], Node], wildcards: Any) -> int:
-        return min(amount, _TO_LINK[name]) if self.will_link(node_of(wildcards)) else amount
+    def _amount(self, name: str, node: Node) -> int | None:
+        given = self.amounts(node.stage)
+        amount = given.gpus if name == "gpu" else getattr(given, name)
+        if not given.gpus:
+            return amount or None
+        return min(amount, _TO_LINK[name]) if self.will_link(node) else amount
 
-    def _placed(self, name: str, node_of: Callable[[Any], Node], wildcards: Any) -> Resource:
+    def _placed(self, name: str, node: Node) -> Resource:
         # The same for all members of a group, as Snakemake wants it.
-        together = self._together(node_of(wildcards))
-        gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in together)
+        gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in self._together(node))
         return self.place(gpus=gpus)[name]
 
     def place(self, *, gpus: bool) -> dict[str, Resource]:

@@ -5,12 +5,14 @@ tables/table3.csv, are compared with what they should hold.
 """
 
 import atexit
+import fnmatch
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,10 +25,12 @@ from lntune.jobs.spec import spec_path, write_specs
 from lntune.jobs.submit import VARIABLE
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.plan.fetched import check_recorded
-from lntune.plan.node import Node, can_link, manifest_path
+from lntune.plan.node import Node, can_link, is_done, manifest_path, result_folder
+from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
+from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
-from lntune.plan.targets import files_of, is_right, result_node, targets_of
+from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
 from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, check_cluster
 from lntune.snakefile.speed import callback
@@ -42,15 +46,128 @@ def stop(error: UserError) -> NoReturn:
     sys.exit(1)
 
 
-def prepare_jobs(store: Store, nodes: Sequence[Node], *, warm: bool) -> None:
-    """Before the first job: write the job specs, and start a fork server if jobs run on this machine."""
-    write_specs(store, nodes)
-    if warm:
-        _start_warm()
+class StageRules:
+    """What the rules of stages need of a plan's nodes: inputs by role, the job spec, and how a job is run.
+
+    Args:
+        store: where results lie.
+        nodes: the results that rules can make.
+    """
+
+    def __init__(self, store: Store, nodes: Iterable[Node]) -> None:
+        self.results = store
+        self._by_name = {node.name: node for node in nodes}
+        self._manifests: dict[Node, str] = {}
+        self.spec = callback(lambda wildcards: self._spec_of(wildcards))
+        self.threads: int | Callable[[Any], int] = 1
+        self.resources: dict[str, Any] = {}
+        self.group: Callable[[Any], str | None] | None = None
+
+    @property
+    def store(self) -> str:
+        """The store's folder, as rules write it."""
+        return str(self.results.root)
+
+    def nodes(self) -> list[Node]:
+        """All results that rules can make, so far."""
+        return list(self._by_name.values())
+
+    def node(self, wildcards: Any) -> Node:
+        """The result that a job makes; its name is found in all stages, since it ends with a hash."""
+        return self._by_name[wildcards.result]
+
+    def _spec_of(self, wildcards: Any) -> str:
+        """A rule's parameter: what submit is to run, the file of a job spec, and whether that needs torch."""
+        node = self.node(wildcards)
+        path = spec_path(self.results, node)
+        return f"--torch {path}" if "torch" in node.code_version.packages else str(path)
+
+    def find(self, stage: str, name: str) -> Node:
+        """The result of this name; UserError if the stage has none."""
+        node = self._by_name.get(name)
+        if node is None or node.stage != stage:
+            raise UserError(f"{stage}/{name}: is no result of this config")
+        return node
+
+    def inputs(self, stage: str, **roles: str) -> Any:
+        """A rule's inputs: for each role the manifests that play it, none of which makes a job run again by its time.
+
+        What a finished result was made from and is there no more is left out: Snakemake would make the result again
+        as soon as anything else needs that input.
+
+        Args:
+            stage: the rule's stage.
+            roles: the stages, or patterns of them (``questions-*``), that may stand behind each role; first
+                ``optional`` where some results have no such input.
+        """
+        from snakemake.io import ancient, unpack
+
+        try:
+            stated = {role: Stated.read(stage, role, text) for role, text in roles.items()}
+        except UserError as error:
+            stop(error)
+
+        def manifests(wildcards: Any) -> dict[str, list[str]]:
+            try:
+                node = self._by_name[wildcards.result] = self.find(stage, wildcards.result)
+                check_inputs(node, stated)
+            except UserError as error:
+                stop(error)
+            found = {role: [self._manifest(parent) for parent in node.players(role)] for role in stated}
+            if os.path.isfile(self._manifest(node)):
+                found = {role: [path for path in paths if os.path.isfile(path)] for role, paths in found.items()}
+            return {role: ancient(paths) for role, paths in found.items()}
+
+        return unpack(callback(manifests))
+
+    def _manifest(self, node: Node) -> str:
+        if node not in self._manifests:
+            self._manifests[node] = str(manifest_path(self.results, node))
+        return self._manifests[node]
+
+    def start(self, *, fork_server: bool) -> None:
+        """Before the first job: write the job specs, and start a fork server if jobs run on this machine."""
+        write_specs(self.results, self.nodes())
+        if fork_server:
+            _start_fork_server()
 
 
-class Workflow:
-    """A plan as Snakemake sees it.
+@dataclass(frozen=True)
+class Stated:
+    """What a rule states of one role: the stages that may stand behind it, and whether a result may lack it."""
+
+    stages: frozenset[str]
+    optional: bool
+
+    @classmethod
+    def read(cls, stage: str, role: str, text: str) -> "Stated":
+        """From a rule's words; UserError if a stage does not exist."""
+        words = text.split()
+        optional = words[:1] == ["optional"]
+        for name in (stage, *words[optional:]):
+            if not fnmatch.filter(STAGES, name):
+                raise UserError(f"rule of {stage}: {role}: there is no stage {name!r}; see lntune.plan.stages")
+        return cls(frozenset(one for name in words for one in fnmatch.filter(STAGES, name)), optional)
+
+
+def check_inputs(node: Node, stated: Mapping[str, Stated]) -> None:
+    """UserError where the roles of a node's inputs, or the stages behind them, are not those that its rule states."""
+    rule = f"rule of {node.stage} (workflow/rules)"
+    for role in node.inputs:
+        players = node.players(role)
+        if players and role not in stated:
+            raise UserError(f"{rule}: states no {role}, which {node.name} is made from ({players[0].stage})")
+        for player in players:
+            if player.stage not in stated[role].stages:
+                known = " or ".join(sorted(stated[role].stages))
+                raise UserError(f"{rule}: states {known} as {role}, but {node.name} has a {player.stage} there")
+    for role, one in stated.items():
+        if not one.optional and not node.players(role):
+            raise UserError(f"{rule}: states {role}, but {node.name} has no such input")
+
+
+class Workflow(StageRules):
+    """A study's plan as Snakemake sees it.
 
     Args:
         root: the checkout.
@@ -70,101 +187,86 @@ class Workflow:
             self.cluster = None if names is None else _cluster(root, names, self.plan)
         except UserError as error:
             stop(error)
-        self.allocations = Allocations(self.plan, self.cluster, self._will_link)
+        super().__init__(self.plan.store, self.plan.nodes())
         self._running = in_job
-        self._manifests: dict[Node, str] = {}
-
-    @property
-    def store(self) -> str:
-        """The store's folder, as rules write it."""
-        return str(self.study.store)
+        self.allocations = Allocations(self.plan, self.cluster, self._will_link)
+        self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
+        self.resources = self.allocations.resources(self.node)
+        if self.cluster is not None:  # jobs of one group share an allocation
+            self.group = callback(lambda wildcards: self.allocations.group(self.node(wildcards)))
 
     def targets(self) -> list[str]:
         """Every published file and page of the config's tables and figures, and of what every study has besides."""
         return [str(target.file) for target in targets_of(self.plan, ())]
 
-    def inputs(self, stage: str) -> Callable[[Any], list[str]]:
-        """A rule's input function: the manifests that a result of this stage is made from.
+    def nodes(self) -> list[Node]:
+        """All results that the plan has, so far."""
+        return self.plan.nodes()
 
-        What a finished result was made from and is there no more is left out: Snakemake would make the result again
-        as soon as anything else needs that input.
-        """
-
-        def manifests(wildcards: Any) -> list[str]:
-            node = self._node(stage, wildcards.result)
-            found = [self._manifest(parent) for parent in node.parents()]
-            return [path for path in found if os.path.isfile(path)] if os.path.isfile(self._manifest(node)) else found
-
-        return callback(manifests)
-
-    def _manifest(self, node: Node) -> str:
-        if node not in self._manifests:
-            self._manifests[node] = str(manifest_path(self.plan.store, node))
-        return self._manifests[node]
-
-    def spec(self, stage: str) -> Callable[[Any], str]:
-        """A rule's parameter: where the job spec of the job lies."""
-        return callback(lambda wildcards: str(spec_path(self.plan.store, self._node(stage, wildcards.result))))
+    def find(self, stage: str, name: str) -> Node:
+        """The result of this name, whichever table or figure rests on it; UserError if the stage has none."""
+        return result_node(self.plan, stage, name)
 
     def report_item(self, wildcards: Any) -> str:
-        """The manifest of the table or figure that a published file shows."""
+        """The manifest of the table or figure that a published file, or a page, shows."""
         file = self._published(wildcards)
         try:
-            known = files_of(self.study, wildcards.name)
+            known = [*files_of(self.study, wildcards.name), page_path(wildcards.name)]
             if file not in known:
                 raise UserError(f"{file}: there is none; there are {', '.join(map(str, known))}")
             return str(manifest_path(self.plan.store, self.plan.report_item(wildcards.name)))
         except UserError as error:
             stop(error)
 
-    def _node(self, stage: str, name: str) -> Node:
-        try:
-            return result_node(self.plan, stage, name)
-        except UserError as error:
-            stop(error)
-
-    def threads(self, stage: str) -> int:
-        """CPU cores that a job of this stage is given."""
-        return self.allocations.amounts(stage).threads
-
-    def resources(self, stage: str) -> dict[str, Any]:
-        """What a job of this stage is given besides, as a rule's ``resources``; on a cluster also where it runs."""
-        return self.allocations.resources(stage, lambda wildcards: self._node(stage, wildcards.result))
-
-    def group(self, stage: str) -> Callable[[Any], str | None] | None:
-        """A rule's ``group``, on a cluster: jobs of one group share an allocation."""
-        if self.cluster is None:
-            return None
-        return callback(lambda wildcards: self.allocations.group(self._node(stage, wildcards.result)))
-
     def local_rules(self) -> list[str]:
-        """Rules whose jobs run beside Snakemake, also on a cluster."""
+        """Rules whose jobs run next to Snakemake, also on a cluster."""
         return [stage.replace("-", "_") for stage in self.cluster.login_node] if self.cluster else []
 
     def _will_link(self, node: Node) -> bool:
         return self._running and can_link(self.plan.store, node)
 
-    def withdrawn(self, wildcards: Any) -> list[str]:
+    def stale(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
 
         Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input.
         """
         path = self._published(wildcards)
-        return [] if not path.exists() or is_right(self.plan, path) else notice(path)
+        return [] if not path.exists() or is_right(self.plan, path) else stale_trigger(path)
+
+    def caption(self, wildcards: Any) -> Caption:
+        """What the report shows next to a page; as long as there is no result, its name."""
+        node = self.plan.report_item(wildcards.name)
+        if not is_done(self.plan.store, node):
+            return Caption(wildcards.name)
+        return caption_of(result_folder(self.plan.store, node), wildcards.name)
+
+    def category(self, wildcards: Any) -> str:
+        """The report's category of a page."""
+        return category(wildcards.name)
+
+    def labels(self, wildcards: Any) -> dict[str, str]:
+        """What the report calls a page.
+
+        Only a report asks for it, and Snakemake would report whatever a page holds: here it stops at one that does not
+        show this config's result. One label alone, because Snakemake makes a switch of a second with two values.
+        """
+        path = page_path(wildcards.name)
+        if not is_right(self.plan, path):
+            stop(UserError(f"{path}: does not show this config's result; run `snakemake` first"))
+        return {"Shown": label(wildcards.name, shown_names(self.plan))}
 
     @staticmethod
     def _published(wildcards: Any) -> Path:
         return Path(wildcards.folder) / f"{wildcards.name}.{wildcards.format}"
 
-    def start(self, *, warm: bool) -> None:
-        """Before the first job."""
-        nodes = self.plan.nodes()
+    def start(self, *, fork_server: bool) -> None:
+        """Before the first job: also a lease, so that `lntune gc` of others spares what this run needs."""
         try:
-            write_lease(self.plan.store, self.study.root, [f"{node.stage}/{node.name}" for node in nodes])
+            write_lease(self.plan.store, self.study.root, [f"{node.stage}/{node.name}" for node in self.nodes()])
         except OSError as error:
             print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
                   file=sys.stderr)  # fmt: skip
-        prepare_jobs(self.plan.store, nodes, warm=warm)
+        super().start(fork_server=fork_server)
         self._running = True
 
 
@@ -182,40 +284,20 @@ class _Site(Frozen):
     cluster: ClusterSettings
 
 
-class DemoWeightsWorkflow:
+class DemoWeightsWorkflow(StageRules):
     """The plan of the demo's weights as Snakemake sees it (workflow/demo_weights.smk)."""
 
     def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
-        recipes = Path(overrides.get("recipes", RECIPES))
-        self.results = Store(Path(overrides.get("store", "results")))
         try:
-            self.plan = DemoWeightsPlan(root, recipes)
-            self.nodes = {name: self.plan.node(name) for name in self.plan.names()}
+            self.plan = DemoWeightsPlan(root, Path(overrides.get("recipes", RECIPES)))
+            self._by_recipe = {name: self.plan.node(name) for name in self.plan.names()}
         except UserError as error:
             stop(error)
-        self._by_name = {(node.stage, node.name): node for node in self.nodes.values()}
-
-    @property
-    def store(self) -> str:
-        """The store's folder, as rules write it."""
-        return str(self.results.root)
+        super().__init__(Store(Path(overrides.get("store", "results"))), self._by_recipe.values())
 
     def targets(self) -> list[str]:
         """The manifests of all recipes."""
-        return [str(manifest_path(self.results, node)) for node in self.nodes.values()]
-
-    def inputs(self, wildcards: Any) -> list[str]:
-        """The base model's manifest, for an LLM that goes on from one."""
-        parents = self._by_name[wildcards.stage, wildcards.result].parents()
-        return [str(manifest_path(self.results, parent)) for parent in parents]
-
-    def spec(self, wildcards: Any) -> str:
-        """Where the job spec of the job lies."""
-        return str(spec_path(self.results, self._by_name[wildcards.stage, wildcards.result]))
-
-    def start(self, *, warm: bool) -> None:
-        """Before the first job."""
-        prepare_jobs(self.results, list(self.nodes.values()), warm=warm)
+        return [self._manifest(node) for node in self.nodes()]
 
     def publish(self, pin: Callable[..., object]) -> None:
         """Put the weights into the repository and the catalogue, unless a test asked for other recipes.
@@ -223,7 +305,7 @@ class DemoWeightsWorkflow:
         ``pin`` enters a folder into the catalogue (lntune.commands.pin).
         """
         if self.plan.file == self.plan.root / RECIPES:
-            for name, node in self.nodes.items():
+            for name, node in self._by_recipe.items():
                 self._publish(name, node, pin)
 
     def _publish(self, name: str, node: Node, pin: Callable[..., object]) -> None:
@@ -239,7 +321,7 @@ class DemoWeightsWorkflow:
 
 
 _RECORD = "record.json"
-"""The manifest of the training, beside the weights."""
+"""The manifest of the training, next to the weights."""
 _WEIGHT_FILES = (
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "open_clip_config.json",
     "open_clip_model.safetensors",
@@ -251,12 +333,12 @@ _ABOUT = {
 }
 
 
-def notice(path: Path) -> list[str]:
+def stale_trigger(path: Path) -> list[str]:
     """An input that is newer than a published file: an empty file in a temporary folder, as new as this process.
 
     It ends with the process, so a dry-run leaves no trace.
     """
-    # In a folder of its own: Snakemake lists a folder once, and would miss the next file's notice.
+    # In a folder of its own: Snakemake lists a folder once, and would miss the next file's trigger.
     made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
     made.parent.mkdir(parents=True, exist_ok=True)
     made.touch()
@@ -271,11 +353,11 @@ def _temporary_folder() -> str:
     return folder
 
 
-def _start_warm() -> None:
-    """Start the light fork server, which starts the heavy one when it is needed; it ends with this one."""
+def _start_fork_server() -> None:
+    """Start the fork server without torch, which starts the one with torch when needed; both end with this process."""
     folder = _temporary_folder()
     process = subprocess.Popen(
-        [sys.executable, "-m", "lntune.jobs.fork_server", "light", folder, str(os.getpid())],
+        [sys.executable, "-m", "lntune.jobs.fork_server", "plain", folder, str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

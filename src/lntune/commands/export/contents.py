@@ -5,14 +5,14 @@ Weights, images and raw data are not; the crate names them by their hashes.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lntune.config.catalog import ORIGINS, Catalog, Entry
 from lntune.errors import UserError
-from lntune.plan.fetched import fetched_files
-from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
+from lntune.plan.fetched import FetchedFile, fetched_files
+from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.targets import FIGURES
 from lntune.store.identity import FileRecord
 from lntune.store.layout import MANIFEST, Store, slug
@@ -194,25 +194,23 @@ _PROJECT = Licence("https://spdx.org/licenses/Apache-2.0", "Apache-2.0", "The Ap
 
 @dataclass(frozen=True)
 class Fetched:
-    """What is known of fetched files: sha256, download address and path in the checkout by name.
-
-    ``recorded`` are the names of those whose sha256 is what the first download found.
-    """
+    """What is known of the files of one fetch, by name."""
 
     about: str
     licence: str
-    sha256: Mapping[str, str]
-    urls: Mapping[str, str]
-    paths: Mapping[str, str]
-    recorded: Collection[str]
+    files: Mapping[str, FetchedFile]
 
-    def description(self, name: str) -> str:
-        """What a file is, where it lies in the checkout if it does, and who says that its sha256 is the right one."""
+    def properties(self, name: str) -> dict[str, str | None]:
+        """Of a file that is named by its hash: what it is, where it came from, and its sha256."""
         if name == ORIGINS:
-            return "Where each of the files next to it came from, with bytes and sha256"
-        place = self.paths.get(name, "/")  # a path of the machine is not shown
-        checkout = "" if place.startswith("/") else f"; in the checkout at {place}"
-        return self.about + checkout + ("; sha256 recorded at the first download" if name in self.recorded else "")
+            return {"description": "Where each of the files next to it came from, with bytes and sha256"}
+        file = self.files.get(name)
+        if file is None:
+            return {"description": self.about}
+        checkout = file.path if file.path and not file.path.startswith("/") else ""  # no path of the machine
+        description = self.about + (f"; in the checkout at {checkout}" if checkout else "")
+        description += "; sha256 recorded at the first download" if file.recorded else ""
+        return {"sha256": file.sha256, "description": description, "contentUrl": file.url}
 
 
 class Licences:
@@ -255,10 +253,7 @@ class Licences:
         return Fetched(
             about=str(execution.get("about") or (entry.about if entry else "")),
             licence=str(execution.get("licence") or (entry.licence if entry else "unknown")),
-            sha256={file.name: file.sha256 for file in files if file.sha256},
-            urls={file.name: file.url for file in files if file.url},
-            paths={file.name: file.path for file in files if file.path},
-            recorded={file.name for file in files if file.recorded},
+            files={file.name: file for file in files},
         )
 
     def _entry(self, label: str) -> Entry | None:

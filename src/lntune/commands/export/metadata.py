@@ -215,14 +215,7 @@ def _add_file(entities: _Entities, licences: Licences, path: str) -> None:
 def _add_left_out(entities: _Entities, licences: Licences, result: Result, name: str, file: FileRecord) -> None:
     """A file that is named by its hash."""
     manifest = result.manifest
-    more: dict[str, Any] = {}
-    if manifest.stage == "fetch":
-        fetched = licences.fetched(manifest)
-        more = {
-            "sha256": fetched.sha256.get(name),
-            "description": fetched.description(name),
-            "contentUrl": fetched.urls.get(name),
-        }
+    more = licences.fetched(manifest).properties(name) if manifest.stage == "fetch" else {}
     entity = entities.add(
         entities.file_id(result, name)["@id"],
         "File",

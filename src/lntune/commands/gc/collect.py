@@ -35,13 +35,11 @@ from lntune.commands.gc.listing import Garbage, Item, Small
 from lntune.errors import UserError
 from lntune.files import is_locked
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
-from lntune.plan.node import Node, closure
+from lntune.plan.node import Node, closure, compared
 from lntune.plan.plan import Plan
-from lntune.plan.reasons import compared
-from lntune.plan.stages import STAGES
+from lntune.plan.plan import names as summaries
+from lntune.plan.stages import STAGES, STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
-from lntune.plan.summary_tables import names as summaries
 from lntune.plan.targets import FORMATS
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
@@ -276,7 +274,7 @@ class _Differences:
         identity = manifest.identity()
         differences = [list(compared(identity, node.identity)) for node in self._named[manifest.stage, manifest.label]]
         if not differences:
-            return "no table or figure asks for it"
+            return "no table or figure needs it"
         stages = {role: record.stage for role, record in manifest.parents()}
         names: dict[str, list[str]] = defaultdict(list)
         for reason in min(differences, key=len):

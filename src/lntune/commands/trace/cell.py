@@ -28,9 +28,8 @@ from lntune.commands.trace.report_item import ReportItem, find_report_item
 from lntune.errors import UserError
 from lntune.paper.printed import PAPER
 from lntune.plan.node import manifest_path
-from lntune.plan.plan import Plan
+from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
-from lntune.plan.summary_tables import SUMMARIES
 from lntune.plan.targets import asked_files
 from lntune.report.cells import cell_of
 from lntune.report.rows import LEARNING_RATE, Row, ShownItemSettings, chosen_rates

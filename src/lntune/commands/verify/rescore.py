@@ -22,8 +22,7 @@ from lntune.config import Frozen
 from lntune.data.questions import read_answers
 from lntune.errors import UserError
 from lntune.plan.node import Node, input_folders, manifest_path
-from lntune.plan.stages import stage_module
-from lntune.plan.summary_tables import STAGES_OF_REPORT_ITEMS
+from lntune.plan.stages import STAGES_OF_REPORT_ITEMS, stage_module
 from lntune.progress import track
 from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN

@@ -19,8 +19,7 @@ from lntune.commands.verify.findings import Findings
 from lntune.config.catalog import LOCK, ORIGINS, CatalogLock
 from lntune.errors import UserError
 from lntune.plan.fetched import origins_of
-from lntune.plan.node import Node, manifest_path
-from lntune.plan.reasons import compared
+from lntune.plan.node import Node, compared, manifest_path
 from lntune.progress import track
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.fetch import Settings as FetchSettings
