@@ -116,7 +116,7 @@ _BOLD = 1.16
 
 
 class Size(NamedTuple):
-    """A size of type: its command; in points its lines, its digits, those of indices, and the space beside a column."""
+    """A size of type: its command; in points its lines, its digits, those of indices, and half the space of columns."""
 
     command: str
     line: float

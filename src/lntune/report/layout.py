@@ -55,7 +55,7 @@ def _finite(text: str) -> float | None:
 Layout = Literal["groups", "groups-across", "rows-across"]
 
 LITERATURE_NOTE = "As the paper prints them, taken from the literature or from released checkpoints; not ours."
-"""What is said of titles that are marked as literature."""
+"""The note on titles that are marked as literature."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """train-clip: the demo's CLIP, trained contrastively on images of the world and captions of them.
 
-Written as an open_clip folder. Beside the contrastive loss, the tokens that a connector will read are kept near
+Written as an open_clip folder. Besides the contrastive loss, the tokens that a connector will read are kept near
 uncorrelated and of unit variance, as a linear map is then learned in few steps; ``probe.json`` says how well a
 linear map reads each cell from them.
 """
