@@ -270,7 +270,7 @@ def test_the_word_that_a_result_rests_on_is_told(copy: Checkout, trace_copy: Tra
         copy.root / "results" / the(trace_copy(), "predict", "vicuna-7b-finetune-80K-pope")["name"] / "manifest.json",
         accepted=[edit],
     )
-    told = 'on the word: "only renamed" (2026-01-02, of lntune.model.generate, torch)'
+    told = 'declared equivalent: "only renamed" (2026-01-02, of lntune.model.generate, torch)'
     assert told in trace_text(trace_copy())
 
 
@@ -389,7 +389,7 @@ def test_a_few_questions_are_some_right_and_some_wrong(made: Checkout, trace: Tr
     (examples,) = found["examples"]
     everything = trace(column=column, show=1000)["examples"][0]["shown"]
     assert len(examples["shown"]) == 4 and all(one in everything for one in examples["shown"])
-    archive, text = made.root / examples["pictures"], trace_text(found)
+    archive, text = made.root / examples["images"], trace_text(found)
     members = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", archive], capture_output=True, text=True, check=True
     )
