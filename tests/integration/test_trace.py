@@ -270,7 +270,7 @@ def test_the_word_that_a_result_rests_on_is_told(copy: Checkout, trace_copy: Tra
         copy.root / "results" / the(trace_copy(), "predict", "vicuna-7b-finetune-80K-pope")["name"] / "manifest.json",
         accepted=[edit],
     )
-    told = 'on the word: "only renamed" (2026-01-02, of lntune.model.generate, torch)'
+    told = 'declared equivalent: "only renamed" (2026-01-02, of lntune.model.generate, torch)'
     assert told in trace_text(trace_copy())
 
 

@@ -219,7 +219,7 @@ class Workflow(StageRules):
             stop(error)
 
     def local_rules(self) -> list[str]:
-        """Rules whose jobs run beside Snakemake, also on a cluster."""
+        """Rules whose jobs run next to Snakemake, also on a cluster."""
         return [stage.replace("-", "_") for stage in self.cluster.login_node] if self.cluster else []
 
     def _will_link(self, node: Node) -> bool:
@@ -234,7 +234,7 @@ class Workflow(StageRules):
         return [] if not path.exists() or is_right(self.plan, path) else stale_trigger(path)
 
     def caption(self, wildcards: Any) -> Caption:
-        """What the report says beside a page; as long as there is no result, its name."""
+        """What the report shows next to a page; as long as there is no result, its name."""
         node = self.plan.report_item(wildcards.name)
         if not is_done(self.plan.store, node):
             return Caption(wildcards.name)
@@ -321,7 +321,7 @@ class DemoWeightsWorkflow(StageRules):
 
 
 _RECORD = "record.json"
-"""The manifest of the training, beside the weights."""
+"""The manifest of the training, next to the weights."""
 _WEIGHT_FILES = (
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "open_clip_config.json",
     "open_clip_model.safetensors",

@@ -87,7 +87,7 @@ class Manifest(Frozen):
     that of the work alone, without hashing, and None in manifests from before it was noted; the memory is that of
     the largest single process among this one and its children.
     Where ``origin`` is set, the files were linked from that result instead of computed, and everything from
-    ``execution`` and ``git`` to ``metrics`` is told of the work that it did.
+    ``execution`` and ``git`` to ``metrics`` describes the work that it did.
     Where ``accepted`` is not empty, the code or the packages that ran are not quite those of ``code`` and
     ``packages``: someone declared the difference to change no result.
     """
