@@ -341,10 +341,10 @@ def test_a_table_that_is_not_made_yet_is_traced_as_it_was_published(copy: Checko
     )
 
 
-# --- questions with their marks --------------------------------------------------------------------------------------
+# --- questions with their scores --------------------------------------------------------------------------------------
 
 
-def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
+def test_all_questions_scores_together_make_the_cell(trace: Trace) -> None:
     shown = {column: trace(column=column, show=1000) for column in BENCHMARKS}
     marks = {
         column: {one["id"]: one["score"] for one in found["examples"][0]["shown"]} for column, found in shown.items()
@@ -364,7 +364,7 @@ def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
     assert "/".join(f"{value:.1f}" for value in sums) == shown["MME"]["value"]
 
 
-def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) -> None:
+def test_scores_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) -> None:
     for one in trace(column="POPE", show=1000)["examples"][0]["shown"]:
         assert one["score"] == one["passed"] == ([pope_score.parse_answer(one["answer"])] == one["right"])
     for one in trace(column="MME", show=1000)["examples"][0]["shown"]:
