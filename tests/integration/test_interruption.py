@@ -171,11 +171,11 @@ def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
 def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path) -> None:
     """Two ranks, ZeRO-2; stopped and resumed on the way, with what Slurm tells of a job in the environment.
 
-    Stopped and resumed, it is equal to the byte to DeepSpeed undisturbed. Each step has the samples and the rate of
-    the plain loop's. Losses may differ by rounding only, which grows by two to three times a step, so they are held
+    Stopped and resumed, it is equal to the byte to DeepSpeed undisturbed. Each step has the plain loop's samples and
+    learning rate. Losses may differ by rounding only, which grows by two to three times a step, so they are held
     tightly for the FIRST steps, in which an error of a rank's share or of a gradient's scale would show. Later it is
-    chance where two runs part: five pairs on one CPU that differ in nothing but the order of additions (micro-batches of
-    32, 16 and 8; two ranks) came to between 2.4e-5 and 3.7e-3. More than ten times the largest is no rounding.
+    chance where two runs part: five pairs on one CPU that differ in nothing but the order of additions (micro-batches
+    of 32, 16 and 8; two ranks) came to between 2.4e-5 and 3.7e-3. More than ten times the largest is no rounding.
     """
     plain = metric_lines(run(long))
     undisturbed = outputs(run_with(long, engine="deepspeed", ranks=2, zero_stage=2, micro_batch=16))
