@@ -728,6 +728,7 @@ delete(collect(Path(".")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 3, 12])
 def test_killed_in_the_middle_of_deletion(moment: int, toy: Toy) -> None:
     kept, _ = simple(toy.store, "prepare", "kept", "k", {})
