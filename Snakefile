@@ -23,14 +23,11 @@ sys.path.insert(0, SOURCE)
 os.environ.update(PYTHONPATH=SOURCE)
 
 from lntune.benchmarks.registry import question_stages, reference_stages, score_stages
-from lntune.plan.pages import PAGES
-from lntune.snakefile.report_pages import ReportPages
 from lntune.snakefile.speed import speed_up
 from lntune.snakefile.workflow import Workflow
 
 speed_up()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
-REPORT = ReportPages(STUDY)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
 RUN = f"exec {sys.executable} -m lntune.jobs.submit"
 if STUDY.cluster:

@@ -178,9 +178,11 @@ def other_torch(space: Workspace) -> None:
 
 def reword(space: Workspace) -> None:
     """Reword what a rule says when it runs."""
-    path = "Snakefile" if space.tool == "snakemake" else "workflow/rules/training.smk"
-    wildcard = "label" if space.tool == "snakemake" else "result"
-    space.edit(path, f'"finetune {{wildcards.{wildcard}}}"', f'"finetune {{wildcards.{wildcard}}} (tuning)"')
+    if space.tool == "snakemake":
+        path, message = "Snakefile", '"finetune {wildcards.label}"'
+    else:
+        path, message = "workflow/rules/stage.smk", '"{rule} {wildcards.result}"'
+    space.edit(path, message, f'{message[:-1]} (tuning)"')
 
 
 NEW_TITLE = replaced(REPORT_ITEM, "two ways to tune", "two ways")

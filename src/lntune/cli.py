@@ -171,7 +171,7 @@ def export(
     """Write a table or figure with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
     from lntune.commands.export.export import export as write
 
-    print(write(Path("."), report_item, out, _overrides(profile, config)).text)
+    print(write(Path("."), report_item, out, _overrides(profile, config)))
 
 
 @app.command()

@@ -85,7 +85,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 
 def _user_error() -> None:
-    raise UserError("samples.jsonl: planted; mend it")
+    raise UserError("samples.jsonl: planted; fix it")
 
 
 def _defect() -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from lntune.commands.export.export import export
 from lntune.errors import UserError
 try:
-    print(export(Path("."), sys.argv[1], Path(sys.argv[2])).text)
+    print(export(Path("."), sys.argv[1], Path(sys.argv[2])))
 except UserError as error:
     sys.exit(f"error: {error}")
 """

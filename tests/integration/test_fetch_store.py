@@ -26,13 +26,13 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 ORDER = """
 from pathlib import Path
-from lntune.jobs.spec import order_path, write_orders
+from lntune.jobs.spec import spec_path, write_specs
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))
 node = plan.fetched("demo-clip")
-write_orders(plan.store, [node])
-print(node.name, order_path(plan.store, node))
+write_specs(plan.store, [node])
+print(node.name, spec_path(plan.store, node))
 """
 
 

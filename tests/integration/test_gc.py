@@ -183,7 +183,7 @@ def test_one_more_learning_rate_and_back(toy: Toy) -> None:
     found = collect(Path("."))
     assert names(found) == sorted(set(second) - set(first))
     reasons = {item.stage: item.reason for item in found.items if "0.001" in item.path.name}
-    assert reasons == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure asks for it")
+    assert reasons == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure needs it")
     others = {item.stage: item.reason for item in found.items if "0.001" not in item.path.name}
     assert others == {
         "select": "today's has other settings (learning_rates) and is made from another finetune, score-captions",
@@ -728,6 +728,7 @@ delete(collect(Path(".")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 3, 12])
 def test_killed_in_the_middle_of_deletion(moment: int, toy: Toy) -> None:
     kept, _ = simple(toy.store, "prepare", "kept", "k", {})
@@ -766,16 +767,16 @@ def item(stage: str, number: int, reason: str, size: int) -> Item:
 
 
 def test_a_listing_of_two() -> None:
-    why = "no table or figure asks for it"
+    why = "no table or figure needs it"
     both = [item("predict", 1, why, 3000), item("finetune", 2, why, 8_000_000)]
     assert text(listed(both)).splitlines() == [
         "1 result stays:",
         "      1  why",
         "",
         "   freed       of  folders  stage     why",
-        "  4.0 MB   8.0 MB        1  finetune  no table or figure asks for it",
+        "  4.0 MB   8.0 MB        1  finetune  no table or figure needs it",
         "  4.0 MB   8.0 MB             label-2-0123456789ab",
-        "  1.5 kB   3.0 kB        1  predict   no table or figure asks for it",
+        "  1.5 kB   3.0 kB        1  predict   no table or figure needs it",
         "  1.5 kB   3.0 kB             label-1-0123456789ab",
         "",
         "2 results, 4.0 MB would be freed; `lntune gc --delete` deletes them",
@@ -858,7 +859,7 @@ def test_a_checkout_with_one_more_learning_rate_and_back(copy: Checkout) -> None
     found = gc(copy, "--delete")
     assert found["failures"] == [] and found["freed"] > 0
     added = {one["stage"]: one["reason"] for one in found["items"] if "0.001" in one["path"]}
-    assert added == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure asks for it")
+    assert added == dict.fromkeys(("finetune", "predict", "score-captions"), "no table or figure needs it")
     assert {path for path in copy.root.glob("results/[!.]*/*/manifest.json")} == before
     for path in before:
         assert read_manifest(path).outputs == hash_tree(path.parent, {"manifest.json"}), path

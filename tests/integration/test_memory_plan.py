@@ -203,6 +203,7 @@ def test_one_case_is_itemised() -> None:
     assert sum(found["predicted_parts"].values()) == found["predicted_bytes"]
 
 
+@pytest.mark.slow
 def test_a_trace_stands_beside_the_prediction() -> None:
     (found,) = json.loads(lntune("memory", "--llm", "llama2-7b", "--method", "layernorm", "--trace", "--json"))
     traced = found["traced"]
@@ -222,6 +223,7 @@ def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:
     assert said in printed and len(printed.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_page_shows_table_2_as_the_command_prints_it() -> None:
     table = paper_text(ROOT)
     assert table in (ROOT / "docs" / "memory.md").read_text(), "docs/memory.md: paste `lntune memory --paper` again"

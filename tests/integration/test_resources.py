@@ -52,6 +52,7 @@ def _asked(workflow: Workflow, stage: str) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+@pytest.mark.slow
 def test_a_job_keeps_its_cpus_on_a_login_node_with_fewer_cores(checkout: Checkout) -> None:
     """``cores`` of profiles/default are the login node's, and no limit for the cluster's jobs."""
     checkout.edit("workflow/rules/stage.smk", '    message:\n        "{rule} {wildcards.result}"\n', "")

@@ -8,6 +8,8 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 
+pytestmark = pytest.mark.slow
+
 EXPLAINED = {
     "Specify a conda environment or container for each rule.": "one environment, pinned in envs/requirements.lock",
     "No log directive defined": "publish and page copy a file beside Snakemake; an error of theirs is to be seen",

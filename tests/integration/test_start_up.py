@@ -54,6 +54,7 @@ def _heavy(command: tuple[str, ...], root: Path, more: dict[str, str]) -> set[st
     return imported & {"torch", "transformers", "deepspeed", "pandas", "peft"}
 
 
+@pytest.mark.slow
 def test_predictions_that_were_kept_are_those_that_are_made(tmp_path: Path) -> None:
     code = (
         "import json, sys; from lntune.estimate.memory import Setup, predict_memory;"
@@ -84,6 +85,7 @@ def test_forecasts_of_equal_jobs_are_those_of_each() -> None:
         assert hours.tuned_bytes(*given) == hours.tuned_bytes.__wrapped__(*given) == hours.tuned_bytes(*given)
 
 
+@pytest.mark.slow
 def test_how_jobs_are_carried_out_is_remembered_by_all_that_decides_it() -> None:
     plan = Plan(Study.read(ROOT, {"scale": "paper", "protocol": "paper"}))
     for method in plan.scale.methods:

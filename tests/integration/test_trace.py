@@ -270,7 +270,7 @@ def test_the_word_that_a_result_rests_on_is_told(copy: Checkout, trace_copy: Tra
         copy.root / "results" / the(trace_copy(), "predict", "vicuna-7b-finetune-80K-pope")["name"] / "manifest.json",
         accepted=[edit],
     )
-    told = 'on the word: "only renamed" (2026-01-02, of lntune.model.generate, torch)'
+    told = 'declared equivalent: "only renamed" (2026-01-02, of lntune.model.generate, torch)'
     assert told in trace_text(trace_copy())
 
 
@@ -341,10 +341,10 @@ def test_a_table_that_is_not_made_yet_is_traced_as_it_was_published(copy: Checko
     )
 
 
-# --- questions with their marks --------------------------------------------------------------------------------------
+# --- questions with their scores --------------------------------------------------------------------------------------
 
 
-def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
+def test_all_questions_scores_together_make_the_cell(trace: Trace) -> None:
     shown = {column: trace(column=column, show=1000) for column in BENCHMARKS}
     marks = {
         column: {one["id"]: one["score"] for one in found["examples"][0]["shown"]} for column, found in shown.items()
@@ -364,7 +364,7 @@ def test_all_questions_marks_together_make_the_cell(trace: Trace) -> None:
     assert "/".join(f"{value:.1f}" for value in sums) == shown["MME"]["value"]
 
 
-def test_marks_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) -> None:
+def test_scores_are_those_that_the_answers_deserve(made: Checkout, trace: Trace) -> None:
     for one in trace(column="POPE", show=1000)["examples"][0]["shown"]:
         assert one["score"] == one["passed"] == ([pope_score.parse_answer(one["answer"])] == one["right"])
     for one in trace(column="MME", show=1000)["examples"][0]["shown"]:
@@ -389,7 +389,7 @@ def test_a_few_questions_are_some_right_and_some_wrong(made: Checkout, trace: Tr
     (examples,) = found["examples"]
     everything = trace(column=column, show=1000)["examples"][0]["shown"]
     assert len(examples["shown"]) == 4 and all(one in everything for one in examples["shown"])
-    archive, text = made.root / examples["pictures"], trace_text(found)
+    archive, text = made.root / examples["images"], trace_text(found)
     members = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", archive], capture_output=True, text=True, check=True
     )

@@ -317,7 +317,7 @@ def test_a_published_figure_of_another_config_keeps_its_results(copied: Checkout
     assert set(found.stays) == before
     for file in (copied.root / "figures").glob("*"):
         file.unlink()
-    shutil.rmtree("results/.claims")
+    shutil.rmtree("results/.leases")
     assert {item.stage for item in collect(Path(".")).items} >= {"figure-bars", "figure-gradients"}
 
 
@@ -329,7 +329,7 @@ def test_an_export_tells_what_is_of_the_literature(copied: Checkout, tmp_path: P
         assert archive.read("workflow/paper/table1.csv") == (copied.root / "workflow/paper/table1.csv").read_bytes()
         graph = {one["@id"]: one for one in json.loads(archive.read("ro-crate-metadata.json"))["@graph"]}
         cells = json.loads(archive.read(next(one for one in archive.namelist() if one.endswith("/cells.json"))))
-    assert "from the literature, and their\nfigures stand in `workflow/paper/table1.csv`" in readme
+    assert "from the literature, and their\nvalues are in `workflow/paper/table1.csv`" in readme
     assert {"@id": "workflow/paper/table1.csv"} in graph["#run"]["object"]
     assert [len(cell["scores"]) for cell in cells] == [2, 2, 2, 2]
 

@@ -400,6 +400,7 @@ def test_an_interrupted_run_leaves_nothing_behind(made: Checkout, number: signal
 # --- pieces ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_groups_tokenized_together_are_as_each_alone() -> None:
     """Whole groups: a caption's words hang on its neighbours, so captions must not be taken from other groups."""
     ends = ["No.", "A.", "fig.", ":-)", "etc.", "U.S.", "the U.S.", "half \ud83d", "'", '"', "``", "", "5 1", "p.m."]

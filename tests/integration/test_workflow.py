@@ -215,7 +215,7 @@ def test_a_job_that_will_be_linked_queues_for_no_gpu(copy: Checkout, monkeypatch
 
     def asked(folder: Path, of: Workflow) -> dict[str, int]:
         given = SimpleNamespace(result=folder.name)
-        return {name: amount(given) for name, amount in of.resources("predict").items()}
+        return {name: amount(given) for name, amount in of.resources.items()}
 
     full, little = {"mem_mb": 64000, "runtime": 600, "gpu": 4}, {"mem_mb": 1000, "runtime": 5, "gpu": 0}
     assert (asked(linked, workflow), asked(alone, workflow)) == (full, full)  # as a dry-run announces them

@@ -17,7 +17,7 @@ BENCHMARK_STAGES = {
 
 for stage, roles in BENCHMARK_STAGES.items():
 
-    # Says what the rule `stage` says: `use rule` takes no name from a loop.
+    # Repeats the rule `stage`, since `use rule` takes no name from a loop.
     rule:
         name:
             stage.replace("-", "_")

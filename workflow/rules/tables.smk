@@ -53,19 +53,22 @@ report: "../report/overview.rst"
 
 rule page:
     input:
-        shown=ancient(REPORT.result),
-        stale=REPORT.outdated,
+        shown=ancient(STUDY.report_item),
+        stale=STUDY.stale,
     output:
         report(
-            f"{PAGES}/{{name}}.html",
+            "{folder}/{name}.{format}",
             caption="../report/caption.rst",
-            category=REPORT.category,
-            labels=REPORT.labels,
+            category=STUDY.category,
+            labels=STUDY.labels,
         ),
+    wildcard_constraints:
+        folder="pages",
+        format="html",
     params:
-        caption=REPORT.caption,
-        python=sys.executable,
+        write=f"{sys.executable} -m lntune.plan.pages",
+        caption=STUDY.caption,
     message:
         "{output}"
     shell:
-        "{params.python} -m lntune.plan.pages $(dirname {input.shown}) {wildcards.name} > {output}"
+        "{params.write} $(dirname {input.shown}) {wildcards.name} > {output}"

@@ -1,8 +1,7 @@
 """How much the gradients of a norm vary over a finetune (paper sec. 5.3; Figures 4, A3, A4), read from its metrics log.
 
-The paper speaks of a "gradient variance" and of "more concentrated" gradients, and defines neither. Two readings are
-computed here: the mean over steps of the variance over a gradient's elements, and the variance over all elements of
-all steps together.
+The paper speaks of a "gradient variance" and of "more concentrated" gradients, and defines neither. What is computed
+here is the variance over all elements of all steps together.
 """
 
 import json
@@ -13,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lntune.config.training import Norm
 from lntune.errors import UserError
-from lntune.training.norm_gradients import KEY, Norm, recorded_name
+from lntune.training.norm_gradients import KEY, recorded_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read_norm_gradients(metrics: Path, layer: int, norm: Norm) -> NormGradients:
     steps, rows = [], []
     for number, (step, recorded) in enumerate(_recorded(metrics), start=1):
         if name not in recorded:
-            raise UserError(f"{metrics}:{number}: no gradients of {name}; recorded are {_told(recorded)}")
+            raise UserError(f"{metrics}:{number}: no gradients of {name}; recorded are {_summary(recorded)}")
         steps.append(step)
         rows.append(recorded[name])
     try:
@@ -78,15 +78,10 @@ def layer_at(number: int, of: int, layers: int) -> int:
     return (2 * number - 1) * layers // (2 * of) + 1
 
 
-def mean_variance(gradients: NormGradients) -> float:
-    """The mean over steps of the variance over the elements: how unlike a norm's elements are at one step."""
-    return float(gradients.variance.mean())
-
-
 def pooled_variance(gradients: NormGradients) -> float:
     """The variance over all elements of all steps: the mean of the steps' variances and the variance of their means.
 
-    Exact, since all steps have as many elements. It is at least :func:`mean_variance`.
+    Exact, since all steps have as many elements. It is at least the mean of the steps' variances.
     """
     return float(gradients.variance.mean() + gradients.mean.var())
 
@@ -122,7 +117,7 @@ def _layers(recorded: Mapping[str, object]) -> set[int]:
     return {int(name.partition(".")[0]) for name in recorded}
 
 
-def _told(recorded: Mapping[str, object]) -> str:
+def _summary(recorded: Mapping[str, object]) -> str:
     """The recorded norms in words: what of which layers."""
     kinds = sorted({name.partition(".")[2] for name in recorded})
     layers = _layers(recorded)

@@ -109,9 +109,9 @@ def check_same_ids(
     missing = [name for name in wanted if name not in given]
     if missing:
         raise UserError(f"{path}: no record for {key} {_first(missing)} of {asked}")
-    strange = [name for name in given if name not in wanted]
-    if strange:
-        raise UserError(f"{path}: {key} {_first(strange)} is not in {asked}")
+    unknown = [name for name in given if name not in wanted]
+    if unknown:
+        raise UserError(f"{path}: {key} {_first(unknown)} is not in {asked}")
 
 
 def _first(names: list[Key]) -> str:
@@ -132,7 +132,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _only_member(path: Path) -> bytes:
-    """The bytes of a zip's one JSON file; what macOS adds beside it does not count."""
+    """The bytes of a zip's one JSON file; what macOS adds does not count."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:

@@ -4,7 +4,7 @@ A question that is left out makes the score one of another set, so by default a 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -22,19 +22,17 @@ class Execution(Frozen):
     workers: int = Field(default=1, ge=1)
 
 
-class PromptingSettings(Protocol):
-    """What :func:`with_pictures` reads of a stage's settings."""
+class QuestionSettings(Frozen):
+    """What share of the questions may have an image that cannot be used."""
 
-    @property
-    def broken_share(self) -> float: ...
+    broken_share: float
 
 
-AnySettings = TypeVar("AnySettings", bound=Frozen)
+AnySettings = TypeVar("AnySettings", bound=QuestionSettings)
 
 
 def with_images(
     job: Job[AnySettings, Execution],
-    settings: PromptingSettings,
     archive: str,
     questions: Sequence[Question],
     source: Callable[[Question], str],
@@ -47,7 +45,7 @@ def with_images(
     """
     check = ImageCheck[Question](
         archive_of(job.folder("images"), archive), lambda one: one.image, source, job.execution.workers,
-        settings.broken_share, "questions",
+        job.settings.broken_share, "questions",
     )  # fmt: skip
     with job.track(check.images(questions), "images") as progress:
         found = check.faults(questions, progress.advance)
@@ -56,5 +54,5 @@ def with_images(
     check.note(drops, faulty)
     kept = [question for place, question in enumerate(questions) if place not in found]
     if not kept:
-        raise UserError(f"{job.label}: no question is left whose image can be used; mend {check.archive.path}")
+        raise UserError(f"{job.label}: no question is left whose image can be used; fix {check.archive.path}")
     return kept

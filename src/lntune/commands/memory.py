@@ -21,6 +21,7 @@ from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
 from lntune.plan.crosschecks import check_known
 from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study
+from lntune.units import counted
 
 PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
 """Taken for 7B and 13B by themselves: the rank that gives the percentages of the paper's Table 2."""
@@ -195,7 +196,7 @@ def _gpu_text(gpu: GpuSettings | None) -> str:
 def _engine(setup: Setup) -> str:
     if setup.stage is None:
         return "plain, 1 GPU"
-    return f"deepspeed ZeRO {setup.stage}, {setup.ranks} GPU{'s' if setup.ranks > 1 else ''}"
+    return f"deepspeed ZeRO {setup.stage}, {counted(setup.ranks, 'GPU')}"
 
 
 def _assumptions(setup: Setup) -> str:

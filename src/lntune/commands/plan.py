@@ -12,7 +12,7 @@ from typing import Any
 from lntune.plan.forecast import Prediction, gpu_document, gpu_lines
 from lntune.plan.pending import Pending, PendingWork
 from lntune.plan.stages import STAGES
-from lntune.units import bytes_text, seconds_text
+from lntune.units import bytes_text, counted, seconds_text
 
 _SHOWN_REASONS = 3
 
@@ -86,7 +86,7 @@ def _total_lines(found: PendingWork) -> list[str]:
 
 def _fetch_line(results: Sequence[Pending]) -> str:
     unknown = sum(result.unknown for result in results)
-    more = f" and {unknown} file{'s' * (unknown > 1)} of unknown size" if unknown else ""
+    more = f" and {counted(unknown, 'file')} of unknown size" if unknown else ""
     return (
         f"fetch: {bytes_text(sum(result.download for result in results))}{more} to download, "
         f"{bytes_text(sum(result.copy for result in results))} to copy"

@@ -1,6 +1,11 @@
-"""Settings, and the base of every settings model: immutable, and closed to keys that it does not know."""
+"""Settings, and the base of every settings model."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 or a BLAKE3, in hexadecimal digits."""
 
 
 class Frozen(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from lntune.config import Frozen
+from lntune.config import Frozen, Hash
 from lntune.config.load import load, shown
 from lntune.errors import UserError
 from lntune.files import locked, write_whole
@@ -17,8 +17,6 @@ CATALOG = Path("workflow/catalog.yaml")
 LOCK = Path("workflow/catalog.lock.yaml")
 ORIGINS = "origins.json"
 """Beside the files of a fetched entry: of each its bytes, its sha256 and where it came from."""
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _inside(name: str) -> str:
@@ -91,7 +89,7 @@ class FileEntry(Frozen):
     member: str | None = None
     hub: HubRepository | None = Field(default=None, description="a repository other than the entry's")
     bytes: int | None = Field(default=None, ge=0)
-    sha256: Sha256 | None = None
+    sha256: Hash | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> "FileEntry":
@@ -137,7 +135,7 @@ class LockedFile(Frozen):
     """What a download found."""
 
     bytes: int = Field(ge=0)
-    sha256: Sha256
+    sha256: Hash
     origin: str = Field(description="the address that it came from, with the hub's commit")
 
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from lntune.config import Frozen
+from lntune.config.training import Norm
 
 COST_COLUMNS = ("Mem. (GB)", "#param.")
 SIMILARITY = "Similarity"
 
 Layout = Literal["groups", "groups-across", "rows-across"]
 Emphasis = Literal["best-and-second", "best", "none"]
-Norm = Literal["input", "post"]
 
 RATE = "{rate}"
 """What stands for the learning rate in the title of a row that is swept."""

@@ -11,6 +11,9 @@ EngineName = Literal["plain", "deepspeed"]
 Library = Literal["open_clip", "timm"]
 """What reads a vision encoder."""
 
+Norm = Literal["input", "post"]
+"""Of a decoder layer: the one before the attention, and the one behind it."""
+
 
 class Schedule(Frozen):
     """Everything about training but its learning rate that shapes the weights that come out.

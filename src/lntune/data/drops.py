@@ -1,9 +1,8 @@
 """What was read, what was left out and why, and what was kept of one data set.
 
 ``dropped.json`` holds the counts, by reason; ``dropped.jsonl`` names every record that was left out for a fault of
-its own. What was left out by choice (another type, beyond the number asked for) is counted alone.
-
-Looks at the images of a data set's records before anything is made of them.
+its own, such as an image that cannot be used. What was left out by choice (another type, beyond the number asked for)
+is counted alone.
 """
 
 import json
@@ -17,6 +16,8 @@ from lntune.data.images import ImageArchive, ImageError, defects
 from lntune.errors import UserError
 
 COUNTS, LIST = "dropped.json", "dropped.jsonl"
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,6 @@ def read_counts(folder: Path) -> Counts:
     return Counts(**json.loads((folder / COUNTS).read_text()))
 
 
-Item = TypeVar("Item")
-
-
 @dataclass(frozen=True)
 class ImageCheck(Generic[Item]):
     """Decodes the images of records, and says which cannot be used.
@@ -101,7 +99,7 @@ class ImageCheck(Generic[Item]):
         found = f"{len(faulty)} of {checked} {self.unit} ({len(faulty) / checked:.3%})"
         raise UserError(
             f"{self.archive.path}: the images of {found} cannot be used, the scale's broken_share allows "
-            f"{self.share:.3%}; first: {self.member(first)} of {self.source(first)} is {defect}; mend the archive, "
+            f"{self.share:.3%}; first: {self.member(first)} of {self.source(first)} is {defect}; fix the archive, "
             f"or raise broken_share to leave them out"
         )
 

@@ -1,6 +1,4 @@
-"""A function of many items, computed by several threads, in the items' order.
-
-Images out of a zip, and which of them cannot be used.
+"""Images out of a zip, and which of them cannot be used.
 
 An image that is to be used decodes to its last pixel, is a still, has colours that a screen has, and has a size that
 a photograph has. Whatever else is found has one of the :data:`REASONS`.
@@ -16,34 +14,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from lntune.data.archives import BadMemberError, Members
 from lntune.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 4
 """Items under way for each thread: enough that none waits, few enough that results do not pile up."""
-
-
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield what ``function`` makes of each item; the first exception ends it. One worker needs no thread."""
-    if workers == 1:
-        yield from map(function, items)
-        return
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= _AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Reason = Literal["missing", "broken", "truncated", "CMYK", "animated", "oversized"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -69,7 +47,7 @@ class ImageError(Exception):
 
 
 def decode(content: bytes) -> "Image":
-    """The image in a file's bytes, all of it decoded; :class:`PictureError` if it cannot be used."""
+    """The image in a file's bytes, all of it decoded; :class:`ImageError` if it cannot be used."""
     from PIL import Image
 
     try:
@@ -77,7 +55,7 @@ def decode(content: bytes) -> "Image":
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise ImageError("oversized", f"{width} x {height} pixels, more than {MOST_PIXELS // 10**6} million")
-        # A phone's MPO file holds previews beside the photograph, no film.
+        # A phone's MPO file holds previews with the photograph, no film.
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise ImageError("animated", f"{getattr(image, 'n_frames', 1)} frames")
         image.load()
@@ -108,7 +86,7 @@ class ImageArchive(Members):
     """Images by member name, decoded when they are asked for."""
 
     def image(self, member: str) -> "Image":
-        """One image, decoded; :class:`PictureError` if it is missing or cannot be used."""
+        """One image, decoded; :class:`ImageError` if it is missing or cannot be used."""
         try:
             content = self.read(member)
         except KeyError:
@@ -135,6 +113,25 @@ class ImageArchive(Members):
         except ImageError as defect:
             return defect
         return None
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield what ``function`` makes of each item; the first exception ends it. One worker needs no thread."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def defects(

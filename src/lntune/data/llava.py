@@ -42,15 +42,15 @@ def _turns(record: Any) -> tuple[str, ...] | str:
     """The texts of a conversation, or why it cannot be used."""
     if not isinstance(record, dict) or not isinstance(record.get("conversations"), list):
         return "no conversation"
-    said = record["conversations"]
-    if len(said) < 2 or len(said) % 2:
+    turns = record["conversations"]
+    if len(turns) < 2 or len(turns) % 2:
         return "odd number of turns"
-    for place, turn in enumerate(said):
+    for place, turn in enumerate(turns):
         if not isinstance(turn, dict) or turn.get("from") != ("human", "gpt")[place % 2]:
             return "turns do not alternate"
         if not str(turn.get("value") or "").strip():
             return "empty turn"
-    texts = [str(turn["value"]) for turn in said]
+    texts = [str(turn["value"]) for turn in turns]
     if sum(text.count(IMAGE) for text in texts) != 1 or IMAGE not in texts[0]:
         return "not exactly one image, in the first turn"
     texts[0] = f"{IMAGE}\n" + texts[0].replace(IMAGE, "").strip()

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lntune.data.samples import SET, write_set
+
 QUESTIONS = "questions.jsonl"
 ANSWERS = "answers.jsonl"
-SET = "set.json"
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,7 @@ class Question:
 
 def write_questions(folder: Path, archive: str, questions: Iterable[Question]) -> int:
     """Write the questions and the name of the archive that holds their images; return how many there are."""
-    number = 0
-    with (folder / QUESTIONS).open("w") as file:
-        for question in questions:
-            file.write(json.dumps(question.__dict__) + "\n")
-            number += 1
-    (folder / SET).write_text(json.dumps({"archive": archive, "questions": number}) + "\n")
-    return number
+    return write_set(folder, QUESTIONS, archive, "questions", questions)
 
 
 def read_questions(folder: Path) -> tuple[str, list[Question]]:

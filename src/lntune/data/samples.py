@@ -21,12 +21,17 @@ class Sample:
 
 def write_samples(folder: Path, archive: str, samples: Iterable[Sample]) -> int:
     """Write the samples and the name of the archive that holds their images; return how many there are."""
+    return write_set(folder, SAMPLES, archive, "samples", samples)
+
+
+def write_set(folder: Path, name: str, archive: str, unit: str, records: Iterable[object]) -> int:
+    """Write dataclasses as lines of ``name``, and set.json; return how many there are."""
     number = 0
-    with (folder / SAMPLES).open("w") as file:
-        for sample in samples:
-            file.write(json.dumps(sample.__dict__) + "\n")
+    with (folder / name).open("w") as file:
+        for record in records:
+            file.write(json.dumps(record.__dict__) + "\n")
             number += 1
-    (folder / SET).write_text(json.dumps({"archive": archive, "samples": number}) + "\n")
+    (folder / SET).write_text(json.dumps({"archive": archive, unit: number}) + "\n")
     return number
 
 

@@ -46,7 +46,7 @@ class Expected:
 
     bytes: int | None = None
     sha256: str | None = None
-    said_by: str = ""
+    stated_by: str = ""
 
 
 class Got(NamedTuple):
@@ -58,11 +58,11 @@ class Got(NamedTuple):
 
 @dataclass
 class Watch:
-    """What a download tells, and what may stop it.
+    """What a download reports, and what may stop it.
 
     Attributes:
-        advance: told how many bytes were written, or, as a negative number, thrown away.
-        learn: told the file's bytes and how many of them are still to come, once that is known; raises UserError if
+        advance: called with how many bytes were written, or, as a negative number, thrown away.
+        learn: called with the file's bytes and how many are still to come, once that is known; raises UserError if
             they do not fit.
         stop: set to have the download end.
     """
@@ -168,7 +168,7 @@ class Download:
         said, wanted = remote.bytes if total is None else total, self._expected.bytes
         if said is not None and wanted is not None and said != wanted:
             raise UserError(
-                f"{self._shown}: the server has {said} bytes, {self._expected.said_by} says {wanted}; {_OTHER_FILE}"
+                f"{self._shown}: the server has {said} bytes, {self._expected.stated_by} says {wanted}; {_OTHER_FILE}"
             )
         here = Version(remote.identity, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
         if part.version is None or self._changed(here):
@@ -271,9 +271,9 @@ class Download:
         identity = part.version.identity if part.version else None
         fault = None
         if expected.bytes is not None and got.bytes != expected.bytes:
-            fault = f"it has {got.bytes} bytes, {expected.said_by} says {expected.bytes}"
+            fault = f"it has {got.bytes} bytes, {expected.stated_by} says {expected.bytes}"
         elif expected.sha256 is not None and got.sha256 != expected.sha256:
-            fault = f"its sha256 is {got.sha256}, {expected.said_by} says {expected.sha256}"
+            fault = f"its sha256 is {got.sha256}, {expected.stated_by} says {expected.sha256}"
         elif identity is not None and not part.is_called(identity):
             fault = f"its hash is not {identity}, as which the hub knows it"
         if fault is None:

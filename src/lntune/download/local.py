@@ -134,7 +134,7 @@ def bring_in(source: Path, target: Path, advance: Callable[[int], None], missing
     Args:
         source: the file; links in the way, as the hub's cache has them, are followed.
         target: where it goes; what a killed attempt left there is deleted.
-        advance: told how many bytes were read.
+        advance: called with how many bytes were read.
         missing: what is said of a file that is not there.
         as_link: make a hard link instead, if it lies on the same disk.
 

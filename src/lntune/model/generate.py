@@ -108,7 +108,7 @@ class Decoder:
 
     @cached_property
     def end(self) -> int | None:
-        """The end-of-sequence token; the tokenizer takes longer to tell it than a row's turn takes otherwise."""
+        """The end-of-sequence token, cached: the tokenizer takes longer to look it up than the rest of a row's turn."""
         token: int | None = self.tokenizer.eos_token_id
         return token
 

@@ -142,7 +142,7 @@ class RowCache(Cache):  # type: ignore[misc]
     """What ``rows`` rows have seen, up to ``columns`` tokens of each, in all of an LLM's decoder layers.
 
     Rows may have a gap before the column from which all go on together, where their prompts differ in length;
-    :meth:`placement` tells the LLM.
+    :meth:`placement` is what the LLM needs to know of them.
     """
 
     def __init__(self, layers: int, rows: int, columns: int) -> None:

@@ -44,7 +44,7 @@ class Template:
 
     ``opening`` stands in front of the system part, ``first`` in front of the first user text and ``later``
     in front of those that follow; ``header`` leads over to the answer, which is ``blank``, what the assistant
-    says, and ``footer``. That ends in ``stop``, the mark that tells the answer is over.
+    says, and ``footer``. That ends in ``stop``, the mark of an answer's end.
     """
 
     name: str

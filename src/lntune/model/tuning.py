@@ -236,7 +236,7 @@ def _train_vocabulary(model: Multimodal) -> None:
 
 
 def _train_default(model: Multimodal) -> None:
-    """What the paper activates by default beside a method's own part (Figure 1)."""
+    """What the paper activates by default besides a method's own part (Figure 1)."""
     _train(model.connector)
     _train_vocabulary(model)
 

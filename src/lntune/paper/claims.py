@@ -8,7 +8,7 @@ Whether the paper's sentences follow from its tables, and what our tables say in
 A claim has one line for each reading: each of its formulas, for each choice of what ``vary`` leaves open.
 
 The rule. A claimed number agrees if the value, rounded to as many digits as the claim prints, is the claimed one; if
-it is only when digits are cut off instead, that is said. A bound agrees if the value keeps it.
+it is only when digits are cut off instead, the verdict is "cut off". A bound agrees if the value keeps it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -21,8 +21,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from lntune.config import Frozen
-from lntune.config.catalog import Sha256
+from lntune.config import Frozen, Hash
 from lntune.errors import UserError
 
 PAPER_COLUMNS = ("table", "group", "row", "column", "part", "value", "bold", "underline", "printed", "note")
@@ -175,7 +174,7 @@ def digests(files: Mapping[str, Path]) -> dict[str, str]:
 class Settings(Frozen):
     """Of a stage that compares: the paper's files by digest, and our tables in the order of the inputs."""
 
-    files: dict[str, Sha256] = Field(min_length=1)
+    files: dict[str, Hash] = Field(min_length=1)
     tables: tuple[str, ...] = Field(strict=False)
     scale: str
     scale_note: str

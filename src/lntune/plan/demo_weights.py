@@ -4,7 +4,6 @@ They play the part that downloads play at paper scale, so they have a workflow o
 (``workflow/demo_weights.smk``, ``make demo-weights``), and the demo knows them by the catalogue alone.
 """
 
-from functools import cache
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -16,6 +15,7 @@ from lntune.config.protocol import TemplateName
 from lntune.errors import UserError
 from lntune.plan.node import Node, make_node
 from lntune.plan.stages import CodeVersions, read_accepted
+from lntune.plan.study import once
 from lntune.stages import train_clip, train_llm, train_vit
 
 
@@ -63,7 +63,7 @@ class DemoWeightsPlan:
         """All recipes."""
         return [*self.settings.clip, *self.settings.vit, *self.settings.llms]
 
-    @cache  # noqa: B019 - a plan lives as long as its process
+    @once
     def node(self, name: str) -> Node:
         """The node of a recipe; UserError if it goes on from an LLM that there is not."""
         settings, seed, threads = self.settings, self.settings.seed, self.settings.threads
@@ -92,7 +92,7 @@ class DemoWeightsPlan:
     ) -> Node:
         return make_node(self.code_versions.of(stage), [name], settings, inputs, execution)
 
-    @cache  # noqa: B019
+    @once
     def _protocol_texts(self) -> tuple[str, ...]:
         """All that the evaluation protocols say, so that the tokenizer knows it."""
         texts = []

@@ -7,7 +7,6 @@ Everything is predicted from the models' sizes under the assumptions of lntune.e
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import get_args
 
 from lntune.benchmarks.registry import Benchmark, benchmarks
@@ -24,6 +23,7 @@ from lntune.estimate.memory import prediction_bytes, similarity_bytes
 from lntune.plan.memory_fit import training_job
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
+from lntune.plan.study import once
 from lntune.store.layout import slug
 
 
@@ -115,7 +115,7 @@ class Forecast:
         method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
         return self._job_of(node.stage, llm, vision, method)
 
-    @cache  # noqa: B019 - a forecast lives as long as its process
+    @once
     def _job_of(self, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
         schedule = self._scale.connector.schedule if stage == "connector" else self._scale.finetune
         job = training_job(self._study, stage, llm, vision, method, schedule)

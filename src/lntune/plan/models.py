@@ -6,7 +6,6 @@ Tables and figures, which show what is here, are in :mod:`lntune.plan.report_ite
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
 from lntune.benchmarks.registry import by_name, drawn_with
@@ -19,7 +18,7 @@ from lntune.config.training import Execution, Library, Schedule
 from lntune.plan.memory_fit import batch_of_questions, fitting, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
 from lntune.plan.stages import CodeVersions, read_accepted, stage_module
-from lntune.plan.study import Study
+from lntune.plan.study import Study, once
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
 from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
@@ -83,7 +82,7 @@ class Models:
 
     # --- raw files, weights, data --------------------------------------------------------------------------------
 
-    @cache  # noqa: B019 - a plan lives as long as its process
+    @once
     def source(self, name: str) -> Node:
         """Raw files: drawn, or fetched."""
         settings = self.study.named(self.scale.sources, name, "source")
@@ -95,7 +94,7 @@ class Models:
         drawn = draw.Settings(set=settings.draw.set, images=settings.draw.images, seed=self.seed)
         return self.node("draw", [name], drawn, inputs)
 
-    @cache  # noqa: B019
+    @once
     def fetched(self, entry: str) -> Node:
         """One entry of the catalogue."""
         chosen = self.study.catalog_entry(entry)
@@ -135,7 +134,7 @@ class Models:
     def _data(self, name: str) -> TrainingData:
         return self.study.named(self.scale.data, name, "training set")
 
-    @cache  # noqa: B019
+    @once
     def samples(self, data: str) -> Node:
         """The samples of a training set."""
         chosen = self._data(data)
@@ -152,7 +151,7 @@ class Models:
     def _threads(self, stage: str) -> int:
         return self.scale.execution.of(stage).threads
 
-    @cache  # noqa: B019
+    @once
     def questions(self, benchmark: str, split: SelectionSplit = "test") -> Node:
         """The questions of a benchmark; ``split`` counts for those alone that have a validation split."""
         sources = self.scale.benchmarks[benchmark]
@@ -166,7 +165,7 @@ class Models:
 
     # --- training --------------------------------------------------------------------------------------------------
 
-    @cache  # noqa: B019
+    @once
     def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
@@ -184,7 +183,7 @@ class Models:
             zero_stage=choice.zero_stage if choice else 0,
         )
 
-    @cache  # noqa: B019
+    @once
     def connector(self, llm: str, vision: str, seed: int) -> Node:
         """The pretrained connector of an LLM and a vision encoder."""
         stage = self.scale.connector
@@ -204,7 +203,7 @@ class Models:
         execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
         return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
 
-    @cache  # noqa: B019
+    @once
     def candidate(self, variant: Variant, learning_rate: float) -> Node:
         """A variant tuned at one learning rate."""
         llm, llm_node = self.llm(variant.llm)
@@ -233,7 +232,7 @@ class Models:
         )
         return self.node("finetune", label, settings, inputs, execution)
 
-    @cache  # noqa: B019
+    @once
     def measure(self, llm: str, vision: str, method: str) -> Node:
         """What one LLM, encoder and method take: parameters that train, and memory (a row of the paper's Table 2)."""
         library, vision_node = self.vision(vision)
@@ -286,7 +285,7 @@ class Models:
         }
         return settings, inputs
 
-    @cache  # noqa: B019
+    @once
     def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> PromptingExecution:
         batch, threads = batch_of_questions(self.study, llm, vision, new_tokens), self._threads(stage)
         return PromptingExecution(batch_size=batch, threads=threads, workers=threads)
@@ -314,7 +313,7 @@ class Models:
         settings: Frozen = stage_module(known.score.name).Settings(**chosen)
         return self.node(known.score.name, label, settings, inputs)
 
-    @cache  # noqa: B019
+    @once
     def selection(self, variant: Variant) -> Node:
         """The learning rate of a variant, chosen among its candidates."""
         split = self.study.settings.selection_split
@@ -324,7 +323,7 @@ class Models:
         settings = select.Settings(learning_rates=rates, split=split)
         return self.node("select", self._label(variant), settings, inputs)
 
-    @cache  # noqa: B019
+    @once
     def score_at(
         self, variant: Variant, rate: float, benchmark: str, split: SelectionSplit = "test", blind: bool = False
     ) -> Node:
@@ -334,14 +333,14 @@ class Models:
         questions = self.questions(benchmark, split)
         return self._scored(variant, self.candidate(variant, rate), label, questions, benchmark, blind)
 
-    @cache  # noqa: B019
+    @once
     def score(self, variant: Variant, benchmark: str, blind: bool = False) -> Node:
         """The score of a variant's chosen candidate on one benchmark."""
         label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
         tuned = Part(self.selection(variant), select.CHOSEN)
         return self._scored(variant, tuned, label, self.questions(benchmark), benchmark, blind)
 
-    @cache  # noqa: B019
+    @once
     def similarity(self, variant: Variant) -> Node:
         """How alike the layers of a variant's chosen candidate are."""
         chosen = self.scale.similarity

@@ -35,7 +35,7 @@ KEPT = ("csv", "md", "tex", "pdf")
 
 @dataclass(frozen=True)
 class Caption:
-    """What the report says beside a page: its title as plain text, and title and notes as HTML on one line."""
+    """What the report shows next to a page: its title as plain text, and title and notes as HTML on one line."""
 
     title: str
     html: str = ""
@@ -77,7 +77,7 @@ def spoken(name: str) -> str:
 
 
 def page_of(folder: Path, name: str) -> Page:
-    """The page of a finished result: its Markdown if it has some; of a figure its image, with what it was told."""
+    """The page of a finished result: its Markdown if it has some; of a figure its image, with its settings' notes."""
     markdown, image = folder / f"{name}.md", folder / f"{name}.svg"
     if markdown.is_file():
         title, notes, table = _parts(markdown.read_text())
@@ -101,7 +101,7 @@ def page_text(folder: Path, name: str) -> str:
 
 
 def caption_of(folder: Path, name: str) -> Caption:
-    """What the report says beside the page of a finished result."""
+    """What the report shows next to the page of a finished result."""
     page = page_of(folder, name)
     return Caption(page.title, caption(page))
 
@@ -124,12 +124,12 @@ def _settings(folder: Path) -> ShownItemSettings:
 
 def _origin(folder: Path, name: str) -> list[str]:
     """How to ask where it comes from."""
-    told = [f"Shows the result `{folder.parent.name}/{folder.name}`; its {MANIFEST} says what it was made from."]
+    origin = [f"Shows the result `{folder.parent.name}/{folder.name}`; its {MANIFEST} says what it was made from."]
     cells = folder / CELLS
     if cells.is_file() and (listed := json.loads(cells.read_text())):
         command = shlex.join(["lntune", "trace", name, listed[0]["row"], listed[0]["column"]])
-        told.append(f"Where a number comes from, for example the first: `{command}`")
-    return told
+        origin.append(f"Where a number comes from, for example the first: `{command}`")
+    return origin
 
 
 if __name__ == "__main__":

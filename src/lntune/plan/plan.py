@@ -11,8 +11,6 @@ there stays blank.
 Building a plan reads YAML and source files, imports no torch, and touches no result.
 """
 
-from functools import cache
-
 from lntune.benchmarks.registry import by_name
 from lntune.config.load import load
 from lntune.errors import UserError
@@ -21,6 +19,7 @@ from lntune.paper.printed import CLAIMS, PAPER, Execution, Settings, digests, pa
 from lntune.plan.models import Models
 from lntune.plan.node import Node
 from lntune.plan.report_items import report_item_node
+from lntune.plan.study import once
 from lntune.stages import data_table
 
 SUMMARIES = ("data", "claims", "comparison")
@@ -35,7 +34,7 @@ def names(models: Models) -> list[str]:
 class Plan(Models):
     """All results, each made once, so equal results are the same Node."""
 
-    @cache  # noqa: B019 - a plan lives as long as its process
+    @once
     def report_item(self, name: str) -> Node:
         """A table or figure: of workflow/report_items, or one of SUMMARIES.
 

@@ -81,7 +81,9 @@ def report_item_node(models: Models, name: str) -> Node:
         cost = figure_cost.Settings(**dict(settings), capacity_gb=gpu.memory_gb if gpu else None)
         return models.node("figure-cost", [name], cost, inputs.roles())
     if isinstance(report_item, GradientsSettings):
-        norms = tuple(figure_gradients.Norm(norm=one.norm, layer=one.layer, of=one.of) for one in report_item.norms)
+        norms = tuple(
+            figure_gradients.ShownNorm(norm=one.norm, layer=one.layer, of=one.of) for one in report_item.norms
+        )
         gradients = figure_gradients.Settings(**dict(settings), norms=norms)
         return models.node("figure-gradients", [name], gradients, inputs.roles())
     return models.node("figure-heat-maps", [name], settings, inputs.roles())

@@ -1,10 +1,10 @@
 """Everything that the YAML files of a checkout say, read and checked: the config and the files that it names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from lntune.benchmarks.registry import protocol_settings
 from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry, read_lock
@@ -17,6 +17,13 @@ from lntune.errors import UserError
 from lntune.plan.crosschecks import check_copies, check_known, check_report_item, check_scale
 
 V = TypeVar("V")
+P = ParamSpec("P")
+
+
+def once(method: Callable[P, V]) -> Callable[P, V]:
+    """``functools.cache`` for methods of what lives as long as its process, with arguments that mypy checks."""
+    return cast(Callable[P, V], cache(method))
+
 
 CONFIG = "config.yaml"
 
@@ -86,7 +93,7 @@ class Study:
         """The file of one report item."""
         return self.root / "workflow" / "report_items" / f"{name}.yaml"
 
-    @cache  # noqa: B019 - a study lives as long as its process
+    @once
     def report_item(self, name: str) -> ReportItem:
         """One table or figure, with every name in it checked against the scale."""
         path = self.report_item_path(name)

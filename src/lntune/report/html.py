@@ -39,7 +39,7 @@ a { color: #0b5394; }
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says.
+    """The content of a page.
 
     Attributes:
         title: plain text.
@@ -47,7 +47,7 @@ class Page:
         origin: paragraphs of Markdown at the end: how to ask where it comes from.
         table: what is shown, as Markdown; empty for a figure.
         image: what is shown, as SVG; None for a table.
-        files: name to content of what can be kept.
+        files: name to content of what can be saved.
     """
 
     title: str
@@ -82,7 +82,7 @@ def render(page: Page) -> str:
 
 
 def caption(page: Page) -> str:
-    """Title and notes as HTML on one line, for a place beside the page."""
+    """Title and notes as HTML on one line, for a place next to the page."""
     title = f"<p><strong>{html.escape(page.title)}</strong></p>"
     return " ".join(f'<div style="max-width: 26rem">{title}{_paragraphs((*page.notes, *page.origin))}</div>'.split())
 

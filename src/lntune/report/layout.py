@@ -1,10 +1,9 @@
-"""Which values of a table are emphasised: the best and the second best of a group, value by value.
-
-How a table is laid out: its header, its groups of lines and the values of each cell, for any format to write.
+"""How a table is laid out for any format to write: its header, its groups of lines, the values of each cell, emphasis.
 
 ``groups`` is the look of the paper's Tables 1, 3, 4 and 5: the title of a group, then its rows. ``groups-across`` is
 that of Table 2: a line for each row's title, and the groups side by side. ``rows-across`` is that of Tables 6 and A1: a
-line for each group, and its rows side by side. What a group does not have is an empty cell.
+line for each group, and its rows side by side. What a group does not have is an empty cell. Emphasised are the best and
+the second best value of a group, column by column.
 """
 
 import math
@@ -56,7 +55,7 @@ def _finite(text: str) -> float | None:
 Layout = Literal["groups", "groups-across", "rows-across"]
 
 LITERATURE_NOTE = "As the paper prints them, taken from the literature or from released checkpoints; not ours."
-"""What is said of titles that are marked as literature."""
+"""The note on titles that are marked as literature."""
 
 
 @dataclass(frozen=True)

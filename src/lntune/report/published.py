@@ -1,7 +1,4 @@
-"""What the files of a table or figure show, by row and column: for whoever compares two versions of one.
-
-Where two versions of a file begin to differ, in a few words.
-"""
+"""For comparing two versions of a published file: what it shows, by row and column, and where the two differ."""
 
 import csv
 import json

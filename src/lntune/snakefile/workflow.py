@@ -25,11 +25,12 @@ from lntune.jobs.spec import spec_path, write_specs
 from lntune.jobs.submit import VARIABLE
 from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.plan.fetched import check_recorded
-from lntune.plan.node import Node, can_link, manifest_path
+from lntune.plan.node import Node, can_link, is_done, manifest_path, result_folder
+from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study
-from lntune.plan.targets import files_of, is_right, result_node, targets_of
+from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
 from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, check_cluster
 from lntune.snakefile.speed import callback
@@ -207,10 +208,10 @@ class Workflow(StageRules):
         return result_node(self.plan, stage, name)
 
     def report_item(self, wildcards: Any) -> str:
-        """The manifest of the table or figure that a published file shows."""
+        """The manifest of the table or figure that a published file, or a page, shows."""
         file = self._published(wildcards)
         try:
-            known = files_of(self.study, wildcards.name)
+            known = [*files_of(self.study, wildcards.name), page_path(wildcards.name)]
             if file not in known:
                 raise UserError(f"{file}: there is none; there are {', '.join(map(str, known))}")
             return str(manifest_path(self.plan.store, self.plan.report_item(wildcards.name)))
@@ -218,7 +219,7 @@ class Workflow(StageRules):
             stop(error)
 
     def local_rules(self) -> list[str]:
-        """Rules whose jobs run beside Snakemake, also on a cluster."""
+        """Rules whose jobs run next to Snakemake, also on a cluster."""
         return [stage.replace("-", "_") for stage in self.cluster.login_node] if self.cluster else []
 
     def _will_link(self, node: Node) -> bool:
@@ -231,6 +232,28 @@ class Workflow(StageRules):
         """
         path = self._published(wildcards)
         return [] if not path.exists() or is_right(self.plan, path) else stale_trigger(path)
+
+    def caption(self, wildcards: Any) -> Caption:
+        """What the report shows next to a page; as long as there is no result, its name."""
+        node = self.plan.report_item(wildcards.name)
+        if not is_done(self.plan.store, node):
+            return Caption(wildcards.name)
+        return caption_of(result_folder(self.plan.store, node), wildcards.name)
+
+    def category(self, wildcards: Any) -> str:
+        """The report's category of a page."""
+        return category(wildcards.name)
+
+    def labels(self, wildcards: Any) -> dict[str, str]:
+        """What the report calls a page.
+
+        Only a report asks for it, and Snakemake would report whatever a page holds: here it stops at one that does not
+        show this config's result. One label alone, because Snakemake makes a switch of a second with two values.
+        """
+        path = page_path(wildcards.name)
+        if not is_right(self.plan, path):
+            stop(UserError(f"{path}: does not show this config's result; run `snakemake` first"))
+        return {"Shown": label(wildcards.name, shown_names(self.plan))}
 
     @staticmethod
     def _published(wildcards: Any) -> Path:
@@ -298,7 +321,7 @@ class DemoWeightsWorkflow(StageRules):
 
 
 _RECORD = "record.json"
-"""The manifest of the training, beside the weights."""
+"""The manifest of the training, next to the weights."""
 _WEIGHT_FILES = (
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "open_clip_config.json",
     "open_clip_model.safetensors",

@@ -1,4 +1,4 @@
-"""comparison: our tables beside the paper's, figure by figure."""
+"""comparison: our tables compared with the paper's, value by value."""
 
 from lntune.paper.comparison import compare, markdown, write_csv
 from lntune.paper.printed import Execution, Settings, check, read_own, read_tables

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from lntune.config import Frozen
+from lntune.config import Frozen, Hash
 from lntune.config.catalog import (
     CATALOG,
     LOCK,
@@ -25,7 +25,6 @@ from lntune.config.catalog import (
     HubRepository,
     LockedFile,
     Place,
-    Sha256,
     read_lock,
     record_found,
 )
@@ -50,7 +49,7 @@ class Settings(Frozen):
     What the first download recorded of the latter is no part of it, so that recording it renames nothing.
     """
 
-    files: dict[FileName, Sha256] = Field(default={})
+    files: dict[FileName, Hash] = Field(default={})
     addresses: dict[FileName, str] = Field(default={})
 
     @model_validator(mode="after")
@@ -151,9 +150,9 @@ class _Fetching:
         self._check_room(missing)
         total = sum(max(sizes[name] or 0, arrived[name]) for name in names)
         with track(total, self._label, "bytes", done=sum(arrived.values())) as progress:
-            tell = _Told(progress, {name for name in names if sizes[name] is None})
+            shared = _SharedProgress(progress, {name for name in names if sizes[name] is None})
             with ThreadPoolExecutor(self._execution.at_once) as pool:
-                futures = {pool.submit(self._one, name, tell): name for name in names}
+                futures = {pool.submit(self._one, name, shared): name for name in names}
                 try:
                     for future in as_completed(futures):
                         future.result()
@@ -198,12 +197,12 @@ class _Fetching:
 
     # --- one file ---------------------------------------------------------------------------------------------------
 
-    def _one(self, name: str, tell: "_Told") -> _Found:
+    def _one(self, name: str, shared: "_SharedProgress") -> _Found:
         """Bring in a file, check it, and record what it is if nobody pinned it."""
         if self._stop.is_set():
             raise StoppedError
         source = self._source(name)
-        found = self._download(name, tell) if source is None else self._from_disk(name, source, tell)
+        found = self._download(name, shared) if source is None else self._from_disk(name, source, shared)
         if name not in self._pinned:
             record = LockedFile(bytes=found.bytes, sha256=found.sha256, origin=found.origin)
             recorded = record_found(self._lock, self._execution.entry, name, record)
@@ -222,7 +221,7 @@ class _Fetching:
             return Expected(recorded.bytes, recorded.sha256, str(LOCK))
         return Expected(size, None, str(CATALOG))
 
-    def _download(self, name: str, tell: "_Told") -> _Found:
+    def _download(self, name: str, shared: "_SharedProgress") -> _Found:
         place, shown, path = self._execution.places[name], f"{self._execution.entry}: {name}", self._folder / name
         if place.url is not None:
             url = place.url
@@ -233,14 +232,14 @@ class _Fetching:
 
         def learn(total: int, missing: int) -> None:
             self._check_room(missing)
-            tell.size(name, total)
+            shared.size(name, total)
 
-        partial, watch = Partial(path), Watch(tell.advance, learn, self._stop)
+        partial, watch = Partial(path), Watch(shared.advance, learn, self._stop)
         got = Download(shown, remote, partial, self._expected(name), self._policy, watch).run()
         origin = place.url or self._hub.origin(place)
         return _Found(path, got.bytes, got.sha256, origin)
 
-    def _from_disk(self, name: str, source: Path, tell: "_Told") -> _Found:
+    def _from_disk(self, name: str, source: Path, shared: "_SharedProgress") -> _Found:
         place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)
         discard(path)  # what a download brought before
         copied = name in self._execution.copies
@@ -252,19 +251,19 @@ class _Fetching:
         else:
             missing = f"no such file; the catalogue lists it ({CATALOG})"
             origin, remedy = str(place.path), "restore the file, or pin it again with `lntune pin`"
-        sha256 = bring_in(source, path, tell.advance, missing, as_link=copied)
+        sha256 = bring_in(source, path, shared.advance, missing, as_link=copied)
         if expected.sha256 is not None and sha256 != expected.sha256:
             path.unlink()
-            raise UserError(f"{source}: its sha256 is {sha256}, {expected.said_by} says {expected.sha256}; {remedy}")
+            raise UserError(f"{source}: its sha256 is {sha256}, {expected.stated_by} says {expected.sha256}; {remedy}")
         size = path.stat().st_size
         if expected.bytes is not None and size != expected.bytes:
             path.unlink()
-            raise UserError(f"{source}: it has {size} bytes, {expected.said_by} says {expected.bytes}; {remedy}")
+            raise UserError(f"{source}: it has {size} bytes, {expected.stated_by} says {expected.bytes}; {remedy}")
         return _Found(path, size, sha256, origin)
 
 
-class _Told:
-    """Progress of all files together, told from several threads."""
+class _SharedProgress:
+    """Progress of all files together, reported from several threads."""
 
     def __init__(self, progress: Progress, unknown: set[str]) -> None:
         self._progress, self._unknown, self._lock = progress, unknown, threading.Lock()

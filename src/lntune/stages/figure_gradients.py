@@ -3,11 +3,12 @@
 The inputs are selections, whose chosen run's log holds what was recorded at each step; of several seeds the first's.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from lntune.config import Frozen
+from lntune.config.training import Norm
 from lntune.report.rows import Row, ShownItemSettings, scale_note
 from lntune.stages.figure import write_figure
 from lntune.store.job import Job, Metrics, NoExecution
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 PACKAGES = ("matplotlib", "numpy")
 
 
-class Norm(Frozen):
+class ShownNorm(Frozen):
     """A norm of the ``layer``-th layer ``of`` so many."""
 
-    norm: Literal["input", "post"]
+    norm: Norm
     layer: int
     of: int
 
@@ -31,7 +32,7 @@ class Norm(Frozen):
 class Settings(ShownItemSettings):
     """What all tables and figures say, and which norms are shown."""
 
-    norms: tuple[Norm, ...] = Field(strict=False)
+    norms: tuple[ShownNorm, ...] = Field(strict=False)
 
 
 Execution = NoExecution
@@ -59,7 +60,7 @@ def _log(job: Job[Settings, NoExecution], row: Row) -> "Path":
     return job.folders("selections")[row.selections[0]] / CHOSEN / "metrics.jsonl"
 
 
-def _series(log: "Path", row: Row, norm: Norm, layer: int) -> "NormGradients":
+def _series(log: "Path", row: Row, norm: ShownNorm, layer: int) -> "NormGradients":
     import numpy as np
 
     from lntune.analysis.gradient_variance import pooled_variance, read_norm_gradients

@@ -1,4 +1,4 @@
-"""measure: what Table 2 tells of one LLM, vision encoder and method: parameters that train, and memory.
+"""measure: Table 2 for one LLM, vision encoder and method: parameters that train, and memory.
 
 measure.json holds every number with a label: ``measured`` (on this machine, in a real training step of the real model),
 ``predicted`` (lntune.estimate.memory), ``paper`` (as printed).

@@ -4,7 +4,7 @@ import hashlib
 
 from lntune.data.questions import Question, read_questions, write_answers
 from lntune.model.prompts import stop_string
-from lntune.stages.tuned_model import Execution, TunedModelSettings
+from lntune.stages.tuned_model import Execution, TunedModelSettings, load
 from lntune.store.job import Job, Metrics
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
@@ -27,28 +27,13 @@ def seed_of(question: Question, seed: int) -> int:
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
     from lntune.model.device import numerics
-    from lntune.model.encode import encode_prompt
-    from lntune.model.features import BlindFeatures, FeatureSource, images_of
-    from lntune.model.generate import Prompt, generate
-    from lntune.model.llm import load_tokenizer
-    from lntune.model.tuned import load_tuned
+    from lntune.model.features import BlindFeatures
+    from lntune.model.generate import generate
 
     settings = job.settings
-    tokenizer = load_tokenizer(job.folder("llm"))
-    model = load_tuned(
-        job.folder("llm"), job.folder("vision"), job.folder("connector"), job.folder("tuned"),
-        library=settings.library, method=settings.method, lora=settings.lora, seed=settings.seed,
-    )  # fmt: skip
     archive, questions = read_questions(job.folder("questions"))
-    members = list(dict.fromkeys(question.image for question in questions))
-    place = {member: number for number, member in enumerate(members)}
-    archived, workers = job.folder("images") / archive, job.execution.workers
-    images = images_of(model.vision, archived, members, cache=True, workers=workers)
-    blind = BlindFeatures(model.vision.tokens, model.vision.width)
-    features: FeatureSource = blind if settings.blind else images
-    prompts = []
-    for question in questions:
-        prompts.append(Prompt(encode_prompt(tokenizer, settings.prompt(question)), place[question.image]))
+    model, tokenizer, prompts, images = load(job, archive, questions)
+    features = BlindFeatures(model.vision.tokens, model.vision.width) if settings.blind else images
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
             model, tokenizer, prompts, features,

@@ -3,7 +3,7 @@
     torchrun ... -m lntune.stages.rank FOLDER          (by lntune.training.launch; FOLDER holds job.json)
 
 The first rank writes the job's outputs, its progress and its metrics. What any rank has to say in the end goes through
-FOLDER, and the launching process says it once.
+FOLDER, and the launching process prints it once.
 """
 
 import json

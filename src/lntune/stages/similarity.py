@@ -13,7 +13,7 @@ from pydantic import Field
 from lntune.benchmarks.intervals import interval, write_per_item_scores
 from lntune.data.questions import Question, read_questions
 from lntune.errors import UserError
-from lntune.stages.tuned_model import Execution, TunedModelSettings
+from lntune.stages.tuned_model import Execution, TunedModelSettings, load
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -46,29 +46,16 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write similarity.json and per_item_scores.json."""
     from lntune.analysis.similarity import layer_similarity
     from lntune.model.device import numerics
-    from lntune.model.encode import encode_prompt
-    from lntune.model.features import images_of
-    from lntune.model.llm import load_tokenizer
-    from lntune.model.tuned import load_tuned
 
     settings, execution = job.settings, job.execution
-    tokenizer = load_tokenizer(job.folder("llm"))
-    model = load_tuned(
-        job.folder("llm"), job.folder("vision"), job.folder("connector"), job.folder("tuned"),
-        library=settings.library, method=settings.method, lora=settings.lora, seed=settings.seed,
-    )  # fmt: skip
-    if len(model.llm.model.layers) < 2:
-        raise UserError(f"{job.folder('llm') / 'config.json'}: num_hidden_layers is 1; similarity takes two or more")
     archive, all_questions = read_questions(job.folder("questions"))
     questions = evenly_spread(all_questions, settings.questions)
-    members = list(dict.fromkeys(question.image for question in questions))
-    place = {member: number for number, member in enumerate(members)}
-    images = images_of(model.vision, job.folder("images") / archive, members, cache=True, workers=execution.workers)
-    prompts = []
-    for question in questions:
-        prompts.append((encode_prompt(tokenizer, settings.prompt(question)), place[question.image]))
+    model, _, prompts, images = load(job, archive, questions)
+    if len(model.llm.model.layers) < 2:
+        raise UserError(f"{job.folder('llm') / 'config.json'}: num_hidden_layers is 1; similarity takes two or more")
+    pairs = [(prompt.ids, place) for prompt in prompts for place in [prompt.image] if place is not None]
     with numerics(execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
-        found = layer_similarity(model, prompts, images, batch_size=execution.batch_size, progress=progress)
+        found = layer_similarity(model, pairs, images, batch_size=execution.batch_size, progress=progress)
     return _write(job, questions, found)
 
 
@@ -77,13 +64,13 @@ def _write(
 ) -> Metrics:
     parts = {tokens: {"similarity": _by_question(job.label, questions, one)} for tokens, one in found.items()}
     counts = {"layers": found["all"].layers, "questions": len(questions)}
-    document = {**counts, "tokens": {tokens: _told(one) for tokens, one in found.items()}}
+    document = {**counts, "tokens": {tokens: _summary(one) for tokens, one in found.items()}}
     (job.out / SIMILARITY).write_text(json.dumps(document) + "\n")
     write_per_item_scores(job.out, parts, {})
     return {**counts, "similarity": found["all"].mean}
 
 
-def _told(found: "LayerSimilarity") -> dict[str, Any]:
+def _summary(found: "LayerSimilarity") -> dict[str, Any]:
     return {
         "matrix": found.matrix.tolist(),
         "mean": found.mean,

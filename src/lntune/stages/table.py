@@ -1,7 +1,7 @@
 """table: many results as one table, in CSV, Markdown and LaTeX, and where each cell comes from.
 
 Every row also says how its learning rate was chosen, under which protocol it was asked, at which scale it was made and
-whether it is ours, so that a copied line still tells what it is.
+whether it is ours, so that a copied line is still complete.
 """
 
 from collections.abc import Sequence
@@ -88,10 +88,10 @@ def _write_readable(job: Job[Settings, NoExecution], cells: Sequence[Sequence[Ce
     rows = [TableRow(one.group, one.title, _as_printed(one), literature=True) for one in settings.literature]
     rows += [TableRow(row.group, row.title, tuple(its)) for row, its in zip(settings.rows, cells, strict=True)]
     table = lay_out(rows, settings.columns, settings.layout, settings.emphasis, intervals=settings.intervals)
-    said = notes(settings)
-    (job.out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=said), "utf-8")
+    below = notes(settings)
+    (job.out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=below), "utf-8")
     about = f"{settings.title} ({settings.name}). Scale: {settings.scale}. Protocol: {settings.protocol}."
-    text = latex_table(table, name=settings.name, title=settings.title, notes=said, about=about)
+    text = latex_table(table, name=settings.name, title=settings.title, notes=below, about=about)
     (job.out / f"{settings.name}.tex").write_text(text, "utf-8")
 
 

@@ -1,42 +1,51 @@
 """train-clip: the demo's CLIP, trained contrastively on images of the world and captions of them.
 
-Written as an open_clip folder. Beside the contrastive loss, the tokens that a connector will read are kept near
+Written as an open_clip folder. Besides the contrastive loss, the tokens that a connector will read are kept near
 uncorrelated and of unit variance, as a linear map is then learned in few steps; ``probe.json`` says how well a
 linear map reads each cell from them.
 """
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from lntune.config import Frozen
+from lntune.config.training import Library
 from lntune.store.job import Job, Metrics
 from lntune.world import language
 from lntune.world.drawing import MEAN, STD, draw_batch, normalised, probe
 from lntune.world.scenes import Scene, generator, scenes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+    from torch.optim import Optimizer
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow")
 
 _CONTEXT = 40
 
 
-class Recipe(Frozen):
-    """The tower's size, and how it is trained; ``decorrelation`` weighs the penalty on the connector's tokens."""
+class TowerRecipe(Frozen):
+    """What the demo's towers share; ``decorrelation`` weighs the penalty on the connector's tokens."""
 
     width: int = Field(ge=8)
     layers: int = Field(ge=2)
-    head_width: int = Field(ge=4)
-    embed_dim: int = Field(ge=8)
     pictures: int = Field(ge=1)
     steps: int = Field(ge=1)
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
     decorrelation: float = Field(ge=0)
+
+
+class Recipe(TowerRecipe):
+    """The tower's size, and how it is trained."""
+
+    head_width: int = Field(ge=4)
+    embed_dim: int = Field(ge=8)
 
 
 class Settings(Recipe):
@@ -82,6 +91,44 @@ def _captions(chosen: list[Scene], rng: np.random.Generator, place: dict[str, in
     return torch.tensor(rows)
 
 
+def train_tower(
+    job: Job[Any, Execution],
+    settings: TowerRecipe,
+    optimizer: "Optimizer",
+    rng: np.random.Generator,
+    losses: "Callable[[NDArray[np.int64]], tuple[Tensor, Tensor, dict[str, float]]]",
+    after: Callable[[], object] = lambda: None,
+) -> None:
+    """Train by batches of images; write metrics.jsonl.
+
+    ``losses`` is given the images of a step by their places and returns the loss, the tokens' whiteness, and what the
+    log says besides. ``after`` is called after each step.
+    """
+    lines = []
+    with job.track(settings.steps, "steps") as progress:
+        for step in range(settings.steps):
+            pace = min(1.0, (step + 1) / 30) * 0.5 * (1 + np.cos(np.pi * step / settings.steps))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * pace
+            loss, spread, more = losses(rng.integers(settings.pictures, size=settings.batch))
+            optimizer.zero_grad()
+            (loss + settings.decorrelation * spread).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            after()
+            shown = {"loss": loss.item(), **more}
+            rounded = {name: round(value, 6) for name, value in shown.items()}
+            lines.append(json.dumps({"step": step + 1, **rounded}) + "\n")
+            progress.advance(1, **shown)
+    (job.out / "metrics.jsonl").write_text("".join(lines))
+
+
+def probed(job: Job[Any, Execution], library: Library, seed: int) -> Metrics:
+    """Write probe.json: what a linear map reads from the tower that lies in the job's folder."""
+    found = probe(job.out, library, seed)
+    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
+    return {**found}
+
+
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write open_clip_config.json, open_clip_model.safetensors, metrics.jsonl and probe.json."""
     import torch
@@ -98,39 +145,26 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     model = CLIP(embed_dim=settings.embed_dim, vision_cfg=CLIPVisionCfg(**config["vision_cfg"]), text_cfg=text)
     rng = generator(settings.seed, "train-clip")
     known = list(scenes(rng, "train", settings.pictures))
-    pictures = draw_batch(known, rng)
+    images = draw_batch(known, rng)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.02, betas=(0.9, 0.98))
-    lines = []
-    with job.track(settings.steps, "steps") as progress:
-        for step in range(settings.steps):
-            pace = min(1.0, (step + 1) / 30) * 0.5 * (1 + np.cos(np.pi * step / settings.steps))
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * pace
-            chosen = rng.integers(len(known), size=settings.batch)
-            seen = model.visual.forward_intermediates(
-                normalised(pictures[chosen]), indices=[settings.layers - 2], output_fmt="NLC"
-            )
-            images = functional.normalize(seen["image_features"], dim=-1)
-            texts = model.encode_text(_captions([known[k] for k in chosen], rng, place), normalize=True)
-            logits = model.logit_scale.exp() * images @ texts.T
-            right = torch.arange(settings.batch)
-            contrast = (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
-            spread = whiteness(seen["image_intermediates"][0].flatten(0, 1))
-            optimizer.zero_grad()
-            (contrast + settings.decorrelation * spread).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, 4.6)
-            top1 = (logits.argmax(1) == right).float().mean().item()
-            figures = {"step": step + 1, "loss": round(contrast.item(), 6), "whiteness": round(spread.item(), 6)}
-            lines.append(json.dumps(figures | {"top1": round(top1, 6)}) + "\n")
-            progress.advance(1, loss=contrast.item(), top1=top1)
+
+    def losses(chosen: "NDArray[np.int64]") -> "tuple[Tensor, Tensor, dict[str, float]]":
+        seen = model.visual.forward_intermediates(
+            normalised(images[chosen]), indices=[settings.layers - 2], output_fmt="NLC"
+        )
+        encoded = functional.normalize(seen["image_features"], dim=-1)
+        texts = model.encode_text(_captions([known[k] for k in chosen], rng, place), normalize=True)
+        logits = model.logit_scale.exp() * encoded @ texts.T
+        right = torch.arange(settings.batch)
+        contrast = (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+        spread = whiteness(seen["image_intermediates"][0].flatten(0, 1))
+        top1 = (logits.argmax(1) == right).float().mean().item()
+        return contrast, spread, {"whiteness": spread.item(), "top1": top1}
+
+    train_tower(job, settings, optimizer, rng, losses, after=lambda: model.logit_scale.data.clamp_(0, 4.6))
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, job.out / "open_clip_model.safetensors")
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
     document = {"model_cfg": config, "preprocess_cfg": preprocess}
     (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n")
-    (job.out / "metrics.jsonl").write_text("".join(lines))
-    found = probe(job.out, "open_clip", settings.seed)
-    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
-    return found  # type: ignore[return-value]
+    return probed(job, "open_clip", settings.seed)

@@ -46,7 +46,7 @@ class Course(Frozen):
     """What models share that are trained alike: batch, peak learning rates, and how many questions examine them.
 
     Matrices of the blocks are trained with Muon, everything else with AdamW. ``embedding_std`` is the spread of a
-    new model's word embeddings, about that of what a connector will put beside them.
+    new model's word embeddings, about that of the image tokens that a connector will add.
     """
 
     batch: int = Field(ge=1)

@@ -5,42 +5,35 @@ well a linear map reads each cell from the tokens that a connector will see.
 """
 
 import json
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
-from lntune.config import Frozen
-from lntune.stages.train_clip import whiteness
+from lntune.stages.train_clip import Execution, TowerRecipe, probed, train_tower, whiteness
 from lntune.store.job import Job, Metrics
-from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised, probe
+from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised
 from lntune.world.scenes import generator, scenes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
 PACKAGES = ("torch", "timm", "numpy", "pillow")
 
 
-class Recipe(Frozen):
-    """The ViT's size, and how it is trained; ``decorrelation`` weighs the penalty on the connector's tokens."""
+class Recipe(TowerRecipe):
+    """The ViT's size, and how it is trained."""
 
-    width: int = Field(ge=8)
-    layers: int = Field(ge=2)
     heads: int = Field(ge=1)
-    pictures: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=2)
-    learning_rate: float = Field(gt=0)
-    decorrelation: float = Field(ge=0)
 
 
 class Settings(Recipe):
     """A recipe and its seed."""
 
     seed: int
-
-
-class Execution(Frozen):
-    """CPU threads."""
-
-    threads: int = Field(ge=1)
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
@@ -59,29 +52,21 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     }  # fmt: skip
     rng = generator(settings.seed, "train-vit")
     known = list(scenes(rng, "train", settings.pictures))
-    pictures, words = draw_batch(known, rng), cell_words(known)
+    images, words = draw_batch(known, rng), cell_words(known)
     classes = torch.zeros(len(known), int(words.max()) + 1)
     classes.scatter_(1, torch.from_numpy(words), 1.0)
     model = VisionTransformer(**size, num_classes=classes.shape[1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.02)
-    lines = []
-    with job.track(settings.steps, "steps") as progress:
-        for step in range(settings.steps):
-            pace = min(1.0, (step + 1) / 30) * 0.5 * (1 + np.cos(np.pi * step / settings.steps))
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * pace
-            chosen = rng.integers(len(known), size=settings.batch)
-            last, between = model.forward_intermediates(
-                normalised(pictures[chosen]), indices=[settings.layers - 2], output_fmt="NLC"
-            )
-            wanted = classes[torch.from_numpy(chosen)]
-            loss = functional.binary_cross_entropy_with_logits(model.forward_head(last), wanted)
-            spread = whiteness(between[0].flatten(0, 1))
-            optimizer.zero_grad()
-            (loss + settings.decorrelation * spread).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            lines.append(json.dumps({"step": step + 1, "loss": round(loss.item(), 6)}) + "\n")
-            progress.advance(1, loss=loss.item())
+
+    def losses(chosen: "NDArray[np.int64]") -> "tuple[Tensor, Tensor, dict[str, float]]":
+        last, between = model.forward_intermediates(
+            normalised(images[chosen]), indices=[settings.layers - 2], output_fmt="NLC"
+        )
+        wanted = classes[torch.from_numpy(chosen)]
+        loss = functional.binary_cross_entropy_with_logits(model.forward_head(last), wanted)
+        return loss, whiteness(between[0].flatten(0, 1)), {}
+
+    train_tower(job, settings, optimizer, rng, losses)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, job.out / "model.safetensors")
     document = {
         "architecture": "vit_base_patch16_224",
@@ -94,7 +79,4 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         },
     }  # fmt: skip
     (job.out / "config.json").write_text(json.dumps(document, indent=1) + "\n")
-    (job.out / "metrics.jsonl").write_text("".join(lines))
-    found = probe(job.out, "timm", settings.seed)
-    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
-    return found  # type: ignore[return-value]
+    return probed(job, "timm", settings.seed)

@@ -1,8 +1,11 @@
-"""What the stages that give a tuned model questions have in common: what they are told of the model and of asking.
+"""What the stages that give a tuned model questions have in common: settings, and how model and prompts are loaded.
 
 The roles are llm, vision, connector, tuned, questions and images. What plays ``tuned`` is a finetune's folder, or the
 folder in a selection that holds the chosen finetune's files.
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
@@ -11,6 +14,14 @@ from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import Library, LoraSettings
 from lntune.data.questions import Question
 from lntune.model.prompts import Turn, render_prompt
+from lntune.store.job import Job
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from lntune.model.features import EncodedImages
+    from lntune.model.multimodal import MultimodalModel
+    from lntune.model.prefix_cache import Prompt
 
 
 class TunedModelSettings(Frozen):
@@ -39,3 +50,39 @@ class Execution(Frozen):
     batch_size: int = Field(ge=1)
     threads: int = Field(ge=1)
     workers: int = Field(default=1, ge=1)
+
+
+AnySettings = TypeVar("AnySettings", bound=TunedModelSettings)
+
+
+def load(
+    job: Job[AnySettings, Execution], archive: str, questions: Sequence[Question]
+) -> "tuple[MultimodalModel, PreTrainedTokenizerFast, list[Prompt], EncodedImages]":
+    """The tuned model in evaluation mode, in float32, where it computes; its tokenizer; the prompts and their images.
+
+    Raises:
+        UserError: a part of the model does not fit the others.
+    """
+    from safetensors.torch import load_file
+
+    from lntune.model import device
+    from lntune.model.encode import encode_prompt
+    from lntune.model.features import images_of
+    from lntune.model.llm import load_tokenizer
+    from lntune.model.multimodal import assemble, load_connector
+    from lntune.model.prefix_cache import Prompt
+    from lntune.model.tuning import apply_method, load_trainable
+
+    settings = job.settings
+    tokenizer = load_tokenizer(job.folder("llm"))
+    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+    load_connector(model, job.folder("connector"))
+    apply_method(model, settings.method, settings.lora, seed=settings.seed)
+    load_trainable(model, load_file(job.folder("tuned") / "tuned.safetensors"))
+    model = device.place(model).eval()
+    members = list(dict.fromkeys(question.image for question in questions))
+    place = {member: number for number, member in enumerate(members)}
+    path = job.folder("images") / archive
+    images = images_of(model.vision, path, members, cache=True, workers=job.execution.workers)
+    prompts = [Prompt(encode_prompt(tokenizer, settings.prompt(one)), place[one.image]) for one in questions]
+    return model, tokenizer, prompts, images

@@ -95,7 +95,7 @@ class PackageCode:
         if code is None:
             code = {"imports": _imports(name), "digests": {}}
             for module in code["imports"]:
-                with suppress(UserError, OSError):  # whoever asks for that module is told
+                with suppress(UserError, OSError):  # whoever asks for that module gets the error
                     code["digests"][module] = source_digest(self._file(module))
             if key == _key(name):  # else a file was edited in the meantime, and may have been read before or after
                 user_cache.write("code", key, code)

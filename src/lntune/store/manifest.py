@@ -11,13 +11,12 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
-from lntune.config import Frozen
+from lntune.config import Frozen, Hash
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.store.identity import FileRecord, Identity, digest, input_name
 from lntune.store.layout import MANIFEST
 
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ResultId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
@@ -88,7 +87,7 @@ class Manifest(Frozen):
     that of the work alone, without hashing, and None in manifests from before it was noted; the memory is that of
     the largest single process among this one and its children.
     Where ``origin`` is set, the files were linked from that result instead of computed, and everything from
-    ``execution`` and ``git`` to ``metrics`` is told of the work that it did.
+    ``execution`` and ``git`` to ``metrics`` describes the work that it did.
     Where ``accepted`` is not empty, the code or the packages that ran are not quite those of ``code`` and
     ``packages``: someone declared the difference to change no result.
     """

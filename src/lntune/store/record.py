@@ -77,7 +77,7 @@ def record(
         seed: the seed of the work, if it has one.
         ranks: how many processes share the work.
         accepted: edits of code and packages that were declared equivalent, so that the identity leaves them out.
-        announce: told where a linked result comes from.
+        announce: called with where a linked result comes from.
 
     Raises:
         UserError: an input's manifest is missing or damaged, or the work left what is not a plain file.

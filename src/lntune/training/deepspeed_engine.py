@@ -56,7 +56,7 @@ class DeepSpeedEngine:
         deepspeed = import_deepspeed()
         wrapped = TunedPart(model, autocast=settings.precision == "bf16", cache=self.stage < 3)
         config = configuration(settings, execution, sum(self.numels.values()))
-        optimizer = adamw(self.named.values(), settings)  # now: what decays is told by shape, which ZeRO-3 takes away
+        optimizer = adamw(self.named.values(), settings)  # before ZeRO-3 takes away the shapes that decide what decays
         if self.stage == 3:
             deepspeed.zero.Init(module=wrapped, config_dict_or_path=config, dtype=self.dtype)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(

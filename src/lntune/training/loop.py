@@ -146,7 +146,7 @@ def resume(engine: Engine, scratch: Path, digest: str) -> list[str]:
 def go_on(
     run: Run, engine: Engine, lines: list[str], file: TextIO, progress: Progress, asked: Callable[[], bool]
 ) -> None:
-    """Do the steps that ``lines`` does not tell of yet, adding to it; Interrupted once ``asked`` is true."""
+    """Do the steps that ``lines`` does not hold yet, adding to it; Interrupted once ``asked`` is true."""
     saved, every = len(lines), run.execution.checkpoint_steps
     lengths = [len(sample.input_ids) for sample in run.samples]
     indices = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.total)
@@ -224,7 +224,7 @@ def metrics_line(
 
 
 def summarise(lines: Sequence[str], seconds: float, resumed_at: int, weights: dict[str, Tensor]) -> TrainingResult:
-    """Return the result that a complete log tells of."""
+    """Return the result of a complete log."""
     records = [json.loads(line) for line in lines]
     losses = [record["loss"] for record in records]
     tokens = sum(record["answer_tokens"] for record in records)

@@ -14,7 +14,9 @@ Imports nothing heavy: what reads the log takes the format from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from lntune.config.training import Norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +29,6 @@ KEY = "norm_gradients"
 
 DIGITS = 6
 """Significant digits of what is recorded."""
-
-Norm = Literal["input", "post"]
 
 
 def recorded_name(layer: int, norm: Norm) -> str:
@@ -56,7 +56,7 @@ def norm_gradient_recorder(model: MultimodalModel) -> Recorder | None:
 def trained_norms(model: MultimodalModel) -> dict[str, str]:
     """The parameter of each norm that is recorded, by the norm's name in the log; layer by layer, input before post.
 
-    Decoder layers are told by the two norms that they have, so wrappers around the LLM or a norm (PEFT's) change
+    Decoder layers are known by the two norms that they have, so wrappers around the LLM or a norm (PEFT's) change
     nothing, and the norms of the vision encoder are none.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -125,11 +125,11 @@ def draw_instruct(out: Path, images: int, seed: int, inputs: Mapping[str, Path])
     named = [(f"{k + 1:012d}.jpg", scene) for k, scene in enumerate(scenes(rng, "train", images))]
     together: list[Any] = []
     start = 0
-    for file, (_, tell, share) in _TYPES.items():
+    for file, (_, write, share) in _TYPES.items():
         number = round(share * images)
         records = []
         for name, scene in named[start : start + number]:
-            records.append({"id": name[:-4], "image": name, "conversations": _talk(tell(scene, rng))})
+            records.append({"id": name[:-4], "image": name, "conversations": _talk(write(scene, rng))})
         _dump(out / file, records)
         together += records
         start += number

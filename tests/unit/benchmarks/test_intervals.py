@@ -89,6 +89,7 @@ def _mme(right: Mapping[str, Sequence[bool]]) -> tuple[Stratum, ...]:
 MME_TRUTH = sum(100 * p + 100 * (p * p + TOGETHER * p * (1 - p)) for p in CHANCES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "truth"),
     [
@@ -106,6 +107,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(
     assert coverage(lambda rng: over_items([draw(rng)]), truth) == pytest.approx(95, abs=3)
 
 
+@pytest.mark.slow
 def test_intervals_over_questions_would_be_too_narrow_where_images_have_several(few_resamples: None) -> None:
     covered = coverage(lambda rng: over_items([[single(100 * in_groups(rng, 0.8, 50, 6).ravel())]]), 80)
     assert covered < 85  # six questions of an image say as much as two would: 74.8 (docs/statistics.md)

@@ -70,6 +70,7 @@ def test_gpus_as_slurm_lists_them(gres: str, gpus: int) -> None:
     assert Nodes("a100", True, gres, 1000, 8).gpus == gpus
 
 
+@pytest.mark.slow
 def test_gated_repositories_are_asked_for(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real client asks a hub that stands in: without a token, with one that has no access, with one that has."""
     repository = "someone/gated"

@@ -149,6 +149,7 @@ for number in range(15):
 """
 
 
+@pytest.mark.slow
 def test_jobs_that_record_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "catalog.lock.yaml"
     processes = [subprocess.Popen([sys.executable, "-c", RECORDER, str(path), str(k)]) for k in range(6)]

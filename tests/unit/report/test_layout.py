@@ -13,8 +13,7 @@ from latex import compile_fragment
 from lntune.benchmarks.intervals import Stratum
 from lntune.errors import UserError
 from lntune.report.cells import Cell, Value, number
-from lntune.report.latex import PACKAGES, escaped, from_markdown, latex_table
-from lntune.report.latex_size import SCALED, SIZES, TEXT_HEIGHT, TEXT_WIDTH
+from lntune.report.latex import PACKAGES, SCALED, SIZES, TEXT_HEIGHT, TEXT_WIDTH, escaped, from_markdown, latex_table
 from lntune.report.layout import Emphasis, LaidOut, Layout, TableRow, lay_out, marks
 from lntune.report.markdown import markdown_table
 from paper_tables import paper_rows, written

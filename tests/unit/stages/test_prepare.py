@@ -58,7 +58,7 @@ def test_prepare_stops_above_the_share_that_is_allowed(mixed: Folders, tmp_path:
     archive = f"{tmp_path / 'raw' / 'images.zip'}"
     assert refusal(tmp_path / "out", "prepare", PRETRAIN | {"broken_share": 0.2399}, mixed) == (
         f"{archive}: the images of 6 of 25 samples (24.000%) cannot be used, the scale's broken_share allows "
-        "23.990%; first: 0.jpg of chat.json[0] is broken: cannot identify image file; mend the archive, "
+        "23.990%; first: 0.jpg of chat.json[0] is broken: cannot identify image file; fix the archive, "
         "or raise broken_share to leave them out"
     )
     assert refusal(tmp_path / "none", "prepare", PRETRAIN, mixed).startswith(f"{archive}: the images of 6 of 25 ")
@@ -189,7 +189,7 @@ def test_no_question_left_is_refused(tmp_path: Path) -> None:
     raw = raw_coco(tmp_path / "raw", [karpathy_image(1)])
     said = refusal(tmp_path / "mscoco", "questions-captions", CAPTIONS | {"broken_share": 1.0}, raw)
     assert said == (
-        f"mscoco: no question is left whose image can be used; mend {tmp_path / 'raw' / 'val2014.zip'}"
+        f"mscoco: no question is left whose image can be used; fix {tmp_path / 'raw' / 'val2014.zip'}"
     )  # fmt: skip
 
 

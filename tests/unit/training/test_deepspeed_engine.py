@@ -173,7 +173,7 @@ def test_a_killed_rank_is_named_and_the_run_resumes_with_any_engine(tmp_path: Pa
 @pytest.mark.parametrize(
     ("plant", "error", "text"),
     [
-        ("user error", UserError, "samples.jsonl: planted; mend it"),
+        ("user error", UserError, "samples.jsonl: planted; fix it"),
         ("defect", RankCrash, "cells: rank 1: ValueError: planted"),
         (
             "connector", UserError,

@@ -368,6 +368,7 @@ def spawn() -> Callable[..., int | None]:
     return start
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bytes(tmp_path: Path, spawn: Callable[..., int | None]) -> None:
     assert spawn(tmp_path / "undisturbed") == 0
     wanted = [(tmp_path / "undisturbed" / name).read_bytes() for name in ("weights.safetensors", "metrics.jsonl")]

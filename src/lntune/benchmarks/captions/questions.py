@@ -4,8 +4,7 @@ import json
 from typing import Any, Literal
 
 from lntune.benchmarks.captions import formats
-from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config import Frozen
+from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError
@@ -18,13 +17,12 @@ PACKAGES = ("pillow",)
 _SPLIT = {"test": "test", "validation": "val"}
 
 
-class Settings(Frozen):
-    """The captioning set, the split, what is asked of every image, and what share of images may be unusable."""
+class Settings(QuestionSettings):
+    """The captioning set, the split and what is asked of every image."""
 
     dataset: Literal["coco", "flickr30k"]
     split: Literal["test", "validation"]
     request: str
-    broken_share: float
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
@@ -48,7 +46,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}")
     drops.choose("of another split", len(images) - len(questions))
     archive, _ = formats.IMAGES[settings.dataset]
-    kept = with_images(job, settings, archive, questions, lambda one: sources[one.id], drops)
+    kept = with_images(job, archive, questions, lambda one: sources[one.id], drops)
     annotations = [one for question in kept for one in references[question.id]]
     document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
     (job.out / "references.json").write_text(json.dumps(document) + "\n")

@@ -68,7 +68,7 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
     """The captions of each group, in lower case without punctuation, as pycocoevalcap's PTBTokenizer does it.
 
     No group may be empty. The jar is that package's own, called with its options, but on files in a folder of
-    our own (the package writes beside its code, which an installation may forbid) and once for all groups.
+    our own (the package writes into its own folder, which an installation may forbid) and once for all groups.
     Each group is a file of its own, for the tokenizer looks beyond the end of a line, but not of a file.
     """
     from pycocoevalcap.tokenizer import ptbtokenizer

@@ -3,8 +3,7 @@
 from pydantic import Field
 
 from lntune.benchmarks.mme.release import ARCHIVE, Asked, read_release
-from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config import Frozen
+from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.archives import Members
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
@@ -16,11 +15,10 @@ __all__ = ["PACKAGES", "Execution", "Settings", "run"]
 PACKAGES = ("pillow",)
 
 
-class Settings(Frozen):
-    """The subtasks that are asked, as the protocol chooses them, and what share of images may be unusable."""
+class Settings(QuestionSettings):
+    """The subtasks that are asked, as the protocol chooses them."""
 
     subtasks: tuple[str, ...] = Field(strict=False)
-    broken_share: float
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
@@ -39,7 +37,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     chosen = [(subtask, one) for subtask in settings.subtasks for one in release.subtasks[subtask]]
     looked_at = [Question(one.source, one.member or one.name, text) for _, one in chosen for text, _ in one.questions]
     drops.choose("of another subtask", read - len(looked_at))
-    good = {question.id for question in with_images(job, settings, ARCHIVE, looked_at, lambda one: one.id, drops)}
+    good = {question.id for question in with_images(job, ARCHIVE, looked_at, lambda one: one.id, drops)}
     questions = []
     for subtask in settings.subtasks:
         lines: list[str] = []

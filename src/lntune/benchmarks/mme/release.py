@@ -1,4 +1,4 @@
-"""MME as it is given out: a zip with a folder for each subtask, and beside each image a text with two questions.
+"""MME as it is published: a zip with a folder for each subtask, and for each image a text with two questions.
 
 In some subtasks images and texts lie side by side, in others in ``images`` and ``questions_answers_YN``. Images
 are JPEG or PNG. A text has a line ``question<TAB>answer`` for each of its two questions, and may have empty lines.
@@ -32,7 +32,7 @@ COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation
 ALL = PERCEPTION + COGNITION
 
 APART = ("artwork", "celebrity", "landmark", "posters", "scene")
-"""Subtasks whose images and texts are given out in folders apart."""
+"""Subtasks whose images and texts lie in folders of their own."""
 
 IMAGES_FOLDER, TEXTS_FOLDER = "images", "questions_answers_YN"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -66,7 +66,7 @@ def read_release(archive: Members) -> Release:
     """All subtasks of the archive.
 
     Raises:
-        UserError: a text is not as said above, or a subtask has two images, or two texts, of the same name.
+        UserError: a text is not as described above, or a subtask has two images, or two texts, of the same name.
     """
     images: dict[str, dict[str, str]] = defaultdict(dict)
     texts: dict[str, dict[str, str]] = defaultdict(dict)

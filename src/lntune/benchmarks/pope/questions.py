@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json_lines, read_lines, unique
-from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config import Frozen
+from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.errors import UserError
@@ -24,10 +23,8 @@ KINDS = ("popular", "random", "adversarial")
 """The three files, in the order in which the paper prints them."""
 
 
-class Settings(Frozen):
-    """All three files, whole; and what share of images may be unusable."""
-
-    broken_share: float
+class Settings(QuestionSettings):
+    """All three files, whole."""
 
 
 def file_of(kind: str) -> str:
@@ -45,7 +42,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             questions.append(Question(id, f"val2014/{Path(one.image).name}", one.text))
             lines[id] = line
     drops = Drops()
-    kept = with_images(job, job.settings, "val2014.zip", questions, lambda one: f"coco_pope_{one.id}", drops)
+    kept = with_images(job, "val2014.zip", questions, lambda one: f"coco_pope_{one.id}", drops)
     for kind in KINDS:
         mine = [lines[question.id] + "\n" for question in kept if question.id.startswith(f"{kind}/")]
         (job.out / file_of(kind)).write_text("".join(mine), encoding="utf-8")

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from lntune.benchmarks.official_files import check_same_ids, field, parse_records, read_json, records_of
-from lntune.benchmarks.prompting import Execution, with_images
-from lntune.config import Frozen
+from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.drops import Drops
 from lntune.data.questions import Question, write_questions
 from lntune.store.job import Job, Metrics
@@ -19,14 +18,10 @@ PACKAGES = ("numpy", "pillow")
 _QUESTIONS, _ANNOTATIONS = "v2_Questions_Val_mscoco.zip", "v2_Annotations_Val_mscoco.zip"
 
 
-class Settings(Frozen):
-    """How many questions at random (null: all; all as well if there are fewer), and the seed.
-
-    ``broken_share`` of them may have an image that cannot be used.
-    """
+class Settings(QuestionSettings):
+    """How many questions at random (null: all; all as well if there are fewer), and the seed."""
 
     questions: int | None
-    broken_share: float
     seed: int
 
 
@@ -47,9 +42,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     wanted = {question.id: question for question in questions}
     annotations = {id: record for id, record in zip(known_ids, known, strict=True) if id in wanted}
     check_same_ids(wanted, annotations, "question_id", asked=asked_path, path=annotated_path)
-    kept = with_images(
-        job, job.settings, "val2014.zip", questions, lambda one: f"{_QUESTIONS}: question {one.id}", drops
-    )  # fmt: skip
+    kept = with_images(job, "val2014.zip", questions, lambda one: f"{_QUESTIONS}: question {one.id}", drops)
     ids = {question.id for question in kept}
     records = [record for question, record in zip(questions, records, strict=True) if question.id in ids]
     mine = [record for id, record in annotations.items() if id in ids]

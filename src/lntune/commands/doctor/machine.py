@@ -59,7 +59,8 @@ def check_deepspeed(needs: Needs) -> Iterator[Finding]:
 
 def check_local_gpus(needs: Needs) -> Iterator[Finding]:
     """The GPUs of this machine, for jobs that run here."""
-    if not needs.gpus:
+    wanted = needs.most("gpus")
+    if not wanted:
         return
     planned = needs.study.scale.execution.gpu
     listed = output_of("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
@@ -69,9 +70,9 @@ def check_local_gpus(needs: Needs) -> Iterator[Finding]:
         return
     rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.strip()]
     yield Finding("GPU driver", "ok", rows[0][2] if rows else "no GPU")
-    if len(rows) < needs.gpus:
+    if len(rows) < wanted:
         remedy = f"set gpus in execution.stages of {needs.study.scale_file} to {len(rows)}, or use a larger machine"
-        yield Finding("GPUs", "missing", f"{len(rows)} here, a job asks for {needs.gpus}", remedy)
+        yield Finding("GPUs", "missing", f"{len(rows)} here, a job asks for {wanted}", remedy)
     else:
         yield Finding("GPUs", "ok", f"{len(rows)} x {rows[0][0]}")
     smallest = min((float(row[1]) * 2**20 / 1e9 for row in rows), default=0.0)
@@ -114,7 +115,7 @@ def check_store(needs: Needs) -> Iterator[Finding]:
         remedy = (
             "works, but results that are linked are copied, or two jobs may do the same work; another disk has both"
         )
-        yield Finding("store", "lesser", f"{folder}: has no {' and no '.join(lacks)}", remedy)
+        yield Finding("store", "degraded", f"{folder}: has no {' and no '.join(lacks)}", remedy)
     else:
         yield Finding("store", "ok", f"{folder}: can be written, linked and locked")
 
@@ -137,10 +138,10 @@ def _lacks(folder: Path) -> list[str]:
 def check_git(needs: Needs) -> Iterator[Finding]:
     """Git, by which manifests name the commit."""
     if shutil.which("git") is None:
-        yield Finding("git", "lesser", "is not there: manifests will name no commit", "install git")
+        yield Finding("git", "degraded", "is not there: manifests will name no commit", "install git")
     elif output_of("git", "-C", str(needs.study.root), "rev-parse", "HEAD") is None:
         text = "this folder is no checkout: manifests will name no commit"
-        yield Finding("git", "lesser", text, "clone the repository instead of copying its files")
+        yield Finding("git", "degraded", text, "clone the repository instead of copying its files")
     else:
         yield Finding("git", "ok", "manifests name the commit")
 
@@ -211,9 +212,9 @@ def _check_nodes(needs: Needs, nodes: list[Nodes]) -> Iterator[Finding]:
     """One node must have what the largest job asks for."""
     file = needs.study.scale_file
     for subject, wanted, most, unit, key in (
-        ("GPUs a node", needs.gpus, max((one.gpus for one in nodes), default=0), "", "gpus"),
-        ("memory a node", needs.mem_mb, max((one.mem_mb for one in nodes), default=0), " MB", "mem_mb"),
-        ("cores a node", needs.threads, max((one.cores for one in nodes), default=0), "", "threads"),
+        ("GPUs a node", needs.most("gpus"), max((one.gpus for one in nodes), default=0), "", "gpus"),
+        ("memory a node", needs.most("mem_mb"), max((one.mem_mb for one in nodes), default=0), " MB", "mem_mb"),
+        ("cores a node", needs.most("threads"), max((one.cores for one in nodes), default=0), "", "threads"),
     ):
         if wanted > most:
             text = f"at most {most:,}{unit}, a job asks for {wanted:,}{unit}"

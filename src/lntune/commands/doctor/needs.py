@@ -11,16 +11,16 @@ from lntune.plan.pending import PendingWork, pending_in
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
-State = Literal["ok", "missing", "lesser", "unknown"]
+State = Literal["ok", "missing", "degraded", "unknown"]
 
-_MARK: dict[State, str] = {"ok": "ok", "missing": "MISSING", "lesser": "lesser", "unknown": "?"}
+_MARK: dict[State, str] = {"ok": "ok", "missing": "MISSING", "degraded": "degraded", "unknown": "?"}
 
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked for.
 
-    ``missing``: the target cannot be made; ``lesser``: it can, but something is worse; ``unknown``: it cannot be seen
+    ``missing``: the target cannot be made; ``degraded``: it can, but something is worse; ``unknown``: it cannot be seen
     from here. ``remedy`` is empty for ``ok``.
     """
 
@@ -51,7 +51,7 @@ def findings_json(targets: Sequence[str], scale: str, found: Sequence[Finding]) 
 
 @dataclass(frozen=True)
 class Needs:
-    """Pending work and what it asks for.
+    """Pending work and what it needs.
 
     Attributes:
         study: the config and all that it names.
@@ -65,20 +65,9 @@ class Needs:
     stages: Mapping[str, Stage]
     entries: Mapping[str, Entry]
 
-    @property
-    def gpus(self) -> int:
-        """The most GPUs that one job asks for."""
-        return max((stage.gpus for stage in self.stages.values()), default=0)
-
-    @property
-    def mem_mb(self) -> int:
-        """The most memory that one job asks for, in MB."""
-        return max((stage.mem_mb for stage in self.stages.values()), default=0)
-
-    @property
-    def threads(self) -> int:
-        """The most CPU cores that one job asks for."""
-        return max((stage.threads for stage in self.stages.values()), default=0)
+    def most(self, key: Literal["gpus", "mem_mb", "threads"]) -> int:
+        """The most GPUs, MB of memory or CPU cores that one job is given."""
+        return max((getattr(stage, key) for stage in self.stages.values()), default=0)
 
     def to_download(self) -> dict[str, Entry]:
         """Entries of which no copy on disk is named and whose files lie elsewhere than in the repository."""

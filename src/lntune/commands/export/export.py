@@ -1,6 +1,6 @@
 """``lntune export``: a table or figure with everything that it rests on, as a crate to be read without lntune.
 
-    report = export(Path("."), "tables/table3.csv", Path("table3.zip"))
+    print(export(Path("."), "tables/table3.csv", Path("table3.zip")))
 
 The same store and checkout give the same bytes, whenever and wherever they are exported.
 """
@@ -13,7 +13,6 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,13 @@ from lntune.commands.export.metadata import METADATA, README, Written, describe
 from lntune.errors import UserError
 from lntune.plan.node import is_done, manifest_path
 from lntune.plan.plan import SUMMARIES, Plan
+from lntune.plan.report_items import shown_settings
 from lntune.plan.study import Study
 from lntune.plan.targets import asked_files, files_of, is_right, report_item_name
 from lntune.progress import track
-from lntune.report.rows import CELLS
+from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.stages.select import CHOSEN
+from lntune.stages.table import Settings as TableSettings
 from lntune.store.layout import MANIFEST
 from lntune.store.manifest import Manifest, read_manifest
 from lntune.units import bytes_text
@@ -39,28 +40,8 @@ _UNIX = 3
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True)
-class CrateReport:
-    """What was exported; ``left_out`` and its bytes are of the files that are named by their hashes."""
-
-    path: Path
-    bytes: int
-    results: int
-    files: int
-    left_out: int
-    left_out_bytes: int
-
-    @property
-    def text(self) -> str:
-        """The report in a line."""
-        return (
-            f"{self.path}: {self.results:,} results, {self.files:,} files ({bytes_text(self.bytes)}); "
-            f"{self.left_out:,} more ({bytes_text(self.left_out_bytes)}) are named by their hashes"
-        )
-
-
-def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any] | None = None) -> CrateReport:
-    """Write the crate of a table or figure to ``out``, whole or not at all.
+def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
+    """Write the crate of a table or figure to ``out``, whole or not at all; return what was written, in a line.
 
     Args:
         root: the checkout; a store with a relative path and the published files lie in the working directory.
@@ -89,7 +70,11 @@ def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any]
         if isinstance(error, OSError):
             raise UserError(f"{error.filename or out}: {error.strerror}; {out} was not written") from error
         raise
-    return _report(out, contents, written)
+    left_out = [file for result in contents.results.values() for file in result.left_out().values()]
+    return (
+        f"{out}: {len(contents.results):,} results, {len(written) + 1:,} files ({bytes_text(out.stat().st_size)}); "
+        f"{len(left_out):,} more ({bytes_text(sum(file.bytes for file in left_out))}) are named by their hashes"
+    )
 
 
 def _made(plan: Plan, report_item: str) -> Manifest:
@@ -155,18 +140,6 @@ def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> Written:
     return Written(count, sha256.hexdigest(), mine.hexdigest())
 
 
-def _report(out: Path, contents: Contents, written: Mapping[str, Written]) -> CrateReport:
-    left_out = [file for result in contents.results.values() for file in result.left_out().values()]
-    return CrateReport(
-        path=out,
-        bytes=out.stat().st_size,
-        results=len(contents.results),
-        files=len(written) + 1,
-        left_out=len(left_out),
-        left_out_bytes=sum(file.bytes for file in left_out),
-    )
-
-
 # --- the README: how to follow a number with nothing but a text editor ---------------------------------------------
 
 _TEXT = """\
@@ -228,36 +201,39 @@ _ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw", "llm"
 
 def _readme(contents: Contents) -> bytes:
     """The text of README.md."""
-    settings: dict[str, Any] = contents.last.manifest.settings
+    settings = shown_settings(contents.last.manifest, str(contents.published[0]))
     text = _TEXT.format(
-        title=f"{contents.report_item}: {settings['title']}",
+        title=f"{contents.report_item}: {settings.title}",
         files=", ".join(f"`{path}`" for path in contents.published),
         kind=kind_of(contents),
         results=RESULTS,
         manifest=MANIFEST,
         cells=CELLS,
         last=contents.last.path,
-        scale=settings["scale"],
-        scale_note=settings["scale_note"],
-        protocol=settings["protocol"],
-        example=_example(contents),
+        scale=settings.scale,
+        scale_note=settings.scale_note,
+        protocol=settings.protocol,
+        example=_example(contents, settings),
         literature=_LITERATURE.format(file=f"workflow/paper/{contents.report_item}.csv")
-        if settings.get("literature")
+        if isinstance(settings, TableSettings) and settings.literature
         else "",
         stages=_stages(contents),
     )
     return text.encode()
 
 
-def _example(contents: Contents) -> str:
+def _example(contents: Contents, settings: ShownItemSettings) -> str:
     """The way of the first cell, folder by folder; where there are no cells, of the first learning rate."""
-    cells = json.loads((contents.last.folder / CELLS).read_text())
-    role = "scores" if cells else "selections"
+    row, role = settings.rows[0], "scores" if settings.columns else "selections"
     inputs = [record for one, record in contents.last.manifest.parents() if one == role]
     if not inputs:
         return ""
-    result = contents.results[inputs[cells[0]["scores"][0] if cells else 0].name]
-    shown = f"{cells[0]['row']!r}, {cells[0]['column']}, {cells[0]['value']}" if cells else "the first learning rate"
+    shown, read_from = "the first learning rate", row.chosen(inputs)
+    if settings.columns:
+        value = json.loads((contents.last.folder / CELLS).read_text())[0]["value"]
+        column, read_from = next(iter(settings.sources(row, inputs).items()))
+        shown = f"{row.name!r}, {column}, {value}"
+    result = contents.results[read_from[0].name]
     lines = [f"For example {shown}:", "", f"    {role:<12}{result.path}"]
     while step := _next(contents, result):
         role, result = step

@@ -274,7 +274,7 @@ class _Differences:
         identity = manifest.identity()
         differences = [list(compared(identity, node.identity)) for node in self._named[manifest.stage, manifest.label]]
         if not differences:
-            return "no table or figure asks for it"
+            return "no table or figure needs it"
         stages = {role: record.stage for role, record in manifest.parents()}
         names: dict[str, list[str]] = defaultdict(list)
         for reason in min(differences, key=len):

@@ -156,7 +156,7 @@ class _Tree:
         yield from self._made(result)
         for edit in result["accepted"]:
             names = ", ".join([*edit["code"], *edit["packages"]])
-            yield f'on the word: "{edit["because"]}" ({edit["date"][:10]}, of {names})'
+            yield f'declared equivalent: "{edit["because"]}" ({edit["date"][:10]}, of {names})'
         yield from _raw(result)
 
     def _made(self, result: Facts) -> Iterator[str]:

@@ -18,7 +18,7 @@ _BARS_OF_A_GROUP, _WIDEST = 0.8, 0.3
 """Widths, where the distance of two groups is 1."""
 
 _ACROSS = 2
-"""Panels beside each other."""
+"""Panels in a row."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _mark(axes: Axes, place: float, score: Score) -> None:
 
 
 def _label(model: str, *, models: int, across: int) -> str:
-    """A model's name in as few lines as fit beside the other models', these about equally long."""
+    """A model's name in as few lines as fit next to the other models', these about equally long."""
     inches = (TEXT_WIDTH / across - 0.55) / models - 0.03
     lines = broken(model, inches)
     while len(tighter := broken(model, inches := 0.95 * inches)) == len(lines) and inches > 0.1:

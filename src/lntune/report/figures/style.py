@@ -70,7 +70,7 @@ _SETTINGS: dict[str, Any] = {
     "hatch.linewidth": 0.6,
     "image.cmap": "viridis",
     # TrueType in the PDF, so that text can be searched and journals take it. In SVG outlines: a viewer that lacks the
-    # font would set the text in another, wider one. Matplotlib keeps the words as comments beside them.
+    # font would set the text in another, wider one. Matplotlib keeps the words as comments next to them.
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
     "svg.hashsalt": "lntune",
@@ -79,7 +79,7 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Category:
-    """How one of several things is told from the others: by colour, and without colour by marker or hatch."""
+    """How one of several things differs from the others: by colour, and without colour by marker or hatch."""
 
     colour: str
     marker: str
@@ -179,7 +179,7 @@ def save(figure: Figure, folder: Path, name: str, title: str = "") -> tuple[Path
     Returns:
         The files.
     """
-    # None leaves out what would tell times and versions.
+    # None leaves out times and versions.
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"Title": title or name, "Creator": None, "Producer": None, "CreationDate": None},
         "svg": {"Title": title or name, "Creator": None, "Date": None},

@@ -161,6 +161,7 @@ def test_degenerate_sets_score_zero() -> None:
     assert (nothing["CIDEr"], nothing["ROUGE_L"]) == (0.0, 100.0) and list(marks) == [1, "b"]
 
 
+@pytest.mark.slow
 def test_several_processes_at_once_agree() -> None:
     alone = captions_score.score_captions(REFERENCES, ANSWERS)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
