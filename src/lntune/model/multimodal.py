@@ -62,7 +62,7 @@ class MultimodalModel(nn.Module):
         padded = [row + [0] * (longest - len(row)) for row in rows]
         embedded: Tensor = table(torch.tensor(padded).clamp(min=0).to(device))
         if features is not None:
-            # Found without a tensor, so that a step can be traced on fake ones (analysis/trace_memory.py).
+            # Found without a tensor, so that a step can be traced on fake ones (estimate/training_step.py).
             slots = [place for place, token in enumerate(chain.from_iterable(padded)) if token == IMAGE_ID]
             assert len(slots) == features.shape[0] * features.shape[1], "one row of features an image"
             projected = self.connector(features.to(device)).flatten(0, 1).to(embedded.dtype)
