@@ -1,6 +1,6 @@
-"""``slurm/site.yaml``: a cluster's own names, read by the profile ``slurm`` beside it.
+"""``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale.
 
-``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale.
+And ``slurm/site.yaml``: a cluster's own names, which the profile ``slurm`` reads.
 """
 
 from typing import Annotated, Any, Literal

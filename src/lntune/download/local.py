@@ -44,7 +44,7 @@ class Version:
 
 
 class Partial:
-    """What has arrived of one file, in ``path``; the version lies beside it, in ``path`` and ``.version``.
+    """What has arrived of one file, in ``path``; the version lies next to it, in ``path`` and ``.version``.
 
     Opened again by another process, it goes on where the last one was killed: its bytes are hashed first.
     """

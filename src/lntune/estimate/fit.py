@@ -151,7 +151,7 @@ def prediction_batch(
     """How many questions to ask at a time on one GPU: ``limit``, halved until they fit.
 
     Raises:
-        UserError: not even one question fits beside the weights.
+        UserError: not even one question fits next to the weights.
     """
     batch = limit
     while prediction_bytes(llm, vision, new_tokens, batch) > usable(gpu):
@@ -166,7 +166,7 @@ def prediction_batch(
 
 
 _MOST = 2000
-"""More are not kept: then it begins anew."""
+"""More are not kept: then it begins again."""
 
 
 @cache

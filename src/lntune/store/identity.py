@@ -71,8 +71,8 @@ _PLAIN = (str, int, bool, type(None))
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: keys sorted, no spaces, ASCII only.
 
-    Tuples are written as lists. Subclasses of the plain types (NumPy scalars, enums) are refused with the
-    other strangers, because their text is not settled by their value.
+    Tuples are written as lists. Subclasses of the plain types (NumPy scalars, enums) are refused with
+    all other types, because their text is not settled by their value.
 
     Raises:
         TypeError: something that JSON has no type for, such as a set, a path or a key that is no text.

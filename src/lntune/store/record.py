@@ -1,6 +1,6 @@
 """Make a result and put it in its place, whole or not at all.
 
-The work writes into a hidden folder beside the final one. When it is done, its files are hashed, the
+The work writes into a hidden folder next to the final one. When it is done, its files are hashed, the
 manifest is written, and the folder is renamed into place. A process that is killed at any moment leaves no
 half result, and what it kept in scratch is there for the next attempt. Of several processes that make the
 same result, one works and the others wait for it.
@@ -229,7 +229,7 @@ def _install(built: Path, final: Path) -> bool:
 
 
 def _remove_leftovers(final: Path) -> None:
-    """Delete what processes of this host left beside the final folder when they were killed."""
+    """Delete what processes of this host left next to the final folder when they were killed."""
     pattern = re.compile(re.escape(f".{final.name}.{host_name()}.") + r"(\d+)\.[0-9a-f]{8}(\.old)?")
     for entry in list(os.scandir(final.parent)):
         match = pattern.fullmatch(entry.name)

@@ -162,7 +162,7 @@ def _selection(manifest: Manifest, folder: Path) -> Facts:
 
 
 def _numbers(folder: Path) -> list[Facts]:
-    """What was measured, and what stands beside it; nothing if the file is lost."""
+    """What was measured, and what it is compared with; nothing if the file is lost."""
     try:
         return list(json.loads((folder / MEASURED).read_text())["numbers"])
     except (OSError, ValueError, KeyError, TypeError):
