@@ -1,4 +1,4 @@
-"""What an engine holds in addition to the activations: weights, gradients, the optimiser's state, and DeepSpeed's buffers.
+"""What an engine holds in addition to activations: weights, gradients, the optimiser's state, and DeepSpeed's buffers.
 
 For plain PyTorch see training/engine.py. For DeepSpeed, whose config is written by training/deepspeed_engine.py, the
 terms follow its runtime/zero/stage_1_and_2.py and stage3.py (0.19.8); names in comments are theirs. AdamW is torch's
