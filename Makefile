@@ -1,6 +1,6 @@
 # make quick  environment in .venv, then a first table, a figure and the way to trace a number: two minutes
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
-# make check  lint, format, types, layers and the tests that are not slow: two minutes
+# make check  lint, format, types, layers and the tests that are not slow
 # make test   the same with all tests, as CI runs it (TEST_WORKERS=1: one at a time)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
