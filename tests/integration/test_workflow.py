@@ -15,9 +15,9 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 from latex import compile_fragment
-from lntune.analysis.gradient_variance import read_norm_gradients
 from lntune.errors import UserError
 from lntune.snakefile.workflow import Workflow
+from lntune.stages.figure_gradients import read_norm_gradients
 
 pytestmark = pytest.mark.slow
 
@@ -81,8 +81,8 @@ def test_two_fresh_stores_hold_the_same_bytes(made: Checkout, tmp_path: Path) ->
 def test_finetunes_record_the_gradients_of_norms_and_the_connector_does_not(made: Checkout) -> None:
     for folder in (*made.results("finetune"), *(selection / "chosen" for selection in made.results("select"))):
         steps = (folder / "metrics.jsonl").read_text().count("\n")
-        found = read_norm_gradients(folder / "metrics.jsonl", 2, "post")
-        assert found.steps.tolist() == list(range(1, steps + 1)) and found.variance.min() > 0
+        found, recorded = read_norm_gradients(folder / "metrics.jsonl", 2, "post")
+        assert found == tuple(range(1, steps + 1)) and recorded[:, 1].min() > 0
     (connector,) = made.results("connector")
     with pytest.raises(UserError, match="no gradients of norms"):
         read_norm_gradients(connector / "metrics.jsonl", 2, "post")

@@ -17,7 +17,7 @@ from lntune.stages.tuned_model import Execution, TunedModelSettings, load
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
-    from lntune.analysis.similarity import LayerSimilarity
+    from lntune.model.similarity import LayerSimilarity
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow", "numpy")
 
@@ -44,8 +44,8 @@ def evenly_spread(questions: Sequence[Question], count: int) -> list[Question]:
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write similarity.json and per_item_scores.json."""
-    from lntune.analysis.similarity import layer_similarity
     from lntune.model.device import numerics
+    from lntune.model.similarity import layer_similarity
 
     settings, execution = job.settings, job.execution
     archive, all_questions = read_questions(job.folder("questions"))

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from checkout import ROOT
-from lntune.analysis.similarity import TOKENS, LayerSimilarity, cosines, layer_similarity, positions
 from lntune.benchmarks.intervals import interval
 from lntune.data.questions import Question, read_questions, write_questions
 from lntune.model.encode import IMAGE_ID, encode_prompt
 from lntune.model.features import EncodedImages
 from lntune.model.llm import load_llm, load_tokenizer
 from lntune.model.multimodal import MultimodalModel, build_connector
+from lntune.model.similarity import TOKENS, LayerSimilarity, cosines, layer_similarity, positions
 from lntune.stages.similarity import evenly_spread
 from stage_runs import draw_small, read, refusal, run
 from tiny_multimodal import image as picture

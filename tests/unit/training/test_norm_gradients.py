@@ -10,18 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lntune.analysis.gradient_variance import (
-    NormGradients,
-    layer_at,
-    pooled_variance,
-    read_norm_gradients,
-    recorded_layers,
-)
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
 from lntune.errors import UserError
 from lntune.model.features import EncodedImages
 from lntune.model.multimodal import MultimodalModel, count_answer_tokens
 from lntune.model.tuning import METHODS, apply_method
+from lntune.stages.figure_gradients import layer_at, pooled_variance, read_norm_gradients, recorded_layers
 from lntune.store.fingerprint import code_fingerprint
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import Recorder, train
@@ -217,7 +211,7 @@ def test_recording_changes_nothing_else_and_a_run_that_broke_off_ends_with_the_s
 def test_the_connectors_code_does_not_hold_the_recorder() -> None:
     assert "lntune.training.norm_gradients" in code_fingerprint("lntune.stages.finetune")
     assert "lntune.training.norm_gradients" not in code_fingerprint("lntune.stages.connector")
-    assert not [name for name in code_fingerprint("lntune.analysis.gradient_variance") if "model" in name]
+    assert not [name for name in code_fingerprint("lntune.stages.figure_gradients") if "lntune.model" in name]
 
 
 # --- reading
@@ -229,29 +223,25 @@ def test_what_was_recorded_is_read(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     assert recorded_layers(log) == 2
     for layer, norm in ((1, "input"), (2, "post")):
-        found = read_norm_gradients(log, layer, norm)
-        assert (found.layer, found.norm, found.steps.tolist()) == (layer, norm, [1, 2, 3, 4, 5])
-        rows = np.stack([found.mean, found.variance, found.minimum, found.maximum], axis=1)
-        assert rows.tolist() == [record["norm_gradients"][f"{layer}.{norm}"] for record in records]
-        assert np.all(found.minimum <= found.mean) and np.all(found.mean <= found.maximum)
-    assert np.any(read_norm_gradients(log, 1, "input").mean != read_norm_gradients(log, 1, "post").mean)
+        steps, found = read_norm_gradients(log, layer, norm)
+        assert steps == (1, 2, 3, 4, 5)
+        assert found.tolist() == [record["norm_gradients"][f"{layer}.{norm}"] for record in records]
+        mean, _, minimum, maximum = found.T
+        assert np.all(minimum <= mean) and np.all(mean <= maximum)
+    one, other = (read_norm_gradients(log, 1, norm)[1] for norm in ("input", "post"))
+    assert np.any(one[:, 0] != other[:, 0])
 
 
 def test_the_variance_over_a_whole_run() -> None:
     """Against all elements of all steps, and where the answer is known: 1 within each step, 4 between two steps."""
     elements = np.random.default_rng(0).normal(size=(7, 12)) + np.arange(7)[:, None]
-    gradients = of_elements(elements)
-    assert pooled_variance(gradients) == pytest.approx(float(elements.var()))
+    assert pooled_variance(of_elements(elements)) == pytest.approx(float(elements.var()))
     known = of_elements(np.array([[-1.0, 1.0], [3.0, 5.0]]))
     assert pooled_variance(known) == 5.0
 
 
-def of_elements(elements: np.ndarray) -> NormGradients:
-    steps = np.arange(1, len(elements) + 1)
-    axis = {"axis": 1}
-    return NormGradients(
-        11, "input", steps, elements.mean(**axis), elements.var(**axis), elements.min(**axis), elements.max(**axis)
-    )
+def of_elements(elements: np.ndarray) -> np.ndarray:
+    return np.stack([elements.mean(1), elements.var(1), elements.min(1), elements.max(1)], axis=1)
 
 
 def test_the_layer_that_lies_as_deep() -> None:
