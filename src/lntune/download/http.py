@@ -1,6 +1,8 @@
 """Downloads one file over HTTP: goes on where it was cut, hashes what arrives, and stops at what cannot be right.
 
-    got = Download("coco: val2014.zip", lambda: Remote(url), Partial(path), expected, RetryPolicy(), watch).run()
+    partial = Partial(path)
+    Download("coco: val2014.zip", lambda: Remote(url), partial, expected, RetryPolicy(), watch).run()
+    print(partial.size, partial.sha256)
 
 What has arrived is kept whenever it can be of use: an attempt that is cut, turned away or killed costs nothing. It is
 thrown away only when the server has another version of the file, or when the whole has another hash than it must have.
@@ -8,36 +10,103 @@ thrown away only when the server has another version of the file, or when the wh
 
 import errno
 import hashlib
+import random
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NoReturn
 
 from lntune.download.local import Partial, Version
-from lntune.download.request import (
-    BY_HAND,
-    PASSING,
-    Remote,
-    RetryPolicy,
-    StoppedError,
-    TryAgainError,
-    blocks,
-    new_session,
-    pause_before,
-    retry_after,
-    send,
-)
 from lntune.errors import UserError
 from lntune.units import bytes_text
 
 if TYPE_CHECKING:
     from requests import Response, Session
 
-_WORTH = 1 << 20  # bytes that an attempt must gain for the count of failed ones to start again
+BY_HAND = "get it in another way and name its folder under `copies` in config.yaml"
 _OTHER_FILE = "it is not the file that it was: find out why before you change what is recorded"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WHOLE = re.compile(r"bytes \*/(\d+)")
+_BLOCK = 1 << 20
+_MOST_REDIRECTS = 10
+
+# --- the retry policy ---------------------------------------------------------------------------------------------
+
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of a trouble that may pass
+_WORTH = 1 << 20  # bytes that an attempt must gain for the count of failed ones to start again
+_LONGEST_PAUSE = 120.0
+_LONGEST_ASKED = 900.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Limits of one download.
+
+    Attributes:
+        attempts: how often in a row it may fail without a megabyte gained.
+        pause: seconds before the second attempt, about twice as many before each further one.
+        timeout: seconds without a byte, after which a connection counts as cut.
+        slowest: bytes a second; a connection that is slower for as long as ``timeout`` counts as cut.
+        largest: bytes of a file whose length neither the catalogue nor the server tells.
+    """
+
+    attempts: int = 8
+    pause: float = 1.0
+    timeout: float = 60.0
+    slowest: int = 1024
+    largest: int = 100 * 10**9
+
+    def pause_before(self, attempt: int, asked: float | None) -> float:
+        """Seconds to wait after ``attempt`` failed: exponential, with jitter, and as long as the server asks."""
+        longest = min(self.pause * 2.0**attempt, _LONGEST_PAUSE)
+        own = longest * random.uniform(0.5, 1.0)  # so that jobs turned away together do not come back together
+        return own if asked is None else max(own, min(asked, _LONGEST_ASKED))
+
+
+def retry_after(text: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date; None without one, or if it is neither."""
+    for parse in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        with suppress(ValueError):
+            return max(0.0, parse(text or ""))
+    return None
+
+
+class TryAgainError(Exception):
+    """An attempt failed in a way that may pass; ``after`` are the seconds that the server asks to wait."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+
+
+class StoppedError(Exception):
+    """Another download of the same job has failed, so that this one was given up; what has arrived is kept."""
+
+
+# --- what a download is told ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a file is now. It is asked for again before every attempt, since signed addresses expire.
+
+    Attributes:
+        url: where to get the bytes.
+        headers: what else to send, such as an authorisation.
+        bytes: how many there are, if that is known before.
+        identity: what names the bytes for good, if that is known before.
+        signed: whether a refusal may just mean that the address has expired.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bytes: int | None = None
+    identity: str | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,21 +118,13 @@ class Expected:
     stated_by: str = ""
 
 
-class Got(NamedTuple):
-    """What was downloaded."""
-
-    bytes: int
-    sha256: str
-
-
 @dataclass
 class Watch:
     """What a download reports, and what may stop it.
 
     Attributes:
         advance: called with how many bytes were written, or, as a negative number, thrown away.
-        learn: called with the file's bytes and how many are still to come, once that is known; raises UserError if
-            they do not fit.
+        learn: called with the file's bytes and how many are still to come, once known; UserError if they do not fit.
         stop: set to have the download end.
     """
 
@@ -72,10 +133,11 @@ class Watch:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass
 class Download:
     """The download of one file.
 
-    Args:
+    Attributes:
         shown: how messages name the file.
         remote: where it is to be had now; may raise UserError or TryAgainError.
         partial: where it goes, and what has arrived before.
@@ -84,21 +146,18 @@ class Download:
         watch: what is called on the way.
     """
 
-    def __init__(
-        self,
-        shown: str,
-        remote: Callable[[], Remote],
-        partial: Partial,
-        expected: Expected,
-        policy: RetryPolicy,
-        watch: Watch,
-    ) -> None:
-        self._shown, self._remote, self._partial, self._expected = shown, remote, partial, expected
-        self._policy, self._watch = policy, watch
-        self._patched = partial.size > 0  # from several pieces, so that a wrong hash may be the joint's fault
+    shown: str
+    remote: Callable[[], Remote]
+    partial: Partial
+    expected: Expected
+    policy: RetryPolicy
+    watch: Watch
+
+    def __post_init__(self) -> None:
+        self._patched = self.partial.size > 0  # from several pieces, so that a wrong hash may be the joint's fault
         self._repeated = False
 
-    def run(self) -> Got:
+    def run(self) -> None:
         """Download the file into the partial's path.
 
         Raises:
@@ -107,68 +166,86 @@ class Download:
         """
         failed = 0
         while True:
-            before = self._partial.size
+            before = self.partial.size
             try:
-                with new_session() as session:
-                    self._attempt(session)
-                got = self._verified()
+                self._attempt()
+                self._verify()
+                return
             except TryAgainError as trouble:
-                failed = 1 if self._partial.size - before >= _WORTH else failed + 1
-                self._patched = self._partial.size > 0
-                if failed >= self._policy.attempts:
-                    kept = f"; {bytes_text(self._partial.size)} of it are kept" if self._partial.size else ""
+                failed = 1 if self.partial.size - before >= _WORTH else failed + 1
+                self._patched = self.partial.size > 0
+                if failed >= self.policy.attempts:
+                    kept = f"; {bytes_text(self.partial.size)} of it are kept" if self.partial.size else ""
                     why = f"{trouble}, {failed} times in a row; try again later{kept}"
-                    raise UserError(f"{self._shown}: {why}") from None
-                if self._watch.stop.wait(pause_before(failed - 1, self._policy, trouble.after)):
+                    raise UserError(f"{self.shown}: {why}") from None
+                if self.watch.stop.wait(self.policy.pause_before(failed - 1, trouble.after)):
                     raise StoppedError from None
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                raise UserError(f"{self._shown}: {error.strerror} at {self._partial.path}; make room") from None
-            else:
-                return got
+                raise UserError(f"{self.shown}: {error.strerror} at {self.partial.path}; make room") from None
             finally:
-                self._partial.close()
+                self.partial.close()
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
-    def _attempt(self, session: "Session") -> None:
+    def _attempt(self) -> None:
         """Ask for what is missing and write it; TryAgainError if that may work another time."""
-        remote, part = self._remote(), self._partial
-        version = part.version
-        total = self._expected.bytes if self._expected.bytes is not None else remote.bytes
-        if version is not None and total is None:
-            total = version.total
-        if version is not None and (
-            (remote.identity is not None and remote.identity != version.identity)
-            or (total is not None and part.size > total)
-        ):
-            self._throw_away()
+        import requests
+
+        remote, part = self.remote(), self.partial
+        total = self.expected.bytes if self.expected.bytes is not None else remote.bytes
+        if part.version is not None:
+            total = part.version.total if total is None else total
+            other = remote.identity is not None and remote.identity != part.version.identity
+            if other or (total is not None and part.size > total):
+                self._throw_away()
         if part.size and part.size == total:
             return
         headers = {}
-        if part.size and part.version and (part.version.is_known or self._expected.sha256):
+        if part.size and part.version and (part.version.is_known or self.expected.sha256):
             headers["Range"] = f"bytes={part.size}-"
             if part.version.if_range:
                 headers["If-Range"] = part.version.if_range
-        with send(session, remote, headers, self._policy.timeout, self._shown) as response:
+        with requests.Session() as session, self._send(session, remote, headers) as response:
             self._receive(response, remote)
+
+    def _send(self, session: "Session", remote: Remote, headers: Mapping[str, str]) -> "Response":
+        """Ask for the file; the answer's body is not read yet."""
+        import requests
+
+        session.max_redirects = _MOST_REDIRECTS
+        shown, timeout = self.shown, self.policy.timeout
+        sent = {**remote.headers, "Accept-Encoding": "identity", **headers}
+        try:
+            # A function as `auth`: else requests would put what ~/.netrc says in place of the authorisation given.
+            return session.get(remote.url, headers=sent, stream=True, timeout=timeout, auth=lambda request: request)
+        except requests.TooManyRedirects:
+            raise UserError(f"{shown}: the server redirects more than {_MOST_REDIRECTS} times; {BY_HAND}") from None
+        except requests.exceptions.SSLError:
+            raise UserError(f"{shown}: the server's certificate is not to be trusted; {BY_HAND}") from None
+        except requests.Timeout:
+            raise TryAgainError(f"no answer within {timeout:g} seconds") from None
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            raise TryAgainError("no connection to the server") from None
+        except (requests.RequestException, ValueError) as error:
+            raise UserError(f"{shown}: its address cannot be asked ({type(error).__name__}); correct it") from None
 
     def _receive(self, response: "Response", remote: Remote) -> None:
         """Write the body of an answer, if it is one of the kinds that have the file's bytes."""
-        status, part = response.status_code, self._partial
+        status, part = response.status_code, self.partial
         if status == 416:
             self._all_there(response)
             return
         if status not in (200, 206):
             self._refused(response, remote)
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise UserError(f"{self._shown}: the server sends it compressed, though it was asked not to; {BY_HAND}")
+            raise UserError(f"{self.shown}: the server sends it compressed, though it was asked not to; {BY_HAND}")
         start, total = self._extent(response)
-        said, wanted = remote.bytes if total is None else total, self._expected.bytes
+        said, wanted = remote.bytes if total is None else total, self.expected.bytes
         if said is not None and wanted is not None and said != wanted:
             raise UserError(
-                f"{self._shown}: the server has {said} bytes, {self._expected.stated_by} says {wanted}; {_OTHER_FILE}"
+                f"{self.shown}: the server has {said} bytes, {self.expected.stated_by} says {wanted}; {_OTHER_FILE}"
             )
         here = Version(remote.identity, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
         if part.version is None or self._changed(here):
@@ -178,7 +255,7 @@ class Download:
         if start != part.size and start != 0:
             raise TryAgainError("the server answered with other bytes than were asked for")
         if total is not None:
-            self._watch.learn(total, total - part.size)
+            self.watch.learn(total, total - part.size)
         self._stream(response, start, total)
 
     def _extent(self, response: "Response") -> tuple[int, int | None]:
@@ -194,9 +271,9 @@ class Download:
 
     def _changed(self, here: Version) -> bool:
         """Whether the server's version is not the one of which something has arrived."""
-        before = self._partial.version
+        before = self.partial.version
         assert before is not None
-        if here.total is not None and here.total < self._partial.size:
+        if here.total is not None and here.total < self.partial.size:
             return True
         if before.identity is not None or here.identity is not None:
             return before.identity != here.identity
@@ -208,7 +285,7 @@ class Download:
     def _all_there(self, response: "Response") -> None:
         """An answer that there is nothing after what has arrived: that was all, or is more than the file has."""
         found = _WHOLE.fullmatch(response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != self._partial.size:
+        if found is None or int(found[1]) != self.partial.size:
             self._throw_away()
             raise TryAgainError("the server has fewer bytes than have arrived")
 
@@ -222,7 +299,7 @@ class Download:
             404: "has no such file",
             410: "has no such file any more",
         }.get(status, "cannot give it")
-        raise UserError(f"{self._shown}: the server {what} (HTTP {status}); {BY_HAND}")
+        raise UserError(f"{self.shown}: the server {what} (HTTP {status}); {BY_HAND}")
 
     # --- the bytes --------------------------------------------------------------------------------------------------
 
@@ -231,10 +308,10 @@ class Download:
 
         A server that knows no ranges sends all again: as long as that is the same, nothing is thrown away.
         """
-        part, place = self._partial, start
-        limit = min((size for size in (self._expected.bytes, total) if size is not None), default=self._policy.largest)
+        part, place = self.partial, start
+        limit = min((size for size in (self.expected.bytes, total) if size is not None), default=self.policy.largest)
         again = hashlib.sha256() if start < part.size else None
-        for block in blocks(response, self._policy, self._watch.stop):
+        for block in self._blocks(response):
             if again is not None:
                 before, block = block[: part.size - place], block[part.size - place :]
                 again.update(before)
@@ -247,39 +324,62 @@ class Download:
                 again = None
             if place + len(block) > limit:
                 self._throw_away()
-                raise UserError(f"{self._shown}: the server sends more than {limit} bytes; {_OTHER_FILE}")
+                raise UserError(f"{self.shown}: the server sends more than {limit} bytes; {_OTHER_FILE}")
             part.write(block)
             place += len(block)
-            self._watch.advance(len(block))
+            self.watch.advance(len(block))
         if again is not None and total is None:
             self._throw_away()
             raise TryAgainError("the file has become shorter since a part of it arrived")
         if total is not None and place < total:
             raise TryAgainError(f"the connection was cut after {place} of {total} bytes")
 
+    def _blocks(self, response: "Response") -> Iterator[bytes]:
+        """The body of an answer as it comes."""
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        policy, since, got = self.policy, time.monotonic(), 0
+        while True:
+            if self.watch.stop.is_set():
+                raise StoppedError
+            try:
+                # What is there, and not a whole block: the time-out is of a single read, and a drip never meets it.
+                block: bytes = response.raw.read1(_BLOCK, decode_content=False)
+            except ReadTimeoutError:
+                raise TryAgainError(f"nothing came for {policy.timeout:g} seconds") from None
+            except (HTTPError, OSError) as error:
+                raise TryAgainError(f"the connection was cut ({type(error).__name__})") from None
+            if not block:
+                return
+            yield block
+            got += len(block)
+            seconds = time.monotonic() - since
+            if seconds >= policy.timeout:
+                if got < seconds * policy.slowest:
+                    raise TryAgainError(f"only {got} bytes came in {seconds:.0f} seconds")
+                since, got = time.monotonic(), 0
+
     def _throw_away(self) -> None:
-        if self._partial.size:
-            self._watch.advance(-self._partial.size)
-        self._partial.remove()
+        if self.partial.size:
+            self.watch.advance(-self.partial.size)
+        self.partial.remove()
 
     # --- the whole --------------------------------------------------------------------------------------------------
 
-    def _verified(self) -> Got:
-        """What has arrived, if it is what it must be. A whole of several pieces that is not is downloaded once more."""
-        part, expected = self._partial, self._expected
-        got = Got(part.size, part.sha256)
+    def _verify(self) -> None:
+        """Check that the whole is what it must be; one of several pieces that is not is downloaded once more."""
+        part, expected = self.partial, self.expected
         identity = part.version.identity if part.version else None
-        fault = None
-        if expected.bytes is not None and got.bytes != expected.bytes:
-            fault = f"it has {got.bytes} bytes, {expected.stated_by} says {expected.bytes}"
-        elif expected.sha256 is not None and got.sha256 != expected.sha256:
-            fault = f"its sha256 is {got.sha256}, {expected.stated_by} says {expected.sha256}"
+        if expected.bytes is not None and part.size != expected.bytes:
+            fault = f"it has {part.size} bytes, {expected.stated_by} says {expected.bytes}"
+        elif expected.sha256 is not None and part.sha256 != expected.sha256:
+            fault = f"its sha256 is {part.sha256}, {expected.stated_by} says {expected.sha256}"
         elif identity is not None and not part.is_called(identity):
             fault = f"its hash is not {identity}, as which the hub knows it"
-        if fault is None:
-            return got
+        else:
+            return
         self._throw_away()
         if self._patched and not self._repeated:
             self._repeated = True
             raise TryAgainError(f"put together from several pieces, {fault}")
-        raise UserError(f"{self._shown}: {fault}; {_OTHER_FILE}")
+        raise UserError(f"{self.shown}: {fault}; {_OTHER_FILE}")

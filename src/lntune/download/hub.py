@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from lntune.config.catalog import CATALOG, LOCK, HubRepository, Place
-from lntune.download.request import BY_HAND, PASSING, Remote, TryAgainError, retry_after
+from lntune.download.http import BY_HAND, PASSING, Remote, TryAgainError, retry_after
 from lntune.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
+    from huggingface_hub.errors import HfHubHTTPError
 
 TOKEN = "HF_TOKEN"
 
@@ -73,7 +74,11 @@ class HubFiles:
                 self._commits[place.hub] = metadata.commit_hash or ""
         if known:
             metadata = self._metadata(shown, place, revision)
-        return self._answer(place, metadata)
+        ours = _origin(metadata.location) == _origin(endpoint())
+        headers = {"User-Agent": "lntune"}
+        if ours and self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return Remote(metadata.location, headers, metadata.size, metadata.etag, signed=not ours)
 
     def origin(self, place: Place) -> str:
         """The address of a file that was found, with the commit."""
@@ -104,24 +109,15 @@ class HubFiles:
             raise UserError(f"{shown}: {where} does not answer as a hub does; correct HF_ENDPOINT")
         return metadata
 
-    def _answer(self, place: Place, metadata: "HfFileMetadata") -> Remote:
-        assert place.hub is not None
-        ours = _origin(metadata.location) == _origin(endpoint())
-        headers = {"User-Agent": "lntune"}
-        if ours and self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        return Remote(metadata.location, headers, metadata.size, metadata.etag, signed=not ours)
-
-    def _refused(self, shown: str, place: Place, error: Exception) -> NoReturn:
+    def _refused(self, shown: str, place: Place, error: "HfHubHTTPError") -> NoReturn:
         from huggingface_hub.errors import (
             GatedRepoError,
-            HfHubHTTPError,
             RemoteEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
 
-        assert place.hub is not None and isinstance(error, HfHubHTTPError)
+        assert place.hub is not None
         hub, status = place.hub, error.response.status_code
         if status in PASSING:
             why = f"HTTP {status} from the hub"

@@ -51,21 +51,19 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._note = _note_of(path)
-        self.version = _read_version(self._note)
+        self.version = _read_version(path)
         self.size = 0
         self._hash = hashlib.sha256()
         if self.version is not None and path.is_file():
             with path.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    self._hash.update(block)
-                    self.size += len(block)
+                self._hash = hashlib.file_digest(file, "sha256")
+                self.size = file.tell()
         self._file: BinaryIO | None = None
 
     @staticmethod
     def arrived(path: Path) -> int:
         """Bytes that have arrived at ``path``, unless they are of no use."""
-        return path.stat().st_size if path.is_file() and _read_version(_note_of(path)) is not None else 0
+        return path.stat().st_size if path.is_file() and _read_version(path) is not None else 0
 
     @property
     def sha256(self) -> str:
@@ -86,7 +84,7 @@ class Partial:
         self.remove()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
-        self._note.write_text(json.dumps(asdict(version)))
+        _note_of(self.path).write_text(json.dumps(asdict(version)))
         self.version = version
 
     def write(self, block: bytes) -> None:
@@ -120,10 +118,10 @@ def _note_of(path: Path) -> Path:
     return path.with_name(path.name + ".version")
 
 
-def _read_version(note: Path) -> Version | None:
-    """None if there is none, or a kill has cut it short; then what has arrived is of no use."""
+def _read_version(path: Path) -> Version | None:
+    """None if there is no note, or a kill has cut it short; then what has arrived is of no use."""
     try:
-        return Version(**json.loads(note.read_text()))
+        return Version(**json.loads(_note_of(path).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -11,7 +11,6 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -28,10 +27,9 @@ from lntune.config.catalog import (
     read_lock,
     record_found,
 )
-from lntune.download.http import Download, Expected, Watch
+from lntune.download.http import Download, Expected, Remote, RetryPolicy, StoppedError, Watch
 from lntune.download.hub import HubFiles, commit_of
 from lntune.download.local import Partial, bring_in, discard
-from lntune.download.request import Remote, RetryPolicy, StoppedError
 from lntune.errors import UserError
 from lntune.progress import Progress, track
 from lntune.store.job import Job, Metrics
@@ -82,27 +80,17 @@ class Execution(Frozen):
     timeout: float = Field(default=60.0, gt=0, description="seconds without a byte")
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A file that was brought in, where it lies now, and where it came from."""
-
-    path: Path
-    bytes: int
-    sha256: str
-    origin: str
-
-
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Bring in the entry's files."""
     _check_by_hand(job.execution)
-    found = _Fetching(job).all()
-    for name, one in found.items():
+    folder = job.scratch / "files"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = _Fetching(job, folder).all()
+    for name in found:
         target = job.out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(one.path, target)
-    origins = {
-        name: {"bytes": one.bytes, "sha256": one.sha256, "origin": one.origin} for name, one in sorted(found.items())
-    }
+        shutil.move(folder / name, target)
+    origins = {name: one.model_dump() for name, one in sorted(found.items())}
     (job.out / ORIGINS).write_text(json.dumps(origins, indent=1) + "\n")
     return {"bytes": sum(one.bytes for one in found.values())}
 
@@ -122,11 +110,9 @@ def _check_by_hand(execution: Execution) -> None:
 class _Fetching:
     """One run of the stage."""
 
-    def __init__(self, job: Job[Settings, Execution]) -> None:
-        self._execution, self._label = job.execution, job.label
+    def __init__(self, job: Job[Settings, Execution], folder: Path) -> None:
+        self._execution, self._label, self._folder = job.execution, job.label, folder
         self._pinned = job.settings.files
-        self._folder = job.scratch / "files"
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = Path(job.execution.lock)
         self._recorded = read_lock(self._lock).entries.get(job.execution.entry, {})
         self._hub = HubFiles(job.execution.gated, job.execution.page, self._commits(), job.execution.timeout)
@@ -142,7 +128,7 @@ class _Fetching:
                 found[place.hub] = commit
         return found
 
-    def all(self) -> dict[str, _Found]:
+    def all(self) -> dict[str, LockedFile]:
         """Every file, several at a time; the first that cannot be had ends the others."""
         names = list(self._execution.places)
         sizes, arrived = {name: self._size(name) for name in names}, {name: self._arrived(name) for name in names}
@@ -171,9 +157,8 @@ class _Fetching:
 
     def _linked(self, name: str) -> bool:
         """Whether a file will take no room, since it is linked."""
-        source = self._source(name)
-        linked = source is not None and name in self._execution.copies and source.exists()
-        return linked and source is not None and source.stat().st_dev == self._folder.stat().st_dev
+        source = self._source(name) if name in self._execution.copies else None
+        return source is not None and source.exists() and source.stat().st_dev == self._folder.stat().st_dev
 
     def _size(self, name: str) -> int | None:
         """Bytes of a file, if that is known."""
@@ -197,15 +182,14 @@ class _Fetching:
 
     # --- one file ---------------------------------------------------------------------------------------------------
 
-    def _one(self, name: str, shared: "_SharedProgress") -> _Found:
+    def _one(self, name: str, shared: "_SharedProgress") -> LockedFile:
         """Bring in a file, check it, and record what it is if nobody pinned it."""
         if self._stop.is_set():
             raise StoppedError
         source = self._source(name)
         found = self._download(name, shared) if source is None else self._from_disk(name, source, shared)
         if name not in self._pinned:
-            record = LockedFile(bytes=found.bytes, sha256=found.sha256, origin=found.origin)
-            recorded = record_found(self._lock, self._execution.entry, name, record)
+            recorded = record_found(self._lock, self._execution.entry, name, found)
             if recorded.sha256 != found.sha256:  # another job was first, since ours began
                 raise UserError(
                     f"{self._execution.entry}: {name}: its sha256 is {found.sha256}, {LOCK} says {recorded.sha256}; "
@@ -221,8 +205,8 @@ class _Fetching:
             return Expected(recorded.bytes, recorded.sha256, str(LOCK))
         return Expected(size, None, str(CATALOG))
 
-    def _download(self, name: str, shared: "_SharedProgress") -> _Found:
-        place, shown, path = self._execution.places[name], f"{self._execution.entry}: {name}", self._folder / name
+    def _download(self, name: str, shared: "_SharedProgress") -> LockedFile:
+        place, shown = self._execution.places[name], f"{self._execution.entry}: {name}"
         if place.url is not None:
             url = place.url
             shown = f"{shown} ({url})"
@@ -234,12 +218,11 @@ class _Fetching:
             self._check_room(missing)
             shared.size(name, total)
 
-        partial, watch = Partial(path), Watch(shared.advance, learn, self._stop)
-        got = Download(shown, remote, partial, self._expected(name), self._policy, watch).run()
-        origin = place.url or self._hub.origin(place)
-        return _Found(path, got.bytes, got.sha256, origin)
+        partial, watch = Partial(self._folder / name), Watch(shared.advance, learn, self._stop)
+        Download(shown, remote, partial, self._expected(name), self._policy, watch).run()
+        return LockedFile(bytes=partial.size, sha256=partial.sha256, origin=place.url or self._hub.origin(place))
 
-    def _from_disk(self, name: str, source: Path, shared: "_SharedProgress") -> _Found:
+    def _from_disk(self, name: str, source: Path, shared: "_SharedProgress") -> LockedFile:
         place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)
         discard(path)  # what a download brought before
         copied = name in self._execution.copies
@@ -252,14 +235,15 @@ class _Fetching:
             missing = f"no such file; the catalogue lists it ({CATALOG})"
             origin, remedy = str(place.path), "restore the file, or pin it again with `lntune pin`"
         sha256 = bring_in(source, path, shared.advance, missing, as_link=copied)
+        size, fault = path.stat().st_size, None
         if expected.sha256 is not None and sha256 != expected.sha256:
+            fault = f"its sha256 is {sha256}, {expected.stated_by} says {expected.sha256}"
+        elif expected.bytes is not None and size != expected.bytes:
+            fault = f"it has {size} bytes, {expected.stated_by} says {expected.bytes}"
+        if fault is not None:
             path.unlink()
-            raise UserError(f"{source}: its sha256 is {sha256}, {expected.stated_by} says {expected.sha256}; {remedy}")
-        size = path.stat().st_size
-        if expected.bytes is not None and size != expected.bytes:
-            path.unlink()
-            raise UserError(f"{source}: it has {size} bytes, {expected.stated_by} says {expected.bytes}; {remedy}")
-        return _Found(path, size, sha256, origin)
+            raise UserError(f"{source}: {fault}; {remedy}")
+        return LockedFile(bytes=size, sha256=sha256, origin=origin)
 
 
 class _SharedProgress:

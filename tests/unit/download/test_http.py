@@ -14,10 +14,8 @@ import pytest
 
 from faulty_server import FaultyServer, Request, cut, drip, endless, no_length, sends, shifted, stall, status
 from lntune.config.catalog import Place
-from lntune.download import request
-from lntune.download.http import Download, Expected, Watch
+from lntune.download.http import Download, Expected, Remote, RetryPolicy, StoppedError, Watch, retry_after
 from lntune.download.local import Partial, Version
-from lntune.download.request import Remote, RetryPolicy, StoppedError
 from lntune.errors import UserError
 from stage_runs import read, refusal, run
 
@@ -215,8 +213,8 @@ def test_a_range_beyond_the_end_means_that_all_is_there(tmp_path: Path, server: 
     partial.write(CONTENT)
     partial.close()
     again = Partial(tmp_path / "a.zip")
-    got = Download("a", lambda: Remote(server.url(PATH)), again, Expected(), RetryPolicy(), Watch()).run()
-    assert (got.bytes, got.sha256) == (60_000, sha256(CONTENT))
+    Download("a", lambda: Remote(server.url(PATH)), again, Expected(), RetryPolicy(), Watch()).run()
+    assert (again.size, again.sha256) == (60_000, sha256(CONTENT))
     assert [(one.status, one.sent) for one in server.requests] == [(416, 0)]
 
 
@@ -438,12 +436,12 @@ def test_progress_is_told_in_bytes(fetch: Fetch, server: FaultyServer, capsys: p
 def test_pauses_double_with_jitter_and_honour_what_is_asked() -> None:
     patient = RetryPolicy(pause=2.0)
     for attempt, longest in enumerate([2, 4, 8, 16, 32, 64, 120, 120]):
-        drawn = {request.pause_before(attempt, patient, None) for _ in range(50)}
+        drawn = {patient.pause_before(attempt, None) for _ in range(50)}
         assert all(longest / 2 <= one <= longest for one in drawn) and len(drawn) > 10
-    assert request.pause_before(0, patient, 30.0) == 30.0
-    assert request.pause_before(0, patient, 10_000_000.0) == 900.0
-    assert request.retry_after("7") == 7.0 and request.retry_after(None) is None and request.retry_after("soon") is None
-    assert request.retry_after("Mon, 06 Jan 2025 00:00:00 GMT") == 0.0
+    assert patient.pause_before(0, 30.0) == 30.0
+    assert patient.pause_before(0, 10_000_000.0) == 900.0
+    assert retry_after("7") == 7.0 and retry_after(None) is None and retry_after("soon") is None
+    assert retry_after("Mon, 06 Jan 2025 00:00:00 GMT") == 0.0
 
 
 # --- what the lock records --------------------------------------------------------------------------------------------
