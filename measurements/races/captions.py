@@ -25,7 +25,7 @@ from lntune.benchmarks.captions import words as tokenize_references
 from lntune.benchmarks.captions.formats import read_answers, write_answers
 from lntune.benchmarks.captions.score import scores_of_files
 from lntune.benchmarks.captions.words import WORDS, java_first_on_path, read_words, tokenize
-from lntune.data import questions
+from lntune.data import samples
 from lntune.store.job import Job
 from races.rounds import Row, Say, clocked, in_turn, spread
 
@@ -167,7 +167,7 @@ def make(work: Path) -> tuple[Path, Path]:
     references = work / "questions" / "references.json"
     references.write_text(json.dumps(document))
     write_answers(work / "answers.json", said.items())
-    questions.write_answers(work / "answers", ((str(image), caption) for image, caption in said.items()))
+    samples.write_answers(work / "answers", ((str(image), caption) for image, caption in said.items()))
     return references, work / "answers.json"
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from lntune.config import Frozen
 from lntune.data.drops import Drops, ImageCheck
 from lntune.data.images import archive_of
-from lntune.data.questions import Question
+from lntune.data.samples import Question
 from lntune.errors import UserError
 from lntune.store.job import Job
 

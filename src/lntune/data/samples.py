@@ -1,11 +1,15 @@
-"""Training samples in one form, whichever data set they come from: a line of JSON each, images named by member."""
+"""Training samples and benchmarks' questions in one form each, whichever data set they come from.
+
+Both are lines of JSON that name images by member; ``set.json`` names the archive that holds the images.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-SAMPLES = "samples.jsonl"
+SAMPLES, QUESTIONS, ANSWERS = "samples.jsonl", "questions.jsonl", "answers.jsonl"
 SET = "set.json"
 
 
@@ -19,28 +23,58 @@ class Sample:
     source: str
 
 
-def write_samples(folder: Path, archive: str, samples: Iterable[Sample]) -> int:
-    """Write the samples and the name of the archive that holds their images; return how many there are."""
-    return write_set(folder, SAMPLES, archive, "samples", samples)
+@dataclass(frozen=True)
+class Question:
+    """A question about one image; ``id`` is unique in its set."""
+
+    id: str
+    image: str
+    text: str
 
 
-def write_set(folder: Path, name: str, archive: str, unit: str, records: Iterable[object]) -> int:
-    """Write dataclasses as lines of ``name``, and set.json; return how many there are."""
-    number = 0
+def write_samples(folder: Path, archive: str, samples: Sequence[Sample]) -> None:
+    """Write the samples and the name of the archive that holds their images."""
+    _write_set(folder, SAMPLES, archive, "samples", samples)
+
+
+def write_questions(folder: Path, archive: str, questions: Sequence[Question]) -> None:
+    """Write the questions and the name of the archive that holds their images."""
+    _write_set(folder, QUESTIONS, archive, "questions", questions)
+
+
+def _write_set(folder: Path, name: str, archive: str, unit: str, records: Sequence[object]) -> None:
     with (folder / name).open("w") as file:
-        for record in records:
-            file.write(json.dumps(record.__dict__) + "\n")
-            number += 1
-    (folder / SET).write_text(json.dumps({"archive": archive, unit: number}) + "\n")
-    return number
+        file.writelines(json.dumps(record.__dict__) + "\n" for record in records)
+    (folder / SET).write_text(json.dumps({"archive": archive, unit: len(records)}) + "\n")
 
 
 def read_samples(folder: Path) -> tuple[str, list[Sample]]:
     """The archive's name and the samples of a folder that :func:`write_samples` wrote."""
-    archive = json.loads((folder / SET).read_text())["archive"]
-    samples = []
-    with (folder / SAMPLES).open() as file:
-        for line in file:
-            record = json.loads(line)
-            samples.append(Sample(record["id"], record["image"], tuple(record["turns"]), record["source"]))
-    return archive, samples
+    samples = [Sample(**record | {"turns": tuple(record["turns"])}) for record in _read_lines(folder / SAMPLES)]
+    return _archive(folder), samples
+
+
+def read_questions(folder: Path) -> tuple[str, list[Question]]:
+    """The archive's name and the questions of a folder that :func:`write_questions` wrote."""
+    return _archive(folder), [Question(**record) for record in _read_lines(folder / QUESTIONS)]
+
+
+def _archive(folder: Path) -> str:
+    name: str = json.loads((folder / SET).read_text())["archive"]
+    return name
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
+        yield from map(json.loads, file)
+
+
+def write_answers(folder: Path, answers: Iterable[tuple[str, str]]) -> None:
+    """Write each question's id with the model's answer."""
+    lines = (json.dumps({"id": id, "answer": answer}) + "\n" for id, answer in answers)
+    (folder / ANSWERS).write_text("".join(lines))
+
+
+def read_answers(folder: Path) -> dict[str, str]:
+    """Answers by question id."""
+    return {record["id"]: record["answer"] for record in _read_lines(folder / ANSWERS)}

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from lntune.data.questions import Question, read_questions, write_answers
+from lntune.data.samples import Question, read_questions, write_answers
 from lntune.model.prompts import stop_string
 from lntune.stages.tuned_model import Execution, TunedModelSettings, load
 from lntune.store.job import Job, Metrics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from lntune.benchmarks.intervals import interval, write_per_item_scores
-from lntune.data.questions import Question, read_questions
+from lntune.data.samples import Question, read_questions
 from lntune.errors import UserError
 from lntune.stages.tuned_model import Execution, TunedModelSettings, load
 from lntune.store.job import Job, Metrics

@@ -12,7 +12,7 @@ from pydantic import Field
 from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import Library, LoraSettings
-from lntune.data.questions import Question
+from lntune.data.samples import Question
 from lntune.model.prompts import Turn, render_prompt
 from lntune.store.job import Job
 

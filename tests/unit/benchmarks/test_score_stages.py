@@ -15,7 +15,7 @@ from lntune.benchmarks.mme import score as mme_score
 from lntune.benchmarks.pope import questions as pope_questions
 from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.commands.score import app
-from lntune.data.questions import read_questions, write_answers
+from lntune.data.samples import read_questions, write_answers
 from lntune.report.cells import cell_of
 from score_formats import format_of
 from stage_runs import Folders, draw_small, read, run

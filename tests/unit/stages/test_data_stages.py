@@ -15,8 +15,7 @@ from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.data.archives import write_zip
 from lntune.data.images import ImageArchive
 from lntune.data.llava import TYPE_FILES
-from lntune.data.questions import read_questions
-from lntune.data.samples import read_samples
+from lntune.data.samples import read_questions, read_samples
 from lntune.errors import UserError
 from lntune.plan.stages import STAGES, stage_module
 from stage_runs import Folders, draw_small, read, refusal, run

@@ -11,8 +11,7 @@ import pytest
 from image_files import UNUSABLE, jpeg
 from lntune.data.archives import write_zip
 from lntune.data.llava import TYPE_FILES
-from lntune.data.questions import read_questions
-from lntune.data.samples import read_samples
+from lntune.data.samples import read_questions, read_samples
 from stage_runs import Folders, read, refusal, run
 
 PRETRAIN = {"format": "llava-pretrain", "types": (), "samples": None, "broken_share": 0.0, "seed": 0}

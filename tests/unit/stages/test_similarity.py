@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from checkout import ROOT
 from lntune.benchmarks.intervals import interval
-from lntune.data.questions import Question, read_questions, write_questions
+from lntune.data.samples import Question, read_questions, write_questions
 from lntune.model.encode import IMAGE_ID, encode_prompt
 from lntune.model.features import EncodedImages
 from lntune.model.llm import load_llm, load_tokenizer

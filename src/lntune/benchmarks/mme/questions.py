@@ -6,7 +6,7 @@ from lntune.benchmarks.mme.release import ARCHIVE, Asked, read_release
 from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.archives import Members
 from lntune.data.drops import Drops
-from lntune.data.questions import Question, write_questions
+from lntune.data.samples import Question, write_questions
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics
 

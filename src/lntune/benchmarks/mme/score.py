@@ -14,7 +14,7 @@ from lntune.benchmarks.intervals import over_items, strata_of, write_score
 from lntune.benchmarks.mme.release import ALL, COGNITION, PERCEPTION
 from lntune.benchmarks.official_files import read_lines
 from lntune.config import Frozen
-from lntune.data.questions import read_answers
+from lntune.data.samples import read_answers
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json_lines, read_lines, unique
 from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.drops import Drops
-from lntune.data.questions import Question, write_questions
+from lntune.data.samples import Question, write_questions
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics
 

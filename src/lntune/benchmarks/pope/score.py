@@ -13,7 +13,7 @@ from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of
 from lntune.benchmarks.official_files import field, parse_records, read_json_lines
 from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, file_of, read_questions
 from lntune.config import Frozen
-from lntune.data import questions as asked
+from lntune.data import samples
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
@@ -29,8 +29,8 @@ Execution = NoExecution
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write an official answer file for each kind, scores.json and per_item_scores.json."""
-    answers = asked.read_answers(job.folder("answers"))
-    _, questions = asked.read_questions(job.folder("questions"))
+    answers = samples.read_answers(job.folder("answers"))
+    _, questions = samples.read_questions(job.folder("questions"))
     images = {question.id: question.image for question in questions}
     scores, right = {}, dict[str, dict[str, bool]]()
     for kind in KINDS:

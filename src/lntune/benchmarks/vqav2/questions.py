@@ -8,7 +8,7 @@ import numpy as np
 from lntune.benchmarks.official_files import check_same_ids, field, parse_records, read_json, records_of
 from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.drops import Drops
-from lntune.data.questions import Question, write_questions
+from lntune.data.samples import Question, write_questions
 from lntune.store.job import Job, Metrics
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]

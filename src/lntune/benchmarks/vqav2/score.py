@@ -26,7 +26,7 @@ from lntune.benchmarks.official_files import (
     unique,
 )
 from lntune.config import Frozen
-from lntune.data import questions as asked
+from lntune.data import samples
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
@@ -79,11 +79,11 @@ Execution = NoExecution
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write answers.json (the official result format), scores.json and per_item_scores.json."""
     official, said = job.folder("questions"), job.out / "answers.json"
-    write_answers(said, ((int(id), text) for id, text in asked.read_answers(job.folder("answers")).items()))
+    write_answers(said, ((int(id), text) for id, text in samples.read_answers(job.folder("answers")).items()))
     annotations, answers = read(official / "questions.json", official / "annotations.json", said)
     accuracies = question_accuracies(annotations, answers, job.settings.normalise)
     scores: dict[str, Any] = summarise(annotations, accuracies)
-    images = {question.id: question.image for question in asked.read_questions(official)[1]}
+    images = {question.id: question.image for question in samples.read_questions(official)[1]}
     questions = {str(id): accuracy for id, accuracy in accuracies.items()}
     parts = {"": {"VQAv2": by_image(images, questions, 100.0)}}
     intervals = {"overall": over_items([strata_of(parts)[""]])}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from lntune.benchmarks.intervals import PER_ITEM_SCORES
 from lntune.benchmarks.registry import Benchmark, of_score, score_stages
-from lntune.data.questions import Question, read_answers, read_questions
+from lntune.data.samples import Question, read_answers, read_questions
 from lntune.errors import UserError
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.manifest import InputRecord, Manifest, read_manifest

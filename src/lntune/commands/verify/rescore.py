@@ -19,7 +19,7 @@ from lntune.commands.verify.basis import Basis
 from lntune.commands.verify.findings import Findings, differing_cells
 from lntune.commands.verify.stored import MISSING, SURPLUS, File, Held
 from lntune.config import Frozen
-from lntune.data.questions import read_answers
+from lntune.data.samples import read_answers
 from lntune.errors import UserError
 from lntune.plan.node import Node, input_folders, manifest_path
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS, stage_module
