@@ -14,10 +14,10 @@ from lntune.errors import UserError
 from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
 from lntune.estimate.memory import PROMPT_TOKENS
 from lntune.paper.memory import text as paper_text
-from lntune.plan.forecast import Forecast
 from lntune.plan.memory_fit import llm_shape, training_job
 from lntune.plan.models import Variant
 from lntune.plan.node import Node
+from lntune.plan.pending import Forecast
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.stages import similarity
@@ -235,7 +235,7 @@ def test_memory_and_plan_import_no_torch(cards: Checkout) -> None:
     code = (
         "import sys; from pathlib import Path; from lntune.plan.study import Study;"
         "from lntune.plan.plan import Plan;"
-        "from lntune.commands.memory import Question, answers; import lntune.paper.memory, lntune.plan.forecast;"
+        "from lntune.commands.memory import Question, answers; import lntune.paper.memory, lntune.plan.pending;"
         "study = Study.read(Path('.'), {'scale': 'cards'}); Plan(study).report_item('table3');"
         "answers(study, Question());"
         "print(sorted({'torch', 'transformers', 'pandas', 'deepspeed', 'peft'} & set(sys.modules)))"

@@ -18,9 +18,8 @@ from lntune.errors import UserError
 from lntune.estimate.fit import TrainingJob, choose, usable
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
-from lntune.plan.crosschecks import check_known
 from lntune.plan.memory_fit import llm_shape, vision_shape
-from lntune.plan.study import Study
+from lntune.plan.study import Study, check_known
 from lntune.units import counted
 
 PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)

@@ -5,11 +5,10 @@ print(pending_text(found))
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lntune.plan.forecast import Prediction, gpu_document, gpu_lines
 from lntune.plan.pending import Pending, PendingWork
 from lntune.plan.stages import STAGES
 from lntune.units import bytes_text, counted, seconds_text
@@ -70,7 +69,8 @@ def _total_lines(found: PendingWork) -> list[str]:
         lines[-1] += ", or from the models' sizes (docs/memory.md)"
     if limits:
         lines[-1] += f"; {limits:,} without any are counted at their time limit (<)"
-    lines += gpu_lines(on_gpu)
+    if on_gpu:
+        lines += _gpu_lines(on_gpu)
     linked, may = sum(result.linked for result in results), [result for result in results if result.may_link]
     if linked:
         lines.append(f"linked: the work of {linked:,} has been done already; they cost nothing")
@@ -93,9 +93,27 @@ def _fetch_line(results: Sequence[Pending]) -> str:
     )
 
 
-def _on_gpu(results: Sequence[Pending]) -> list[tuple[str, float, Prediction]]:
-    """The jobs that compute on the scale's GPU, with the seconds that are counted for each."""
-    return [(one.stage, one.seconds, one.prediction) for one in results if one.prediction and not one.linked]
+def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
+    """By stage, of the jobs that compute on the scale's GPU, GPU-hours and the largest peak in bytes, as predicted."""
+    found: dict[str, dict[str, float]] = {}
+    for one in results:
+        if one.prediction and not one.linked:
+            entry = found.setdefault(one.stage, {"predicted_gpu_hours": 0.0, "predicted_peak_bytes": 0})
+            entry["predicted_gpu_hours"] += one.seconds * one.prediction.gpus / 3600
+            entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.prediction.memory or 0)
+    return found
+
+
+def _gpu_lines(on_gpu: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """GPU-hours by stage and in total, and peak memory by stage."""
+    hours = {stage: of_stage["predicted_gpu_hours"] for stage, of_stage in on_gpu.items()}
+    peaks = {stage: of_stage["predicted_peak_bytes"] for stage, of_stage in on_gpu.items()}
+    by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
+    memory = ", ".join(f"{stage} {value / 1e9:.0f} GB" for stage, value in peaks.items() if value)
+    return [
+        f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})",
+        f"peak memory on a GPU, predicted: {memory}",
+    ]
 
 
 def pending_json(found: PendingWork) -> dict[str, Any]:
@@ -111,7 +129,7 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "fetch": {key: sum(getattr(one, key) for one in found.results) for key in ("download", "copy", "unknown")},
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
-        "on_gpu": gpu_document(_on_gpu(found.results)),
+        "on_gpu": _on_gpu(found.results),
         "results": [
             asdict(result) | {"reasons": [asdict(reason) | {"text": reason.text} for reason in result.reasons]}
             for result in found.results

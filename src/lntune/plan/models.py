@@ -1,7 +1,7 @@
 """The graph of models: from raw files to the score of a tuned model, a node for each result.
 
 Settings are objects of the stages' own models, so that mypy sees a value travel from the scale to its stage.
-Tables and figures, which show what is here, are in :mod:`lntune.plan.report_items` and :mod:`lntune.plan.plan`.
+Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 """
 
 from collections.abc import Sequence

@@ -222,23 +222,20 @@ def compared(was: Identity, now: Identity) -> Iterator[Reason]:
             yield Reason(kind, name, change.was, change.now)
 
 
-def closest(node: Node, index: ResultIndex) -> tuple[Manifest | None, list[Reason]]:
-    """The result of the same label that differs in the fewest things, the newest of several, and these things.
+def why(node: Node, index: ResultIndex) -> tuple[Manifest | None, list[Reason], list[Node]]:
+    """Why this result has to be made.
 
-    The result and the reason "new" if there is none.
+    Returns:
+        the result of the same label that differs in the fewest things, the newest of several, if there is one; the
+        node's own reasons, "new" without such a result; and the inputs that this result had not.
     """
-    best: tuple[Manifest | None, list[Reason]] = (None, [Reason("new")])
-    for manifest in index.named(node.stage, node.label):
-        reasons = list(compared(manifest.identity(), node.identity))
-        if best[0] is None or len(reasons) < len(best[1]):
-            best = manifest, reasons
-    return best
-
-
-def why(node: Node, index: ResultIndex) -> tuple[list[Reason], list[Node]]:
-    """Why this result has to be made: its own reasons, and the inputs that the closest earlier result had not."""
-    manifest, reasons = closest(node, index)
-    if manifest is None:
-        return reasons, []
+    earlier = [
+        (manifest, list(compared(manifest.identity(), node.identity)))
+        for manifest in index.named(node.stage, node.label)
+    ]
+    if not earlier:
+        return None, [Reason("new")], []
+    manifest, reasons = min(earlier, key=lambda one: len(one[1]))
     known = {record.id for _, record in manifest.parents()}
-    return [one for one in reasons if one.kind != "input"], [one for one in node.parents() if one.id not in known]
+    own = [one for one in reasons if one.kind != "input"]
+    return manifest, own, [one for one in node.parents() if one.id not in known]

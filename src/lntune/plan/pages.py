@@ -2,22 +2,31 @@
 
     python -m lntune.plan.pages results/table/table3-0123456789ab table3 > pages/table3.html
 
-A page is made from its result's folder alone, so it can be held against it at any time.
+A page needs nothing else: it has title, what is shown, notes, and its files to keep. It is made from its result's
+folder alone, so it can be held against it at any time. Tables and notes are written as Markdown elsewhere; this renders
+it, so a page says what the Markdown says.
 """
 
+import base64
+import html
 import json
+import mimetypes
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lntune.plan.stages import stage_module
-from lntune.report.html import Page, caption, plain_text, render
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.report.rows import notes as notes_of
 from lntune.store.layout import MANIFEST
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
 
 PAGES = "pages"
 
@@ -31,6 +40,27 @@ BESIDE = ("claims", "comparison", "data")
 
 KEPT = ("csv", "md", "tex", "pdf")
 """The files that a page offers to keep."""
+
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 1.5rem 2rem;
+  max-width: 76rem; }
+h1 { font-size: 1.25rem; line-height: 1.35; margin: 0 0 1rem; }
+h2 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
+.shown { overflow-x: auto; margin: 0 0 1.25rem; }
+table { border-collapse: collapse; border-top: 2px solid #1a1a1a; border-bottom: 2px solid #1a1a1a; font-size: 14px; }
+table + table { margin-top: 1.25rem; }
+th { border-bottom: 1px solid #1a1a1a; vertical-align: bottom; font-weight: 600; }
+th, td { padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; vertical-align: top; }
+td { font-variant-numeric: tabular-nums; }
+th:last-child, td:last-child { padding-right: 0; }
+tr.group td { border-top: 1px solid #999; padding-top: 0.5rem; font-style: italic; }
+tbody tr.group:first-child td { border-top: none; }
+img { max-width: 100%; height: auto; }
+.notes { max-width: 46rem; color: #333; }
+.notes p { margin: 0 0 0.6rem; }
+code { font-family: ui-monospace, monospace; font-size: 0.92em; background: #f2f2f2; padding: 0.1em 0.3em; }
+a { color: #0b5394; }
+"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +80,7 @@ def page_path(name: str) -> Path:
     return Path(PAGES) / f"{name}.html"
 
 
-def in_order(names: Sequence[str]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
     """Names of tables and figures, in the paper's order, then what it has not."""
     known = [*PAPERS_ORDER, *BESIDE]
     return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
@@ -66,60 +96,53 @@ def label(name: str, names: Sequence[str]) -> str:
 
     The number is its place in the paper, also where some of the others are missing; after the paper's come ``names``.
     """
-    order = [*PAPERS_ORDER, *(one for one in in_order(names) if one not in PAPERS_ORDER)]
-    return f"{order.index(name) + 1:02d} {spoken(name)}"
-
-
-def spoken(name: str) -> str:
-    """``tableA1`` as the paper writes it: Table A1."""
-    found = re.fullmatch(r"(table|figure)(A?\d+)", name)
-    return f"{found[1].capitalize()} {found[2]}" if found else name.capitalize()
-
-
-def page_of(folder: Path, name: str) -> Page:
-    """The page of a finished result: its Markdown if it has some; of a figure its image, with its settings' notes."""
-    markdown, image = folder / f"{name}.md", folder / f"{name}.svg"
-    if markdown.is_file():
-        title, notes, table = _parts(markdown.read_text())
-    else:
-        settings = _settings(folder)
-        title, notes, table = settings.title, list(notes_of(settings)), ""
-    files = {path.name: path for path in (folder / f"{name}.{suffix}" for suffix in KEPT)}
-    return Page(
-        title=title,
-        notes=notes,
-        origin=_origin(folder, name),
-        table=table,
-        image=image.read_bytes() if image.is_file() else None,
-        files={one: path.read_bytes() for one, path in files.items() if path.is_file()},
-    )
+    paper = re.fullmatch(r"(table|figure)(A?\d+)", name)
+    spoken = f"{paper[1].capitalize()} {paper[2]}" if paper else name.capitalize()
+    return f"{in_order({*PAPERS_ORDER, *names}).index(name) + 1:02d} {spoken}"
 
 
 def page_text(folder: Path, name: str) -> str:
-    """What the page's file holds."""
-    return render(page_of(folder, name))
+    """What the page of a finished result holds: a table below its notes, or a figure above them, and its files."""
+    title, notes, table = _content(folder, name)
+    title, about = html.escape(title), f'<div class="notes">\n{_rendered(notes)}</div>\n'
+    image = folder / f"{name}.svg"
+    if image.is_file():
+        shown = f'<div class="shown">\n<img alt="{title}" src="{_data_uri(image)}">\n</div>\n{about}'
+    else:
+        shown = f'{about}<div class="shown">\n{_table(table)}</div>\n'
+    files = [path for path in (folder / f"{name}.{suffix}" for suffix in KEPT) if path.is_file()]
+    links = [
+        f'<a download="{html.escape(one.name)}" href="{_data_uri(one)}">{html.escape(one.name)}</a>' for one in files
+    ]
+    kept = f"<p>Files: {', '.join(links)}</p>\n" if links else ""
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n<h1>{title}</h1>\n"
+        f'{shown}<div class="notes">\n{_rendered(_origin(folder, name))}{kept}</div>\n</html>\n'
+    )
 
 
 def caption_of(folder: Path, name: str) -> Caption:
     """What the report shows next to the page of a finished result."""
-    page = page_of(folder, name)
-    return Caption(page.title, caption(page))
+    title, notes, _ = _content(folder, name)
+    text = f"<p><strong>{html.escape(title)}</strong></p>{_rendered([*notes, *_origin(folder, name)])}"
+    return Caption(title, " ".join(f'<div style="max-width: 26rem">{text}</div>'.split()))
 
 
-def _parts(text: str) -> tuple[str, list[str], str]:
-    """Title, paragraphs before the first table or heading, and the rest."""
-    head, _, rest = text.partition("\n")
+def _content(folder: Path, name: str) -> tuple[str, list[str], str]:
+    """Title as plain text, notes and table as Markdown; of a figure, which has no Markdown, by its settings."""
+    file = folder / f"{name}.md"
+    if not file.is_file():
+        manifest = json.loads((folder / MANIFEST).read_text())
+        settings = stage_module(manifest["stage"]).Settings.model_validate_json(json.dumps(manifest["settings"]))
+        assert isinstance(settings, ShownItemSettings)
+        return settings.title, list(notes_of(settings)), ""
+    head, _, rest = file.read_text().partition("\n")
     begin = re.search(r"^(\||##)", rest, re.MULTILINE)
     until = begin.start() if begin else len(rest)
     notes = [" ".join(note.split()) for note in rest[:until].split("\n\n") if note.strip()]
-    return plain_text(head.lstrip("# ")), notes, rest[until:]
-
-
-def _settings(folder: Path) -> ShownItemSettings:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    settings = stage_module(manifest["stage"]).Settings.model_validate_json(json.dumps(manifest["settings"]))
-    assert isinstance(settings, ShownItemSettings)
-    return settings
+    title = re.sub(r"<[^>]*>", "", _markdown().renderInline(head.lstrip("# ")))
+    return html.unescape(title), notes, rest[until:]
 
 
 def _origin(folder: Path, name: str) -> list[str]:
@@ -130,6 +153,35 @@ def _origin(folder: Path, name: str) -> list[str]:
         command = shlex.join(["lntune", "trace", name, listed[0]["row"], listed[0]["column"]])
         origin.append(f"Where a number comes from, for example the first: `{command}`")
     return origin
+
+
+@cache
+def _markdown() -> "MarkdownIt":
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": True}).enable("table")
+
+
+def _rendered(notes: Sequence[str]) -> str:
+    return str(_markdown().render("\n\n".join(notes)))
+
+
+def _table(text: str) -> str:
+    """Markdown as HTML; a row of a title and nothing else heads a group of rows."""
+    lines = str(_markdown().render(text)).split("<tr>\n")
+    for place, row in enumerate(lines[1:], start=1):
+        cells = row.partition("</tr>")[0].split("\n")[:-1]
+        if len(cells) > 1 and cells[0].startswith("<td><em>") and set(cells[1:]) == {"<td></td>"}:
+            head = cells[0].replace("<td>", f'<td colspan="{len(cells)}">', 1)
+            lines[place] = f'<tr class="group">\n{head}\n</tr>{row.partition("</tr>")[2]}'
+        else:
+            lines[place] = f"<tr>\n{row}"
+    return "".join(lines)
+
+
+def _data_uri(file: Path) -> str:
+    media_type = mimetypes.guess_type(file.name)[0] or "text/plain"
+    return f"data:{media_type};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@
 
 What counts as pending is what ``snakemake -n`` lists: results that are not there and that something pending needs.
 What a finished result was made from is not made again, even if it was deleted.
+
+Of a job that never ran, what it will take on the scale's GPU is predicted from the models' sizes under the assumptions
+of lntune.estimate.hours. A scale without a GPU (the demo) gets none of it: its jobs are known from earlier results, or
+by their time limit.
 """
 
 import shutil
@@ -12,19 +16,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
+from lntune.benchmarks.registry import benchmarks
+from lntune.config.study import SelectionSplit
+from lntune.estimate.fit import TrainingJob, predicted
+from lntune.estimate.hours import (
+    ANSWER_BYTES,
+    SIMILARITY_BYTES,
+    prediction_seconds,
+    training_seconds,
+    tuned_bytes,
+)
+from lntune.estimate.memory import prediction_bytes, similarity_bytes
 from lntune.plan.fetched import check_recorded
-from lntune.plan.forecast import Forecast, Prediction
-from lntune.plan.node import Node, Reason, can_link, closest, closure, is_done, why
+from lntune.plan.memory_fit import training_job
+from lntune.plan.node import Node, Reason, can_link, closure, is_done, why
 from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
-from lntune.plan.study import Study
+from lntune.plan.study import Study, once
 from lntune.plan.targets import is_right, targets_of
 from lntune.stages.fetch import Execution as FetchExecution
-from lntune.store.manifest import Manifest
+from lntune.store.layout import slug
 from lntune.store.reuse import ResultIndex
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one job: seconds, bytes of its result, GPUs that it holds, and peak memory on each (None: not predicted)."""
+
+    seconds: float
+    bytes: int
+    gpus: int
+    memory: int | None
 
 
 @dataclass(frozen=True)
@@ -33,7 +58,7 @@ class Pending:
 
     ``seconds`` and ``bytes`` are predicted: those of an earlier result of this label, else the median of the stage's
     results. Where the store holds none, ``seconds`` is the scale's time limit (``at_most``) and ``bytes`` is None.
-    With ``prediction``, of a job on the scale's GPU, it is that instead (lntune.plan.forecast).
+    With ``prediction``, of a job on the scale's GPU, it is that instead.
     ``linked`` says that its work has been done already, so that it costs nothing; ``may_link`` that it has if its
     pending inputs come out as they were. Of a fetch, ``download`` and ``copy`` are the bytes that come from elsewhere
     and from this machine's disks, and ``unknown`` the number of files to download whose size nobody knows yet.
@@ -86,7 +111,9 @@ def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
     nodes = closure([target.node for target in asked])
     check_recorded(plan.store, nodes, plan.study.catalog_lock)
     published = {
-        str(target.file): _wrong(target.file) for target in asked if target.file and not is_right(plan, target.file)
+        str(target.file): "not what it should be" if target.file.exists() else "not there"
+        for target in asked
+        if target.file and not is_right(plan, target.file)
     }
     needed = {id(target.node) for target in asked if target.file is None or str(target.file) in published}
     missing = []
@@ -98,11 +125,11 @@ def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
             missing.append(node)
             needed |= {id(parent) for parent in node.parents()}
     missing.reverse()
-    earlier, on_gpu = _Earlier(plan, missing), Forecast(plan)
+    earlier, forecast = _Earlier(plan, missing), Forecast(plan)
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
-        results=tuple(_with_prediction(earlier.of(node), on_gpu.of(node)) for node in missing),
+        results=tuple(_with_prediction(earlier.of(node), forecast.of(node)) for node in missing),
         done=done,
         publish=published,
         free_bytes=_free_bytes(plan.store.root),
@@ -114,10 +141,6 @@ def _with_prediction(result: Pending, prediction: Prediction | None) -> Pending:
     if prediction is None or not result.at_most:
         return replace(result, prediction=prediction)
     return replace(result, seconds=prediction.seconds, at_most=False, bytes=prediction.bytes, prediction=prediction)
-
-
-def _wrong(file: Path) -> str:
-    return "not what it should be" if file.exists() else "not there"
 
 
 def _free_bytes(folder: Path) -> int:
@@ -137,47 +160,106 @@ class _Earlier:
 
     def of(self, node: Node) -> Pending:
         """A node's forecast; those of its inputs come first. An input that follows from others passes on from what."""
-        earlier, _ = closest(node, self._index)
-        own, others = why(node, self._index)
+        earlier, own, others = why(node, self._index)
         roots = {stage for other in others for stage in self._roots.get(id(other), {other.stage})}
         self._roots[id(node)] = {node.stage} if own else roots
         reasons = own or [Reason("input", ", ".join(stage for stage in STAGES if stage in roots))]
         like = [earlier] if earlier else self._index.some(node.stage)
-        execution = self._plan.scale.execution
-        limit = execution.of(node.stage).runtime * 60.0
+        limit = self._plan.scale.execution.of(node.stage).runtime * 60.0
+        download, copy, unknown = self._fetched(node)
         waits = any(id(parent) in self._missing for parent in node.parents())
-        fetched = self._fetched(node)
         return Pending(
             stage=node.stage,
             name=node.name,
             reasons=tuple(reasons),
             seconds=median(one.wall_seconds for one in like) if like else limit,
             at_most=not like,
-            bytes=round(median(_bytes(one) for one in like)) if like else None,
-            download=fetched["download"],
-            copy=fetched["copy"],
-            unknown=fetched["unknown"],
+            bytes=round(median(sum(file.bytes for file in one.outputs.values()) for one in like)) if like else None,
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
+            download=download,
+            copy=copy,
+            unknown=unknown,
         )
 
-    def _fetched(self, node: Node) -> dict[str, int]:
-        """What a fetch downloads and copies, by the catalogue, by what was recorded, and by the copies there are."""
-        found = {"download": 0, "copy": 0, "unknown": 0}
-        if not isinstance(node.execution, FetchExecution):
-            return found
-        recorded = self._plan.study.catalog_lock.entries.get(node.execution.entry, {})
-        for name, place in node.execution.places.items():
-            source = node.execution.copies.get(name) or place.path
-            if source is not None:
-                path = Path(node.execution.root, source)
-                found["copy"] += path.stat().st_size if path.is_file() else 0
-                continue
-            size = recorded[name].bytes if place.bytes is None and name in recorded else place.bytes
-            found["download"] += size or 0
-            found["unknown"] += size is None
-        return found
+    def _fetched(self, node: Node) -> tuple[int, int, int]:
+        """Bytes that a fetch downloads and copies, and files of unknown size; by catalogue, record and copies."""
+        download = copied = unknown = 0
+        if isinstance(node.execution, FetchExecution):
+            recorded = self._plan.study.catalog_lock.entries.get(node.execution.entry, {})
+            for name, place in node.execution.places.items():
+                source = node.execution.copies.get(name) or place.path
+                if source is not None:
+                    path = Path(node.execution.root, source)
+                    copied += path.stat().st_size if path.is_file() else 0
+                    continue
+                size = recorded[name].bytes if place.bytes is None and name in recorded else place.bytes
+                download += size or 0
+                unknown += size is None
+        return download, copied, unknown
 
 
-def _bytes(manifest: Manifest) -> int:
-    return sum(file.bytes for file in manifest.outputs.values())
+class Forecast:
+    """Predictions for a plan's jobs on the scale's GPU."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._scale, self._study, self._protocol = plan.scale, plan.study, plan.protocol
+        self._gpu = plan.scale.execution.gpu
+        if self._gpu is None:
+            return
+        self._llms = {id(plan.llm(name)[1]): name for name in self._scale.llms}
+        self._visions = {id(plan.vision(name)[1]): name for name in self._scale.visions}
+        self._data = {slug([name]): settings for name, settings in self._scale.data.items()}
+        self._benchmarks = {slug([one.name]): one for one in benchmarks()}
+        self._benchmarks |= {
+            slug([one.name, split]): one for one in benchmarks() if one.split for split in get_args(SelectionSplit)
+        }
+
+    def of(self, node: Node) -> Prediction | None:
+        """What a job will take; None if the scale names no GPU, or for a stage that does not use one."""
+        if self._gpu is None or node.stage not in ("connector", "finetune", "predict", "similarity"):
+            return None
+        settings: Any = node.settings
+        given: Any = node.execution
+        job = self._job(node)
+        if node.stage in ("connector", "finetune"):
+            return Prediction(
+                seconds=training_seconds(job, self._data[_parent(node, "samples").label], self._gpu),
+                bytes=tuned_bytes(job.llm, job.vision, job.method, job.lora),
+                gpus=job.ranks,
+                memory=predicted(job.setup(given.micro_batch, given.zero_stage)).peak,
+            )
+        benchmark = self._benchmarks[_parent(node, "questions").label]
+        questions = benchmark.asked(self._protocol.options(benchmark.protocol)) or benchmark.size[0]
+        if node.stage == "predict":
+            images, tokens = min(questions, benchmark.size[1]), settings.prompting.max_new_tokens
+            written = questions * ANSWER_BYTES
+            memory = prediction_bytes(job.llm, job.vision, tokens, given.batch_size)
+        else:
+            questions = images = min(questions, settings.questions)
+            tokens = 0
+            written = (job.llm.layers**2 + questions) * SIMILARITY_BYTES
+            memory = similarity_bytes(job.llm, job.vision, given.batch_size)
+        precision = self._scale.finetune.precision
+        seconds = prediction_seconds(
+            job.llm, job.vision, questions, images, tokens, given.batch_size, self._gpu, precision
+        )
+        return Prediction(seconds, written, gpus=1, memory=memory)
+
+    def _job(self, node: Node) -> TrainingJob:
+        """The training job that a node is, or whose model it asks."""
+        llm, vision = self._llms[id(_parent(node, "llm"))], self._visions[id(_parent(node, "vision"))]
+        method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
+        return self._job_of(node.stage, llm, vision, method)
+
+    @once
+    def _job_of(self, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
+        schedule = self._scale.connector.schedule if stage == "connector" else self._scale.finetune
+        job = training_job(self._study, stage, llm, vision, method, schedule)
+        assert job is not None, "there is a GPU"
+        return job
+
+
+def _parent(node: Node, role: str) -> Node:
+    (parent,) = node.players(role)
+    return parent

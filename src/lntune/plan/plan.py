@@ -11,16 +11,35 @@ there stays blank.
 Building a plan reads YAML and source files, imports no torch, and touches no result.
 """
 
-from lntune.benchmarks.registry import by_name
-from lntune.config.load import load
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lntune.benchmarks.registry import Benchmark, by_column, by_name
+from lntune.config.load import load, shown, unknown_name
+from lntune.config.report_item import (
+    COST_COLUMNS,
+    RATE,
+    SIMILARITY,
+    CostSettings,
+    GradientsSettings,
+    ReportItem,
+    RowSettings,
+    TableSettings,
+)
 from lntune.errors import UserError
 from lntune.paper.claims import Claims
-from lntune.paper.printed import CLAIMS, PAPER, Execution, Settings, digests, paper_files, printed_names
-from lntune.plan.models import Models
+from lntune.paper.printed import CLAIMS, PAPER, Execution, Settings, digests, paper_files, printed_names, read_paper
+from lntune.plan.models import Models, Variant
 from lntune.plan.node import Node
-from lntune.plan.report_items import report_item_node
+from lntune.plan.stages import stage_module
 from lntune.plan.study import once
-from lntune.stages import data_table
+from lntune.report.cells import ScoreFormat, ScoreValue
+from lntune.report.rows import Row, ShownItemSettings, rate_text
+from lntune.stages import data_table, figure_cost, figure_gradients, table
+from lntune.store.manifest import Manifest
 
 SUMMARIES = ("data", "claims", "comparison")
 """The tables that every study has besides the report items of its config."""
@@ -42,11 +61,100 @@ class Plan(Models):
             UserError: a report item has taken the name of one of those.
         """
         if name not in SUMMARIES:
-            return report_item_node(self, name)
+            return self._report_item(name)
         path = self.study.report_item_path(name)
         if path.is_file():
             raise UserError(f"{path}: tables/{name} is no report item's; give this one another name")
         return self._data_table() if name == "data" else self._with_paper(name)
+
+    def _report_item(self, name: str) -> Node:
+        """The result that shows a table or figure of workflow/report_items."""
+        report_item, chosen = self.study.report_item(name), self.study.settings
+        similarity = self.scale.similarity if SIMILARITY in report_item.columns else None
+        compared_on = ""
+        if similarity:
+            compared_on = f"{similarity.questions} test questions of {by_name()[similarity.benchmark].column}"
+        rows, inputs = self._rows(report_item)
+        shown = ShownItemSettings(
+            name=name,
+            title=report_item.title,
+            note=report_item.note,
+            scale=chosen.scale,
+            scale_note=self.scale.note,
+            protocol=chosen.protocol,
+            split=chosen.selection_split,
+            seeds=self.seeds,
+            columns=report_item.columns,
+            tokens=similarity.tokens if similarity else None,
+            similarity_on=compared_on,
+            formats={one: self._format(by_column()[one]) for one in report_item.columns if one in by_column()},
+            rows=rows,
+        )
+        settings = shown
+        match report_item:
+            case TableSettings():
+                settings = table.Settings(
+                    **dict(shown),
+                    layout=report_item.layout,
+                    emphasis=report_item.emphasis,
+                    paired_with=report_item.paired_with,
+                    intervals=report_item.intervals,
+                    literature=literature_rows(self.study.root, name, report_item.literature, report_item.columns),
+                )
+            case CostSettings():
+                gpu = self.scale.execution.gpu
+                settings = figure_cost.Settings(**dict(shown), capacity_gb=gpu.memory_gb if gpu else None)
+            case GradientsSettings():
+                norms = tuple(figure_gradients.ShownNorm(**dict(one)) for one in report_item.norms)
+                settings = figure_gradients.Settings(**dict(shown), norms=norms)
+        stage = "table" if report_item.figure is None else f"figure-{report_item.figure}"
+        return self.node(stage, [name], settings, inputs)
+
+    def _format(self, benchmark: Benchmark) -> ScoreFormat:
+        """How a benchmark's cells are read and written."""
+        return ScoreFormat(
+            values=tuple(ScoreValue(part=part, keys=keys) for part, keys in benchmark.parts.items()),
+            decimals=benchmark.decimals,
+            measure=benchmark.measure,
+            least=benchmark.least(self.protocol.options(benchmark.protocol)),
+        )
+
+    def _rows(self, report_item: ReportItem) -> tuple[tuple[Row, ...], dict[str, tuple[Node, ...]]]:
+        """The rows, of each group, and the results that cells and learning rates are read from, by role, each once."""
+        selections: dict[Node, int] = {}
+        scores: dict[Node, int] = {}
+        rows = []
+        for group in report_item.llms:
+            title = group.title or self.llm(group.llm)[0].title
+            for row in report_item.rows:
+                variants = [self.variant(group.llm, row, seed) for seed in self.seeds]
+                for rate in self.scale.sweeps[row.method] if row.sweep else [None]:
+                    cells = [self._sources(row, variants, rate, column) for column in report_item.columns]
+                    chosen = variants if rate is None and row.data is not None else []
+                    rows.append(
+                        Row(
+                            group=title,
+                            title=row.title if rate is None else row.title.replace(RATE, rate_text(rate)),
+                            learning_rate=rate,
+                            selections=_places([self.selection(one) for one in chosen], selections),
+                            scores=tuple(_places(nodes, scores) for nodes in cells),
+                        )
+                    )
+        return tuple(rows), {"selections": tuple(selections), "scores": tuple(scores)}
+
+    def _sources(self, row: RowSettings, variants: Sequence[Variant], rate: float | None, column: str) -> list[Node]:
+        """What a cell is read from: a result for each variant, one a seed; what no seed changes, once.
+
+        ``rate`` is the learning rate if it is not chosen.
+        """
+        if column in COST_COLUMNS:
+            return [self.measure(variants[0].llm, variants[0].vision, row.method)]
+        if column not in by_column():
+            return [self.similarity(one) for one in variants]
+        benchmark = by_column()[column].name
+        if rate is None:
+            return [self.score(one, benchmark, row.blind) for one in variants]
+        return [self.score_at(one, rate, benchmark, blind=row.blind) for one in variants]
 
     def _data_table(self) -> Node:
         """What all training sets and benchmarks of the scale are made of."""
@@ -79,3 +187,51 @@ class Plan(Models):
         )
         execution = Execution(paths={name: str(path) for name, path in files.items()})
         return self.node(stage, [stage], settings, {"tables": tuple(map(self.report_item, tables))}, execution)
+
+
+def _places(nodes: Sequence[Node], known: dict[Node, int]) -> tuple[int, ...]:
+    """The places of these results among the known ones; those that are new come last."""
+    return tuple(known.setdefault(node, len(known)) for node in nodes)
+
+
+def literature_rows(root: Path, name: str, groups: Sequence[str], columns: Sequence[str]) -> tuple[table.Printed, ...]:
+    """Rows of the paper's table that it took from the literature, each cell as printed.
+
+    Raises:
+        UserError: the paper has no such table, or its table no such group.
+    """
+    if not groups:
+        return ()
+    path = root / PAPER / f"{name}.csv"
+    report_item = root / "workflow" / "report_items" / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{shown(report_item)}: literature: {shown(path)} does not exist; remove the key")
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in read_paper(path):
+        its = found.setdefault((one.place.group, one.place.row), {})
+        its.setdefault(one.place.column, []).append(one.text)
+    known = list(dict.fromkeys(group for group, _ in found))
+    for place, wanted in enumerate(groups):
+        if wanted not in known:
+            raise unknown_name(report_item, f"literature[{place}]", wanted, known, f"group of {shown(path)}")
+    return tuple(
+        table.Printed(group=group, title=row, cells=tuple("/".join(cells.get(column, [])) for column in columns))
+        for (group, row), cells in found.items()
+        if group in groups
+    )
+
+
+def shown_settings(manifest: Manifest, file: str) -> ShownItemSettings:
+    """The settings of a finished table or figure, which the published ``file`` shows.
+
+    Raises:
+        UserError: it was made by an earlier version, whose settings were others.
+    """
+    try:
+        settings = stage_module(manifest.stage).Settings.model_validate_json(json.dumps(manifest.settings))
+    except ValidationError:
+        raise UserError(
+            f"{manifest.name}: is of an earlier version, whose settings were others; run `snakemake {file}`"
+        ) from None
+    assert isinstance(settings, ShownItemSettings)
+    return settings

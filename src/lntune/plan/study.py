@@ -1,20 +1,34 @@
-"""Everything that the YAML files of a checkout say, read and checked: the config and the files that it names."""
+"""Everything that the YAML files of a checkout say, read and checked: the config and the files that it names.
 
-from collections.abc import Callable, Mapping
+Checks that need more than one value are here: names must exist, and what is put together must belong together. So no
+job starts from a config that cannot work.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
-from lntune.benchmarks.registry import protocol_settings
+from lntune.benchmarks.registry import benchmarks, by_column, by_name, drawn_with, protocol_settings
 from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry, read_lock
-from lntune.config.load import load, read_yaml, unknown_name
+from lntune.config.load import load, read_yaml, shown, unknown_name
 from lntune.config.protocol import ProtocolSettings
-from lntune.config.report_item import FIGURES, ReportItem, TableSettings
+from lntune.config.report_item import (
+    COST_COLUMNS,
+    FIGURES,
+    SIMILARITY,
+    BarsSettings,
+    GradientsSettings,
+    HeatMapSettings,
+    ReportItem,
+    TableSettings,
+)
 from lntune.config.scale import ScaleSettings
 from lntune.config.study import StudySettings
 from lntune.errors import UserError
-from lntune.plan.crosschecks import check_copies, check_known, check_report_item, check_scale
+from lntune.model.tuning import METHODS
+from lntune.plan.stages import STAGES
 
 V = TypeVar("V")
 P = ParamSpec("P")
@@ -61,8 +75,9 @@ class Study:
             _load_named(root, "protocols", settings.protocol, protocol_settings(), "protocol"),
             load(root / CATALOG, Catalog),
         )
-        check_copies(root / config, settings.copies, study.catalog)
-        check_scale(study.scale_file, study.scale, study.catalog)
+        for name in settings.copies:
+            check_known(root / config, f"copies.{name}", name, study.catalog.entries, "catalogue entry")
+        _check_scale(study.scale_file, study.scale, study.catalog)
         for place, name in enumerate(settings.report_items):
             if not study.report_item_path(name).is_file():
                 key = f"report_items[{place}]"
@@ -104,7 +119,7 @@ class Study:
         if kind is not None and str(kind) not in FIGURES:
             raise unknown_name(path, "figure", str(kind), FIGURES, "kind of figure")
         settings: ReportItem = load(path, TableSettings) if kind is None else load(path, FIGURES[str(kind)])
-        check_report_item(path, settings, self.scale)
+        _check_report_item(path, settings, self.scale)
         return settings
 
     def catalog_entry(self, name: str) -> Entry:
@@ -126,3 +141,164 @@ class Study:
         """What the scale calls ``name``."""
         check_known(self.scale_file, kind, name, group, kind)
         return group[name]
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+_FORMAT_SET = {"llava-pretrain": "pretrain", "llava-instruct": "instruct"}
+
+
+def check_known(file: Path, key: str, name: str, known: Collection[str], kind: str) -> None:
+    """UserError if nothing of this kind bears the name that ``key`` of the file gives."""
+    if name not in known:
+        raise unknown_name(file, key, name, known, kind)
+
+
+def _check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
+    """Every name in a scale's file exists, and its parts fit each other."""
+    _check_methods(file, scale)
+    check_known(file, "vision", scale.vision, scale.visions, "vision encoder")
+    check_known(file, "connector.data", scale.connector.data, scale.data, "training set")
+    weights = {f"llms.{name}.weights": llm.weights for name, llm in scale.llms.items()}
+    weights |= {f"visions.{name}.weights": vision.weights for name, vision in scale.visions.items()}
+    for key, entry in weights.items():
+        check_known(file, key, entry, catalog.entries, "catalogue entry")
+    _check_distinct(file, {f"llms.{name}.title": llm.title for name, llm in scale.llms.items()})
+    _check_sources(file, scale, catalog)
+    for name, data in scale.data.items():
+        key = f"data.{name}.source"
+        check_known(file, key, data.source, scale.sources, "source")
+        _check_drawn(file, key, data.source, scale, _FORMAT_SET[data.format], f"the format {data.format}")
+    _check_benchmarks(file, scale)
+    check_known(file, "similarity.benchmark", scale.similarity.benchmark, by_name(), "benchmark")
+    for name, rates in scale.sweeps.items():
+        check_known(file, f"sweeps.{name}", name, scale.methods, "method")
+        _check_distinct(file, {f"sweeps.{name}[{place}]": rate for place, rate in enumerate(rates)})
+    for stage in scale.execution.stages:
+        check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
+
+
+def _check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
+    """Every name in a report item's file exists, and no two groups, rows or columns are called alike."""
+    for place, group in enumerate(report_item.llms):
+        check_known(file, f"llms[{place}]", group.llm, scale.llms, "llm")
+    titles = {f"llms[{k}]": group.title or scale.llms[group.llm].title for k, group in enumerate(report_item.llms)}
+    _check_distinct(file, titles)
+    others = () if isinstance(report_item, BarsSettings) else (*COST_COLUMNS, SIMILARITY)
+    for place, column in enumerate(report_item.columns):
+        check_known(file, f"columns[{place}]", column, (*by_column(), *others), "column")
+    _check_rows(file, report_item, scale)
+    _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(report_item.columns)})
+    _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(report_item.rows)})
+    if isinstance(report_item, HeatMapSettings | GradientsSettings):
+        _check_one_model(file, report_item)
+    if isinstance(report_item, TableSettings) and report_item.paired_with is not None:
+        titles = {row.title: "" for row in report_item.rows if not row.sweep}
+        check_known(file, "paired_with", report_item.paired_with, titles, "row")
+
+
+def _check_one_model(file: Path, figure: HeatMapSettings | GradientsSettings) -> None:
+    """UserError if a figure that shows one LLM, or one of its layers, names several."""
+    if len(figure.llms) > 1:
+        raise UserError(
+            f"{shown(file)}: llms: {figure.figure} show one LLM; name one here, others in files of their own"
+        )
+    if isinstance(figure, GradientsSettings):
+        depths = {(one.layer, one.of) for one in figure.norms}
+        if len(depths) > 1:
+            raise UserError(f"{shown(file)}: norms: one layer is shown; give all the same layer and of")
+        _check_distinct(file, {f"norms[{place}].norm": one.norm for place, one in enumerate(figure.norms)})
+
+
+def _check_rows(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
+    trained = not report_item.columns or any(column not in COST_COLUMNS for column in report_item.columns)
+    for place, row in enumerate(report_item.rows):
+        key = f"rows[{place}]"
+        check_known(file, f"{key}.method", row.method, scale.methods, "method")
+        if row.data is not None:
+            check_known(file, f"{key}.data", row.data, scale.data, "training set")
+        elif trained:
+            raise UserError(f"{shown(file)}: {key}.data: missing key; name one of {', '.join(scale.data)}")
+        if row.vision is not None:
+            check_known(file, f"{key}.vision", row.vision, scale.visions, "vision encoder")
+        scored = [column for column in report_item.columns if column in by_column()]
+        if row.blind and not scored:
+            raise UserError(f"{shown(file)}: {key}.blind: nobody is asked anything here; remove it")
+        if row.sweep:
+            _check_sweep(file, key, row.method, scale, swept=len(scored) == len(report_item.columns) > 0)
+
+
+def _check_sweep(file: Path, key: str, method: str, scale: ScaleSettings, *, swept: bool) -> None:
+    """UserError if the scale has no rates to sweep, or something else than scores is shown."""
+    if method not in scale.sweeps:
+        known = ", ".join(scale.sweeps) or "none"
+        raise UserError(f"{shown(file)}: {key}.sweep: the scale sweeps no rates of {method!r} (it does of: {known})")
+    if not swept:
+        raise UserError(f"{shown(file)}: {key}.sweep: scores alone are shown of every learning rate; remove it")
+
+
+def _check_distinct(file: Path, values: Mapping[str, str | float]) -> None:
+    """No two of the keys may have one value."""
+    first: dict[str | float, str] = {}
+    for key, value in values.items():
+        if value in first:
+            raise UserError(f"{shown(file)}: {key}: {value!r} is also {first[value]}; change or remove one")
+        first[value] = key
+
+
+def _check_methods(file: Path, scale: ScaleSettings) -> None:
+    for name, method in scale.methods.items():
+        check_known(file, f"methods.{name}", name, METHODS, "method")
+        key = f"methods.{name}.learning_rates"
+        _check_distinct(file, {f"{key}[{place}]": rate for place, rate in enumerate(method.learning_rates)})
+        if name == "lora" and method.lora is None:
+            remedy = "missing key; add it, such as {rank: 64, alpha: 128, dropout: 0.0}"
+        elif name != "lora" and method.lora is not None:
+            remedy = "only the method lora takes these settings; remove them"
+        else:
+            continue
+        raise UserError(f"{shown(file)}: methods.{name}.lora: {remedy}")
+
+
+def _check_sources(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
+    for name, source in scale.sources.items():
+        if source.fetch is not None:
+            check_known(file, f"sources.{name}.fetch", source.fetch, catalog.entries, "catalogue entry")
+        elif source.draw is not None:
+            key, drawn = f"sources.{name}.draw.set", source.draw.set
+            sets = {*_FORMAT_SET.values(), *(one for benchmark in benchmarks() for one in benchmark.drawn)}
+            check_known(file, key, drawn, sorted(sets), "drawn set")
+            images = drawn_with().get(drawn)
+            shared = scale.sources.get(images) if images else None
+            if images and (shared is None or shared.draw is None or shared.draw.set != images):
+                raise UserError(
+                    f"{shown(file)}: {key}: {drawn} asks about the images of a source named {images}; "
+                    f"add {images}: {{draw: {{set: {images}, images: ...}}}}"
+                )
+
+
+def _check_benchmarks(file: Path, scale: ScaleSettings) -> None:
+    for benchmark in scale.benchmarks:
+        check_known(file, f"benchmarks.{benchmark}", benchmark, by_name(), "benchmark")
+    for benchmark, known in by_name().items():
+        names, sets = scale.benchmarks.get(benchmark, ()), known.drawn
+        if len(names) not in (1, 2):
+            raise UserError(
+                f"{shown(file)}: benchmarks.{benchmark}: expected one or two sources (of the questions, of the "
+                f"images), got {len(names)}; write {benchmark}: [{', '.join(sets or ('NAME',))}] with your "
+                "sources' names"
+            )
+        for place, wanted in ((0, sets[:1]), (len(names) - 1, sets[-1:])):
+            key = f"benchmarks.{benchmark}[{place}]"
+            check_known(file, key, names[place], scale.sources, "source")
+            for one in wanted:
+                _check_drawn(file, key, names[place], scale, one, benchmark)
+
+
+def _check_drawn(file: Path, key: str, name: str, scale: ScaleSettings, wanted: str, user: str) -> None:
+    """UserError if a source is drawn as another set than its user needs; what is fetched cannot be checked."""
+    draw = scale.sources[name].draw
+    if draw is not None and draw.set != wanted:
+        fitting = [n for n, source in scale.sources.items() if source.draw and source.draw.set == wanted]
+        remedy = f"name {' or '.join(fitting)}" if fitting else f"add a source that draws {wanted}"
+        raise UserError(f"{shown(file)}: {key}: the source {name!r} draws {draw.set}, {user} needs {wanted}; {remedy}")

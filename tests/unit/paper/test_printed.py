@@ -21,7 +21,7 @@ from lntune.paper.printed import (
     read_ours,
     read_paper,
 )
-from lntune.plan.report_items import literature_rows
+from lntune.plan.plan import literature_rows
 from lntune.report import rows
 from lntune.report.rows import rate_text
 from shown_results import parts_of, write_result

@@ -22,8 +22,7 @@ from lntune.commands.export.contents import RESULTS, Contents, Result, Source, c
 from lntune.commands.export.metadata import METADATA, README, Written, describe
 from lntune.errors import UserError
 from lntune.plan.node import is_done, manifest_path
-from lntune.plan.plan import SUMMARIES, Plan
-from lntune.plan.report_items import shown_settings
+from lntune.plan.plan import SUMMARIES, Plan, shown_settings
 from lntune.plan.study import Study
 from lntune.plan.targets import asked_files, files_of, is_right, report_item_name
 from lntune.progress import track

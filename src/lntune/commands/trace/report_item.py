@@ -10,8 +10,7 @@ from pathlib import Path
 from lntune.commands.trace.derivation import several
 from lntune.errors import UserError
 from lntune.plan.node import manifest_path
-from lntune.plan.plan import Plan
-from lntune.plan.report_items import shown_settings
+from lntune.plan.plan import Plan, shown_settings
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.report.published import Shown, difference, shown_in
 from lntune.report.rows import CELLS, ShownItemSettings
