@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.data.drops import Drops, ImageCheck
-from lntune.data.images import archive_of
+from lntune.data.images import ImageArchive
 from lntune.data.samples import Question
 from lntune.errors import UserError
 from lntune.store.job import Job
@@ -43,16 +43,11 @@ def with_images(
     The role ``images`` holds the archive. ``source`` names a question with its file. UserError if more than
     ``broken_share`` of the questions have an image that cannot be used.
     """
-    check = ImageCheck[Question](
-        archive_of(job.folder("images"), archive), lambda one: one.image, source, job.execution.workers,
-        job.settings.broken_share, "questions",
-    )  # fmt: skip
-    with job.track(check.images(questions), "images") as progress:
-        found = check.faults(questions, progress.advance)
-    faulty = [(questions[place], defect) for place, defect in found.items()]
-    check.refuse(faulty, len(questions))
-    check.note(drops, faulty)
+    images = ImageArchive(job.folder("images") / archive)
+    check = ImageCheck(images, source, job.execution.workers, job.settings.broken_share, "questions", job.track)
+    found = check.faults(questions)
+    check.drop([(questions[place], defect) for place, defect in found.items()], len(questions), drops)
     kept = [question for place, question in enumerate(questions) if place not in found]
     if not kept:
-        raise UserError(f"{job.label}: no question is left whose image can be used; fix {check.archive.path}")
+        raise UserError(f"{job.label}: no question is left whose image can be used; fix {images.path}")
     return kept

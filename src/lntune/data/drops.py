@@ -8,16 +8,16 @@ is counted alone.
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from lntune.data.images import ImageArchive, ImageError, defects
+from lntune.data.images import ImageArchive, ImageError
 from lntune.errors import UserError
+from lntune.progress import Progress
 
 COUNTS, LIST = "dropped.json", "dropped.jsonl"
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -62,49 +62,51 @@ def read_counts(folder: Path) -> Counts:
     return Counts(**json.loads((folder / COUNTS).read_text()))
 
 
+class HasImage(Protocol):
+    """A record about one image, a member of an archive."""
+
+    @property
+    def image(self) -> str: ...
+
+
+Record = TypeVar("Record", bound=HasImage)
+
+
 @dataclass(frozen=True)
-class ImageCheck(Generic[Item]):
+class ImageCheck(Generic[Record]):
     """Decodes the images of records, and says which cannot be used.
 
     Attributes:
         archive: where the images lie.
-        member: the name of a record's image in the archive.
         source: how a record is named, with its file.
         workers: threads that decode.
         share: of the records that are checked, what part may have an image that cannot be used.
         unit: what a record is, in the plural, for messages.
+        track: shows the progress of so many of a unit.
     """
 
     archive: ImageArchive
-    member: Callable[[Item], str]
-    source: Callable[[Item], str]
+    source: Callable[[Record], str]
     workers: int
     share: float
     unit: str
+    track: Callable[[int, str], AbstractContextManager[Progress]]
 
-    def images(self, records: Sequence[Item]) -> int:
-        """How many different images the records have."""
-        return len({self.member(one) for one in records})
-
-    def faults(self, records: Sequence[Item], advance: Callable[[], None]) -> dict[int, ImageError]:
+    def faults(self, records: Sequence[Record]) -> dict[int, ImageError]:
         """The places of the records whose image cannot be used, and why."""
-        found = defects(self.archive, map(self.member, records), self.workers, advance)
-        return {place: found[self.member(one)] for place, one in enumerate(records) if self.member(one) in found}
+        with self.track(len({one.image for one in records}), "images") as progress:
+            found = self.archive.defects((one.image for one in records), self.workers, progress.advance)
+        return {place: found[one.image] for place, one in enumerate(records) if one.image in found}
 
-    def refuse(self, faulty: Sequence[tuple[Item, ImageError]], checked: int) -> None:
-        """UserError if more of the checked records are faulty than may be; names how many, and the first."""
-        if len(faulty) <= self.share * checked:
-            return
-        first, defect = faulty[0]
-        found = f"{len(faulty)} of {checked} {self.unit} ({len(faulty) / checked:.3%})"
-        raise UserError(
-            f"{self.archive.path}: the images of {found} cannot be used, the scale's broken_share allows "
-            f"{self.share:.3%}; first: {self.member(first)} of {self.source(first)} is {defect}; fix the archive, "
-            f"or raise broken_share to leave them out"
-        )
-
-    def note(self, drops: Drops, faulty: Sequence[tuple[Item, ImageError]]) -> None:
-        """List the faulty records among what is left out."""
+    def drop(self, faulty: Sequence[tuple[Record, ImageError]], checked: int, drops: Drops) -> None:
+        """List faulty records among what is left out; UserError if more of the checked ones are than may be."""
+        if len(faulty) > self.share * checked:
+            first, defect = faulty[0]
+            found = f"{len(faulty)} of {checked} {self.unit} ({len(faulty) / checked:.3%})"
+            raise UserError(
+                f"{self.archive.path}: the images of {found} cannot be used, the scale's broken_share allows "
+                f"{self.share:.3%}; first: {first.image} of {self.source(first)} is {defect}; fix the archive, "
+                f"or raise broken_share to leave them out"
+            )
         for one, defect in faulty:
-            reason = f"image {defect.reason}"
-            drops.fault(reason, self.source(one), image=self.member(one), detail=defect.detail)
+            drops.fault(f"image {defect.reason}", self.source(one), image=one.image, detail=defect.detail)

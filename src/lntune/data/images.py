@@ -5,11 +5,9 @@ a photograph has. Whatever else is found has one of the :data:`REASONS`.
 """
 
 import io
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from collections.abc import Callable, Iterable
+from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lntune.data.archives import BadMemberError, Members
 from lntune.errors import UserError
@@ -17,11 +15,8 @@ from lntune.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_AHEAD = 4
-"""Items under way for each thread: enough that none waits, few enough that results do not pile up."""
+_CHUNK = 8
+"""Images that a thread takes at once, so that the list of 595,000 is not handed out one by one."""
 
 Reason = Literal["missing", "broken", "truncated", "CMYK", "animated", "oversized"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -114,45 +109,18 @@ class ImageArchive(Members):
             return defect
         return None
 
+    def defects(
+        self, members: Iterable[str], workers: int, advance: Callable[[], None] = lambda: None
+    ) -> dict[str, ImageError]:
+        """Decode each of the members once, by ``workers`` threads; return those that cannot be used, with the reason.
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield what ``function`` makes of each item; the first exception ends it. One worker needs no thread."""
-    if workers == 1:
-        yield from map(function, items)
-        return
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= _AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def defects(
-    archive: ImageArchive, members: Iterable[str], workers: int, advance: Callable[[], None] = lambda: None
-) -> dict[str, ImageError]:
-    """Decode each of the members once, by ``workers`` threads; return those that cannot be used, with the reason.
-
-    ``advance`` is called after each image. Pillow and zlib leave Python's lock to others while they decode, so
-    threads serve as well as processes, and share the archive's list of members.
-    """
-    distinct = list(dict.fromkeys(members))
-
-    def found() -> Iterator[tuple[str, ImageError]]:
-        for member, defect in zip(distinct, in_order(archive.defect, distinct, workers), strict=True):
-            advance()
-            if defect is not None:
-                yield member, defect
-
-    return dict(found())
-
-
-def archive_of(folder: Path, name: str) -> ImageArchive:
-    """The images in the archive ``name`` of a folder."""
-    return ImageArchive(folder / name)
+        ``advance`` is called after each image. Pillow and zlib leave Python's lock to others while they decode, so
+        threads serve as well as processes, and share the archive's list of members.
+        """
+        distinct, found = list(dict.fromkeys(members)), {}
+        with ThreadPool(workers) as pool:
+            for member, defect in zip(distinct, pool.imap(self.defect, distinct, _CHUNK), strict=True):
+                advance()
+                if defect is not None:
+                    found[member] = defect
+        return found

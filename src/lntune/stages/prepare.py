@@ -3,8 +3,7 @@
 Every image that is kept was decoded once, so that training, days later, does not stop at a broken one.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Literal
 
@@ -14,10 +13,9 @@ from pydantic import Field
 from lntune.config import Frozen
 from lntune.data import llava
 from lntune.data.drops import Drops, ImageCheck
-from lntune.data.images import ImageError, archive_of
+from lntune.data.images import ImageArchive, ImageError
 from lntune.data.samples import Sample, write_samples
 from lntune.errors import UserError
-from lntune.progress import Progress
 from lntune.store.job import Job, Metrics
 
 PACKAGES = ("numpy", "pillow")
@@ -42,31 +40,25 @@ class Execution(Frozen):
     workers: int = Field(default=1, ge=1)
 
 
-Track = Callable[[int, str], AbstractContextManager[Progress]]
-Faulty = list[tuple[Sample, ImageError]]
-
-
 def choose(
-    samples: Sequence[Sample], number: int | None, seed: int, check: ImageCheck[Sample], track: Track
-) -> tuple[list[Sample], Faulty]:
+    samples: Sequence[Sample], number: int | None, seed: int, check: ImageCheck[Sample]
+) -> tuple[list[Sample], list[tuple[Sample, ImageError]]]:
     """``number`` of the samples at random (null: all) in their old order, and those passed over for their images.
 
     The samples are looked at in a random order until enough have an image that can be used; so no more images are
     decoded than are needed, and how many threads do it changes nothing.
     """
     order = list(range(len(samples)))
-    if number is not None:
+    if number is None:
+        number = len(samples)
+    else:
         order = np.random.default_rng(seed).permutation(len(samples)).tolist()
     good: list[int] = []
     faults: dict[int, ImageError] = {}
-    looked_at = 0
-    while len(good) < (len(samples) if number is None else number) and looked_at < len(samples):
-        until = len(samples) if number is None else looked_at + number - len(good)
-        places = order[looked_at:until]
-        looked_at += len(places)
-        batch = [samples[place] for place in places]
-        with track(check.images(batch), "images") as progress:
-            found = check.faults(batch, progress.advance)
+    while order and len(good) < number:
+        wanted = number - len(good)
+        places, order = order[:wanted], order[wanted:]
+        found = check.faults([samples[place] for place in places])
         faults |= {places[at]: defect for at, defect in found.items()}
         good += [place for at, place in enumerate(places) if at not in found]
     faulty = [(samples[place], faults[place]) for place in sorted(faults)]
@@ -78,18 +70,16 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     raw, settings, drops = job.folder("raw"), job.settings, Drops()
     pretrain = settings.format == "llava-pretrain"
     name = llava.PRETRAIN_ARCHIVE if pretrain else llava.INSTRUCT_ARCHIVE
-    archive = archive_of(raw, name)
+    images = ImageArchive(raw / name)
     if pretrain:
         read, found = llava.pretrain_samples(raw, drops)
     else:
         read, found = llava.instruct_samples(raw, settings.types, drops)
     check = ImageCheck[Sample](
-        archive, attrgetter("image"), attrgetter("source"), job.execution.workers,
-        settings.broken_share, "samples",
-    )  # fmt: skip
-    kept, faulty = choose(found, settings.samples, settings.seed, check, job.track)
-    check.refuse(faulty, len(kept) + len(faulty))
-    check.note(drops, faulty)
+        images, attrgetter("source"), job.execution.workers, settings.broken_share, "samples", job.track
+    )
+    kept, faulty = choose(found, settings.samples, settings.seed, check)
+    check.drop(faulty, len(kept) + len(faulty), drops)
     drops.choose("beyond the number asked for", len(found) - len(kept) - len(faulty))
     if settings.samples is not None and len(kept) < settings.samples:
         raise UserError(

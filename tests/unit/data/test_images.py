@@ -11,7 +11,7 @@ from torch import Tensor
 
 from image_files import SIZE, UNUSABLE, animated, bomb, encoded, jpeg
 from lntune.data.archives import write_zip
-from lntune.data.images import REASONS, ImageArchive, ImageError, decode, defects, in_order
+from lntune.data.images import REASONS, ImageArchive, ImageError, decode
 from lntune.errors import UserError
 from lntune.model.features import EncodedImages, images_of
 from lntune.model.vision import VisionEncoder
@@ -105,13 +105,13 @@ def archive(tmp_path: Path) -> ImageArchive:
 def test_all_defects_are_found_in_order_by_any_number_of_threads(archive: ImageArchive) -> None:
     members = [*archive.names(), "missing", *archive.names()]
     counted: list[int] = []
-    found = defects(archive, members, 1, lambda: counted.append(1))
+    found = archive.defects(members, 1, lambda: counted.append(1))
     assert len(counted) == 12 + len(UNUSABLE) + 2
     assert [(name, defect.reason) for name, defect in found.items()] == [
         *((f"{reason}.x", reason) for reason in UNUSABLE), ("damaged.jpg", "broken"), ("missing", "missing"),
     ]  # fmt: skip
     for workers in (2, 4, 16):
-        again = defects(archive, members, workers)
+        again = archive.defects(members, workers)
         assert [(name, str(defect)) for name, defect in again.items()] == [(n, str(d)) for n, d in found.items()]
 
 
@@ -168,19 +168,3 @@ def test_prefetched_images_are_loaded_once() -> None:
     assert sorted(loaded) == [2, 4, 7]
     images.features([2])
     assert sorted(loaded) == [2, 2, 4, 7]
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_in_order_is_in_order_and_ends_at_the_first_exception(workers: int) -> None:
-    def slow_at_first(number: int) -> int:
-        time.sleep(0.01 if number < 3 else 0)
-        if number == 40:
-            raise ValueError("forty")
-        return number * number
-
-    assert list(in_order(slow_at_first, range(30), workers)) == [k * k for k in range(30)]
-    results = in_order(slow_at_first, range(100), workers)
-    assert [next(results) for _ in range(40)] == [k * k for k in range(40)]
-    with pytest.raises(ValueError, match="forty"):
-        next(results)
-    assert list(in_order(slow_at_first, [], workers)) == []

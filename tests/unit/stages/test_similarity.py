@@ -332,7 +332,7 @@ def test_a_broken_model_is_refused(folders: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_questions_are_taken_evenly_from_the_whole_list(tmp_path: Path) -> None:
-    write_questions(tmp_path, "archive.zip", (Question(str(n), "a.png", "?") for n in range(10)))
+    write_questions(tmp_path, "archive.zip", [Question(str(n), "a.png", "?") for n in range(10)])
     _, questions = read_questions(tmp_path)
     assert [one.id for one in evenly_spread(questions, 4)] == ["0", "2", "5", "7"]
     assert evenly_spread(questions, 10) == evenly_spread(questions, 99) == questions
