@@ -20,10 +20,11 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
-from lntune.config.training import Execution, Precision, TrainingSettings
+from lntune.config.training import Execution, TrainingSettings
 from lntune.errors import UserError
 from lntune.estimate.memory import Setup
 from lntune.estimate.shapes import LlmShape, VisionShape
+from lntune.model.device import set_precision
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
 from lntune.model.multimodal import MultimodalModel, count_answer_tokens
@@ -159,15 +160,6 @@ def build_model(setup: Setup) -> MultimodalModel:
     )
     apply_method(model, setup.method, setup.lora)
     return set_precision(model, setup.precision)
-
-
-def set_precision(model: MultimodalModel, precision: Precision) -> MultimodalModel:
-    """Make connector and LLM bfloat16 where the precision is bf16-weights; buffers and the vision encoder stay."""
-    if precision == "bf16-weights":
-        for part in (model.connector, model.llm):
-            for parameter in part.parameters():
-                parameter.data = parameter.data.to(torch.bfloat16)
-    return model
 
 
 def llama_config(shape: LlmShape) -> LlamaConfig:

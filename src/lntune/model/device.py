@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from lntune.config.training import Precision
 from lntune.model.multimodal import MultimodalModel
@@ -20,19 +19,19 @@ def device() -> torch.device:
 
 
 def place(model: MultimodalModel, precision: Precision = "fp32") -> MultimodalModel:
-    """Move a model to :func:`device`; for ``bf16-weights``, connector and LLM are made bfloat16 on the way.
+    """Move a model to :func:`device`, in this precision."""
+    return set_precision(model, precision).to(device())
+
+
+def set_precision(model: MultimodalModel, precision: Precision) -> MultimodalModel:
+    """Make the weights of connector and LLM bfloat16 where the precision is bf16-weights.
 
     Buffers keep their precision: rotary frequencies in bfloat16 would blur far positions.
     """
     if precision == "bf16-weights":
-        for part in (model.connector, model.llm):
-            _to_bfloat16(part)
-    return model.to(device())
-
-
-def _to_bfloat16(module: nn.Module) -> None:
-    for parameter in module.parameters():
-        parameter.data = parameter.data.to(torch.bfloat16)
+        for parameter in (*model.connector.parameters(), *model.llm.parameters()):
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return model
 
 
 @contextmanager
@@ -41,13 +40,8 @@ def numerics(threads: int, precision: Precision) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     matmul, fill = torch.backends.cuda.matmul, cast(Any, torch.utils.deterministic)
     convolution = cast(Any, torch.backends.cudnn).conv  # the vision encoders' first layer; TF32 by default
-    before = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        fill.fill_uninitialized_memory,
-        matmul.fp32_precision,
-        convolution.fp32_precision,
-    )
+    threads_before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before = fill.fill_uninitialized_memory, matmul.fp32_precision, convolution.fp32_precision
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     fill.fill_uninitialized_memory = False  # a debugging aid that would cost a write of every new tensor
@@ -55,8 +49,6 @@ def numerics(threads: int, precision: Precision) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        fill.fill_uninitialized_memory = before[2]
-        matmul.fp32_precision = before[3]
-        convolution.fp32_precision = before[4]
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic)
+        fill.fill_uninitialized_memory, matmul.fp32_precision, convolution.fp32_precision = before

@@ -1,12 +1,9 @@
 """From a rendered conversation to token ids and labels; samples whose loss mask does not line up are counted.
 
-Labels come from the tokenizer's own offsets: a token is trained on when its characters lie in an answer's
-span. A token that lies half in and half out has no right label. LLaVA compares token counts instead, and
-gives a sample that does not match a loss of zero, with no more than a printed warning (LLaVA issues 661 and
-1166); here such a sample is refused and counted, and too many of them stop the run.
-
-As in LLaVA, the text before and after the image is tokenized separately, and one placeholder id stands for
-the image.
+Labels come from the tokenizer's own offsets: a token is trained on when its characters lie in an answer's span, and one
+that lies half in and half out has no right label. LLaVA compares token counts instead, and gives a sample that does not
+match a loss of zero, with a printed warning (LLaVA issues 661 and 1166); here such a sample is refused and counted, and
+too many of them stop the run. As in LLaVA, the text before and after the image is tokenized separately.
 """
 
 from __future__ import annotations
@@ -34,10 +31,9 @@ class MaskMisaligned(ValueError):  # noqa: N818  (it names the finding)
 
 @dataclass(frozen=True)
 class EncodedSample:
-    """One training sample.
+    """One training sample: ``labels[i]`` is ``input_ids[i]`` itself, or IGNORE.
 
-    ``labels`` is as long as ``input_ids``: ``labels[i]`` is the token at i itself, or IGNORE. ``image`` is
-    the number of the image whose features replace the one IMAGE_ID, or None.
+    ``image`` is the number of the image whose features replace the one IMAGE_ID, or None.
     """
 
     input_ids: list[int]
@@ -47,8 +43,7 @@ class EncodedSample:
 
 @dataclass(frozen=True)
 class MaskReport:
-    """How many samples there were, how many were refused, and how many of those kept lost tokens at the
-    end."""
+    """How many samples there were, how many were refused, and how many of those kept lost tokens at the end."""
 
     total: int
     misaligned: int
@@ -69,11 +64,10 @@ def encode_all(
     image_tokens: int = 1,
     source: str = "the training data",
 ) -> tuple[list[EncodedSample], MaskReport]:
-    """Encode every sample that lines up, in order, and count those that do not.
+    """Encode every sample that lines up, in order, and count those that do not; see :func:`encode_sample`.
 
-    ``samples`` are pairs of a conversation and its image's number. Raises UserError when the share of refused
-    samples is above ``threshold`` (0 to 1), or none is left; the message names ``source`` and the first
-    sample refused.
+    ``samples`` are pairs of a conversation and its image's number. Raises UserError, which names ``source`` and the
+    first sample refused, when the share of refused samples is above ``threshold`` (0 to 1), or none is left.
     """
     encoded: list[EncodedSample] = []
     refused: list[str] = []
@@ -129,23 +123,16 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[tuple[int, in
     """Every token with its characters ``[start, end)`` in ``text``; ``<s>`` first, on no character."""
     assert tokenizer.bos_token_id is not None, "the tokenizer names no token that begins a sequence"
     assert text.count(IMAGE) <= 1, "a text may hold one image placeholder"
-    tokens = [(int(tokenizer.bos_token_id), 0, 0)]
-    before, placeholder, after = text.partition(IMAGE)
-    tokens += _chunk(tokenizer, before, 0)
-    if placeholder:
-        behind = len(before) + len(IMAGE)
-        tokens.append((IMAGE_ID, len(before), behind))
-        tokens += _chunk(tokenizer, after, behind)
+    tokens, at = [(int(tokenizer.bos_token_id), 0, 0)], 0
+    for piece in text.partition(IMAGE):
+        if piece == IMAGE:
+            tokens.append((IMAGE_ID, at, at + len(piece)))
+        elif piece:
+            batch = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+            pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+            tokens += [(token, at + start, at + end) for token, (start, end) in pairs]
+        at += len(piece)
     return tokens
-
-
-def _chunk(tokenizer: PreTrainedTokenizerFast, text: str, offset: int) -> list[tuple[int, int, int]]:
-    """The tokens of a text without an image that begins at character ``offset`` of the whole."""
-    if not text:
-        return []
-    batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
-    return [(token, offset + start, offset + end) for token, (start, end) in pairs]
 
 
 def _labels(tokens: list[tuple[int, int, int]], rendered: Rendered) -> list[int]:

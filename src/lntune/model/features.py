@@ -1,8 +1,7 @@
 """Where image features come from: the frozen vision encoder, its outputs cached in memory, or nothing at all.
 
-The vision encoder never trains, so an image's features are constants, and training and generation ask one of these
-sources for them by the image's index. Several threads read and decode the images, which takes longer than the encoder's
-pass.
+The vision encoder never trains, so an image's features are constants; training and generation ask for them by the
+image's index. Several threads read and decode the images, which takes longer than the encoder's pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,16 +16,6 @@ from lntune.data.images import ImageArchive
 from lntune.model.vision import VisionEncoder
 
 
-class ImageEncoder(Protocol):
-    """The part of a vision encoder that features need: ``tokens`` vectors of ``width`` numbers an image."""
-
-    tokens: int
-    width: int
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Turn float32 pixels (B, 3, S, S) into features (B, tokens, width)."""
-
-
 class FeatureSource(Protocol):
     """Features by image index."""
 
@@ -37,48 +26,20 @@ class FeatureSource(Protocol):
         """Begin to load the images that :meth:`features` will be asked for next, where that saves time."""
 
 
-class Loader:
-    """Calls ``load`` for many indices with ``workers`` threads; what comes back is in the order asked for.
-
-    Each image is loaded by one call, so its numbers do not depend on the number of threads. With one worker no
-    thread is started. ``load`` must be safe to call from several threads.
-    """
-
-    def __init__(self, load: Callable[[int], Tensor], workers: int = 1) -> None:
-        self._load = load
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images") if workers > 1 else None
-        self._ahead: dict[int, Future[Tensor]] = {}
-
-    def __call__(self, indices: Sequence[int]) -> list[Tensor]:
-        """The images at these indices; the first error in this order is raised."""
-        if self._pool is None:
-            return [self._load(index) for index in indices]
-        self.ahead(indices)
-        return [future.result() for future in [self._ahead.pop(index) for index in indices]]
-
-    def ahead(self, indices: Sequence[int]) -> None:
-        """Begin to load what will be asked for next, while the caller does something else."""
-        if self._pool is not None:
-            for index in indices:
-                if index not in self._ahead:
-                    self._ahead[index] = self._pool.submit(self._load, index)
-
-
 class EncodedImages:
     """Features computed when first asked for, and held in memory if ``cache`` is set.
 
-    Cached features are computed in blocks of consecutive images, so an image's features do not depend, down
-    to the last bit, on who asked for it together with what: a resumed run sees the numbers of an
-    undisturbed one.
+    Cached features are computed in blocks of consecutive images, so an image's features do not depend, down to the last
+    bit, on who asked for it together with what: a resumed run sees the numbers of an undisturbed one.
 
-    ``load`` returns one image's normalised pixels, float32 (3, S, S); ``count`` is the number of images.
-    With ``cache``, count x tokens x width numbers of memory are taken. ``workers`` threads load images; the features
-    are the same for any number of them.
+    ``load`` returns one image's normalised pixels, float32 (3, S, S), and must be safe to call from several threads;
+    ``workers`` of them call it, or with one worker none, and the features are the same for any number. With ``cache``,
+    ``count`` images x tokens x width numbers of memory are taken.
     """
 
     def __init__(
         self,
-        encoder: ImageEncoder,
+        encoder: VisionEncoder,
         load: Callable[[int], Tensor],
         count: int,
         *,
@@ -86,11 +47,11 @@ class EncodedImages:
         block: int = 64,
         workers: int = 1,
     ) -> None:
-        self.encoder, self.count, self.block = encoder, count, block
-        self.load = Loader(load, workers)
+        self.encoder, self.load, self.count, self.cache, self.block = encoder, load, count, cache, block
         self.cached: Tensor | None = None
-        self.cache = cache
         self.done: set[int] = set()
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="images") if workers > 1 else None
+        self.ahead: dict[int, Future[Tensor]] = {}
 
     def features(self, indices: Sequence[int]) -> Tensor:
         """Return features (B, T, W) of the images at these indices, in this order."""
@@ -107,12 +68,23 @@ class EncodedImages:
     def prefetch(self, indices: Sequence[int]) -> None:
         """Begin to load these images in the workers' threads; with ``cache``, or with one worker, nothing is begun."""
         if not self.cache:
-            self.load.ahead(indices)
+            self._begin(indices)
 
+    def _begin(self, indices: Sequence[int]) -> None:
+        if self.pool is not None:
+            for index in indices:
+                if index not in self.ahead:
+                    self.ahead[index] = self.pool.submit(self.load, index)
+
+    @torch.no_grad()
     def _encode(self, indices: Sequence[int]) -> Tensor:
-        with torch.no_grad():
-            pixels = torch.stack(self.load(indices))
-            return self.encoder.encode(pixels).detach()
+        """The images' features; of images that cannot be loaded, the first one's error."""
+        if self.pool is None:
+            pixels = [self.load(index) for index in indices]
+        else:
+            self._begin(indices)
+            pixels = [future.result() for future in [self.ahead.pop(index) for index in indices]]
+        return self.encoder.encode(torch.stack(pixels)).detach()
 
     def _fill(self, number: int) -> None:
         start = number * self.block
@@ -127,10 +99,7 @@ class EncodedImages:
 def images_of(
     encoder: VisionEncoder, archive: Path, members: Sequence[str], *, cache: bool, workers: int = 1
 ) -> EncodedImages:
-    """Features of an archive's members, in the order given, computed when first asked for.
-
-    ``workers`` threads read and decode the images; the features do not depend on their number.
-    """
+    """Features of an archive's members, in the order given, which ``workers`` threads read and decode."""
     images = ImageArchive(archive)
 
     def load(index: int) -> Tensor:

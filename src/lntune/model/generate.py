@@ -46,11 +46,11 @@ def generate(
 ) -> list[str]:
     """Return one answer a prompt, in order: without special tokens, cut at ``stop``, stripped of white space.
 
-    An answer ends at the tokenizer's end-of-sequence token, where its text holds ``stop``, or after
-    ``max_new_tokens``. At temperature 0 the likeliest token is taken, and a prompt that is there twice is answered
-    once; above, tokens are sampled with noise from each prompt's own seed (one of ``seeds`` a prompt). Keys and values
-    of at most ``batch_size`` prompts are held at a time. ``progress`` counts finished answers. The model should be in
-    float32: in bf16 rounding exceeds ``NEAR_TIE``, and the batch would show.
+    An answer ends at the tokenizer's end-of-sequence token, where its text holds ``stop``, or after ``max_new_tokens``.
+    At temperature 0 the likeliest token is taken, and a prompt that is there twice is answered once; above, tokens are
+    sampled with noise from each prompt's own seed. Keys and values of at most ``batch_size`` prompts are held at once.
+    ``progress`` counts finished answers. The model should be in float32: in bf16 rounding exceeds ``NEAR_TIE``, and the
+    batch would show.
     """
     assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), "sampling needs a seed a prompt"
     decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature)
@@ -121,13 +121,14 @@ class Decoder:
         finished, alone = [], len(rows) == 1
         rows, logits, cache = self._read_sharing(rows) if shared and not alone else self._read(rows)
         for step in range(self.max_new_tokens):
-            (tokens, margins) = self._choose(logits, rows)
+            tokens, margins = self._choose(logits, rows)
             keep = []
             for position, (row, token, margin) in enumerate(zip(rows, tokens, margins, strict=True)):
                 if margin < NEAR_TIE and not alone:
                     continue
                 if self._ends(row, token) or step + 1 == self.max_new_tokens:
-                    finished.append(self._closed(row))
+                    row.text = self._text(row.tokens).partition(self.stop)[0].strip()
+                    finished.append(row)
                 else:
                     keep.append(position)
             if not keep:
@@ -142,12 +143,15 @@ class Decoder:
         images = [row.prompt.image for row in rows if row.prompt.image is not None]
         found = self.features.features(images) if images else None
         embedded = self.model.embed([row.prompt.ids for row in rows], found)[0]
-        config = self.model.llm.config
         if len(rows) == 1:
-            cache = DynamicCache(config=config)
+            cache = DynamicCache(config=self.model.llm.config)
         else:
-            cache = RowCache(config.num_hidden_layers, len(rows), embedded.shape[1] + self.max_new_tokens)
+            cache = self._row_cache(rows, embedded.shape[1])
         return rows, self._logits(embedded, cache), cache
+
+    def _row_cache(self, rows: list[Row], longest: int) -> RowCache:
+        """An empty cache for these rows, the longest of whose prompts takes so many positions."""
+        return RowCache(self.model.llm.config.num_hidden_layers, len(rows), longest + self.max_new_tokens)
 
     def _read_sharing(self, rows: list[Row]) -> tuple[list[Row], Tensor, RowCache]:
         """Read prompts of any lengths, each prefix once; return as :meth:`_read` does, the rows in another order."""
@@ -156,11 +160,10 @@ class Decoder:
         place = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
         found = self.features.features([image for image, _ in place if image is not None])
         embedded = self.model.embed([prefix for _, prefix in place], found)[0]
-        config = self.model.llm.config
-        prefixes = DynamicCache(config=config)
+        prefixes = DynamicCache(config=self.model.llm.config)
         self._hidden(embedded, prefixes)
         rests = [row.prompt.rest() for row in rows]
-        cache = RowCache(config.num_hidden_layers, len(rows), embedded.shape[1] + len(rests[-1]) + self.max_new_tokens)
+        cache = self._row_cache(rows, embedded.shape[1] + len(rests[-1]))
         filled = cache.adopt(prefixes, torch.tensor([place[begin] for begin in begins], device=embedded.device))
         logits, first = [], 0
         for _, alike in groupby(rests, key=len):
@@ -180,12 +183,10 @@ class Decoder:
     def _hidden(self, embedded: Tensor, cache: DynamicCache | RowCache) -> Tensor:
         """Run the LLM, which extends the cache; return its last states (B, L, hidden)."""
         placement = cache.placement() if isinstance(cache, RowCache) else {}
-        llm = self.model.llm.model
-        hidden: Tensor = llm(
-            inputs_embeds=embedded, past_key_values=cache, use_cache=True, **placement
-        ).last_hidden_state
+        output = self.model.llm.model(inputs_embeds=embedded, past_key_values=cache, use_cache=True, **placement)
         if isinstance(cache, RowCache):
             cache.advance(embedded.shape[1])
+        hidden: Tensor = output.last_hidden_state
         return hidden
 
     def _logits(self, embedded: Tensor, cache: DynamicCache | RowCache) -> Tensor:
@@ -209,19 +210,11 @@ class Decoder:
         return self._can_close(token) and self.stop in self._text(row.tokens)
 
     def _can_close(self, token: int) -> bool:
-        """Whether ``stop`` can end in this token, so that the answer's text has to be looked at.
-
-        It can if the token holds the last character of ``stop`` or is a piece of a character.
-        """
+        """Whether ``stop`` can end in this token: if it holds the last character, or is a piece of a character."""
         if token not in self.closing:
             text = self._text([token])
             self.closing[token] = self.stop[-1].isspace() or self.stop[-1] in text or "\ufffd" in text
         return self.closing[token]
-
-    def _closed(self, row: Row) -> Row:
-        """Give a row that has ended its text."""
-        row.text = self._text(row.tokens).partition(self.stop)[0].strip()
-        return row
 
     def _text(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special ones."""

@@ -1,8 +1,8 @@
 """The multi-modal model: a frozen vision encoder, a linear connector, and a LLaMA that reads both.
 
-A sample's token ids hold one ``IMAGE_ID`` where its image goes; :meth:`MultimodalModel.embed` puts the
-image's projected features there. Rows are padded on the right. Attention is causal, so no real token sees
-the padding, and no mask is passed: the fused causal attention kernel applies.
+A sample's token ids hold one ``IMAGE_ID`` where its image goes; :meth:`MultimodalModel.embed` puts the image's
+projected features there. Rows are padded on the right, and attention is causal, so no real token sees the padding, and
+no mask is passed: the fused causal attention kernel applies.
 """
 
 import math
@@ -37,10 +37,9 @@ class MultimodalModel(nn.Module):
 
     def __init__(self, vision: VisionEncoder, connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
         super().__init__()
-        self.vision = vision.requires_grad_(False)
+        self.vision = vision.requires_grad_(False).eval()
         self.connector = connector
         self.llm = llm
-        self.vision.eval()
 
     def train(self, mode: bool = True) -> "MultimodalModel":
         """Switch training mode for everything but the vision encoder."""
@@ -51,9 +50,8 @@ class MultimodalModel(nn.Module):
     def embed(self, ids: Sequence[Sequence[int]], features: Tensor | None) -> tuple[Tensor, list[int]]:
         """Return input embeddings (B, L, hidden), right padded, and each row's length without the padding.
 
-        ``ids`` are B rows of token ids with at most one IMAGE_ID each; ``features`` (R, T, W) belong to the
-        R rows that have one, in row order, and are None if there are none. An image counts T tokens of a
-        row's length.
+        ``ids`` are B rows with at most one IMAGE_ID each; ``features`` (R, T, W) belong to the R rows that have one, in
+        row order, and are None if there are none. An image counts T tokens of a row's length.
         """
         table = self.llm.get_input_embeddings()
         device = table.weight.device
@@ -70,12 +68,11 @@ class MultimodalModel(nn.Module):
             embedded = embedded.flatten(0, 1).index_copy(0, at, projected).view_as(embedded)
         return embedded, [len(row) for row in rows]
 
-    def answer_loss(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
+    def forward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
         """Return the cross entropy summed over the samples' answer tokens, divided by ``answer_tokens``: ().
 
-        ``answer_tokens`` counts the whole global batch, so the losses of its micro batches add up to its
-        mean. The output head is applied only where the next token is part of an answer. ``features``: see
-        ``embed``.
+        ``answer_tokens`` counts the whole global batch, so the losses of its micro batches add up to its mean. The
+        output head is applied only where the next token is part of an answer. ``features``: see :meth:`embed`.
         """
         embedded, _ = self.embed([sample.input_ids for sample in samples], features)
         image_tokens = 0 if features is None else features.shape[1]
@@ -84,10 +81,6 @@ class MultimodalModel(nn.Module):
         chosen = hidden.flatten(0, 1).index_select(0, places.to(hidden.device))
         logits = self.llm.lm_head(chosen).float()
         return F.cross_entropy(logits, targets.to(logits.device), reduction="sum") / answer_tokens
-
-    def forward(self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int) -> Tensor:
-        """Same as ``answer_loss``; an engine that wraps the model calls it through here."""
-        return self.answer_loss(samples, features, answer_tokens)
 
 
 def splice_image(ids: Sequence[int], image_tokens: int) -> list[int]:
@@ -108,9 +101,8 @@ def count_answer_tokens(samples: Sequence[EncodedSample]) -> int:
 def answer_places(samples: Sequence[EncodedSample], image_tokens: int, length: int) -> tuple[Tensor, Tensor]:
     """Return where answer tokens are predicted, and which they are: two int64 tensors (answer tokens,).
 
-    Places index the rows of ``embed`` laid end to end, ``length`` apart. The token at position i is
-    predicted from position i - 1; after an image, positions are ``image_tokens - 1`` further on than in the
-    ids.
+    Places index the rows of :meth:`MultimodalModel.embed` laid end to end, ``length`` apart. The token at position i is
+    predicted from position i - 1; after an image, positions are ``image_tokens - 1`` further on than in the ids.
     """
     places, targets = [], []
     for row, sample in enumerate(samples):
@@ -127,12 +119,10 @@ def answer_places(samples: Sequence[EncodedSample], image_tokens: int, length: i
 def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
     """Return a linear connector from image features to the LLM, with bias, drawn from its own seed.
 
-    LLaVA's connector is a plain ``nn.Linear``; the draw follows that layer's default (uniform within
-    1/sqrt(width)), but comes from a generator of its own, so that all runs start alike whatever ran before.
+    LLaVA's connector is a plain ``nn.Linear``; the draw follows that layer's default, uniform within 1/sqrt(width), but
+    comes from a generator of its own, so that all runs start alike whatever ran before.
     """
-    connector: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, width, hidden
-    )
+    connector: nn.Linear = nn.utils.skip_init(nn.Linear, width, hidden)  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(seed)
     bound = 1.0 / math.sqrt(width)
     with torch.no_grad():

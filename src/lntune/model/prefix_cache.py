@@ -4,9 +4,9 @@ A prompt's *prefix* is all of it up to its image. Questions about one image have
 of a prompt: 256 of some 300 positions in LLaVA. So prompts of one prefix are answered in one batch, or prompts of one
 length where there is nothing to share.
 
-The cache of such a batch is laid out once. transformers' own cache copies all that it holds for every token that it
-appends, and again whenever a row ends. Here a token is written in its place, and the last rows move into the places of
-those that ended. The attention kernels read the same numbers through a view, so nothing else is different.
+transformers' own cache copies all that it holds for every token that it appends, and again whenever a row ends. Here
+the cache of a batch is laid out once, a token is written in its place, and the last rows move into the places of those
+that ended. The attention kernels read the same numbers through a view.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,8 +39,8 @@ class Prompt(NamedTuple):
 class Batch(NamedTuple):
     """Indices of prompts that are answered together, and whether prefixes are read once for several of them.
 
-    Without sharing the prompts are of one length, all with or all without image. With it their prefixes are of one
-    length and their rests need not be; prompts of one prefix stand side by side.
+    Without sharing the prompts are of one length, all with or all without image. With it only their prefixes are, and
+    prompts of one prefix stand side by side.
     """
 
     indices: list[int]
@@ -87,15 +87,13 @@ def _even_parts(group: list[int], batch_size: int) -> list[list[int]]:
 
 def _side_by_side(groups: Iterable[tuple[int, list[int]]], batch_size: int) -> Iterator[list[int]]:
     """Whole groups, in order, as many as fit; a batch's prefixes are of one length, which comes with each group."""
-    batch: list[int] = []
-    current = 0
-    for length, group in sorted(groups, key=lambda found: found[0]):
-        if batch and (length != current or len(batch) + len(group) > batch_size):
-            yield batch
-            batch = []
-        current = length
-        batch = batch + group
-    if batch:
+    for _, alike in groupby(sorted(groups, key=lambda found: found[0]), key=lambda found: found[0]):
+        batch: list[int] = []
+        for _, group in alike:
+            if len(batch) + len(group) > batch_size:
+                yield batch
+                batch = []
+            batch = batch + group
         yield batch
 
 
@@ -164,7 +162,7 @@ class RowCache(Cache):  # type: ignore[misc]
         return filled
 
     def look(self, first: int, last: int, filled: int) -> None:
-        """Let the next pass be of the rows ``first`` to ``last``, of which the first ``filled`` columns count."""
+        """Let the next pass be of the rows ``first`` to ``last`` (exclusive), with so many columns filled."""
         self.window.first, self.window.last, self.window.filled = first, last, filled
 
     def advance(self, tokens: int) -> None:

@@ -1,23 +1,19 @@
 """The prompt templates: a conversation in, one string out, for training and for generation alike.
 
-The strings are those that LLaVA trains on (haotian-liu/LLaVA, ``llava/conversation.py`` and
-``llava/train/train.py``; the system sentences of v0 and v1 come from lm-sys/FastChat). Where LLaVA's training
-and inference strings differ, both sides here use the training string, so that a prompt is, to the character,
-the beginning of what was trained on:
+The strings are those that LLaVA trains on (haotian-liu/LLaVA, ``llava/conversation.py`` and ``llava/train/train.py``;
+the system sentences of v0 and v1 come from lm-sys/FastChat). Where LLaVA's training and inference strings differ, both
+sides here use the training string, so that a prompt is, to the character, the beginning of what was trained on:
 
 - ``plain``: image, caption, line break; the connector's pretraining.
-- ``v0``: ``### Human: ... ### Assistant: ...``. LLaVA prompts without the white space that it trained with,
-  and puts an example conversation in front; neither is done here. Its training string also ends with one more
-  blank, and its loss covers ``### Assistant:`` too; here the last character is the end mark, and the loss
-  covers answers only.
+- ``v0``: ``### Human: ... ### Assistant: ...``. LLaVA prompts without the white space that it trained with, and puts an
+  example conversation in front; neither is done here. Its training string also ends with one more blank, and its loss
+  covers ``### Assistant:`` too; here the last character is the end mark, and the loss covers answers only.
 - ``v1``: ``USER: ... ASSISTANT: ...``, FastChat's vicuna_v1.1.
-- ``llama_2``: ``[INST] ... [/INST]``, with the system sentence of LLaVA's ``llava_llama_2``, which its
-  scripts use for LLaMA-2-chat. (LLaVA's own ``llama_2`` differs from it in that sentence alone: it has
-  Meta's, about safety.)
+- ``llama_2``: ``[INST] ... [/INST]``, with the system sentence of LLaVA's ``llava_llama_2``, which its scripts use for
+  LLaMA-2-chat; LLaVA's own ``llama_2`` has Meta's sentence, about safety.
 
-An answer starts right behind its header, so the blank in front of it is the model's to produce: tokenizers of
-the LLaMA and GPT-2 kind glue that blank to the first word. The sequence's first ``<s>`` is no part of any
-string here.
+An answer starts right behind its header, so the blank in front of it is the model's to produce: tokenizers of the LLaMA
+and GPT-2 kind glue that blank to the first word. The sequence's first ``<s>`` is no part of any string here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,9 +38,9 @@ class Turn(NamedTuple):
 class Template:
     """The pieces that a conversation is laid between.
 
-    ``opening`` stands in front of the system part, ``first`` in front of the first user text and ``later``
-    in front of those that follow; ``header`` leads over to the answer, which is ``blank``, what the assistant
-    says, and ``footer``. That ends in ``stop``, the mark of an answer's end.
+    ``opening`` stands in front of the system part, ``first`` in front of the first user text and ``later`` in front of
+    those that follow; ``header`` leads over to the answer, which is ``blank``, what the assistant says, and ``footer``.
+    That ends in ``stop``, the mark of an answer's end.
     """
 
     name: str
@@ -120,10 +116,9 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType({t.name: t for t in (_PLAIN
 def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
     """Lay out a whole conversation for training.
 
-    ``turns`` alternate, a user's first, an assistant's last. ``system`` replaces the template's own system
-    sentence; ``""`` leaves the system part out together with what would separate it. The spans cover each
-    answer from right behind its header to the end of its end mark. Raises UserError for an unknown template
-    or a malformed conversation.
+    ``turns`` alternate, a user's first, an assistant's last. ``system`` replaces the template's own system sentence;
+    ``""`` leaves the system part out together with what would separate it. The spans cover each answer from right
+    behind its header to the end of its end mark. Raises UserError for an unknown template or a malformed conversation.
     """
     if not turns or turns[-1].role != "assistant":
         raise UserError("a conversation to train on must end with the assistant's turn: drop the open question")
@@ -133,8 +128,7 @@ def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -
 def render_prompt(template: str, turns: Sequence[Turn], *, system: str | None = None) -> str:
     """Lay out a conversation whose last turn, a user's, the model is to answer.
 
-    The string ends where the answer's span would begin in :func:`render`. Raises UserError as :func:`render`
-    does.
+    The string ends where the answer's span would begin in :func:`render`. Raises UserError as that does.
     """
     if not turns or turns[-1].role != "user":
         raise UserError("a prompt must end with the user's turn: drop the answer behind the question")
@@ -147,7 +141,6 @@ def stop_string(template: str) -> str:
 
 
 def _template(name: str) -> Template:
-    """The template of that name, or a UserError that lists those there are."""
     if name not in TEMPLATES:
         raise UserError(f"there is no prompt template '{name}': choose one of {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
@@ -169,7 +162,6 @@ def _lay_out(template: Template, turns: Sequence[Turn], system: str | None) -> R
 
 
 def _system_part(template: Template, system: str | None) -> str:
-    """The system sentence between its marks; nothing at all where there is none."""
     sentence = template.system if system is None else system
     if not sentence:
         return ""

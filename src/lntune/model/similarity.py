@@ -1,12 +1,12 @@
 """Layer similarity: how alike the hidden states of an LLM's layers are (paper section 5.2, Table 6, Figures 3, A1, A2).
 
-A hidden state is what a decoder layer returns at one position. The last layer's is taken before the final norm, as all
-others are; the embeddings belong to no layer. At each position the cosine between the states of every two layers is
-taken; its mean over a question's positions, and of that over questions, is the similarity of two layers.
+A hidden state is what a decoder layer returns at one position, the last layer's before the final norm; the embeddings
+belong to no layer. The similarity of two layers is the cosine between their states at one position, its mean over a
+question's positions, and of that over questions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -25,8 +25,7 @@ TOKENS = ("all", "image", "text", "last")
 class LayerSimilarity:
     """The similarity of L layers over the questions that were added, for one choice of tokens.
 
-    Attributes:
-        by_question: of each question, in order: the mean over all pairs of different layers.
+    ``by_question`` has the mean over all pairs of different layers for each question, in order.
     """
 
     layers: int
@@ -68,18 +67,21 @@ def layer_similarity(
 ) -> Mapping[str, LayerSimilarity]:
     """Run the model over prompts and compare its layers: one result for each of TOKENS.
 
-    Args:
-        model: in evaluation mode, of at least two layers.
-        prompts: token ids with one IMAGE_ID where the image goes, and the image's index in ``features``.
-        features: of the images.
-        batch_size: prompts that are run together; beyond float32's rounding it does not show. The states of all layers
-            for this many prompts, and twice those of one prompt in float64, are held at a time.
-        progress: counts finished prompts.
+    ``model`` is in evaluation mode and has at least two layers. A prompt is token ids with one IMAGE_ID, and the index
+    of the image in ``features``. The states of all layers for ``batch_size`` prompts, and twice those of one prompt in
+    float64, are held at once; beyond float32's rounding it does not show. ``progress`` counts finished prompts.
     """
     layers: Sequence[nn.Module] = model.llm.model.layers
     assert len(layers) > 1, "a layer is compared with others"
     found = {tokens: LayerSimilarity(len(layers)) for tokens in TOKENS}
-    with recorded(layers) as outputs:
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: object, output: Tensor) -> None:
+        outputs.append(output)
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(keep))
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
             seen = features.features([image for _, image in batch])
@@ -93,22 +95,6 @@ def layer_similarity(
             if progress:
                 progress.advance(len(batch))
     return found
-
-
-@contextmanager
-def recorded(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """While the block runs, a list to which each layer appends what it returns: (B, T, hidden)."""
-    outputs: list[Tensor] = []
-
-    def keep(module: nn.Module, arguments: object, output: Tensor) -> None:
-        outputs.append(output)
-
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def cosines(states: Iterable[Tensor]) -> Tensor:

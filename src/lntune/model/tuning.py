@@ -1,8 +1,7 @@
 """What trains: the paper's tuning methods (sec. 3, Tables 2 and 4), one small function each.
 
-A method gets a model of which nothing trains and marks what does. To add one, write its function and enter it
-in METHODS under the name that a config uses. The vision encoder is frozen as a part, and no method reaches
-into it, whatever its parameters are called.
+A method gets a model of which nothing trains and marks what does; none reaches into the vision encoder. To add one,
+write its function and enter it in METHODS under the name that a config uses.
 
     method                       connector  embeddings, head  in the LLM
     finetune                     yes        yes               everything
@@ -15,8 +14,7 @@ into it, whatever its parameters are called.
     layernorm-without-connector  no         yes               input and post-attention norms
 
 All 12 percentages of Table 2 follow from these (tests/unit/model/test_tuning.py), LoRA's at rank 64: the paper's text
-says 32. The final norm stays frozen: the paper tunes the norms "in attention blocks". The printed digits
-allow either.
+says 32. The final norm stays frozen: the paper tunes the norms "in attention blocks". The printed digits allow either.
 
 Imports nothing heavy, so that a config can be checked against METHODS without PyTorch.
 """
@@ -74,8 +72,7 @@ def finetune(model: Multimodal, lora: LoraSettings | None) -> None:
 def lora_adapters(model: Multimodal, lora: LoraSettings | None) -> None:
     """LoRA on every linear layer of the LLM but the output head; connector, embeddings and head as always.
 
-    The LLM is changed in place and stays what it was, with ``.model`` and ``.lm_head``; its linear layers are
-    wrapped.
+    The LLM's linear layers are wrapped in place; ``.model`` and ``.lm_head`` stay.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -131,9 +128,9 @@ def connector_only(model: Multimodal, lora: LoraSettings | None) -> None:
 def layernorm_only(model: Multimodal, lora: LoraSettings | None) -> None:
     """Table 4's "LayerNorm": the method LayerNorm with its connector frozen, so norms, embeddings and head.
 
-    The paper does not say what trains besides the norms. Norms alone would be LayerNorm-simp., yet Table 4
-    prints other scores than Table 1 has for that (7B: MME 395.0/191.4 against 542.6/205.0); and Table 4's
-    first row is Table 1's LayerNorm, of which this row takes the connector away.
+    The paper does not say what trains besides the norms. Norms alone would be LayerNorm-simp., yet Table 4 prints other
+    scores than Table 1 has for that (7B: MME 395.0/191.4 against 542.6/205.0); and Table 4's first row is Table 1's
+    LayerNorm, of which this row takes the connector away.
     """
     layernorm_simple(model, lora)
     _train_vocabulary(model)
@@ -156,8 +153,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 def apply_method(model: Multimodal, name: str, lora: LoraSettings | None, *, seed: int = 0) -> None:
     """Freeze the model, then let the method of that name mark what trains.
 
-    ``seed`` decides LoRA's initial weights (A random, B zero), whatever was drawn before; the caller's random
-    state stays as it was. Raises UserError for an unknown name.
+    ``seed`` decides LoRA's initial weights (A random, B zero), whatever was drawn before; the caller's random state
+    stays as it was. Raises UserError for an unknown name.
     """
     import torch
 
@@ -199,8 +196,8 @@ def trainable_state(model: Multimodal) -> dict[str, Tensor]:
 def load_trainable(model: Multimodal, state: Mapping[str, Tensor]) -> None:
     """Put a saved :func:`trainable_state` into a model to which the same method was applied.
 
-    Nothing is loaded unless every tensor fits: a missing or surplus name or another shape raises a UserError
-    that names the tensor. Values are cast to the model's precision.
+    Nothing is loaded unless every tensor fits: a missing or surplus name or another shape raises a UserError that names
+    the tensor. Values are cast to the model's precision.
     """
     import torch
 

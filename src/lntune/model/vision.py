@@ -1,9 +1,8 @@
 """The frozen vision encoders: a CLIP through open_clip, and an ImageNet-style ViT through timm.
 
-Both are read from a folder in their library's own format: ``open_clip_config.json`` with
-``open_clip_model.safetensors``, or timm's ``config.json`` with ``model.safetensors``. The features of an image are
-the patch tokens after the second-to-last block, class token dropped, as LLaVA takes them (256 tokens of width 1024
-for CLIP ViT-L/14 at 224 pixels; paper section 3).
+Both are read from a folder in their library's own format. The features of an image are the patch tokens after the
+second-to-last block, class token dropped, as LLaVA takes them (256 tokens of width 1024 for CLIP ViT-L/14 at 224
+pixels; paper section 3).
 """
 
 import json
@@ -24,24 +23,15 @@ _FILES: dict[Library, tuple[str, str]] = {
 
 
 class VisionEncoder(nn.Module):
-    """A frozen tower and the features that the connector reads.
+    """A frozen tower of ``blocks`` blocks and the features that the connector reads.
 
-    Attributes:
-        image_size: pixels along each side of the square input.
-        tokens: patch tokens an image.
-        width: numbers a token.
+    An image of ``image_size`` pixels along each side gives ``tokens`` patch tokens of ``width`` numbers.
     """
 
-    def __init__(
-        self,
-        tower: nn.Module,
-        patch_tokens: Callable[[Tensor], Tensor],
-        preprocess: Callable[[Any], Tensor],
-        image_size: int,
-    ) -> None:
+    def __init__(self, tower: Any, blocks: int, preprocess: Callable[[Any], Tensor], image_size: int) -> None:
         super().__init__()
         self.tower = tower.eval().requires_grad_(False)
-        self._patch_tokens = patch_tokens
+        self._second_to_last = blocks - 2
         self._preprocess = preprocess
         self.image_size = image_size
         with torch.no_grad():
@@ -55,57 +45,26 @@ class VisionEncoder(nn.Module):
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (batch, tokens, width), float32, of normalised pixels (batch, 3, image_size, image_size)."""
-        parameter = next(self.tower.parameters())
-        return self._patch_tokens(pixels.to(parameter)).float()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """The same as :meth:`encode`."""
-        return self.encode(pixels)
-
-
-def _open_clip(folder: Path) -> VisionEncoder:
-    import open_clip
-
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
-    return open_clip_encoder(model.visual, preprocess)
+        pixels = pixels.to(next(self.tower.parameters()))
+        found = self.tower.forward_intermediates(
+            pixels, indices=[self._second_to_last], stop_early=True, intermediates_only=True, output_fmt="NLC"
+        )
+        if isinstance(found, dict):  # open_clip's; timm's is the list itself
+            found = found["image_intermediates"]
+        features: Tensor = found[0].float()
+        return features
 
 
 def open_clip_encoder(visual: Any, preprocess: Callable[[Any], Tensor]) -> VisionEncoder:
-    """The encoder of an open_clip model's vision tower."""
+    """The encoder of an open_clip model's vision tower; ``preprocess`` turns a PIL image into float32 pixels."""
     visual.proj = None  # the output projection is not used, and Table 2's totals leave it out
     image_size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
-    second_to_last = len(visual.transformer.resblocks) - 2
-
-    def patch_tokens(pixels: Tensor) -> Tensor:
-        found = visual.forward_intermediates(
-            pixels, indices=[second_to_last], stop_early=True, intermediates_only=True, output_fmt="NLC"
-        )
-        features: Tensor = found["image_intermediates"][0]
-        return features
-
-    return VisionEncoder(visual, patch_tokens, preprocess, image_size)
-
-
-def _timm(folder: Path) -> VisionEncoder:
-    import timm
-    from timm.data import create_transform, resolve_model_data_config
-
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-    data = resolve_model_data_config(model)
-    return timm_encoder(model, create_transform(**data, is_training=False), data["input_size"][1])
+    return VisionEncoder(visual, len(visual.transformer.resblocks), preprocess, image_size)
 
 
 def timm_encoder(model: Any, preprocess: Callable[[Any], Tensor], image_size: int) -> VisionEncoder:
     """The encoder of a timm vision transformer for square images of ``image_size`` pixels."""
-    second_to_last = len(model.blocks) - 2
-
-    def patch_tokens(pixels: Tensor) -> Tensor:
-        features: Tensor = model.forward_intermediates(
-            pixels, indices=[second_to_last], stop_early=True, intermediates_only=True, output_fmt="NLC"
-        )[0]
-        return features
-
-    return VisionEncoder(model, patch_tokens, preprocess, image_size)
+    return VisionEncoder(model, len(model.blocks), preprocess, image_size)
 
 
 def load_vision(folder: Path, library: Library) -> VisionEncoder:
@@ -118,4 +77,14 @@ def load_vision(folder: Path, library: Library) -> VisionEncoder:
         json.loads(config.read_text())
     except ValueError as error:
         raise UserError(f"{config}: not valid JSON ({error})") from None
-    return _open_clip(folder) if library == "open_clip" else _timm(folder)
+    if library == "open_clip":
+        import open_clip
+
+        model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        return open_clip_encoder(model.visual, preprocess)
+    import timm
+    from timm.data import create_transform, resolve_model_data_config
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+    data = resolve_model_data_config(model)
+    return timm_encoder(model, create_transform(**data, is_training=False), data["input_size"][1])

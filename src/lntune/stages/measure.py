@@ -120,7 +120,8 @@ def _measured(model: "MultimodalModel", setup: "Setup") -> int | str:
     """The second step's peak in bytes; "OOM" if the GPU's memory did not do."""
     import torch
 
-    from lntune.estimate.training_step import LiveTensors, run_steps, set_precision
+    from lntune.estimate.training_step import LiveTensors, run_steps
+    from lntune.model.device import set_precision
 
     set_precision(model, setup.precision)
     if setup.device == "cpu":

@@ -53,7 +53,7 @@ def test_answer_loss_and_gradients_are_those_of_all_logits() -> None:
     features = random_features(7)[images]
     total = count_answer_tokens(samples)
     sparse, dense = tiny_model(), tiny_model()
-    loss = sparse.answer_loss(samples, features, total)
+    loss = sparse(samples, features, total)
     loss.backward()
 
     embedded, _ = dense.embed([sample.input_ids for sample in samples], features)
