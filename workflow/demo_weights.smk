@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "src"))
 os.environ.update(PYTHONPATH=str(ROOT / "src"))
 
 from lntune.commands.pin import pin
-from lntune.snakefile.workflow import DemoWeightsWorkflow
+from lntune.snakefile.demo_weights import DemoWeightsWorkflow
 
 STUDY = DemoWeightsWorkflow(ROOT, config)
 RUN = f"{sys.executable} -m lntune.jobs.submit"

@@ -26,7 +26,7 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 ORDER = """
 from pathlib import Path
-from lntune.jobs.spec import spec_path, write_specs
+from lntune.snakefile.workflow import spec_path, write_specs
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))

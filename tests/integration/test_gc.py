@@ -24,11 +24,11 @@ from lntune.commands.gc.collect import collect
 from lntune.commands.gc.deletion import delete, forget
 from lntune.commands.gc.listing import Deleted, Garbage, Item, deleted_text, document, text
 from lntune.errors import UserError
-from lntune.jobs.spec import write_specs
 from lntune.plan.node import Node, closure, input_folders
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import FIGURES, FORMATS
+from lntune.snakefile.workflow import write_specs
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import Identity, hash_tree
 from lntune.store.layout import Store
@@ -338,7 +338,7 @@ def test_a_broken_report_item_or_lease_is_an_error(toy: Toy) -> None:
 
 def test_the_demos_weights_stay(toy: Toy) -> None:
     shutil.copy(ROOT / "workflow/demo_weights.yaml", toy.root / "workflow")
-    from lntune.plan.demo_weights import DemoWeightsPlan
+    from lntune.snakefile.demo_weights import DemoWeightsPlan
 
     node = DemoWeightsPlan(toy.root).node("vicuna-7b")
     for one in closure([node]):

@@ -17,7 +17,7 @@ from lntune.config.study import SelectionSplit
 from lntune.config.training import Execution, Library, Schedule
 from lntune.plan.memory_fit import batch_of_questions, fitting, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
-from lntune.plan.stages import CodeVersions, read_accepted, stage_module
+from lntune.plan.stages import CodeVersion, code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
 from lntune.stages.tuned_model import Execution as PromptingExecution
@@ -54,7 +54,7 @@ class Models:
         self.seeds = study.settings.seeds
         self.seed = self.seeds[0]  # of what all models share: data and questions
         self.store = Store(study.store)
-        self.code_versions = CodeVersions(read_accepted(study.root) if edits is None else edits)
+        self._edits = read_accepted(study.root) if edits is None else edits
         self._nodes: dict[tuple[str, str], Node] = {}
 
     # --- nodes -----------------------------------------------------------------------------------------------
@@ -68,8 +68,12 @@ class Models:
         execution: Frozen | None = None,
     ) -> Node:
         """A result of a stage, from objects of that stage's models; the one that is there already if it is equal."""
-        node = make_node(self.code_versions.of(stage), label, settings, inputs, execution)
+        node = make_node(self._code_version(stage), label, settings, inputs, execution)
         return self._nodes.setdefault((stage, node.id), node)
+
+    @once
+    def _code_version(self, stage: str) -> CodeVersion:
+        return code_version(stage, self._edits)
 
     def find(self, stage: str, name: str) -> Node | None:
         """The node of this stage whose folder has this name, among those made so far."""

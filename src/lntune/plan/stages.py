@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -87,44 +86,23 @@ class CodeVersion:
         stage: the stage.
         code: digest by module, as they are now.
         packages: version by distribution, as they are now.
-        edits: all edits that were ever accepted.
+        named_code, named_packages: those that results are named after: as before the accepted edits in force.
+        accepted: the accepted edits that are in force: the names rest on their declared equivalence.
     """
 
     stage: str
     code: Mapping[str, str]
     packages: Mapping[str, str]
-    edits: Sequence[AcceptedEdit]
-
-    @cached_property
-    def _undone(self) -> tuple[dict[str, str], dict[str, str], tuple[AcceptedEdit, ...]]:
-        return undone(self.stage, self.code, self.packages, self.edits)
-
-    @property
-    def named_code(self) -> Mapping[str, str]:
-        """The code that results are named after: as it was before the accepted edits that are in force."""
-        return self._undone[0]
-
-    @property
-    def named_packages(self) -> Mapping[str, str]:
-        """The packages that results are named after."""
-        return self._undone[1]
-
-    @property
-    def accepted(self) -> tuple[AcceptedEdit, ...]:
-        """The accepted edits that are in force: the names rest on their declared equivalence."""
-        return self._undone[2]
+    named_code: Mapping[str, str]
+    named_packages: Mapping[str, str]
+    accepted: tuple[AcceptedEdit, ...]
 
 
-class CodeVersions:
-    """The code versions of all stages, as the checkout and the environment are now."""
+def code_version(stage: str, edits: Sequence[AcceptedEdit]) -> CodeVersion:
+    """The code version of a stage as the checkout and the environment are now; ``edits`` are all that were accepted.
 
-    def __init__(self, edits: Sequence[AcceptedEdit] = ()) -> None:
-        self._edits = edits
-        self._made: dict[str, CodeVersion] = {}
-
-    def of(self, stage: str) -> CodeVersion:
-        """The code version of a stage; UserError if a package is not installed or a module does not parse."""
-        if stage not in self._made:
-            code = code_fingerprint(STAGES[stage])
-            self._made[stage] = CodeVersion(stage, code, versions(stage_module(stage).PACKAGES), self._edits)
-        return self._made[stage]
+    Raises:
+        UserError: a package is not installed, or a module does not parse.
+    """
+    code, packages = code_fingerprint(STAGES[stage]), versions(stage_module(stage).PACKAGES)
+    return CodeVersion(stage, code, packages, *undone(stage, code, packages, edits))

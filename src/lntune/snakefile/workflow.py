@@ -6,13 +6,13 @@ tables/table3.csv, are compared with what they should hold.
 
 import atexit
 import fnmatch
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,20 +21,20 @@ from lntune.config import Frozen
 from lntune.config.load import validate
 from lntune.config.study import ClusterSettings
 from lntune.errors import UserError
-from lntune.jobs.spec import spec_path, write_specs
+from lntune.files import write_whole
 from lntune.jobs.submit import VARIABLE
-from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.plan.fetched import check_recorded
-from lntune.plan.node import Node, can_link, is_done, manifest_path, result_folder
+from lntune.plan.node import Node, can_link, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
-from lntune.plan.study import Study
+from lntune.plan.study import Study, once
 from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
 from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, check_cluster
 from lntune.snakefile.speed import callback
-from lntune.store.layout import MANIFEST, Store
+from lntune.store.fingerprint import raw_digest
+from lntune.store.layout import Store
 from lntune.store.leases import write_lease
 
 SITE = Path("slurm") / "site.yaml"
@@ -44,6 +44,41 @@ def stop(error: UserError) -> NoReturn:
     """End Snakemake with one line and exit code 1."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
+
+
+def spec_path(store: Store, node: Node) -> Path:
+    """Where a node's job spec lies."""
+    return store.root / ".jobs" / node.stage / f"{node.name}.json"
+
+
+def write_specs(store: Store, nodes: Iterable[Node]) -> None:
+    """Write what :mod:`lntune.jobs.run` needs to make each of those results that are missing."""
+    source = raw_digest("lntune")
+    for node in nodes:
+        if is_done(store, node):
+            continue
+        code_version = node.code_version
+        inputs = {
+            role: str(folders) if isinstance(folders, Path) else [str(folder) for folder in folders]
+            for role, folders in input_folders(store, node).items()
+        }
+        spec = {
+            "stage": node.stage,
+            "label": node.label,
+            "id": node.id,
+            "module": STAGES[node.stage],
+            "store": str(store.root),
+            "identity": node.identity.document(),
+            "source": source,
+            "code": dict(code_version.code),
+            "packages": dict(code_version.packages),
+            "accepted": [edit.model_dump(mode="json") for edit in code_version.accepted],
+            "execution": node.execution.model_dump(mode="json"),
+            "inputs": inputs,
+        }
+        path = spec_path(store, node)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(spec))
 
 
 class StageRules:
@@ -57,7 +92,6 @@ class StageRules:
     def __init__(self, store: Store, nodes: Iterable[Node]) -> None:
         self.results = store
         self._by_name = {node.name: node for node in nodes}
-        self._manifests: dict[Node, str] = {}
         self.spec = callback(lambda wildcards: self._spec_of(wildcards))
         self.threads: int | Callable[[Any], int] = 1
         self.resources: dict[str, Any] = {}
@@ -102,15 +136,16 @@ class StageRules:
         """
         from snakemake.io import ancient, unpack
 
+        optional = {role for role, text in roles.items() if text.split()[:1] == ["optional"]}
         try:
-            stated = {role: Stated.read(stage, role, text) for role, text in roles.items()}
+            stated = {role: _stated(stage, role, text.split()[role in optional :]) for role, text in roles.items()}
         except UserError as error:
             stop(error)
 
         def manifests(wildcards: Any) -> dict[str, list[str]]:
             try:
                 node = self._by_name[wildcards.result] = self.find(stage, wildcards.result)
-                check_inputs(node, stated)
+                _check_inputs(node, stated, optional)
             except UserError as error:
                 stop(error)
             found = {role: [self._manifest(parent) for parent in node.players(role)] for role in stated}
@@ -120,10 +155,9 @@ class StageRules:
 
         return unpack(callback(manifests))
 
+    @once
     def _manifest(self, node: Node) -> str:
-        if node not in self._manifests:
-            self._manifests[node] = str(manifest_path(self.results, node))
-        return self._manifests[node]
+        return str(manifest_path(self.results, node))
 
     def start(self, *, fork_server: bool) -> None:
         """Before the first job: write the job specs, and start a fork server if jobs run on this machine."""
@@ -132,25 +166,15 @@ class StageRules:
             _start_fork_server()
 
 
-@dataclass(frozen=True)
-class Stated:
-    """What a rule states of one role: the stages that may stand behind it, and whether a result may lack it."""
-
-    stages: frozenset[str]
-    optional: bool
-
-    @classmethod
-    def read(cls, stage: str, role: str, text: str) -> "Stated":
-        """From a rule's words; UserError if a stage does not exist."""
-        words = text.split()
-        optional = words[:1] == ["optional"]
-        for name in (stage, *words[optional:]):
-            if not fnmatch.filter(STAGES, name):
-                raise UserError(f"rule of {stage}: {role}: there is no stage {name!r}; see lntune.plan.stages")
-        return cls(frozenset(one for name in words for one in fnmatch.filter(STAGES, name)), optional)
+def _stated(stage: str, role: str, names: Sequence[str]) -> set[str]:
+    """The stages that a rule states behind a role; UserError if it names one that does not exist."""
+    for name in (stage, *names):
+        if not fnmatch.filter(STAGES, name):
+            raise UserError(f"rule of {stage}: {role}: there is no stage {name!r}; see lntune.plan.stages")
+    return {one for name in names for one in fnmatch.filter(STAGES, name)}
 
 
-def check_inputs(node: Node, stated: Mapping[str, Stated]) -> None:
+def _check_inputs(node: Node, stated: Mapping[str, Collection[str]], optional: Collection[str]) -> None:
     """UserError where the roles of a node's inputs, or the stages behind them, are not those that its rule states."""
     rule = f"rule of {node.stage} (workflow/rules)"
     for role in node.inputs:
@@ -158,11 +182,11 @@ def check_inputs(node: Node, stated: Mapping[str, Stated]) -> None:
         if players and role not in stated:
             raise UserError(f"{rule}: states no {role}, which {node.name} is made from ({players[0].stage})")
         for player in players:
-            if player.stage not in stated[role].stages:
-                known = " or ".join(sorted(stated[role].stages))
+            if player.stage not in stated[role]:
+                known = " or ".join(sorted(stated[role]))
                 raise UserError(f"{rule}: states {known} as {role}, but {node.name} has a {player.stage} there")
-    for role, one in stated.items():
-        if not one.optional and not node.players(role):
+    for role in stated:
+        if role not in optional and not node.players(role):
             raise UserError(f"{rule}: states {role}, but {node.name} has no such input")
 
 
@@ -270,67 +294,17 @@ class Workflow(StageRules):
         self._running = True
 
 
-def _cluster(root: Path, names: Mapping[str, Any], plan: Plan) -> ClusterSettings:
-    """The cluster's names, checked."""
-    file = root / SITE
-    cluster = validate({"cluster": dict(names)}, _Site, file).cluster
-    check_cluster(file, cluster, plan)
-    return cluster
-
-
 class _Site(Frozen):
     """What ``slurm/site.yaml`` holds besides values of the config."""
 
     cluster: ClusterSettings
 
 
-class DemoWeightsWorkflow(StageRules):
-    """The plan of the demo's weights as Snakemake sees it (workflow/demo_weights.smk)."""
-
-    def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
-        try:
-            self.plan = DemoWeightsPlan(root, Path(overrides.get("recipes", RECIPES)))
-            self._by_recipe = {name: self.plan.node(name) for name in self.plan.names()}
-        except UserError as error:
-            stop(error)
-        super().__init__(Store(Path(overrides.get("store", "results"))), self._by_recipe.values())
-
-    def targets(self) -> list[str]:
-        """The manifests of all recipes."""
-        return [self._manifest(node) for node in self.nodes()]
-
-    def publish(self, pin: Callable[..., object]) -> None:
-        """Put the weights into the repository and the catalogue, unless a test asked for other recipes.
-
-        ``pin`` enters a folder into the catalogue (lntune.commands.pin).
-        """
-        if self.plan.file == self.plan.root / RECIPES:
-            for name, node in self._by_recipe.items():
-                self._publish(name, node, pin)
-
-    def _publish(self, name: str, node: Node, pin: Callable[..., object]) -> None:
-        """Put a finished result's weights into the repository and their digests into the catalogue."""
-        result, target = manifest_path(self.results, node).parent, self.plan.root / "workflow" / "weights" / name
-        target.mkdir(parents=True, exist_ok=True)
-        for file in _WEIGHT_FILES:
-            if (result / file).is_file():
-                shutil.copyfile(result / file, target / file)
-        shutil.copyfile(result / MANIFEST, target / _RECORD)
-        licence = self.plan.settings.licence
-        pin(self.plan.root, f"demo-{name}", target, _ABOUT[node.stage], licence, leave_out={_RECORD})
-
-
-_RECORD = "record.json"
-"""The manifest of the training, next to the weights."""
-_WEIGHT_FILES = (
-    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "open_clip_config.json",
-    "open_clip_model.safetensors",
-)  # fmt: skip
-_ABOUT = {
-    "train-clip": "the demo's CLIP, trained contrastively on drawn images and their captions",
-    "train-vit": "the demo's ImageNet-style ViT, trained to classify drawn images",
-    "train-llm": "the demo's LLM in this role, trained on text alone",
-}
+def _cluster(root: Path, names: Mapping[str, Any], plan: Plan) -> ClusterSettings:
+    """The cluster's names, checked."""
+    cluster = validate({"cluster": dict(names)}, _Site, root / SITE).cluster
+    check_cluster(root / SITE, cluster, plan)
+    return cluster
 
 
 def stale_trigger(path: Path) -> list[str]:

@@ -34,13 +34,13 @@ from typing import Any
 from lntune.commands.gc.listing import Garbage, Item, Small
 from lntune.errors import UserError
 from lntune.files import is_locked
-from lntune.plan.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.plan.node import Node, closure, compared
 from lntune.plan.plan import Plan
 from lntune.plan.plan import names as summaries
 from lntune.plan.stages import STAGES, STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
 from lntune.plan.targets import FORMATS
+from lntune.snakefile.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
 from lntune.store.manifest import Manifest, read_manifest
@@ -70,8 +70,7 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     state, leases = leases_state(plan.store), read_leases(plan.store)
     folders = StoreFolders(plan.store)
     report_items = closure([plan.report_item(name) for name in (*plan.study.report_items(), *summaries(plan))])
-    recipes = DemoWeightsPlan(root) if (root / RECIPES).is_file() else None
-    weights = closure([recipes.node(name) for name in recipes.names()]) if recipes else []
+    weights = closure([*DemoWeightsPlan(root).nodes().values()]) if (root / RECIPES).is_file() else []
 
     needed = _Needed(folders)
     needed.add((f"{node.stage}/{node.name}" for node in report_items), _TODAY)
