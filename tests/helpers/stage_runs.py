@@ -9,8 +9,8 @@ import pytest
 
 from lntune.errors import UserError
 from lntune.plan.stages import stage_module
+from lntune.stages.draw import draw_set
 from lntune.store.job import Job
-from lntune.world.datasets import WRITERS
 
 Folders = Mapping[str, Path | tuple[Path, ...]]
 
@@ -42,5 +42,5 @@ def draw_small(root: Path) -> Path:
     sizes = {"instruct": 24, "coco": 40, "flickr30k": 20, "vqav2": 12, "pope": 6, "mme": 3}
     for name, images in sizes.items():
         (root / name).mkdir()
-        WRITERS[name](root / name, images, 0, {"coco": root / "coco"} if name in ("vqav2", "pope") else {})
+        draw_set(name, root / name, images, 0, {"coco": root / "coco"} if name in ("vqav2", "pope") else {})
     return root

@@ -20,7 +20,7 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 from faulty_server import FaultyServer
-from lntune.world.datasets import WRITERS
+from lntune.stages.draw import draw_set
 from local_hub import LocalHub
 from tiny_llama import write_llama2, write_vicuna
 
@@ -63,7 +63,7 @@ def draw_sets(folder: Path) -> dict[str, Path]:
     for name, images in SIZES.items():
         found[name] = folder / name
         found[name].mkdir(parents=True)
-        WRITERS[name](found[name], images, 0, {"coco": folder / "coco"} if name in ("vqav2", "pope") else {})
+        draw_set(name, found[name], images, 0, {"coco": folder / "coco"} if name in ("vqav2", "pope") else {})
     return found
 
 

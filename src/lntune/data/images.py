@@ -6,7 +6,6 @@ a photograph has. Whatever else is found has one of the :data:`REASONS`.
 
 import io
 from collections.abc import Callable, Iterable
-from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lntune.data.archives import BadMemberError, Members
@@ -117,6 +116,8 @@ class ImageArchive(Members):
         ``advance`` is called after each image. Pillow and zlib leave Python's lock to others while they decode, so
         threads serve as well as processes, and share the archive's list of members.
         """
+        from multiprocessing.pool import ThreadPool
+
         distinct, found = list(dict.fromkeys(members)), {}
         with ThreadPool(workers) as pool:
             for member, defect in zip(distinct, pool.imap(self.defect, distinct, _CHUNK), strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 
 from lntune.model.prompts import Turn, render
 from lntune.world import language
-from lntune.world.scenes import CATEGORIES, COLOURS, Scene, Split, draw_scene, split_of
+from lntune.world.scenes import CATEGORIES, COLOURS, Scene, Split, scenes
 
 COLOURED = 0.4
 """Share of documents whose scene is written with colours."""
@@ -28,7 +28,7 @@ class Document:
     answers: tuple[tuple[int, int], ...]
 
 
-def described(scene: Scene, *, coloured: bool) -> str:
+def _described(scene: Scene, *, coloured: bool) -> str:
     """The scene in words: nine cells, row by row, things with their colours or without."""
     words = scene.words()
     if coloured:
@@ -39,24 +39,17 @@ def described(scene: Scene, *, coloured: bool) -> str:
 
 def any_scene(rng: np.random.Generator, split: Split) -> Scene:
     """A random scene of a split."""
-    while True:
-        scene = draw_scene(rng)
-        if split_of(scene) == split:
-            return scene
+    return next(scenes(rng, split, 1))
 
 
-def _listed(front: str, pairs: Sequence[tuple[str, str]]) -> Document:
-    """A text that goes on with pairs of question and answer; the answers are learned."""
-    text, answers = front, []
+def _listed(scene: Scene, rng: np.random.Generator, pairs: Sequence[tuple[str, str]]) -> Document:
+    """A scene, then pairs of question and answer; the answers are learned."""
+    text, answers = _described(scene, coloured=bool(rng.random() < COLOURED)) + "\n", []
     for asked, answer in pairs:
         text += f"{asked} "
         answers.append((len(text), len(text) + len(answer)))
         text += f"{answer} "
     return Document(text, tuple(answers))
-
-
-def _front(scene: Scene, rng: np.random.Generator) -> str:
-    return described(scene, coloured=bool(rng.random() < COLOURED)) + "\n"
 
 
 def checklist(rng: np.random.Generator) -> Document:
@@ -67,14 +60,14 @@ def checklist(rng: np.random.Generator) -> Document:
         if name not in names:
             names[int(rng.integers(len(names)))] = name
     pairs = [(name, "yes" if name in scene.categories else "no") for name in names]
-    return _listed(_front(scene, rng), pairs)
+    return _listed(scene, rng, pairs)
 
 
 def short_questions(rng: np.random.Generator) -> Document:
     """A scene, then short questions with the answer right behind each."""
     scene = any_scene(rng, "train")
     asked = [language.any_existence(scene, rng) for _ in range(9)]
-    return _listed(_front(scene, rng), [(one.text, one.answer) for one in asked])
+    return _listed(scene, rng, [(one.text, one.answer) for one in asked])
 
 
 def _yes_no(scene: Scene, rng: np.random.Generator) -> language.Exchange:
@@ -84,30 +77,30 @@ def _yes_no(scene: Scene, rng: np.random.Generator) -> language.Exchange:
     return language.mme_exchange(scene, rng)
 
 
-def needs_colour(exchange: language.Exchange) -> bool:
+def _needs_colour(exchange: language.Exchange) -> bool:
     """Whether an exchange speaks of colours, which a scene written without them leaves open."""
     words = f"{exchange[0]} {exchange[1]}".split()
     return "color" in words or any(colour in words for colour in COLOURS)
 
 
 def _exchanges(scene: Scene, rng: np.random.Generator) -> list[language.Exchange]:
-    kind = rng.choice(5, p=(0.35, 0.25, 0.08, 0.08, 0.24))
-    if kind == 0:
-        return [_yes_no(scene, rng) for _ in range(8)]
-    if kind == 1:
-        return language.caption_exchange(scene, rng)
-    if kind == 2:
-        return language.detail(scene, rng)
-    if kind == 3:
-        return language.reasoning(scene, rng)
+    match rng.choice(5, p=(0.35, 0.25, 0.08, 0.08, 0.24)):
+        case 0:
+            return [_yes_no(scene, rng) for _ in range(8)]
+        case 1:
+            return language.caption_exchange(scene, rng)
+        case 2:
+            return language.detail(scene, rng)
+        case 3:
+            return language.reasoning(scene, rng)
     return language.conversation(scene, rng, 7)
 
 
-def document_of(scene: Scene, exchanges: Sequence[language.Exchange], template: str, *, coloured: bool) -> Document:
+def _document(scene: Scene, exchanges: Sequence[language.Exchange], template: str, *, coloured: bool) -> Document:
     """Exchanges about a scene written in words, rendered with a prompt template without its system sentence."""
     turns = []
     for number, (asked, answer) in enumerate(exchanges):
-        front = f"{described(scene, coloured=coloured)}\n" if number == 0 else ""
+        front = f"{_described(scene, coloured=coloured)}\n" if number == 0 else ""
         turns += [Turn("user", front + asked), Turn("assistant", answer)]
     rendered = render(template, turns, system="")
     return Document(rendered.text, tuple(rendered.answers))
@@ -118,21 +111,14 @@ def talk(rng: np.random.Generator, template: str) -> Document:
     while True:
         scene = any_scene(rng, "train")
         coloured = bool(rng.random() < COLOURED)
-        exchanges = [e for e in _exchanges(scene, rng) if coloured or not needs_colour(e)]
+        exchanges = [e for e in _exchanges(scene, rng) if coloured or not _needs_colour(e)]
         if exchanges:
-            return document_of(scene, exchanges, template, coloured=coloured)
+            return _document(scene, exchanges, template, coloured=coloured)
 
 
-def captioned(rng: np.random.Generator) -> Document:
-    """A scene and its caption, as in the connector's pretraining."""
-    scene = any_scene(rng, "train")
-    style: language.Style = "coco" if rng.random() < 0.5 else "flickr30k"
-    return caption_document(scene, language.caption(scene, rng, style, form=0))
-
-
-def caption_document(scene: Scene, caption: str) -> Document:
-    """A scene written without colours, and a caption to be learned, its line's end included."""
-    front = described(scene, coloured=False) + " "
+def _captioned(scene: Scene, caption: str) -> Document:
+    """A scene without colours and its caption, as in the connector's pretraining; the line's end is learned too."""
+    front = _described(scene, coloured=False) + " "
     return Document(f"{front}{caption}\n", ((len(front), len(front) + len(caption) + 1),))
 
 
@@ -154,7 +140,8 @@ def curriculum_document(rng: np.random.Generator, part: float, templates: Sequen
         return short_questions(rng)
     if kind == 2:
         return talk(rng, str(rng.choice(list(templates))))
-    return captioned(rng)
+    scene = any_scene(rng, "train")
+    return _captioned(scene, language.any_caption(scene, rng))
 
 
 Skill = Literal["existence", "caption", "count", "colour", "position", "place", "mme"]
@@ -165,9 +152,9 @@ def examination(skill: Skill, rng: np.random.Generator, template: str) -> Docume
     """One question about a test scene written in words; the model's text-only examination."""
     scene = any_scene(rng, "test")
     if skill == "caption":
-        return caption_document(scene, language.caption(scene, rng, "coco", form=0))
+        return _captioned(scene, language.caption(scene, rng, "coco", form=0))
     if skill == "mme":
-        return document_of(scene, [language.mme_exchange(scene, rng)], template, coloured=True)
+        return _document(scene, [language.mme_exchange(scene, rng)], template, coloured=True)
     ask = {
         "existence": language.any_existence,
         "count": language.how_many,
@@ -177,5 +164,4 @@ def examination(skill: Skill, rng: np.random.Generator, template: str) -> Docume
     }[skill]
     asked = ask(scene, rng)
     request = language.YES_NO if skill == "existence" else language.ONE_WORD
-    exchange = (f"{asked.text} {request}", asked.answer)
-    return document_of(scene, [exchange], template, coloured=skill == "colour")
+    return _document(scene, [(f"{asked.text} {request}", asked.answer)], template, coloured=skill == "colour")

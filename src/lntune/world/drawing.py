@@ -6,14 +6,13 @@ There are two looks, as COCO and Flickr30k differ in theirs: ``bright``, and ``d
 
 from collections.abc import Sequence
 from math import cos, pi, sin
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lntune.world.scenes import BACKGROUNDS, CATEGORIES, GRID, Scene, generator, scenes
+from lntune.world.scenes import BACKGROUNDS, CATEGORIES, GRID, Scene
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,20 +139,13 @@ _SHAPES: dict[str, Sequence[_Part]] = {
 def _ground(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
     dim = 0.55 if look == "dim" else 1.0
     colour = np.array(_GROUND[scene.background], dtype=np.float64) * dim
-    side = SIZE * _SCALE
     noise = rng.normal(0.0, 7.0, (SIZE, SIZE, 1)).repeat(_SCALE, 0).repeat(_SCALE, 1)
-    pixels = np.broadcast_to(colour, (side, side, 3)) + noise
-    lines = np.arange(side)
+    pixels, waves = colour + noise, 22.0 * np.sin(np.arange(SIZE * _SCALE) / 3.0)
     if scene.background == "painting":
-        pixels = pixels + 22.0 * np.sin(lines / 3.0)[:, None, None]
+        pixels = pixels + waves[:, None, None]
     elif scene.background == "poster":
-        pixels = pixels + 22.0 * np.sin(lines / 3.0)[None, :, None]
+        pixels = pixels + waves[None, :, None]
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def _draw_shape(pen: ImageDraw.ImageDraw, name: str, x: float, y: float, r: float, fill: Paint, ink: Paint) -> None:
-    for part in _SHAPES[name]:
-        part.draw(pen, x, y, r, fill, ink)
 
 
 def draw(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
@@ -167,9 +159,11 @@ def draw(scene: Scene, look: Look, rng: np.random.Generator) -> Image.Image:
         y = _SCALE * CELL * (thing.row + 0.5) + dy
         red, green, blue = _PAINT[thing.colour]
         if look == "dim":
-            _draw_shape(pen, thing.category, x, y, radius * 1.15, _OUTLINE, _OUTLINE)
             red, green, blue = int(0.8 * red), int(0.8 * green), int(0.8 * blue)
-        _draw_shape(pen, thing.category, x, y, radius, (red, green, blue), _INK)
+            for part in _SHAPES[thing.category]:
+                part.draw(pen, x, y, radius * 1.15, _OUTLINE, _OUTLINE)
+        for part in _SHAPES[thing.category]:
+            part.draw(pen, x, y, radius, (red, green, blue), _INK)
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
@@ -181,8 +175,7 @@ Images = NDArray[np.uint8]
 
 def draw_batch(known: Sequence[Scene], rng: np.random.Generator) -> Images:
     """The scenes in both looks by turns, (scenes, 48, 48, 3)."""
-    looks: tuple[Look, Look] = ("bright", "dim")
-    return np.stack([np.asarray(draw(scene, looks[k % 2], rng), dtype=np.uint8) for k, scene in enumerate(known)])
+    return np.stack([np.asarray(draw(scene, "dim" if k % 2 else "bright", rng)) for k, scene in enumerate(known)])
 
 
 def normalised(images: Images) -> "Tensor":
@@ -197,29 +190,3 @@ def cell_words(known: Sequence[Scene]) -> NDArray[np.int64]:
     """What stands in each cell, as a number: (scenes, 9)."""
     names = [*CATEGORIES, *BACKGROUNDS]
     return np.array([[names.index(word) for word in scene.words()] for scene in known])
-
-
-def probe(folder: Path, library: Any, seed: int) -> dict[str, float]:
-    """Percent of test cells, and of those with a thing, whose word a linear map reads from the encoder's tokens."""
-    import torch
-
-    from lntune.model.vision import load_vision
-
-    encoder = load_vision(folder, library)
-    rng = generator(seed, "probe")
-
-    def features(number: int, split: Any) -> "tuple[Tensor, Tensor]":
-        known = list(scenes(rng, split, number))
-        tokens = encoder.encode(normalised(draw_batch(known, rng))).flatten(0, 1).double()
-        return torch.cat([tokens, torch.ones(len(tokens), 1)], 1), torch.from_numpy(cell_words(known)).flatten()
-
-    seen, words = features(3000, "train")
-    targets = torch.nn.functional.one_hot(words).double()
-    solved = torch.linalg.solve(seen.T @ seen + 0.1 * torch.eye(seen.shape[1]), seen.T @ targets)
-    unseen, wanted = features(600, "test")
-    right = (unseen @ solved).argmax(1) == wanted
-    things = wanted < len(CATEGORIES)
-    return {
-        "cells": 100.0 * right.double().mean().item(),
-        "things": 100.0 * right[things].double().mean().item(),
-    }

@@ -18,6 +18,7 @@ from lntune.world.scenes import (
     GRID,
     PLACES,
     THINGS,
+    Kind,
     Scene,
     draw_scene,
     generator,
@@ -101,6 +102,16 @@ def caption(scene: Scene, rng: np.random.Generator, style: Style, *, form: int |
     coloured = form != 0 and bool(rng.random() < 0.5)
     things = enumerate_words([_named(scene, c, coloured=coloured) for c in scene.categories])
     return _CAPTIONS[style][form].format(things=things, where=_WHERE[scene.background])
+
+
+def any_style(rng: np.random.Generator) -> Style:
+    """Either style, alike often."""
+    return "coco" if rng.random() < 0.5 else "flickr30k"
+
+
+def any_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A caption of form 0 in either style."""
+    return caption(scene, rng, any_style(rng), form=0)
 
 
 def absent(scene: Scene, rng: np.random.Generator) -> str:
@@ -228,8 +239,8 @@ def reasoning(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
 
 def caption_exchange(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
     """A request for a short caption and the caption."""
-    style: Style = "coco" if rng.random() < 0.5 else "flickr30k"
-    return [(str(rng.choice(CAPTION_REQUESTS)), caption(scene, rng, style, form=0))]
+    described = any_caption(scene, rng)
+    return [(str(rng.choice(CAPTION_REQUESTS)), described)]
 
 
 # --- MME's fourteen subtasks: a pair of questions, the first to be answered yes, the second no --------------------
@@ -261,7 +272,7 @@ def _counts(asked: str, more: int = 0) -> Ask:
     )  # fmt: skip
 
 
-def _of_kind(kind: Literal["person", "landmark", "sign"], asked: str) -> Ask:
+def _of_kind(kind: Kind, asked: str) -> Ask:
     """The name of the one thing of a kind, and another name of that kind."""
 
     def ask(scene: Scene, rng: np.random.Generator) -> Pair:
@@ -322,17 +333,21 @@ MME: dict[str, Ask] = {
 """Subtask to the function that asks its pair of questions about a scene for which :func:`suits` holds."""
 
 
-_KINDS = {"celebrity": "person", "landmark": "landmark", "OCR": "sign"}
-_GROUNDS = {"posters": ("poster",), "artwork": ("painting",), "scene": PLACES}
+KINDS: dict[str, Kind] = {"celebrity": "person", "landmark": "landmark", "OCR": "sign"}
+"""Subtask to the kind of thing that its scenes must have."""
+GROUNDS = {"posters": "poster", "artwork": "painting"}
+"""Subtask to the background that its scenes must have."""
 
 
 def suits(scene: Scene, subtask: str) -> bool:
     """Whether a subtask's questions can be asked about a scene."""
     kinds = {CATEGORIES[c].kind for c in scene.categories}
-    if subtask in _KINDS:
-        return _KINDS[subtask] in kinds
-    if subtask in _GROUNDS:
-        return scene.background in _GROUNDS[subtask]
+    if subtask in KINDS:
+        return KINDS[subtask] in kinds
+    if subtask in GROUNDS:
+        return scene.background == GROUNDS[subtask]
+    if subtask == "scene":
+        return scene.background in PLACES
     if subtask == "commonsense_reasoning":
         return any(CATEGORIES[c].uses for c in scene.categories)
     if subtask == "text_translation":

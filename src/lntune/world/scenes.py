@@ -68,13 +68,15 @@ _CATEGORIES = (
     Category("sale", "sign", ("purple", "blue"), homes=("night",)),
 )
 
-CATEGORIES: dict[str, Category] = {c.name: c for c in _CATEGORIES}
-THINGS = tuple(c.name for c in _CATEGORIES if c.kind == "thing")
+CATEGORIES = {c.name: c for c in _CATEGORIES}
 
 
 def names_of(kind: Kind) -> tuple[str, ...]:
     """The names of all categories of one kind."""
     return tuple(c.name for c in _CATEGORIES if c.kind == kind)
+
+
+THINGS = names_of("thing")
 
 
 @dataclass(frozen=True, order=True)
@@ -117,10 +119,7 @@ class Scene:
 
     def first(self, category: str) -> Thing:
         """The first thing of a category; KeyError if the scene has none."""
-        for thing in self.things:
-            if thing.category == category:
-                return thing
-        raise KeyError(category)
+        return {thing.category: thing for thing in reversed(self.things)}[category]
 
     def count(self, category: str) -> int:
         """How many things of a category there are."""
@@ -153,14 +152,10 @@ def draw_scene(
     kind: Kind | None = None,
     distinct: tuple[int, int] = (2, 4),
 ) -> Scene:
-    """One random scene.
+    """One random scene, before any background unless one is given.
 
-    Args:
-        rng: where the randomness comes from.
-        background: fixed background, or any.
-        kind: ``person``, ``landmark`` or ``sign`` puts one of that kind among the things; ``thing`` puts none;
-            None leaves it to chance (one scene in four has a special one).
-        distinct: least and largest number of distinct categories.
+    ``kind`` ``person``, ``landmark`` or ``sign`` puts one of that kind among the things, ``thing`` puts none; None
+    leaves it to chance: one scene in four has a special one. ``distinct``: least and largest number of categories.
     """
     background = background or str(rng.choice(BACKGROUNDS))
     if kind is None:

@@ -24,7 +24,7 @@ from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.data import llava
 from lntune.data.archives import Members
 from lntune.data.drops import Drops
-from lntune.world.datasets import WRITERS, pope_negatives, read_facts
+from lntune.stages.draw import draw_set, pope_negatives, read_facts
 from lntune.world.scenes import BACKGROUNDS, CATEGORIES, THINGS, Scene, split_of
 from world_oracle import (
     COLUMNS,
@@ -46,7 +46,7 @@ def draw_world(root: Path, seed: int, sizes: dict[str, int] = SIZES) -> Path:
     for name, images in sizes.items():
         (root / name).mkdir(parents=True)
         inputs = {"coco": root / "coco"} if name in ("vqav2", "pope") else {}
-        WRITERS[name](root / name, images, seed, inputs)
+        draw_set(name, root / name, images, seed, inputs)
     return root
 
 
