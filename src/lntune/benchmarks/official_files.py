@@ -102,6 +102,13 @@ def unique(pairs: Iterable[tuple[Key, Value]], path: Path, key: str) -> dict[Key
     return found
 
 
+def read_by_id(
+    path: Path, parse: Callable[[object], tuple[Key, Value]], noun: str, key: str, under: str | None = None
+) -> dict[Key, Value]:
+    """The parsed records of a JSON file (of what it has ``under`` a key), each under its id, which ``key`` names."""
+    return unique(parse_records(records_of(read_json(path), path, under), parse, path, noun), path, key)
+
+
 def check_same_ids(
     wanted: Mapping[Key, object], given: Mapping[Key, object], key: str, *, asked: Path, path: Path
 ) -> None:

@@ -9,7 +9,7 @@ descriptor: a new benchmark would rename all results of that stage.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -38,13 +38,12 @@ class Stage(NamedTuple):
 
 
 class Scorer(NamedTuple):
-    """``lntune score COMMAND``: prints what the module's function ``score`` makes of anyone's files.
+    """``lntune score COMMAND``: prints what the function ``score`` of the benchmark's score makes of anyone's files.
 
     It is given the paths of ``arguments``, in their order, and by name the ``options``: type, default, and help.
     """
 
     command: str
-    module: str
     about: str
     arguments: Mapping[str, str]
     options: Mapping[str, tuple[Any, Any, str]] = MappingProxyType({})
@@ -116,16 +115,14 @@ class Benchmark:
     split: bool = False
     references: Stage | None = None
     drawn: tuple[str, ...] = ()
-    scorer: Scorer | None = field(default=None)
+    scorer: Scorer | None = None
 
 
 @cache
 def benchmarks() -> tuple[Benchmark, ...]:
     """All benchmarks, in the order of FOLDERS."""
-    found: list[Benchmark] = []
-    for folder in FOLDERS:
-        found += import_module(f"lntune.benchmarks.{folder}.descriptor").BENCHMARKS
-    return tuple(found)
+    descriptors = (import_module(f"lntune.benchmarks.{folder}.descriptor") for folder in FOLDERS)
+    return tuple(one for descriptor in descriptors for one in descriptor.BENCHMARKS)
 
 
 @cache

@@ -19,11 +19,11 @@ from lntune.benchmarks.registry import Scorer, benchmarks
 app = typer.Typer(no_args_is_help=True, help="Score predictions in the benchmarks' official formats.")
 
 
-def _command(scorer: Scorer) -> Callable[..., None]:
+def _command(scorer: Scorer, module: str) -> Callable[..., None]:
     """What typer makes a command of: it prints the score. The benchmark's module is imported when it is called."""
 
     def command(**given: Any) -> None:
-        score = import_module(scorer.module).score
+        score = import_module(module).score
         files = [given[name] for name in scorer.arguments]
         typer.echo(json.dumps(score(*files, **{name: given[name] for name in scorer.options}), indent=2))
 
@@ -39,5 +39,6 @@ def _command(scorer: Scorer) -> Callable[..., None]:
     return command
 
 
-for _scorer in (one.scorer for one in benchmarks() if one.scorer):
-    app.command(_scorer.command, help=_scorer.about)(_command(_scorer))
+for _one in benchmarks():
+    if _one.scorer:
+        app.command(_one.scorer.command, help=_one.scorer.about)(_command(_one.scorer, _one.score.module))

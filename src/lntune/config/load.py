@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lntune.config.mistakes import find_mistakes, near, path_text
+from lntune.config.mistakes import find_mistakes, path_text, unknown
 from lntune.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,15 +31,9 @@ _DEEPEST = 50
 
 
 def load(path: Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
-    """The settings that a YAML file holds.
+    """The settings that a YAML file holds; UserError for anything that is wrong with the file or the values.
 
-    Args:
-        path: the file.
-        model: what it must be.
-        overrides: values that win over the file's, nested or with dotted keys (``{"train.seed": 1}``).
-
-    Raises:
-        UserError: anything that is wrong with the file or the values.
+    ``overrides`` win over the file's values; they are nested or have dotted keys (``{"train.seed": 1}``).
     """
     data = read_yaml(path)
     if not data and not overrides:
@@ -52,16 +46,10 @@ def load(path: Path, model: type[Model], overrides: Mapping[str, Any] | None = N
 
 
 def validate(data: Mapping[str, Any], model: type[Model], file: Path, overridden: Iterable[Keys] = ()) -> Model:
-    """Values that are not checked yet, as a model.
+    """Nested plain values, as :func:`read_yaml` returns them, as a model.
 
-    Args:
-        data: nested plain values, as :func:`read_yaml` returns them.
-        model: what they must be.
-        file: where they come from, for the message.
-        overridden: paths of the values that do not come from the file.
-
-    Raises:
-        UserError: the first mistake in the file's order, and the number of the others.
+    UserError says that they come from ``file``, but for the paths in ``overridden``; it names the first mistake in the
+    file's order, and the number of the others.
     """
     _refuse_unsupported(data, (), file)
     try:
@@ -77,19 +65,8 @@ def validate(data: Mapping[str, Any], model: type[Model], file: Path, overridden
 
 
 def unknown_name(file: Path, key: str, value: str, known: Iterable[str], kind: str) -> UserError:
-    """The error for a name that does not exist, to be raised by the caller.
-
-    Args:
-        file: the file that uses the name.
-        key: where in the file, dotted.
-        value: the name.
-        known: the names there are.
-        kind: what they are names of ("method").
-    """
-    names = list(known)
-    guess = near(value, names)
-    hint = f"did you mean {guess!r}?; " if guess else ""
-    return UserError(f"{shown(file)}: {key}: unknown {kind} {value!r} ({hint}known: {', '.join(names) or 'none'})")
+    """The error, to be raised, for a file's dotted key that uses a name of some ``kind`` ("method") that is none."""
+    return UserError(f"{shown(file)}: {key}: {unknown(value, list(known), kind)}")
 
 
 def shown(file: Path) -> str:
@@ -99,11 +76,7 @@ def shown(file: Path) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; empty for an empty file.
-
-    Raises:
-        UserError: the file cannot be read, is not valid YAML, or holds something else than a mapping.
-    """
+    """The mapping that a YAML file holds, empty for an empty file; UserError if it cannot be read or holds another."""
     name = shown(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -132,9 +105,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """Plain types only. PyYAML's own parser where it was built without libyaml."""
 
 
-_MERGE, _TEXT, _INT, _FLOAT, _TIME = (
-    f"tag:yaml.org,2002:{name}" for name in ("merge", "str", "int", "float", "timestamp")
-)
+_TAG = "tag:yaml.org,2002:"
+_MERGE, _TEXT, _INT, _FLOAT, _TIME = (_TAG + name for name in ("merge", "str", "int", "float", "timestamp"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT, _TIME)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -178,8 +150,8 @@ def _syntax_message(error: yaml.YAMLError, text: str) -> str:
     problem = getattr(error, "problem", None) or str(error)
     if mark is None:
         return f"not valid YAML: {problem}"
-    line = "".join(text.splitlines()[mark.line : mark.line + 1])
-    remedy = "; indent with spaces, not tabs" if "\t" in line[: mark.column + 1] else ""
+    before = "".join(text.splitlines()[mark.line : mark.line + 1])[: mark.column + 1]
+    remedy = "; indent with spaces, not tabs" if "\t" in before else ""
     return f"line {mark.line + 1}, column {mark.column + 1}: not valid YAML: {problem}{remedy}"
 
 

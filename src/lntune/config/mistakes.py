@@ -1,6 +1,7 @@
 """What pydantic finds wrong with a config, in words for the person who wrote the file.
 
-It knows no setting by name: all is taken from the model's JSON schema, the values and pydantic's errors.
+It knows no setting by name: all is taken from the model's JSON schema, the values and pydantic's errors. No model of a
+config has a union, but for null.
 """
 
 import difflib
@@ -16,7 +17,6 @@ from pydantic_core import ErrorDetails
 Path = tuple[str | int, ...]
 
 _LONGEST_VALUE = 60
-_DEEPEST = 5  # how far a model may contain itself when all its keys are listed
 _WHOLE, _NUMBER, _TEXT, _TRUTH = "a whole number", "a number", "text", "true or false"
 _LIST, _MAPPING, _NULL = "a list", "a mapping (key: value)", "null"
 _TYPES = {
@@ -26,8 +26,8 @@ _TYPES = {
 # What each of pydantic's errors would have accepted; fields in braces come from the error's context.
 _EXPECTED = {
     "int_type": _WHOLE, "int_from_float": _WHOLE, "float_type": _NUMBER, "string_type": _TEXT, "bool_type": _TRUTH,
-    "list_type": _LIST, "tuple_type": _LIST, "dict_type": _MAPPING, "model_type": _MAPPING, "none_required": _NULL,
-    "path_type": "a path", "literal_error": "{expected}", "enum": "{expected}",
+    "list_type": _LIST, "tuple_type": _LIST, "dict_type": _MAPPING, "model_type": _MAPPING,
+    "literal_error": "{expected}", "enum": "{expected}",
     "greater_than": "more than {gt}", "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}", "less_than_equal": "at most {le}",
     "too_short": "at least {min_length} {entries}", "string_too_short": "at least {min_length} {characters}",
@@ -43,24 +43,23 @@ class Mistake(NamedTuple):
 
 
 def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Mistake]:
-    """Every mistake once, in the order of the file; keys that are absent come last in their mapping.
+    """Every mistake in ``data``, the nested values as they were written, that were to become a model.
 
-    Args:
-        error: what validating ``data`` raised.
-        data: the nested values as they were written.
-        model: what they were to become.
+    They come in the order of the file, keys that are absent last in their mapping.
     """
-    schema = _Schema(model, data)
-    problems = _merge_unions([_Problem.of(details, data) for details in error.errors(include_url=False)])
-    # A list may count as too short only because entries of it are wrong.
-    places = [problem.path for problem in problems]
-    problems = [one for one in problems if one.kind != "too_short" or not any(_is_below(p, one.path) for p in places)]
-    meant = {problem.path: schema.guess(problem.path) for problem in problems if problem.kind == "extra_forbidden"}
-    found = [Mistake(path, _unknown_key(path, guess, schema)) for path, guess in meant.items()]
-    for problem in problems:
-        misspelt = problem.kind == "missing" and problem.path in meant.values()
-        if problem.path not in meant and not misspelt:
-            found.append(Mistake(problem.path, problem.text(schema)))
+    schema = _Schema(model)
+    problems = [(_place(one["loc"]), one) for one in error.errors(include_url=False)]
+    meant = {path: schema.guess(path, data) for path, one in problems if one["type"] == "extra_forbidden"}
+    found = []
+    for path, problem in problems:
+        if path in meant:
+            found.append(Mistake(path, _unknown_key(meant[path], schema.keys(path[:-1]))))
+        # A list may count as too short only because entries of it are wrong.
+        elif not (
+            (problem["type"] == "missing" and path in meant.values())
+            or (problem["type"] == "too_short" and any(_is_below(other, path) for other, _ in problems))
+        ):
+            found.append(Mistake(path, _text(problem, schema.at(path))))
     return sorted(found, key=lambda mistake: _position(mistake.path, data))
 
 
@@ -76,88 +75,55 @@ def near(word: str, known: Sequence[str]) -> str | None:
     return lowered[found[0]] if found else None
 
 
-class _Problem(NamedTuple):
-    """One of pydantic's errors, with its place in the data rather than in pydantic's tree of validators."""
-
-    kind: str
-    path: Path
-    branch: tuple[Path, str] | None  # the place of the first union on the way, and the alternative in it
-    value: Any
-    expected: tuple[str, ...]
-    message: str
-
-    @classmethod
-    def of(cls, details: ErrorDetails, data: Mapping[str, Any]) -> "_Problem":
-        kind, loc, value = details["type"], details["loc"], details["input"]
-        context: dict[str, Any] = details.get("ctx", {})
-        if kind == "missing":
-            path, branch = _place(loc[:-1], data, value)
-            path = (*path, loc[-1])
-        elif loc and loc[-1] == "[key]":
-            path, branch = (*_place(loc[:-2], data, None)[0], loc[-2]), None
-        else:
-            path, branch = _place(loc, data, value)
-        if kind in ("union_tag_invalid", "union_tag_not_found"):
-            tag = context["discriminator"].strip("'")
-            path, value = (*path, tag), value.get(tag)
-            kind = "literal_error" if kind == "union_tag_invalid" else "missing"
-            context = {"expected": context.get("expected_tags", "").replace("', '", "' or '")}
-        expected: tuple[str, ...] = ()
-        if kind in _EXPECTED:
-            several = context.get("min_length") != 1
-            nouns = {"entries": "entries" if several else "entry", "characters": f"character{'s' * several}"}
-            # A bound of 0 is not to read 0.0.
-            words = {key: f"{item:g}" if isinstance(item, float) else item for key, item in context.items()}
-            expected = (_EXPECTED[kind].format(**words, **nouns),)
-        message = str(context["error"]) if kind == "value_error" else details["msg"]
-        return cls(kind, path, branch, value, expected, message)
-
-    def text(self, schema: "_Schema") -> str:
-        """The message without the place."""
-        if self.kind == "missing":
-            wanted = schema.describe(self.path)
-            return f"missing key; add it{f' ({wanted})' if wanted else ''}"
-        if self.kind in ("value_error", "assertion_error"):
-            return self.message
-        if not self.expected:
-            return f"{self.message[:1].lower()}{self.message[1:]}, got {_shown(self.value)}"
-        nodes = schema.at(self.path)
-        described = next((node["description"] for node in nodes if "description" in node), None)
-        if self.kind == "string_pattern_mismatch" and described:
-            return f"{described}, got {_shown(self.value)}"
-        null = (_NULL,) if any(node.get("type") == "null" for node in nodes) else ()
-        wanted = " or ".join(dict.fromkeys((*self.expected, *null)))
-        return f"expected {wanted}, got {_shown(self.value)}{_remedy(wanted, self.value)}"
+def unknown(name: str, known: Sequence[str], kind: str) -> str:
+    """What is said of a name that is none of the known ones, which are names of some ``kind``."""
+    guess = near(name, known)
+    hint = f"did you mean {guess!r}?; " if guess else ""
+    return f"unknown {kind} {name!r} ({hint}known: {', '.join(known) or 'none'})"
 
 
-def _place(loc: Path, data: Any, value: Any) -> tuple[Path, tuple[Path, str] | None]:
-    """The path in the data that pydantic's location means, and the first alternative of a union on it.
-
-    A location also names the alternatives that were tried, between the keys. What the data has under a key of
-    that name decides which is which, and the value that pydantic complains of settles what is left in doubt.
-    """
-    candidates = list(_walk(loc, data, ()))
-    for path, found, branch in candidates:
-        if found is value or (type(found) is type(value) and found == value):
-            return path, branch
-    return candidates[0][0], candidates[0][2]
+def _unknown_key(guess: Path | None, known: Sequence[str]) -> str:
+    if guess:
+        return f"unknown key (did you mean {path_text(guess)}?)"
+    return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
 
 
-def _walk(
-    loc: Path, data: Any, path: Path, branch: tuple[Path, str] | None = None
-) -> Iterator[tuple[Path, Any, tuple[Path, str] | None]]:
-    if not loc:
-        yield path, data, branch
-        return
-    head, rest = loc[0], loc[1:]
-    if head in _keys(data):
-        yield from _walk(rest, data[head], (*path, head), branch)
-    yield from _walk(rest, data, path, branch or (path, str(head)))
+def _text(problem: ErrorDetails, nodes: Sequence[dict[str, Any]]) -> str:
+    """The message without the place, at which the schema has these nodes."""
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "missing":
+        wanted = " or ".join(dict.fromkeys(filter(None, map(_described, nodes))))
+        return f"missing key; add it{f' ({wanted})' if wanted else ''}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind not in _EXPECTED:
+        return f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, got {_shown(value)}"
+    described = next((node["description"] for node in nodes if "description" in node), None)
+    if kind == "string_pattern_mismatch" and described:
+        return f"{described}, got {_shown(value)}"
+    several = context.get("min_length") != 1
+    nouns = {"entries": "entries" if several else "entry", "characters": f"character{'s' * several}"}
+    # A bound of 0 is not to read 0.0.
+    words = {key: f"{item:g}" if isinstance(item, float) else item for key, item in context.items()}
+    null = " or null" if any(node.get("type") == "null" for node in nodes) else ""
+    wanted = _EXPECTED[kind].format(**words, **nouns) + null
+    return f"expected {wanted}, got {_shown(value)}{_remedy(wanted, value)}"
+
+
+def _described(node: Mapping[str, Any]) -> str:
+    """What a plain schema allows: its choices, or its type."""
+    choices = [node["const"]] if "const" in node else node.get("enum", [])
+    return " or ".join(map(repr, choices)) if choices else _TYPES.get(node.get("type", ""), "")
 
 
 def _keys(data: Any) -> list[str | int]:
     """The keys of a mapping, or the indices of a list."""
     return list(data) if isinstance(data, dict) else list(range(len(data))) if isinstance(data, list) else []
+
+
+def _place(loc: Path) -> Path:
+    """Pydantic's location as a path: what is wrong with a key is at the key."""
+    return loc[:-1] if loc[-1:] == ("[key]",) else loc
 
 
 def _is_below(path: Path, parent: Path) -> bool:
@@ -174,34 +140,6 @@ def _position(path: Path, data: Any) -> tuple[int, ...]:
         position.append(keys.index(part))
         data = data[part]
     return tuple(position)
-
-
-def _merge_unions(problems: list[_Problem]) -> list[_Problem]:
-    """Of the alternatives of each union keep the one that fits best; join those that do not fit at all."""
-    found = [problem for problem in problems if problem.branch is None]
-    unions: dict[Path, dict[str, list[_Problem]]] = {}
-    for problem in problems:
-        if problem.branch is not None:
-            unions.setdefault(problem.branch[0], {}).setdefault(problem.branch[1], []).append(problem)
-    for path, alternatives in unions.items():
-        fitting = [several for several in alternatives.values() if any(one.path != path for one in several)]
-        if fitting:
-            best = min(fitting, key=len)
-            found += best
-            continue
-        every = [one for several in alternatives.values() for one in several]
-        first = next((one for one in every if not one.expected), every[0])
-        found.append(first._replace(expected=tuple(word for one in every for word in one.expected)))
-    return found
-
-
-def _unknown_key(path: Path, guess: Path | None, schema: "_Schema") -> str:
-    if guess:
-        return f"unknown key (did you mean {path_text(guess)}?)"
-    known = schema.keys(path[:-1])
-    if path[-1] in known:  # in another alternative of a union
-        return "this key does not go with the others beside it"
-    return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
 
 
 def _shown(value: Any) -> str:
@@ -250,79 +188,52 @@ def _number_text(text: str) -> str | None:
 
 
 class _Schema:
-    """A model's JSON schema, asked by path. The data say which of several alternatives is meant."""
+    """A model's JSON schema, asked by path."""
 
-    def __init__(self, model: type[BaseModel], data: Mapping[str, Any]) -> None:
-        self._model, self._data = model, data
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
 
     @cached_property
     def _root(self) -> dict[str, Any]:
         return self._model.model_json_schema()
 
     def at(self, path: Path) -> list[dict[str, Any]]:
-        """The plain schemas of what may stand at a path."""
-        data: Any = self._data
-        nodes = self._alternatives(self._root, data)
+        """The plain schemas of what may stand at a path: one, and that of null where it may be null."""
+        nodes = self._plain(self._root)
         for part in path:
-            data = _inside(data, part)
-            inner = [child for node in nodes if (child := _child(node, part)) is not None]
-            nodes = [one for child in inner for one in self._alternatives(child, data)]
+            inner = [_child(node, part) for node in nodes]
+            nodes = [plain for child in inner if isinstance(child, dict) for plain in self._plain(child)]
         return nodes
 
     def keys(self, path: Path) -> list[str]:
         """The keys that the mapping at a path may have by name."""
-        return list(dict.fromkeys(key for node in self.at(path) for key in node.get("properties", {})))
+        return [key for node in self.at(path) for key in node.get("properties", {})]
 
-    def describe(self, path: Path) -> str:
-        """What belongs at a path: its choices, or its type."""
-        words = []
-        for node in self.at(path):
-            choices = [node["const"]] if "const" in node else node.get("enum", [])
-            words.append(" or ".join(map(repr, choices)) if choices else _TYPES.get(node.get("type", ""), ""))
-        return " or ".join(dict.fromkeys(filter(None, words)))
-
-    def guess(self, path: Path) -> Path | None:
-        """The path that an unknown one most likely meant: a near key here, or the same key elsewhere."""
+    def guess(self, path: Path, data: Any) -> Path | None:
+        """The path that an unknown one in ``data`` most likely meant: a near key here, or the same key elsewhere."""
         parent, key = path[:-1], str(path[-1])
         known = self.keys(parent)
-        if key in known:  # it belongs to another alternative of a union
-            return None
-        given: Any = self._data
         for part in parent:
-            given = _inside(given, part)
-        if found := near(key, [name for name in known if name not in given]) or near(key, known):
+            data = data[part]
+        if found := near(key, [name for name in known if name not in data]) or near(key, known):
             return (*parent, found)
-        elsewhere = self._all_paths((), self._root, 0)
-        return next((place for place in elsewhere if place[-1] == key and place != path), None)
+        return next((place for place in self._all_paths((), self._root) if place[-1] == key), None)
 
-    def _alternatives(self, node: dict[str, Any], data: Any) -> list[dict[str, Any]]:
-        """The plain schemas behind references and unions, without those that a tag in the data rules out."""
+    def _plain(self, node: dict[str, Any]) -> list[dict[str, Any]]:
+        """The plain schemas behind a reference, or a choice of null."""
         if "$ref" in node:
-            return self._alternatives(self._root["$defs"][node["$ref"].rpartition("/")[2]], data)
-        if several := node.get("anyOf") or node.get("oneOf") or node.get("allOf"):
-            return [plain for one in several for plain in self._alternatives(one, data)]
-        tags = {key: child["const"] for key, child in node.get("properties", {}).items() if "const" in child}
-        if isinstance(data, dict) and any(key in data and data[key] != tag for key, tag in tags.items()):
-            return []
-        return [node]
+            return self._plain(self._root["$defs"][node["$ref"].rpartition("/")[2]])
+        return [plain for one in node["anyOf"] for plain in self._plain(one)] if "anyOf" in node else [node]
 
-    def _all_paths(self, path: Path, node: dict[str, Any], depth: int) -> Iterator[Path]:
+    def _all_paths(self, path: Path, node: dict[str, Any]) -> Iterator[Path]:
         """Every path of fixed keys in the schema."""
-        for plain in self._alternatives(node, None):
+        for plain in self._plain(node):
             for key, child in plain.get("properties", {}).items():
                 yield (*path, key)
-                if depth < _DEEPEST:
-                    yield from self._all_paths((*path, key), child, depth + 1)
+                yield from self._all_paths((*path, key), child)
 
 
-def _child(node: dict[str, Any], part: str | int) -> dict[str, Any] | None:
+def _child(node: Mapping[str, Any], part: str | int) -> Any:
     if isinstance(part, int):
-        fixed = node.get("prefixItems", [])
-        child = fixed[part] if part < len(fixed) else node.get("items")
-    else:
-        child = node.get("properties", {}).get(part, node.get("additionalProperties"))
-    return child if isinstance(child, dict) else None
-
-
-def _inside(data: Any, part: str | int) -> Any:
-    return data[part] if part in _keys(data) else None
+        return node.get("items")
+    return node.get("properties", {}).get(part, node.get("additionalProperties"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from checkout import ROOT
-from lntune.benchmarks.registry import Benchmark, Scorer, benchmarks, by_column, by_name, protocol_settings
+from lntune.benchmarks.registry import Benchmark, benchmarks, by_column, by_name, protocol_settings
 from lntune.config.load import load
 from lntune.plan.stages import STAGES, stage_module
 from lntune.store.fingerprint import code_fingerprint
@@ -43,9 +43,11 @@ def test_a_descriptor_gives_its_stages_their_settings(benchmark: Benchmark) -> N
     assert (benchmark.asked(options) or benchmark.size[0]) <= benchmark.size[0]
 
 
-@pytest.mark.parametrize("scorer", [one.scorer for one in benchmarks() if one.scorer], ids=lambda one: one.command)
-def test_a_scorer_is_given_what_it_takes(scorer: Scorer) -> None:
-    parameters = inspect.signature(import_module(scorer.module).score).parameters
+@pytest.mark.parametrize("benchmark", [one for one in benchmarks() if one.scorer], ids=lambda one: one.name)
+def test_a_scorer_is_given_what_it_takes(benchmark: Benchmark) -> None:
+    scorer = benchmark.scorer
+    assert scorer
+    parameters = inspect.signature(import_module(benchmark.score.module).score).parameters
     names = [name.removesuffix("_path") for name in parameters]
     assert names == [*scorer.arguments, *scorer.options]
     for name, (_, default, _) in scorer.options.items():

@@ -10,6 +10,7 @@ import pytest
 
 from image_files import jpeg
 from lntune.benchmarks.captions.formats import ARCHIVE as SPLITS
+from lntune.benchmarks.official_files import read_json
 from lntune.benchmarks.pope import questions as pope_questions
 from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.data.archives import write_zip
@@ -279,7 +280,7 @@ def test_questions_of_vqav2_all_or_some(world: Path, tmp_path: Path) -> None:
 
 def test_questions_of_vqav2_refuse_files_that_do_not_match(world: Path, tmp_path: Path) -> None:
     names = ("v2_Questions_Val_mscoco.zip", "v2_Annotations_Val_mscoco.zip")
-    asked, annotated = (vqav2_score.read_json(world / "vqav2" / name) for name in names)
+    asked, annotated = (read_json(world / "vqav2" / name) for name in names)
     assert isinstance(asked, dict) and isinstance(annotated, dict)
 
     def written(questions: Any, annotations: Any) -> Path:

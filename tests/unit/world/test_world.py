@@ -19,6 +19,7 @@ from PIL import Image
 from lntune.benchmarks.captions.formats import read_split as karpathy_images
 from lntune.benchmarks.mme import release as mme_release
 from lntune.benchmarks.mme import score as mme_score
+from lntune.benchmarks.official_files import read_json
 from lntune.benchmarks.pope import questions as pope_questions
 from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.data import llava
@@ -91,7 +92,7 @@ def test_no_training_scene_is_ever_asked_about(world: Path) -> None:
 
 def test_questions_are_about_test_images_alone(world: Path) -> None:
     coco = {Path(member).name: split for member, split, _, _ in karpathy(world, "coco")}
-    questions = vqav2_score.read_json(world / "vqav2" / "v2_Questions_Val_mscoco.zip")["questions"]  # type: ignore[index]
+    questions = read_json(world / "vqav2" / "v2_Questions_Val_mscoco.zip")["questions"]  # type: ignore[index]
     asked = {f"COCO_val2014_{record['image_id']:012d}.jpg" for record in questions}
     for kind in KINDS:
         asked |= {record["image"] for record in lines(world / "pope" / f"coco_pope_{kind}.json")}
@@ -142,8 +143,8 @@ def test_vqav2s_people_agree_on_some_questions_and_not_on_others(world: Path) ->
 
 
 def test_vqav2s_files_are_official(world: Path) -> None:
-    annotated: Any = vqav2_score.read_json(world / "vqav2" / "v2_Annotations_Val_mscoco.zip")
-    asked: Any = vqav2_score.read_json(world / "vqav2" / "v2_Questions_Val_mscoco.zip")
+    annotated: Any = read_json(world / "vqav2" / "v2_Annotations_Val_mscoco.zip")
+    asked: Any = read_json(world / "vqav2" / "v2_Questions_Val_mscoco.zip")
     head = {"task_type": "Open-Ended", "data_type": "mscoco", "data_subtype": "val2014"}
     assert {key: asked[key] for key in head} == head == {key: annotated[key] for key in head}
     assert set(asked["questions"][0]) == {"image_id", "question_id", "question"}

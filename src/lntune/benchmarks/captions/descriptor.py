@@ -93,7 +93,6 @@ BENCHMARKS = (
         5_000,
         Scorer(
             "captions",
-            "lntune.benchmarks.captions.score",
             "Captions: CIDEr, BLEU_1 to BLEU_4 and ROUGE_L, x100.",
             {
                 "references": "COCO captions {images, annotations}.",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from lntune.benchmarks.official_files import field, parse_json, parse_records, read_json, records_of, unique
+from lntune.benchmarks.official_files import field, parse_json, parse_records, read_by_id, read_json, records_of, unique
 from lntune.data.archives import Members
 from lntune.errors import UserError
 
@@ -22,20 +22,15 @@ IMAGES: dict[CaptioningSet, tuple[str, str]] = {
 """The archive of a set's images, and the folder in it; COCO's are those of test and validation."""
 
 
-def member_of(dataset: CaptioningSet) -> str:
-    """The name of a set's file in the archive."""
-    return f"dataset_{dataset}.json"
-
-
-def shown_path(folder: Path, dataset: CaptioningSet) -> Path:
-    """How messages name a set's file."""
-    return folder / ARCHIVE / member_of(dataset)
+def split_path(folder: Path, dataset: CaptioningSet) -> Path:
+    """Where a set's file is: the archive, and its name in it."""
+    return folder / ARCHIVE / f"dataset_{dataset}.json"
 
 
 def read_split(folder: Path, dataset: CaptioningSet) -> list[object]:
     """The images of a set, each as the file has it; UserError names archive, member and what is wrong."""
-    archive, path = Members(folder / ARCHIVE), shown_path(folder, dataset)
-    content = archive.read_or_refuse(archive.only(member_of(dataset)))
+    archive, path = Members(folder / ARCHIVE), split_path(folder, dataset)
+    content = archive.read_or_refuse(archive.only(path.name))
     return records_of(parse_json(content, path), path, "images")
 
 
@@ -45,7 +40,7 @@ def read_references(path: Path) -> dict[ImageId, list[str]]:
     Raises UserError for an id that comes twice, a caption of an unknown image and an image without a caption.
     """
     content = read_json(path)
-    images = parse_records(records_of(content, path, "images"), _parse_image, path, "image")
+    images = parse_records(records_of(content, path, "images"), lambda one: image_id(one, "id"), path, "image")
     if not images:
         raise UserError(f"{path}: holds no images")
     captions: dict[ImageId, list[str]] = unique(((image, list[str]()) for image in images), path, "image id")
@@ -64,8 +59,7 @@ def read_references(path: Path) -> dict[ImageId, list[str]]:
 
 def read_answers(path: Path) -> dict[ImageId, str]:
     """COCO's result format ``[{image_id, caption}]``: one caption by image id."""
-    records = records_of(read_json(path), path)
-    return unique(parse_records(records, _parse_answer, path, "answer"), path, "image_id")
+    return read_by_id(path, lambda one: (image_id(one, "image_id"), field(one, "caption", str)), "answer", "image_id")
 
 
 def write_answers(path: Path, answers: Iterable[tuple[Image, str]]) -> None:
@@ -81,13 +75,5 @@ def image_id(record: object, key: str) -> ImageId:
     return field(record, key, int)
 
 
-def _parse_image(record: object) -> ImageId:
-    return image_id(record, "id")
-
-
 def _parse_annotation(record: object) -> tuple[ImageId, ImageId, str]:
     return image_id(record, "id"), image_id(record, "image_id"), field(record, "caption", str)
-
-
-def _parse_answer(record: object) -> tuple[ImageId, str]:
-    return image_id(record, "image_id"), field(record, "caption", str)

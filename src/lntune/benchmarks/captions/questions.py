@@ -28,7 +28,7 @@ class Settings(QuestionSettings):
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write questions.jsonl, set.json, references.json, dropped.json and dropped.jsonl."""
     settings, drops = job.settings, Drops()
-    path = formats.shown_path(job.folder("raw"), settings.dataset)
+    path = formats.split_path(job.folder("raw"), settings.dataset)
     images = formats.read_split(job.folder("raw"), settings.dataset)
     questions: list[Question] = []
     references: dict[str, list[dict[str, Any]]] = {}

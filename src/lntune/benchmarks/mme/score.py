@@ -89,7 +89,18 @@ def read_subtask(path: Path) -> list[Line]:
     Raises UserError for a missing or empty file, a line without four columns, an answer other than yes and no
     (in any case), and an odd number of lines.
     """
-    lines = [_parse_line(text, path, number) for number, text in enumerate(read_lines(path), 1)]
+    lines = []
+    for number, text in enumerate(read_lines(path), 1):
+        columns = text.split("\t")
+        if len(columns) != 4:
+            raise UserError(
+                f"{path}: line {number}: {len(columns)} columns instead of 4 (image, question, answer, response, "
+                "with a tab between them and none inside)"
+            )
+        line = Line(*columns)
+        if line.answer.lower() not in ("yes", "no"):
+            raise UserError(f"{path}: line {number}: the answer is {line.answer!r}, neither Yes nor No")
+        lines.append(line)
     if not lines:
         raise UserError(f"{path}: holds no questions")
     if len(lines) % 2:
@@ -123,7 +134,7 @@ def score_folder(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, objec
 
 
 def right_answers(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, list[bool]]:
-    """Whether each question was answered rightly, by subtask, in the order of the file."""
+    """Whether each question was answered rightly, as responses are read officially, by subtask and in order."""
     if not subtasks:
         raise UserError(f"no MME subtask is named; its subtasks are {', '.join(ALL)}")
     for name in subtasks:
@@ -131,12 +142,11 @@ def right_answers(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, list
             raise UserError(f"MME has no subtask {name!r}; its subtasks are {', '.join(ALL)}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; MME's answers are one <subtask>.txt each in a folder")
-    return {name: [is_right(line) for line in read_subtask(folder / f"{name}.txt")] for name in ALL if name in subtasks}
-
-
-def is_right(line: Line) -> bool:
-    """Whether the response, read officially, is the answer."""
-    return parse_response(line.response) == line.answer.lower()
+    return {
+        name: [parse_response(line.response) == line.answer.lower() for line in read_subtask(folder / f"{name}.txt")]
+        for name in ALL
+        if name in subtasks
+    }
 
 
 def score_subtask(right: Sequence[bool]) -> dict[str, float]:
@@ -146,19 +156,6 @@ def score_subtask(right: Sequence[bool]) -> dict[str, float]:
     acc = sum(right) / len(right) * 100
     acc_plus = sum(both) / len(both) * 100
     return {"acc": acc, "acc_plus": acc_plus, "score": acc + acc_plus}
-
-
-def _parse_line(text: str, path: Path, number: int) -> Line:
-    columns = text.split("\t")
-    if len(columns) != 4:
-        raise UserError(
-            f"{path}: line {number}: {len(columns)} columns instead of 4 (image, question, answer, response, "
-            "with a tab between them and none inside)"
-        )
-    line = Line(*columns)
-    if line.answer.lower() not in ("yes", "no"):
-        raise UserError(f"{path}: line {number}: the answer is {line.answer!r}, neither Yes nor No")
-    return line
 
 
 def _format_line(line: Line) -> str:

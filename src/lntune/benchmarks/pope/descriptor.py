@@ -29,7 +29,6 @@ BENCHMARKS = (
         drawn=("pope", "coco"),
         scorer=Scorer(
             "pope",
-            "lntune.benchmarks.pope.score",
             "POPE: accuracy, precision, recall, f1 and yes_ratio in percent, and TP, FP, TN, FN.",
             {
                 "questions": "JSON lines {question_id, image, text, label}.",

@@ -7,7 +7,6 @@ matches them to the questions.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of, value, write_score
 from lntune.benchmarks.official_files import field, parse_records, read_json_lines
@@ -50,13 +49,6 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     return {"mean_accuracy": mean}
 
 
-class Answer(NamedTuple):
-    """A model's free text; the question is repeated for the reader, and None where a file leaves it out."""
-
-    question: str | None
-    answer: str
-
-
 def parse_answer(answer: str) -> YesNo:
     """The official reading: no, if the first sentence holds the piece ``No``, ``no`` or ``not``; else yes.
 
@@ -65,11 +57,6 @@ def parse_answer(answer: str) -> YesNo:
     """
     pieces = answer.split(".", 1)[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(pieces) else "yes"
-
-
-def read_answers(path: Path) -> list[Answer]:
-    """The answers in their order; UserError names a line that is none."""
-    return parse_records(read_json_lines(path), _parse_answer_record, path, "line")
 
 
 def write_answers(path: Path, answers: Iterable[tuple[str, str]]) -> None:
@@ -83,22 +70,7 @@ def score(questions_path: Path, answers_path: Path) -> dict[str, float]:
 
     A ratio whose denominator is zero is 0; the official script stops there.
     """
-    questions, answers = _matched(questions_path, answers_path)
-    said = [parse_answer(answer.answer) for answer in answers]
-    return score_pairs(list(zip(said, (question.label for question in questions), strict=True)))
-
-
-def right_answers(questions_path: Path, answers_path: Path) -> dict[int, bool]:
-    """Whether each question was answered rightly, by question id."""
-    questions, answers = _matched(questions_path, answers_path)
-    return {
-        question.question_id: parse_answer(answer.answer) == question.label
-        for question, answer in zip(questions, answers, strict=True)
-    }
-
-
-def score_pairs(said: list[tuple[YesNo, YesNo]]) -> dict[str, float]:
-    """The values of :func:`score` from pairs of what was said and what is right."""
+    said = [(answer, question.label) for question, answer in _answered(questions_path, answers_path)]
     tp, fp = said.count(("yes", "yes")), said.count(("yes", "no"))
     tn, fn = said.count(("no", "no")), said.count(("no", "yes"))
     precision, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
@@ -115,30 +87,38 @@ def score_pairs(said: list[tuple[YesNo, YesNo]]) -> dict[str, float]:
     }
 
 
+def right_answers(questions_path: Path, answers_path: Path) -> dict[int, bool]:
+    """Whether each question was answered rightly, by question id."""
+    answered = _answered(questions_path, answers_path)
+    return {question.question_id: answer == question.label for question, answer in answered}
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _matched(questions_path: Path, answers_path: Path) -> tuple[list[PopeQuestion], list[Answer]]:
-    """Both files, with as many answers as questions and no answer at another question's place.
+def _answered(questions_path: Path, answers_path: Path) -> list[tuple[PopeQuestion, YesNo]]:
+    """Each question and its answer as it is read; UserError for another number, or an answer at another's place.
 
     Position alone decides the score, so an answer that repeats the text of another question betrays a shifted
     file. A text that is no question's (a prompt with an instruction added) says nothing.
     """
-    questions, answers = read_questions(questions_path), read_answers(answers_path)
+    questions = read_questions(questions_path)
+    answers = parse_records(read_json_lines(answers_path), _parse_answer_record, answers_path, "line")
     if len(questions) != len(answers):
         raise UserError(f"{answers_path}: {len(answers)} answers to the {len(questions)} questions of {questions_path}")
     texts = {question.text for question in questions}
-    for number, (question, answer) in enumerate(zip(questions, answers, strict=True), 1):
-        if answer.question != question.text and answer.question in texts:
+    for number, (question, (repeated, _)) in enumerate(zip(questions, answers, strict=True), 1):
+        if repeated != question.text and repeated in texts:
             raise UserError(
-                f"{answers_path}: line {number}: answers {answer.question!r} where {questions_path} asks "
-                f"{question.text!r}; the order must be the same"
+                f"{answers_path}: line {number}: answers {repeated!r} where {questions_path} asks {question.text!r}; "
+                "the order must be the same"
             )
-    return questions, answers
+    return [(question, parse_answer(text)) for question, (_, text) in zip(questions, answers, strict=True)]
 
 
-def _parse_answer_record(record: object) -> Answer:
+def _parse_answer_record(record: object) -> tuple[str | None, str]:
+    """The question, which is repeated for the reader, if the record has it; and a model's free text."""
     answer = field(record, "answer", str)
     has_question = isinstance(record, dict) and "question" in record
-    return Answer(field(record, "question", str) if has_question else None, answer)
+    return field(record, "question", str) if has_question else None, answer

@@ -46,7 +46,6 @@ BENCHMARKS = (
         drawn=("vqav2", "coco"),
         scorer=Scorer(
             "vqav2",
-            "lntune.benchmarks.vqav2.score",
             "VQAv2: overall accuracy in percent, and by question type and answer type.",
             {
                 "questions": "Official questions, .json or its .zip.",

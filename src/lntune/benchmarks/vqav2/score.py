@@ -16,15 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lntune.benchmarks.intervals import by_image, over_items, strata_of, write_score
-from lntune.benchmarks.official_files import (
-    RecordError,
-    check_same_ids,
-    field,
-    parse_records,
-    read_json,
-    records_of,
-    unique,
-)
+from lntune.benchmarks.official_files import RecordError, check_same_ids, field, read_by_id
 from lntune.config import Frozen
 from lntune.data import samples
 from lntune.errors import UserError
@@ -56,15 +48,13 @@ _COMPLETE = """
 """
 
 
-def _restored_contractions() -> dict[str, str]:
-    """Maps each contraction short of one apostrophe to the contraction; one official entry is backwards."""
-    table = {"somebody'd": "somebodyd"}
-    for word in _COMPLETE.split():
-        table |= {word[:place] + word[place + 1 :]: word for place, mark in enumerate(word) if mark == "'"}
-    return table
-
-
-CONTRACTIONS = _restored_contractions()
+# Each contraction short of one apostrophe to the contraction; one official entry is backwards.
+CONTRACTIONS = {"somebody'd": "somebodyd"} | {
+    word[:place] + word[place + 1 :]: word
+    for word in _COMPLETE.split()
+    for place, mark in enumerate(word)
+    if mark == "'"
+}
 
 
 class Settings(Frozen):
@@ -123,7 +113,8 @@ def accuracy(prediction: str, answers: tuple[str, ...], normalise: Normalise = "
     ``official`` normalises prediction and answers only if the humans did not all say the same to the letter;
     ``always`` normalises both in any case, so that ``Yes.`` is right where all ten said ``yes``.
     """
-    alike = _normalised_line if normalise == "always" or _differ(answers) else _one_line
+    differ = len(set(map(_one_line, set(answers)))) > 1
+    alike = _normalised_line if normalise == "always" or differ else _one_line
     wanted = alike(prediction)
     matches = [alike(answer) == wanted for answer in answers]
     return _mean_over_humans(tuple(matches)) if True in matches else 0.0
@@ -175,22 +166,20 @@ def read(
 
 def read_questions(path: Path) -> dict[int, str]:
     """The questions' texts by id."""
-    records = parse_records(records_of(read_json(path), path, "questions"), _parse_question, path, "question")
-    if not records:
+    questions = read_by_id(path, lambda one: _numbered(one, "question"), "question", "question_id", "questions")
+    if not questions:
         raise UserError(f"{path}: holds no questions")
-    return unique(records, path, "question_id")
+    return questions
 
 
 def read_annotations(path: Path) -> dict[int, Annotation]:
     """The annotations by question id; UserError for any without exactly ten answers."""
-    records = records_of(read_json(path), path, "annotations")
-    return unique(parse_records(records, _parse_annotation, path, "annotation"), path, "question_id")
+    return read_by_id(path, lambda one: _as_nearly_all(one) or _as_any(one), "annotation", "question_id", "annotations")
 
 
 def read_answers(path: Path) -> dict[int, str]:
     """A model's answers by question id."""
-    records = records_of(read_json(path), path)
-    return unique(parse_records(records, _parse_answer, path, "answer"), path, "question_id")
+    return read_by_id(path, lambda one: _numbered(one, "answer"), "answer", "question_id")
 
 
 def write_answers(path: Path, answers: Iterable[tuple[int, str]]) -> None:
@@ -207,12 +196,6 @@ def _one_line(text: str) -> str:
 @lru_cache(maxsize=1 << 17)
 def _normalised_line(text: str) -> str:
     return normalise_answer(_one_line(text))
-
-
-def _differ(answers: tuple[str, ...]) -> bool:
-    """Whether the humans did not all say the same."""
-    distinct = set(answers)
-    return len(distinct) > 1 and len(set(map(_one_line, distinct))) > 1
 
 
 @lru_cache(maxsize=1 << HUMANS)
@@ -240,14 +223,6 @@ def _nothing_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _parse_question(record: object) -> tuple[int, str]:
-    return _numbered(record, "question")
-
-
-def _parse_answer(record: object) -> tuple[int, str]:
-    return _numbered(record, "answer")
-
-
 def _numbered(record: object, key: str) -> tuple[int, str]:
     """A record's question id, and the text under a key."""
     if type(record) is dict:
@@ -255,10 +230,6 @@ def _numbered(record: object, key: str) -> tuple[int, str]:
         if type(question_id) is int and type(text) is str:
             return question_id, text
     return field(record, "question_id", int), field(record, key, str)
-
-
-def _parse_annotation(record: object) -> tuple[int, Annotation]:
-    return _as_nearly_all(record) or _as_any(record)
 
 
 def _as_nearly_all(record: Any) -> tuple[int, Annotation] | None:
