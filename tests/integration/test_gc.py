@@ -31,9 +31,8 @@ from lntune.plan.targets import FIGURES, FORMATS
 from lntune.snakefile.workflow import write_specs
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import Identity, hash_tree
-from lntune.store.layout import Store
 from lntune.store.leases import Owner, forget_lease, read_leases, write_lease
-from lntune.store.manifest import Manifest, read_manifest, write_manifest
+from lntune.store.manifest import Manifest, Store, read_manifest, write_manifest
 from lntune.store.record import record
 from lntune.store.reuse import mark
 

@@ -23,8 +23,7 @@ from lntune.report.published import difference, differing_values
 from lntune.report.rows import Row, ShownItemSettings
 from lntune.store.fingerprint import source_digest
 from lntune.store.identity import hash_tree
-from lntune.store.layout import MANIFEST
-from lntune.store.manifest import content_digest, read_manifest, write_manifest
+from lntune.store.manifest import MANIFEST, content_digest, read_manifest, write_manifest
 
 TABLE = "tables/tiny.csv"
 COLUMNS = ("MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE")

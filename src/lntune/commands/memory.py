@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lntune.config.scale import GpuSettings, MethodSettings
+from lntune.config.study import GpuSettings, MethodSettings
 from lntune.config.training import LoraSettings, Precision, Schedule
 from lntune.errors import UserError
 from lntune.estimate.fit import TrainingJob, choose, usable

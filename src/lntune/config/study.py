@@ -1,40 +1,22 @@
-"""``config.yaml``: what to run, at which scale, under which choices; the numbers are in the scale.
+"""What a user chooses: ``config.yaml``, a scale with everything that differs between the demo and the paper, a cluster.
 
-And ``slurm/site.yaml``: a cluster's own names, which the profile ``slurm`` reads.
+The keys of a scale's ``sources``, ``llms``, ``visions``, ``data`` and ``methods`` are names that report items refer to.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lntune.config import Frozen
-
-# What goes into sbatch's command line, and so holds neither spaces nor quotes.
-_NAME = r"^[A-Za-z0-9._,:+-]+$"
-
-
-class ClusterSettings(Frozen):
-    """Where jobs go; what they ask for is in the scale. None of it decides a result."""
-
-    partition: str | None = Field(default=None, pattern=_NAME, description="of jobs without GPUs; null: the default")
-    gpu_partition: str | None = Field(default=None, pattern=_NAME, description="of jobs with GPUs; null: as partition")
-    gpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.]+$", description="null: any GPU will do")
-    account: str | None = Field(default=None, pattern=_NAME)
-    qos: str | None = Field(default=None, pattern=_NAME)
-    warning_seconds: int = Field(
-        default=300, ge=0, le=65535, description="before its time limit a job with GPUs gets SIGUSR1; 0: it does not"
-    )
-    login_node: tuple[str, ...] = Field(
-        default=(), strict=False, description="stages that run where Snakemake runs and not in jobs of their own"
-    )
-
+from lntune.config.protocol import TemplateName
+from lntune.config.training import EngineName, Library, LoraSettings, Schedule
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
 
 
 class StudySettings(Frozen):
-    """The top-level choices."""
+    """``config.yaml``: what to run, at which scale, under which choices."""
 
     scale: str = Field(description="a file of workflow/scales, without .yaml")
     report_items: tuple[str, ...] = Field(
@@ -59,3 +41,182 @@ class StudySettings(Frozen):
             if values.count(value) > 1:
                 raise ValueError(f"{value} is there {values.count(value)} times; keep one")
         return values
+
+
+class DrawSettings(Frozen):
+    """A data set drawn from the demo's world: which one, with how many images."""
+
+    set: str
+    images: int = Field(ge=1)
+
+
+class SourceSettings(Frozen):
+    """Where raw files come from: drawn from the demo's world, or fetched by the catalogue."""
+
+    draw: DrawSettings | None = None
+    fetch: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "SourceSettings":
+        if (self.draw is None) == (self.fetch is None):
+            raise ValueError("give exactly one of draw and fetch")
+        return self
+
+
+class LlmSettings(Frozen):
+    """An LLM: its folder in the catalogue, its name in tables, and the prompt template that it is tuned with.
+
+    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``size`` names the shape
+    that memory and time are predicted from before the weights are there; ``convert`` says that the weights are
+    published as PyTorch's pickles, and are made into safetensors once.
+    """
+
+    title: str
+    weights: str
+    template: TemplateName
+    system: str | None = None
+    size: Literal["7B", "13B"] | None = None
+    convert: bool = False
+
+
+class VisionSettings(Frozen):
+    """A vision encoder: its folder in the catalogue and the library that reads it."""
+
+    weights: str
+    library: Library
+
+
+class TrainingData(Frozen):
+    """A training set: which source, in which format, which of LLaVA-Instruct's types, and how many of them."""
+
+    source: str
+    format: Literal["llava-pretrain", "llava-instruct"]
+    types: tuple[Literal["conversation", "detail", "complex_reasoning"], ...] = Field(default=(), strict=False)
+    samples: int | None = Field(default=None, ge=1, description="null: all")
+
+    @model_validator(mode="after")
+    def _types_of_instruct(self) -> "TrainingData":
+        if self.types and self.format != "llava-instruct":
+            raise ValueError(f"types are those of llava-instruct; leave them out for {self.format}")
+        return self
+
+
+TokenChoice = Literal["all", "image", "text", "last"]
+
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+LearningRates = Annotated[tuple[LearningRate, ...], Field(min_length=1, strict=False)]
+
+
+class ConnectorStage(Frozen):
+    """Connector pretraining: its data, learning rate and schedule."""
+
+    data: str
+    learning_rate: LearningRate
+    schedule: Schedule
+
+
+class MethodSettings(Frozen):
+    """The learning rates that are tried for one tuning method, and LoRA's shape.
+
+    ``zero_stage`` is DeepSpeed's for this method and no part of a result: 3 where everything trains, 2 where most is
+    frozen.
+    """
+
+    learning_rates: LearningRates
+    lora: LoraSettings | None = None
+    zero_stage: int = Field(default=2, ge=0, le=3)
+
+
+class SimilaritySettings(Frozen):
+    """On what layers are compared: how many questions of which benchmark, and which of their tokens."""
+
+    benchmark: str
+    questions: int = Field(ge=1)
+    tokens: TokenChoice
+
+
+class Stage(Frozen):
+    """What one kind of job is given; none of it decides a result."""
+
+    threads: int = Field(default=1, ge=1)
+    mem_mb: int = Field(default=1000, ge=1)
+    runtime: int = Field(default=30, ge=1, description="minutes")
+    gpus: int = Field(default=0, ge=0)
+
+
+class GpuSettings(Frozen):
+    """The GPU that training is planned for, and its speed.
+
+    ``memory_gb`` is what a program may take, in 10**9 bytes (torch.cuda.get_device_properties(0).total_memory): 85.0
+    for an A100 of "80 GB", whose maker counts in 2**30.
+    """
+
+    name: str
+    memory_gb: float = Field(gt=0)
+    reserve_gb: float = Field(default=4.0, ge=0, description="what CUDA, NCCL and fragmentation are left")
+    teraflops: float = Field(gt=0, description="dense matrix products at the scale's precision, by the data sheet")
+    utilisation: float = Field(default=0.35, gt=0, le=1, description="share of that which training reaches (assumed)")
+
+
+class ExecutionSettings(Frozen):
+    """How the work is carried out; none of it decides a result.
+
+    With ``gpu`` the plan chooses the micro-batch, no larger than ``micro_batch``, so that training fits the GPU.
+    """
+
+    engine: EngineName = "plain"
+    gpu: GpuSettings | None = None
+    micro_batch: int = Field(ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    cache_features: bool
+    prediction_batch: int = Field(ge=1)
+    default: Stage
+    stages: dict[str, Stage] = Field(default={}, description="stages that are given something else")
+
+    def of(self, stage: str) -> Stage:
+        """What a job of this stage is given."""
+        return self.stages.get(stage, self.default)
+
+
+class ScaleSettings(Frozen):
+    """One file of workflow/scales."""
+
+    note: str = Field(description="shown on every table")
+    misaligned_share: float = Field(ge=0, le=1, description="share of samples that may have no loss; above it: stop")
+    broken_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of samples or questions whose image may be unusable"
+    )
+    sources: dict[str, SourceSettings]
+    llms: dict[str, LlmSettings]
+    visions: dict[str, VisionSettings]
+    vision: str = Field(description="the default vision encoder")
+    data: dict[str, TrainingData]
+    connector: ConnectorStage
+    finetune: Schedule
+    methods: dict[str, MethodSettings]
+    sweeps: dict[str, LearningRates] = Field(
+        default={}, description="learning rates that tables show one by one, for a method (Table A1)"
+    )
+    benchmarks: dict[str, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
+    similarity: SimilaritySettings
+    execution: ExecutionSettings
+
+
+# What goes into sbatch's command line, and so holds neither spaces nor quotes.
+_NAME = r"^[A-Za-z0-9._,:+-]+$"
+
+
+class ClusterSettings(Frozen):
+    """``slurm/site.yaml``: where jobs go; what they ask for is in the scale. None of it decides a result."""
+
+    partition: str | None = Field(default=None, pattern=_NAME, description="of jobs without GPUs; null: the default")
+    gpu_partition: str | None = Field(default=None, pattern=_NAME, description="of jobs with GPUs; null: as partition")
+    gpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.]+$", description="null: any GPU will do")
+    account: str | None = Field(default=None, pattern=_NAME)
+    qos: str | None = Field(default=None, pattern=_NAME)
+    warning_seconds: int = Field(
+        default=300, ge=0, le=65535, description="before its time limit a job with GPUs gets SIGUSR1; 0: it does not"
+    )
+    login_node: tuple[str, ...] = Field(
+        default=(), strict=False, description="stages that run where Snakemake runs and not in jobs of their own"
+    )

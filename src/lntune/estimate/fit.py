@@ -8,7 +8,7 @@ Pure Python: the plan asks for every training job before anything is queued.
 Memory predictions, kept between processes: a plan for a GPU asks for dozens, and each runs a training step dry.
 
 A prediction follows from the setup and the code of lntune.estimate.memory alone, so it is kept under the hash of the
-two (lntune.store.user_cache).
+two (lntune.store.fingerprint).
 """
 
 import atexit
@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lntune.config.scale import GpuSettings
+from lntune.config.study import GpuSettings
 from lntune.config.training import EngineName, LoraSettings, Schedule
 from lntune.errors import UserError
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory, prediction_bytes
 from lntune.estimate.shapes import LlmShape, VisionShape
-from lntune.store import user_cache
-from lntune.store.fingerprint import code_fingerprint, versions
+from lntune.store.fingerprint import code_fingerprint, read_cached, versions, write_cached
 from lntune.store.identity import digest
 
 Predict = Callable[[Setup], MemoryAccount]
@@ -185,8 +184,8 @@ def _known() -> dict[str, Any]:
     """Setup to account, as this code predicts it; what is added is written when the process ends."""
     made_by = [code_fingerprint("lntune.estimate.memory"), versions(["pydantic"]), sys.version]
     key = digest(made_by)
-    found = user_cache.read("memory", key)
+    found = read_cached("memory", key)
     known: dict[str, Any] = dict(found) if isinstance(found, dict) and len(found) < _MOST else {}
     before = len(known)
-    atexit.register(lambda: user_cache.write("memory", key, known) if len(known) > before else None)
+    atexit.register(lambda: write_cached("memory", key, known) if len(known) > before else None)
     return known

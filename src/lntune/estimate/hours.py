@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from lntune.config.scale import GpuSettings, TrainingData
+from lntune.config.study import GpuSettings, TrainingData
 from lntune.config.training import LoraSettings, Precision
 from lntune.estimate.fit import TrainingJob
 from lntune.estimate.memory import PROMPT_TOKENS

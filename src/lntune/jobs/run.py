@@ -46,8 +46,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     """Carry out the job spec in ``path``; UserError for what the user can fix, anything else is a defect."""
     from lntune.store.identity import Identity
     from lntune.store.job import Job
-    from lntune.store.layout import Store
-    from lntune.store.manifest import AcceptedEdit
+    from lntune.store.manifest import AcceptedEdit, Store
     from lntune.store.record import record
 
     try:

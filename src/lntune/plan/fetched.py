@@ -9,8 +9,7 @@ from lntune.config.catalog import LOCK, ORIGINS, CatalogLock, Entry, LockedFile,
 from lntune.errors import UserError
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.stages.fetch import COPY, Execution, Settings
-from lntune.store.layout import Store
-from lntune.store.manifest import Manifest
+from lntune.store.manifest import Manifest, Store
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 from pathlib import Path
 
 from lntune.config.load import shown
-from lntune.config.scale import ExecutionSettings
+from lntune.config.study import ExecutionSettings
 from lntune.config.training import Schedule
 from lntune.errors import UserError
 from lntune.estimate.fit import Choice, TrainingJob, choose, predicted, prediction_batch

@@ -12,8 +12,7 @@ from lntune.benchmarks.registry import by_name, drawn_with
 from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
-from lntune.config.scale import LlmSettings, TrainingData
-from lntune.config.study import SelectionSplit
+from lntune.config.study import LlmSettings, SelectionSplit, TrainingData
 from lntune.config.training import Execution, Library, Schedule
 from lntune.plan.memory_fit import batch_of_questions, fitting, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
@@ -22,8 +21,7 @@ from lntune.plan.study import Study, once
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
 from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
-from lntune.store.layout import Store
-from lntune.store.manifest import AcceptedEdit
+from lntune.store.manifest import AcceptedEdit, Store
 
 SELECTED_BY = "flickr30k"
 """The benchmark by whose CIDEr a learning rate is chosen, as in the paper."""

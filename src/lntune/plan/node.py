@@ -11,8 +11,7 @@ from lntune.config import Frozen
 from lntune.plan.stages import CodeVersion, stage_module
 from lntune.store.identity import Identity, input_name
 from lntune.store.job import NoExecution
-from lntune.store.layout import Store, slug
-from lntune.store.manifest import Change, InputRecord, Manifest, differences, input_record
+from lntune.store.manifest import Change, InputRecord, Manifest, Store, differences, input_record, slug
 from lntune.store.reuse import ResultIndex, find, work_of
 
 

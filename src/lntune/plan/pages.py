@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from lntune.plan.stages import stage_module
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.report.rows import notes as notes_of
-from lntune.store.layout import MANIFEST
+from lntune.store.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

@@ -38,7 +38,7 @@ from lntune.plan.stages import STAGES
 from lntune.plan.study import Study, once
 from lntune.plan.targets import is_right, targets_of
 from lntune.stages.fetch import Execution as FetchExecution
-from lntune.store.layout import slug
+from lntune.store.manifest import slug
 from lntune.store.reuse import ResultIndex
 
 

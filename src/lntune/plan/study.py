@@ -24,8 +24,7 @@ from lntune.config.report_item import (
     ReportItem,
     TableSettings,
 )
-from lntune.config.scale import ScaleSettings
-from lntune.config.study import StudySettings
+from lntune.config.study import ScaleSettings, StudySettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 from lntune.plan.stages import STAGES

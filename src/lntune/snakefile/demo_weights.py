@@ -21,7 +21,7 @@ from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import once
 from lntune.snakefile.workflow import StageRules, stop
 from lntune.stages import train_clip, train_llm, train_vit
-from lntune.store.layout import MANIFEST, Store
+from lntune.store.manifest import MANIFEST, Store
 
 RECIPES = Path("workflow/demo_weights.yaml")
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lntune.config.load import shown, unknown_name
-from lntune.config.scale import Stage
-from lntune.config.study import ClusterSettings
+from lntune.config.study import ClusterSettings, Stage
 from lntune.errors import UserError
 from lntune.plan.node import Node, Part, is_done
 from lntune.plan.plan import Plan

@@ -34,8 +34,8 @@ from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, check_cluster
 from lntune.snakefile.speed import callback
 from lntune.store.fingerprint import raw_digest
-from lntune.store.layout import Store
 from lntune.store.leases import write_lease
+from lntune.store.manifest import Store
 
 SITE = Path("slurm") / "site.yaml"
 

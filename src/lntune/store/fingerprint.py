@@ -6,11 +6,17 @@ that only an edit which can change a result changes the fingerprint. A module th
 name is not seen: stages must not do that.
 
 Who imports whom and what each file says take a quarter of a second to find out. Both follow from the bytes of the
-files, so they are cached under the hash of these (lntune.store.user_cache).
+files, so they are cached between processes under the hash of these, in the user's cache folder
+(``$XDG_CACHE_HOME/lntune``, or ``~/.cache/lntune``). Nothing there is ever out of date; it may be deleted at any time,
+and where it cannot be written, everything is computed each time.
+
+    value = read_cached("code", key)        # None: not cached, or damaged
+    write_cached("code", key, value)
 """
 
 import ast
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -18,19 +24,16 @@ from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from lntune.errors import UserError
-from lntune.store import user_cache
+from lntune.files import write_whole
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """The installed version of each distribution, by name in sorted order; nothing is imported.
-
-    Raises:
-        UserError: one of them is not installed.
-    """
+    """The installed version of each distribution, by name in sorted order; UserError if one is not installed."""
     return {name: _version(name) for name in sorted(names)}
 
 
@@ -45,12 +48,8 @@ def _version(name: str) -> str:
 def code_fingerprint(module: str) -> dict[str, str]:
     """The digest of every module that ``module`` runs on, by module name, itself included.
 
-    The import graph is built once in a process and every file is read once, for all calls; an edit made
-    after that is seen by the next process.
-
-    Raises:
-        UserError: a source file does not parse.
-        ValueError: there is no such module.
+    Files are read once in a process: an edit made after that is seen by the next one. Raises UserError if a source file
+    does not parse, and ValueError if there is no such module.
     """
     return _package(module.partition(".")[0]).fingerprint(module)
 
@@ -91,14 +90,14 @@ class PackageCode:
     def __init__(self, name: str) -> None:
         self._folder = _folder_of(name)
         key = _key(name)
-        code = user_cache.read("code", key)
+        code = read_cached("code", key)
         if code is None:
             code = {"imports": _imports(name), "digests": {}}
             for module in code["imports"]:
                 with suppress(UserError, OSError):  # whoever asks for that module gets the error
                     code["digests"][module] = source_digest(self._file(module))
             if key == _key(name):  # else a file was edited in the meantime, and may have been read before or after
-                user_cache.write("code", key, code)
+                write_cached("code", key, code)
         self._imports: dict[str, list[str]] = code["imports"]
         self._digests: dict[str, str | None] = code["digests"]
 
@@ -159,11 +158,7 @@ def _imports(package: str) -> dict[str, list[str]]:
 
 
 def source_digest(path: Path) -> str | None:
-    """BLAKE3 of what a source file means, in 64 hexadecimal digits; None for a file without any code.
-
-    Raises:
-        UserError: the file does not parse.
-    """
+    """BLAKE3 of what a source file means; None for a file without any code. UserError if it does not parse."""
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
@@ -174,12 +169,15 @@ def source_digest(path: Path) -> str | None:
     return blake3("\0".join(words).encode("ascii")).hexdigest() if tree.body else None
 
 
-def _write(node: ast.AST, words: list[str]) -> None:
+def _write(node: object, words: list[str]) -> None:
     """Append a node's type and its fields that are set, depth first.
 
-    Own code in place of ``ast.dump``: half its time, and the same text from every Python version that parses
-    the file alike, because fields that a newer version adds are absent when they are empty.
+    In place of ``ast.dump``: half its time, and the same text from every Python version that parses the file alike,
+    because fields that a newer version adds are absent when they are empty.
     """
+    if not isinstance(node, ast.AST):
+        words.append(ascii(node))
+        return
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         match node.body:
             case [ast.Expr(value=ast.Constant(value=str())), *_]:  # its docstring
@@ -195,16 +193,44 @@ def _write(node: ast.AST, words: list[str]) -> None:
             if value:
                 words.extend((name, "["))
                 for item in value:
-                    _write_value(item, words)
+                    _write(item, words)
                 words.append("]")
         else:
             words.append(name)
-            _write_value(value, words)
+            _write(value, words)
     words.append(")")
 
 
-def _write_value(value: object, words: list[str]) -> None:
-    if isinstance(value, ast.AST):
-        _write(value, words)
-    else:
-        words.append(ascii(value))
+NEWEST = 20
+"""How many values of a kind are cached."""
+
+
+def read_cached(kind: str, key: str) -> Any | None:
+    """The JSON value under a key, a hash of everything it follows from; None if there is none, or it was damaged."""
+    try:
+        check, _, text = _cached_path(kind, key).read_text(encoding="utf-8").partition("\n")
+        return json.loads(text) if check == _check(key, text) else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def write_cached(kind: str, key: str, value: Any) -> None:
+    """Cache a JSON value, and drop the oldest; where that is not possible, do nothing."""
+    with suppress(OSError, RuntimeError):
+        path, text = _cached_path(kind, key), json.dumps(value, separators=(",", ":"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, f"{_check(key, text)}\n{text}")
+        newest_first = sorted(path.parent.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)
+        for old in newest_first[NEWEST:]:
+            old.unlink(missing_ok=True)
+
+
+def _cached_path(kind: str, key: str) -> Path:
+    """RuntimeError where there is no home folder."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    return folder / "lntune" / kind / key
+
+
+def _check(key: str, text: str) -> str:
+    return blake3(f"{key}\n{text}".encode()).hexdigest()

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.store.identity import digest
-from lntune.store.layout import Store
+from lntune.store.manifest import Store
 
 
 def host_name() -> str:

@@ -1,11 +1,14 @@
-"""The manifest: what a result is, what made it, and from what.
+"""A store's layout, ``<root>/<stage>/<label>-<id>/manifest.json``, and the manifest: what made a result, and from what.
 
-It is the last file that is written into a result's folder, and the proof that the result is finished. Of the
-process environment it holds nothing but the SLURM job's number, so no token can get into it.
+The label is for people; the id alone decides. The manifest is the last file that is written into a result's folder, and
+the proof that the result is finished. Of the process environment it holds nothing but the SLURM job's number, so no
+token can get into it.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,24 +18,76 @@ from lntune.config import Frozen, Hash
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.store.identity import FileRecord, Identity, digest, input_name
-from lntune.store.layout import MANIFEST
+
+MANIFEST = "manifest.json"
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID = re.compile(r"[0-9a-f]{12}")
+_LONGEST_LABEL = 100
 
 ResultId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
-class InputRecord(Frozen):
-    """A result that this one was made from, or the folder ``part`` of it; ``content`` is the digest of its files."""
+@dataclass(frozen=True)
+class Store:
+    """A folder of results, shared by any number of processes, checkouts and users."""
+
+    root: Path
+
+    def folder(self, stage: str, label: str, id: str) -> Path:
+        """The folder of one result, finished or not."""
+        assert _LABEL.fullmatch(stage), f"stage {stage!r} cannot be a folder's name"
+        assert _LABEL.fullmatch(label) and len(label) <= _LONGEST_LABEL, f"label {label!r} is not a slug"
+        assert _ID.fullmatch(id), f"{id!r} is no id"
+        return self.root / stage / f"{label}-{id}"
+
+    def manifest(self, stage: str, label: str, id: str) -> Path:
+        """The one file that says that a result is finished."""
+        return self.folder(stage, label, id) / MANIFEST
+
+    def is_done(self, stage: str, label: str, id: str) -> bool:
+        """Whether the result is finished."""
+        return self.manifest(stage, label, id).is_file()
+
+    def scratch(self, stage: str, id: str) -> Path:
+        """Where a stage keeps what must outlive a failed or killed attempt, such as training checkpoints.
+
+        It lies outside every declared output, because Snakemake deletes those of a job that failed.
+        """
+        assert _LABEL.fullmatch(stage) and _ID.fullmatch(id), f"{stage!r}, {id!r}"
+        return self.root / ".scratch" / f"{stage}-{id}"
+
+
+def slug(parts: Iterable[object]) -> str:
+    """A label from its parts, joined by hyphens: ``["LoRA", 1e-4, "v1 chat"]`` -> ``LoRA-0.0001-v1-chat``.
+
+    Raises ValueError if nothing readable is left.
+    """
+    words = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-") for part in parts)
+    label = "-".join(word for word in words if word).lstrip("._-")[:_LONGEST_LABEL].rstrip("._-")
+    if not label:
+        raise ValueError("a label needs at least one letter or digit")
+    return label
+
+
+class _Named(Frozen):
+    """What names a result."""
 
     stage: str
     label: str
     id: ResultId
-    content: Hash
-    part: str | None = None
 
     @property
     def name(self) -> str:
         """The result's folder, below the store."""
         return f"{self.stage}/{self.label}-{self.id}"
+
+
+class InputRecord(_Named):
+    """A result that this one was made from, or the folder ``part`` of it; ``content`` is the digest of its files."""
+
+    content: Hash
+    part: str | None = None
 
 
 class Origin(Frozen):
@@ -78,7 +133,7 @@ class AcceptedEdit(Frozen):
     packages: dict[str, Change]
 
 
-class Manifest(Frozen):
+class Manifest(_Named):
     """All that is recorded of a finished result.
 
     ``settings``, ``code``, ``packages`` and the ids in ``inputs`` make the ``id``. ``execution`` holds what
@@ -92,9 +147,6 @@ class Manifest(Frozen):
     ``packages``: someone declared the difference to change no result.
     """
 
-    stage: str
-    label: str
-    id: ResultId
     settings: dict[str, JsonValue]
     execution: dict[str, JsonValue]
     inputs: dict[str, InputRecord | tuple[InputRecord, ...]]
@@ -113,11 +165,6 @@ class Manifest(Frozen):
     cpu_seconds: float | None = None
     origin: Origin | None = None
     accepted: tuple[AcceptedEdit, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The result's folder, below the store."""
-        return f"{self.stage}/{self.label}-{self.id}"
 
     def identity(self) -> Identity:
         """The identity that this manifest describes; its id is the manifest's unless someone edited it."""
@@ -143,11 +190,7 @@ def content_digest(outputs: Mapping[str, FileRecord]) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest.
-
-    Raises:
-        UserError: it is missing or damaged; the text names the file.
-    """
+    """Read and check a manifest; UserError names one that is missing or damaged."""
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
@@ -173,11 +216,7 @@ def input_names(inputs: Mapping[str, InputRecord | tuple[InputRecord, ...]]) -> 
 
 
 def input_record(folder: Path) -> InputRecord:
-    """The record of a finished result that is an input, or of a folder in one.
-
-    Raises:
-        UserError: the result has no manifest, or a damaged one.
-    """
+    """The record of a finished result that is an input, or of a folder in one; UserError without a whole manifest."""
     part = folder.name if folder.is_dir() and (folder.parent / MANIFEST).is_file() else None
     manifest = read_manifest((folder if part is None else folder.parent) / MANIFEST)
     content = manifest.part_content(part)
@@ -207,8 +246,11 @@ def undone(
     code, packages, used = dict(code), dict(packages), []
     left = [edit for edit in reversed(edits) if edit.stage == stage]
     while edit := next((one for one in left if _holds(one.code, code) and _holds(one.packages, packages)), None):
-        _undo(edit.code, code)
-        _undo(edit.packages, packages)
+        for changes, values in ((edit.code, code), (edit.packages, packages)):
+            for name, change in changes.items():
+                values.pop(name, None)
+                if change.was is not None:
+                    values[name] = change.was
         left.remove(edit)
         used.append(edit)
     return code, packages, tuple(used)
@@ -216,10 +258,3 @@ def undone(
 
 def _holds(changes: Mapping[str, Change], values: Mapping[str, str]) -> bool:
     return all(values.get(name) == change.now for name, change in changes.items())
-
-
-def _undo(changes: Mapping[str, Change], values: dict[str, str]) -> None:
-    for name, change in changes.items():
-        values.pop(name, None)
-        if change.was is not None:
-            values[name] = change.was

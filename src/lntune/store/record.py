@@ -29,14 +29,15 @@ from pydantic import JsonValue
 from lntune.errors import UserError
 from lntune.files import flush, locked
 from lntune.store.identity import Identity, canonical_json, hash_tree
-from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import host_name, is_alive
 from lntune.store.manifest import (
+    MANIFEST,
     AcceptedEdit,
     Git,
     InputRecord,
     Machine,
     Manifest,
+    Store,
     content_digest,
     input_names,
     input_record,

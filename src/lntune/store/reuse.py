@@ -22,8 +22,7 @@ from pathlib import Path
 from lntune.errors import UserError
 from lntune.files import link_or_copy
 from lntune.store.identity import Identity, digest, hash_tree
-from lntune.store.layout import MANIFEST, Store
-from lntune.store.manifest import InputRecord, Manifest, Origin, read_manifest, write_manifest
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Origin, Store, read_manifest, write_manifest
 
 
 class ResultIndex:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from checkout import ROOT
-from lntune.config.scale import GpuSettings, TrainingData
+from lntune.config.study import GpuSettings, TrainingData
 from lntune.config.training import LoraSettings, Schedule
 from lntune.errors import UserError
 from lntune.estimate.fit import TrainingJob, choose, prediction_batch, usable

@@ -12,7 +12,7 @@ import pytest
 from checkout import ROOT
 from lntune.config.load import load, validate
 from lntune.config.report_item import RATE, ReportItem
-from lntune.config.scale import ScaleSettings
+from lntune.config.study import ScaleSettings
 from lntune.errors import UserError
 from lntune.paper.claims import Claim, Claims, Reading, agreement, assess, verdicts
 from lntune.paper.formula import Formula, Tables

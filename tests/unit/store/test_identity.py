@@ -13,7 +13,7 @@ from blake3 import blake3
 from lntune.errors import UserError
 from lntune.store.fingerprint import versions
 from lntune.store.identity import FileRecord, Identity, canonical_json, digest, hash_file, hash_tree
-from lntune.store.layout import Store, slug
+from lntune.store.manifest import Store, slug
 
 
 def test_canonical_text_is_pinned() -> None:

@@ -14,8 +14,7 @@ from blake3 import blake3
 
 from lntune.errors import UserError
 from lntune.store.identity import FileRecord, Identity
-from lntune.store.layout import Store
-from lntune.store.manifest import content_digest, read_manifest, write_manifest
+from lntune.store.manifest import Store, content_digest, read_manifest, write_manifest
 from lntune.store.record import git_state, machine, peak_memory_bytes, record
 
 IDENTITY = Identity("train", {"rate": 0.1, "seed": 3}, {"toy.train": "ab" * 32}, {"pytest": "1"}, {})
@@ -202,7 +201,7 @@ CODE_VERSION = """
 import sys, time
 from pathlib import Path
 from lntune.store.identity import Identity
-from lntune.store.layout import Store
+from lntune.store.manifest import Store
 from lntune.store.record import record
 
 root, seconds = Path(sys.argv[1]), float(sys.argv[2])

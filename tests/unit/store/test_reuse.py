@@ -14,8 +14,7 @@ import pytest
 
 from lntune.files import link_or_copy
 from lntune.store.identity import Identity, hash_tree
-from lntune.store.layout import Store
-from lntune.store.manifest import AcceptedEdit, Change, Manifest, read_manifest, undone
+from lntune.store.manifest import AcceptedEdit, Change, Manifest, Store, read_manifest, undone
 from lntune.store.record import record
 
 CODE = {"toy.train": "ab" * 32}

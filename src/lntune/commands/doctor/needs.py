@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lntune.config.catalog import Entry
-from lntune.config.scale import Stage
+from lntune.config.study import Stage
 from lntune.plan.pending import PendingWork, pending_in
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study

@@ -15,8 +15,7 @@ from lntune.plan.fetched import FetchedFile, fetched_files
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.targets import FIGURES
 from lntune.store.identity import FileRecord
-from lntune.store.layout import MANIFEST, Store, slug
-from lntune.store.manifest import InputRecord, Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest, slug
 
 RESULTS = "results"
 """The folder of all results in a crate, whatever the store is called."""

@@ -29,8 +29,7 @@ from lntune.progress import track
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.stages.select import CHOSEN
 from lntune.stages.table import Settings as TableSettings
-from lntune.store.layout import MANIFEST
-from lntune.store.manifest import Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, Manifest, read_manifest
 from lntune.units import bytes_text
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold

@@ -22,8 +22,7 @@ from lntune.config.study import StudySettings
 from lntune.plan.stages import STAGES, stage_module
 from lntune.plan.study import Study
 from lntune.store.identity import FileRecord, digest
-from lntune.store.layout import MANIFEST
-from lntune.store.manifest import Manifest
+from lntune.store.manifest import MANIFEST, Manifest
 
 METADATA = "ro-crate-metadata.json"
 README = "README.md"

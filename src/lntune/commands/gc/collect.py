@@ -41,9 +41,8 @@ from lntune.plan.stages import STAGES, STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
 from lntune.plan.targets import FORMATS
 from lntune.snakefile.demo_weights import RECIPES, DemoWeightsPlan
-from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
-from lntune.store.manifest import Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest
 from lntune.units import counted
 
 _TODAY = "needed by a table or figure of today's config"

@@ -15,8 +15,8 @@ from lntune.errors import UserError
 from lntune.files import locked
 from lntune.plan.study import Study
 from lntune.progress import track
-from lntune.store.layout import MANIFEST, Store
 from lntune.store.leases import Lease, forget_lease, host_name, leases_state
+from lntune.store.manifest import MANIFEST, Store
 
 
 def delete(garbage: Garbage) -> Deleted:

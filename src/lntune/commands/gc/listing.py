@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lntune.store.layout import Store
+from lntune.store.manifest import Store
 from lntune.units import bytes_text, counted
 
 Kind = Literal["result", "unfinished", "temporary", "scratch"]

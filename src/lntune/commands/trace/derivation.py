@@ -22,8 +22,7 @@ from lntune.plan.node import Node, Part
 from lntune.plan.plan import Plan
 from lntune.stages.measure import MEASURED
 from lntune.store.identity import hash_file
-from lntune.store.layout import MANIFEST
-from lntune.store.manifest import InputRecord, Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, read_manifest
 
 Facts = dict[str, Any]
 

@@ -15,8 +15,7 @@ from lntune.benchmarks.intervals import PER_ITEM_SCORES
 from lntune.benchmarks.registry import Benchmark, of_score, score_stages
 from lntune.data.samples import Question, read_answers, read_questions
 from lntune.errors import UserError
-from lntune.store.layout import MANIFEST, Store
-from lntune.store.manifest import InputRecord, Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
 
 Item = TypeVar("Item")
 

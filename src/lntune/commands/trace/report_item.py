@@ -16,8 +16,7 @@ from lntune.report.published import Shown, difference, shown_in
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.stages.table import Printed
 from lntune.stages.table import Settings as TableSettings
-from lntune.store.layout import MANIFEST, Store
-from lntune.store.manifest import InputRecord, Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
 
 _MARKS = r"\*|</?u>"
 """How Markdown sets the best and the second best."""

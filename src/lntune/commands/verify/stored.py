@@ -24,8 +24,7 @@ from lntune.progress import track
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.fetch import Settings as FetchSettings
 from lntune.store.identity import hash_file
-from lntune.store.layout import MANIFEST
-from lntune.store.manifest import Manifest, content_digest, read_manifest
+from lntune.store.manifest import MANIFEST, Manifest, content_digest, read_manifest
 from lntune.units import counted
 
 Manifests = Mapping[Node, Manifest]

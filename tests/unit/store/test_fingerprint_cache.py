@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lntune.store import fingerprint, user_cache
+from lntune.store import fingerprint
 from lntune.store.fingerprint import PackageCode
 from toy_package import write_package
 
@@ -106,14 +106,14 @@ def test_what_was_kept_is_used_and_a_damaged_one_is_not(toys: Path, monkeypatch:
 
 def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for number in range(user_cache.NEWEST + 3):
-        user_cache.write("it", f"{number:064d}", {"number": number})
+    for number in range(fingerprint.NEWEST + 3):
+        fingerprint.write_cached("it", f"{number:064d}", {"number": number})
         time.sleep(0.002)
-    assert [user_cache.read("it", f"{number:064d}") for number in (0, 2, 3)] == [None, None, {"number": 3}]
-    assert len(list((tmp_path / "lntune/it").iterdir())) == user_cache.NEWEST
+    assert [fingerprint.read_cached("it", f"{number:064d}") for number in (0, 2, 3)] == [None, None, {"number": 3}]
+    assert len(list((tmp_path / "lntune/it").iterdir())) == fingerprint.NEWEST
 
 
 def test_without_a_folder_to_write_to_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
-    user_cache.write("it", "0" * 64, 1)
-    assert user_cache.read("it", "0" * 64) is None
+    fingerprint.write_cached("it", "0" * 64, 1)
+    assert fingerprint.read_cached("it", "0" * 64) is None
