@@ -31,7 +31,7 @@ from lntune.plan.targets import FIGURES, FORMATS
 from lntune.snakefile.workflow import write_specs
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import Identity, hash_tree
-from lntune.store.leases import Owner, forget_lease, read_leases, write_lease
+from lntune.store.leases import Lease, forget_lease, read_leases, write_lease
 from lntune.store.manifest import Manifest, Store, read_manifest, write_manifest
 from lntune.store.record import record
 from lntune.store.reuse import mark
@@ -44,7 +44,16 @@ rows:
   - {title: LayerNorm-Conv. 20K, method: layernorm, data: Conv.20K}
 """
 HOST = re.sub("[^A-Za-z0-9-]", "-", socket.gethostname())
-ELSEWHERE = Owner("alice", "elsewhere")
+
+
+def lease_elsewhere(
+    store: Store, checkout: Path, names: list[str], user: str = "alice", host: str = "elsewhere"
+) -> Lease:
+    """What another user leases on another host."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("getpass.getuser", lambda: user)
+        patch.setattr("socket.gethostname", lambda: host)
+        return write_lease(store, checkout, names)
 
 
 class Toy:
@@ -372,7 +381,7 @@ def test_a_linked_result_outlives_its_origin_and_shared_files_are_not_counted(to
     origin, _ = simple(toy.store, "finetune", "model", "w" * 1000, {}, samples=before)
     copy, manifest = simple(toy.store, "finetune", "model", "never made", {}, samples=after)
     assert manifest.origin is not None and (origin / "file").stat().st_nlink == 2
-    write_lease(toy.store, Path("/elsewhere"), [name_of(copy)], ELSEWHERE)
+    lease_elsewhere(toy.store, Path("/elsewhere"), [name_of(copy)])
     found = {item.path: item for item in collect(Path(".")).items}
     assert set(found) == {before, origin}
     noted = (origin / "manifest.json").stat().st_size
@@ -418,7 +427,7 @@ def test_another_checkouts_lease_protects_and_is_forgotten_on_request(toy: Toy, 
     raw, _ = simple(toy.store, "draw", "raw", "r", {})
     data, _ = simple(toy.store, "prepare", "data", "d", {}, raw=raw)
     other, _ = simple(toy.store, "prepare", "other", "o", {"x": 1})
-    lease = write_lease(toy.store, Path("/shared/lntune"), [name_of(data), "finetune/pending-0123456789ab"], ELSEWHERE)
+    lease = lease_elsewhere(toy.store, Path("/shared/lntune"), [name_of(data), "finetune/pending-0123456789ab"])
     (toy.store.root / "finetune/pending-0123456789ab").mkdir(parents=True)  # Snakemake has made it for a job
     (toy.store.root / ".scratch/finetune-0123456789ab").mkdir()
     found = collect(Path("."))
@@ -428,7 +437,7 @@ def test_another_checkouts_lease_protects_and_is_forgotten_on_request(toy: Toy, 
     assert lease.text in text(found) and found.notes == ()
     with pytest.raises(UserError, match=r"--forget /nowhere: has no lease on results; there are: elsewhere:/shared/l"):
         forget(Path("."), "/nowhere")
-    write_lease(toy.store, Path("/shared/lntune"), [], Owner("bob", "third"))
+    lease_elsewhere(toy.store, Path("/shared/lntune"), [], "bob", "third")
     with pytest.raises(UserError, match="several hosts have such a checkout; name one of: elsewhere:/shared/lntune; "):
         forget(Path("."), "/shared/lntune")
     assert forget(Path("."), "elsewhere:/shared/lntune") == lease
@@ -510,7 +519,7 @@ def test_deletion_stops_when_a_workflow_starts(disturb: str, toy: Toy, monkeypat
     def removed(path: Path) -> None:
         remove(path)
         if disturb == "lease":
-            write_lease(toy.store, Path("/other"), [], ELSEWHERE)
+            lease_elsewhere(toy.store, Path("/other"), [])
         else:
             Path(".snakemake/locks").mkdir(parents=True)
             Path(".snakemake/locks/0.input.lock").touch()
@@ -615,7 +624,7 @@ def test_scratch_and_specs_of_what_is_still_to_be_made_stay(toy: Toy) -> None:
 
 def test_a_job_spec_that_another_checkouts_job_may_wait_with_stays_for_a_week(toy: Toy) -> None:
     data, _ = simple(toy.store, "prepare", "data", "d", {})
-    write_lease(toy.store, Path("/other"), [name_of(data)], ELSEWHERE)
+    lease_elsewhere(toy.store, Path("/other"), [name_of(data)])
     spec = toy.store.root / f".jobs/prepare/{data.name}.json"
     spec.parent.mkdir(parents=True)
     spec.write_text("{}")
@@ -627,7 +636,7 @@ def test_a_job_spec_that_another_checkouts_job_may_wait_with_stays_for_a_week(to
 def test_marks_that_lead_nowhere_go_and_lost_results_are_still_found(toy: Toy) -> None:
     one, _ = simple(toy.store, "prepare", "one", "d", {})
     two, _ = simple(toy.store, "prepare", "two", "d", {"n": 2})
-    write_lease(toy.store, Path("/other"), [name_of(two)], ELSEWHERE)
+    lease_elsewhere(toy.store, Path("/other"), [name_of(two)])
     (kept,) = toy.store.root.glob(f".works/prepare/*/{two.name}")
     lost = kept.with_name("lost-0123456789ab")
     lost.touch()
@@ -641,7 +650,7 @@ def test_marks_that_lead_nowhere_go_and_lost_results_are_still_found(toy: Toy) -
 def test_folders_of_works_go_with_their_last_mark(toy: Toy) -> None:
     gone, _ = simple(toy.store, "prepare", "gone", "d", {})
     kept, _ = simple(toy.store, "prepare", "kept", "d", {"n": 2})
-    write_lease(toy.store, Path("/other"), [name_of(kept)], ELSEWHERE)
+    lease_elsewhere(toy.store, Path("/other"), [name_of(kept)])
     works = toy.store.root / ".works/prepare"
     (of_gone,), (of_kept,) = works.glob(f"*/{gone.name}"), works.glob(f"*/{kept.name}")
     of_kept.with_name("lost-0123456789ab").touch()
@@ -731,7 +740,7 @@ delete(collect(Path(".")))
 @pytest.mark.parametrize("moment", [1, 3, 12])
 def test_killed_in_the_middle_of_deletion(moment: int, toy: Toy) -> None:
     kept, _ = simple(toy.store, "prepare", "kept", "k", {})
-    write_lease(toy.store, Path("/other"), [name_of(kept)], ELSEWHERE)
+    lease_elsewhere(toy.store, Path("/other"), [name_of(kept)])
     raw = kept
     for number in range(6):
         raw, _ = simple(toy.store, "prepare", f"data-{number}", "d", {"n": number}, raw=raw)

@@ -44,18 +44,12 @@ class Stratum:
     """Items of one kind, which are drawn among themselves: one of MME's subtasks, or a whole benchmark.
 
     Its value is the mean score of a question, the sum of ``totals`` over the sum of ``counts``.
-
-    Attributes:
-        name: what its items have in common; unique in a value.
-        items: the id of each item, that is of what is drawn: an image.
-        totals: the sum of the scores of each item's questions, in the value's unit.
-        counts: how many questions each item has.
     """
 
-    name: str
-    items: tuple[str, ...]
-    totals: tuple[float, ...]
-    counts: tuple[int, ...]
+    name: str  # what its items have in common; unique in a value
+    items: tuple[str, ...]  # the id of each item, that is of what is drawn: an image
+    totals: tuple[float, ...]  # the sum of the scores of each item's questions, in the value's unit
+    counts: tuple[int, ...]  # how many questions each item has
 
     @classmethod
     def of(cls, name: str, scores: Mapping[str, Sequence[float]]) -> "Stratum":
@@ -85,7 +79,7 @@ def by_image(images: Mapping[str, str], scores: Mapping[str, float], factor: flo
 
 
 def write_score(out: Path, document: Mapping[str, Any], parts: Parts, questions: Mapping[str, Any]) -> None:
-    """Write scores.json, and per_item_scores.json as the module says."""
+    """Write scores.json and per_item_scores.json."""
     (out / "scores.json").write_text(json.dumps(document, indent=1) + "\n")
     write_per_item_scores(out, parts, questions)
 
@@ -110,68 +104,44 @@ def value(strata: Sequence[Stratum]) -> float:
     return sum((sum(one.totals) / sum(one.counts) for one in strata), 0.0)
 
 
-def over_items(
-    strata_by_seed: Sequence[Sequence[Stratum]], *, level: float = LEVEL, seed: int = 0
-) -> tuple[float, float] | None:
+def over_items(strata_by_seed: Sequence[Sequence[Stratum]]) -> tuple[float, float] | None:
     """The percentile bootstrap interval of a value over its items, drawn with replacement within each stratum.
 
-    With several training seeds an item's scores are averaged over them first: the interval is that of the mean of
-    the seeds' values, over other items, and says nothing of other seeds.
-
-    Args:
-        strata_by_seed: for each training seed the strata of the value.
-        level: the interval's coverage.
-        seed: of the resampling. The same seed draws the same items for every model that was asked the same.
-
-    Returns:
-        The lower and the upper end; None without a stratum.
-
-    Raises:
-        UserError: the seeds were not asked the same.
+    With several training seeds, each with the strata of the value, an item's scores are averaged over them first: the
+    interval is that of the mean of the seeds' values, over other items, and says nothing of other seeds. None without a
+    stratum; UserError if the seeds were not asked the same.
     """
     strata = _mean(strata_by_seed)
-    return _bounds(_resampled(strata, seed), level) if strata else None
+    return _bounds(_resampled(strata)) if strata else None
 
 
-def difference(
-    ours: Sequence[Sequence[Stratum]],
-    baseline: Sequence[Sequence[Stratum]],
-    *,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Difference | None:
-    """One model's value minus another's, with its paired bootstrap interval.
+def difference(ours: Sequence[Sequence[Stratum]], baseline: Sequence[Sequence[Stratum]]) -> Difference | None:
+    """One model's value minus another's, with its paired bootstrap interval; arguments as of :func:`over_items`.
 
-    Both models meet the same drawn items, so what makes an item hard for both cancels. Arguments as those of
-    :func:`over_items`; the two models may have different numbers of training seeds.
-
-    Returns:
-        None without a stratum.
-
-    Raises:
-        UserError: the models were not asked the same.
+    Both models meet the same drawn items, so what makes an item hard for both cancels; they may have different numbers
+    of training seeds. None without a stratum; UserError if the models were not asked the same.
     """
     strata = _combined([(_mean(ours), 1.0), (_mean(baseline), -1.0)])
     if not strata:
         return None
-    return Difference(value(strata), *_bounds(_resampled(strata, seed), level))
+    return Difference(value(strata), *_bounds(_resampled(strata)))
 
 
-def over_seeds(values: Sequence[float], *, level: float = LEVEL) -> tuple[float, float] | None:
+def over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
     """Student's t interval of the mean of the values of several training seeds; None with fewer than two.
 
     Where items do not matter, the interval of a difference of models is that of the differences seed by seed.
     """
     if len(values) < 2:
         return None
-    half = t_quantile(level, len(values) - 1) * stdev(values) / sqrt(len(values))
+    half = t_quantile(LEVEL, len(values) - 1) * stdev(values) / sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 
-def interval(scores: Sequence[float] | Numbers, *, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
-    """The bootstrap interval of the mean of scores, one an item; arguments as those of :func:`over_items`."""
+def interval(scores: Sequence[float] | Numbers) -> tuple[float, float]:
+    """The bootstrap interval of the mean of scores, one an item."""
     stratum = Stratum.of("", {str(number): [float(one)] for number, one in enumerate(scores)})
-    return _bounds(_resampled([stratum], seed), level)
+    return _bounds(_resampled([stratum]))
 
 
 def t_quantile(level: float, freedom: int) -> float:
@@ -204,7 +174,6 @@ def _mean(strata_by_seed: Sequence[Sequence[Stratum]]) -> list[Stratum]:
 
 def _combined(weighted: Sequence[tuple[Sequence[Stratum], float]]) -> list[Stratum]:
     """The strata whose scores are the weighted sums of those given; UserError if they differ in what was asked."""
-    first = weighted[0][0]
     known = [{one.name: one for one in strata} for strata, _ in weighted]
     for strata in known[1:]:
         if strata.keys() != known[0].keys():
@@ -213,7 +182,7 @@ def _combined(weighted: Sequence[tuple[Sequence[Stratum], float]]) -> list[Strat
                 "compared; score both under one protocol"
             )
     found = []
-    for one in first:
+    for one in weighted[0][0]:
         totals = np.zeros(len(one.items))
         for strata, (_, weight) in zip(known, weighted, strict=True):
             totals += weight * np.asarray(_aligned(strata[one.name], one))
@@ -236,11 +205,11 @@ def _aligned(stratum: Stratum, to: Stratum) -> tuple[float, ...]:
     return tuple(totals[id] for id in to.items)
 
 
-def _resampled(strata: Sequence[Stratum], seed: int) -> Numbers:
-    """The value of each of RESAMPLES resamples, (RESAMPLES,); each stratum is drawn apart."""
+def _resampled(strata: Sequence[Stratum]) -> Numbers:
+    """The value of each of RESAMPLES resamples, (RESAMPLES,); each stratum is drawn apart, alike for every model."""
     values = np.zeros(RESAMPLES)
     for number, stratum in enumerate(strata):
-        rng = np.random.default_rng((seed, number))
+        rng = np.random.default_rng((0, number))
         totals, counts = np.asarray(stratum.totals), np.asarray(stratum.counts)
         block = max(1, _DRAWN_AT_ONCE // len(totals))
         for start in range(0, RESAMPLES, block):
@@ -250,7 +219,7 @@ def _resampled(strata: Sequence[Stratum], seed: int) -> Numbers:
     return values
 
 
-def _bounds(values: Numbers, level: float) -> tuple[float, float]:
-    """The middle ``level`` of resampled values: its lower and its upper end."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def _bounds(values: Numbers) -> tuple[float, float]:
+    """The middle LEVEL of resampled values: its lower and its upper end."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -69,14 +69,11 @@ _PLAIN = (str, int, bool, type(None))
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: keys sorted, no spaces, ASCII only.
+    """The one JSON text of a value: keys sorted, no spaces, ASCII only; tuples are written as lists.
 
-    Tuples are written as lists. Subclasses of the plain types (NumPy scalars, enums) are refused with
-    all other types, because their text is not settled by their value.
-
-    Raises:
-        TypeError: something that JSON has no type for, such as a set, a path or a key that is no text.
-        ValueError: a number that is not finite.
+    Raises TypeError for what JSON has no type for, such as a path or a key that is no text, and for subclasses of the
+    plain types (NumPy scalars, enums), whose text is not settled by their value; ValueError for a number that is not
+    finite.
     """
     _check(value, "value")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -123,15 +120,9 @@ def hash_file(path: Path) -> str:
 
 
 def hash_tree(folder: Path, ignore: Collection[str] = ()) -> dict[str, FileRecord]:
-    """Every file below a folder: relative path with forward slashes, in sorted order, to its record.
+    """Every file below a folder, but for the relative paths ``ignore``: that path, in sorted order, to its record.
 
-    Args:
-        folder: where to look; empty folders in it leave no trace.
-        ignore: relative paths of files to leave out.
-
-    Raises:
-        UserError: a link, a device, or a name that is not UTF-8: none of them has a content of its own that a
-            copy of the folder is sure to keep.
+    UserError for a link, a device, or a name that is not UTF-8: a copy of the folder is not sure to keep those.
     """
     files = {}
     folders = [""]

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -40,13 +39,6 @@ def is_alive(pid: int) -> bool:
 
 
 _LEASES = ".leases"
-
-
-class Owner(NamedTuple):
-    """Who leases: a user on a host."""
-
-    user: str
-    host: str
 
 
 class Lease(BaseModel):
@@ -77,31 +69,19 @@ class Lease(BaseModel):
         return self.host == socket.gethostname() and not os.path.isdir(self.checkout)
 
 
-def _this_owner() -> Owner:
+def write_lease(store: Store, checkout: Path, names: Collection[str]) -> Lease:
+    """Lease results, ``stage/label-id``, made or not, for a checkout's folder, in place of what it leased before.
+
+    Raises OSError if the store cannot be written; the lease is then as it was.
+    """
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         user = f"user {os.getuid()}"
-    return Owner(user, socket.gethostname())
-
-
-def write_lease(store: Store, checkout: Path, names: Collection[str], owner: Owner | None = None) -> Lease:
-    """Lease results for a checkout, in place of what it leased before.
-
-    Args:
-        store: where the results lie or will lie.
-        checkout: the checkout's folder; it is known by its path without links.
-        names: all that it needs, made or not: ``stage/label-id``.
-        owner: who leases, if not this process's user on this host.
-
-    Raises:
-        OSError: the store cannot be written; the lease is then as it was.
-    """
-    owner = owner or _this_owner()
     lease = Lease(
         checkout=str(checkout.resolve()),
-        user=owner.user,
-        host=owner.host,
+        user=user,
+        host=socket.gethostname(),
         written=datetime.now(UTC),
         names=tuple(sorted(set(names))),
     )
@@ -112,11 +92,7 @@ def write_lease(store: Store, checkout: Path, names: Collection[str], owner: Own
 
 
 def read_leases(store: Store) -> list[Lease]:
-    """All leases on a store, by checkout.
-
-    Raises:
-        UserError: one cannot be read, so that nobody knows what it protects.
-    """
+    """All leases on a store, by checkout; UserError if one cannot be read, so that nobody knows what it protects."""
     found = []
     for path in sorted((store.root / _LEASES).glob("[!.]*.json")):
         try:
@@ -147,8 +123,7 @@ def leases_state(store: Store) -> frozenset[tuple[str, int]]:
 def forget_lease(store: Store, checkout: str) -> Lease:
     """Drop the lease of a checkout, named by its folder, or by ``HOST:FOLDER`` where several hosts have one there.
 
-    Raises:
-        UserError: there is no such lease, or there are several.
+    UserError if there is no such lease, or there are several.
     """
     leases = read_leases(store)
     meant = {checkout, str(Path(checkout).resolve())}

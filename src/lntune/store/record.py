@@ -74,9 +74,7 @@ def record(
             keeps in ``scratch`` outlives an exception or a kill, and is deleted once the result is in place.
         inputs: the finished folder, or folders in order, that play each role of ``identity.inputs``; a folder
             in a result's folder stands for that part of it.
-        execution: what shaped the run and not the numbers, to be noted.
-        seed: the seed of the work, if it has one.
-        ranks: how many processes share the work.
+        execution, seed, ranks: how the work was carried out, to be noted.
         accepted: edits of code and packages that were declared equivalent, so that the identity leaves them out.
         announce: called with where a linked result comes from.
 
@@ -238,9 +236,6 @@ def _remove_leftovers(final: Path) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-# --- where and from what it is made
-
-
 def git_state(folder: Path) -> Git | None:
     """The commit that a folder's checkout stands at; None without git, a repository or a first commit."""
     command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
@@ -248,21 +243,15 @@ def git_state(folder: Path) -> Git | None:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if done.returncode != 0:
-        return None
     lines = done.stdout.splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
-    if commit == "(initial)":
+    if done.returncode != 0 or commit == "(initial)":
         return None
     return Git(commit=commit, dirty=any(not line.startswith("#") for line in lines))
 
 
 def machine(ranks: int) -> Machine:
-    """This host and what of it the process may use.
-
-    Args:
-        ranks: how many processes shared the work.
-    """
+    """This host and what of it the process may use; ``ranks`` processes share the work."""
     return Machine(
         host=socket.gethostname(),
         cpu=_cpu_model(),

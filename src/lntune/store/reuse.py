@@ -13,7 +13,7 @@ when one of them fails, those of the finished ones too.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -48,19 +48,14 @@ class ResultIndex:
         for folder in self.labels(stage).get(label, ()):
             with suppress(UserError):
                 found.append(read_manifest(folder / MANIFEST))
-        return sorted(found, key=_made, reverse=True)
+        return sorted(found, key=lambda one: (one.origin.linked if one.origin else one.ended).isoformat(), reverse=True)
 
     @cache  # noqa: B019
-    def some(self, stage: str, number: int = 20) -> list[Manifest]:
-        """Up to ``number`` manifests of a stage, of labels spread evenly over all that there are."""
+    def some(self, stage: str) -> list[Manifest]:
+        """Up to 20 manifests of a stage, of labels spread evenly over all that there are."""
         labels = sorted(self.labels(stage))
-        step = max(1, len(labels) // number)
-        return [one for label in labels[::step][:number] for one in self.named(stage, label)[:1]]
-
-
-def _made(manifest: Manifest) -> str:
-    moment = manifest.origin.linked if manifest.origin else manifest.ended
-    return moment.isoformat()
+        step = max(1, len(labels) // 20)
+        return [one for label in labels[::step][:20] for one in self.named(stage, label)[:1]]
 
 
 _MARKS = ".works"
@@ -79,7 +74,7 @@ def work_of(identity: Identity, inputs: Inputs) -> str:
 
 def mark(store: Store, work: str, manifest: Manifest) -> None:
     """Note which result did this work; before it is in place, so that no result goes unmarked."""
-    path = _mark(store, work, manifest.stage, manifest.label, manifest.id)
+    path = _marks(store, manifest.stage, work) / f"{manifest.label}-{manifest.id}"
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         with suppress(FileExistsError):
@@ -96,7 +91,7 @@ def restore(store: Store, work: str, identity: Identity, label: str) -> Manifest
     """Give a finished result that lost its manifest the same again; None if it has not all its files to the byte."""
     folder = store.folder(identity.stage, label, identity.id)
     try:
-        manifest = read_manifest(_mark(store, work, identity.stage, label, identity.id))
+        manifest = read_manifest(_marks(store, identity.stage, work) / folder.name)
         if hash_tree(folder) != manifest.outputs:
             return None
     except (UserError, OSError):
@@ -110,7 +105,11 @@ def find(store: Store, stage: str, work: str) -> Path | None:
     if not (store.root / _MARKS).is_dir():
         if not store.root.is_dir():
             return None
-        _mark_all(store)
+        for path in sorted(store.root.glob(f"[!.]*/[!.]*/{MANIFEST}")):
+            with suppress(UserError):
+                manifest = read_manifest(path)
+                mark(store, work_of(manifest.identity(), manifest.inputs), manifest)
+        (store.root / _MARKS).mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(_marks(store, stage, work))):
             folder = store.root / stage / name
@@ -125,21 +124,13 @@ def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Input
     for name in manifest.outputs:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(found / name, out / name)
-    before = manifest.origin
-    origin = Origin(
-        label=before.label if before else manifest.label,
-        id=before.id if before else manifest.id,
-        linked=datetime.now(UTC),
-    )
+    before = manifest.origin or manifest
+    origin = Origin(label=before.label, id=before.id, linked=datetime.now(UTC))
     return manifest.model_copy(update={"label": label, "id": identity.id, "inputs": dict(inputs), "origin": origin})
 
 
 def _marks(store: Store, stage: str, work: str) -> Path:
     return store.root / _MARKS / stage / work[:24]
-
-
-def _mark(store: Store, work: str, stage: str, label: str, id: str) -> Path:
-    return _marks(store, stage, work) / f"{label}-{id}"
 
 
 def _did(folder: Path, work: str) -> bool:
@@ -149,17 +140,3 @@ def _did(folder: Path, work: str) -> bool:
     except (UserError, OSError):
         return False
     return whole and work_of(manifest.identity(), manifest.inputs) == work
-
-
-def _mark_all(store: Store) -> None:
-    for manifest in manifests(store):
-        work = work_of(manifest.identity(), manifest.inputs)
-        mark(store, work, manifest)
-    (store.root / _MARKS).mkdir(parents=True, exist_ok=True)
-
-
-def manifests(store: Store) -> Iterator[Manifest]:
-    """The manifests of all finished results that can be read."""
-    for path in sorted(store.root.glob(f"[!.]*/[!.]*/{MANIFEST}")):
-        with suppress(UserError):
-            yield read_manifest(path)

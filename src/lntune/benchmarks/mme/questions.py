@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lntune.benchmarks.mme.release import ARCHIVE, Asked, read_release
+from lntune.benchmarks.mme.release import ARCHIVE, read_release
 from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
 from lntune.data.archives import Members
 from lntune.data.drops import Drops
@@ -42,16 +42,11 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     for subtask in settings.subtasks:
         lines: list[str] = []
         for one in release.subtasks[subtask]:
-            if one.source in good:
-                questions += _questions(subtask, one, len(lines))
-                lines += [f"{one.name}\t{text}\t{answer}\n" for text, answer in one.questions]
+            if one.source in good and one.member:
+                for text, answer in one.questions:
+                    questions.append(Question(f"{subtask}/{len(lines)}", one.member, text))
+                    lines.append(f"{one.name}\t{text}\t{answer}\n")
         (job.out / f"{subtask}.txt").write_text("".join(lines))
     write_questions(job.out, ARCHIVE, questions)
     metrics = drops.write(job.out, "questions", read, len(questions))
     return metrics | {"pictures_without_questions": len(release.unasked)}
-
-
-def _questions(subtask: str, one: Asked, line: int) -> list[Question]:
-    """The two questions of an image whose first is that line (from 0) of the subtask's file."""
-    assert one.member is not None
-    return [Question(f"{subtask}/{line + k}", one.member, text) for k, (text, _) in enumerate(one.questions)]

@@ -5,7 +5,6 @@ are JPEG or PNG. A text has a line ``question<TAB>answer`` for each of its two q
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -53,29 +52,27 @@ class Asked:
 
 @dataclass
 class Release:
-    """What the archive holds: subtask to its images, sorted by name; and images that no text belongs to.
-
-    A subtask is a folder with images in it.
-    """
+    """Subtask (a folder with images in it) to its images, sorted by name; and images that no text belongs to."""
 
     subtasks: dict[str, list[Asked]]
     unasked: list[str]
 
 
 def read_release(archive: Members) -> Release:
-    """All subtasks of the archive.
-
-    Raises:
-        UserError: a text is not as described above, or a subtask has two images, or two texts, of the same name.
-    """
+    """All subtasks; UserError for a text that is not as said above, or two images or texts of a name in a subtask."""
     images: dict[str, dict[str, str]] = defaultdict(dict)
     texts: dict[str, dict[str, str]] = defaultdict(dict)
     for name in archive.names():
-        for subtask, kind, stem in _placed(name):
-            found = (texts if kind == "text" else images)[subtask]
-            if stem in found:
-                raise UserError(f"{archive.path}: {found[stem]} and {name} have the same name; MME has one for each")
-            found[stem] = name
+        path = PurePosixPath(name)
+        is_text, folder = path.suffix.lower() == ".txt", path.parent
+        if folder.name == (TEXTS_FOLDER if is_text else IMAGES_FOLDER):
+            folder = folder.parent
+        if folder.name and (is_text or path.suffix.lower() in _SUFFIXES):
+            found = (texts if is_text else images)[folder.name]
+            if path.stem in found:
+                both = f"{found[path.stem]} and {name}"
+                raise UserError(f"{archive.path}: {both} have the same name; MME has one for each")
+            found[path.stem] = name
     release = Release({}, [])
     for subtask, mine in sorted(images.items()):
         release.unasked += [name for stem, name in mine.items() if stem not in texts[subtask]]
@@ -87,18 +84,6 @@ def read_release(archive: Members) -> Release:
         if asked:
             release.subtasks[subtask] = sorted(asked, key=lambda one: one.name)
     return release
-
-
-def _placed(name: str) -> Iterator[tuple[str, str, str]]:
-    """A member's subtask, whether it is an image or a text, and its name without suffix; nothing for other members."""
-    *folders, file = PurePosixPath(name).parts
-    kind = {".txt": "text", **dict.fromkeys(_SUFFIXES, "image")}.get(PurePosixPath(file).suffix.lower())
-    if kind is None:
-        return
-    if folders and folders[-1] == (TEXTS_FOLDER if kind == "text" else IMAGES_FOLDER):
-        folders.pop()
-    if folders:
-        yield folders[-1], kind, PurePosixPath(file).stem
 
 
 def _questions(archive: Members, member: str) -> tuple[tuple[str, str], ...]:
