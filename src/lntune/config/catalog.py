@@ -161,11 +161,7 @@ def read_lock(path: Path) -> CatalogLock:
 
 
 def record_found(path: Path, entry: str, name: str, found: LockedFile) -> LockedFile:
-    """Record what the download of a file found, unless something is recorded of it; return what is recorded.
-
-    Raises:
-        UserError: the file is damaged, or cannot be written.
-    """
+    """Record what a download found, unless something is recorded; return that. UserError if the file is not usable."""
     try:
         with _THREADS, locked(path.with_name(f".{path.name}.lock"), lambda: True):
             entries = {known: dict(files) for known, files in read_lock(path).entries.items()}

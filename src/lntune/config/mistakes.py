@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -35,15 +35,8 @@ _EXPECTED = {
 }  # fmt: skip
 
 
-class Mistake(NamedTuple):
-    """One thing to correct: where it is, and the line that says so."""
-
-    path: Path
-    text: str
-
-
-def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Mistake]:
-    """Every mistake in ``data``, the nested values as they were written, that were to become a model.
+def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[tuple[Path, str]]:
+    """Where each mistake is in ``data``, the values as they were written and not yet a model, and a line that says it.
 
     They come in the order of the file, keys that are absent last in their mapping.
     """
@@ -53,14 +46,14 @@ def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[B
     found = []
     for path, problem in problems:
         if path in meant:
-            found.append(Mistake(path, _unknown_key(meant[path], schema.keys(path[:-1]))))
+            found.append((path, _unknown_key(meant[path], schema.keys(path[:-1]))))
         # A list may count as too short only because entries of it are wrong.
         elif not (
             (problem["type"] == "missing" and path in meant.values())
             or (problem["type"] == "too_short" and any(_is_below(other, path) for other, _ in problems))
         ):
-            found.append(Mistake(path, _text(problem, schema.at(path))))
-    return sorted(found, key=lambda mistake: _position(mistake.path, data))
+            found.append((path, _text(problem, schema.at(path))))
+    return sorted(found, key=lambda mistake: _position(mistake[0], data))
 
 
 def path_text(path: Sequence[str | int]) -> str:

@@ -33,12 +33,9 @@ def input_name(id: str, part: str | None) -> str:
 class Identity:
     """Everything that decides the bytes of a result, and nothing else.
 
-    Attributes:
-        stage: the stage's name.
-        settings: resolved settings, JSON types only; what changes speed alone does not belong here.
-        code: digest by module (:func:`lntune.store.fingerprint.code_fingerprint`).
-        packages: version by distribution, those alone that shape the numbers.
-        inputs: role to the :func:`input_name` of what plays it, or to several in an order that counts.
+    ``settings`` are resolved, and of JSON types only. ``code`` is the digest by module
+    (:func:`lntune.store.fingerprint.code_fingerprint`); ``packages`` the version by distribution, of those alone that
+    shape the numbers; ``inputs`` role to the :func:`input_name` of what plays it, or several in an order that counts.
     """
 
     stage: str

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -48,9 +47,6 @@ def _references(folder: Path) -> Mapping[str, list[str]]:
 
 
 def _captions(name: str, column: str, dataset: str, images: int, scorer: Scorer | None = None) -> Benchmark:
-    def question_settings(options: Any, seed: int, split: str) -> dict[str, Any]:
-        return {"dataset": dataset, "request": options.request, "split": split}
-
     return Benchmark(
         name=name,
         column=column,
@@ -73,7 +69,7 @@ def _captions(name: str, column: str, dataset: str, images: int, scorer: Scorer 
         ),
         protocol="captions",
         options=Options,
-        question_settings=question_settings,
+        question_settings=lambda options, seed, split: {"dataset": dataset, "request": options.request, "split": split},
         score_settings=lambda options: options.format.model_dump(include={"least_words", "most_words"}),
         least=lambda options: {"followed": options.format.least_share},
         split=True,

@@ -28,20 +28,20 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """
     settings, drops = job.settings, Drops()
     path = job.folder("raw") / ARCHIVE
-    release = read_release(Members(path))
+    subtasks, unasked = read_release(Members(path))
     for subtask in settings.subtasks:
-        if subtask not in release.subtasks:
-            held = ", ".join(release.subtasks) or "none"
+        if subtask not in subtasks:
+            held = ", ".join(subtasks) or "none"
             raise UserError(f"{path}: holds no questions of MME's subtask {subtask}; it holds {held}")
-    read = sum(len(one.questions) for asked in release.subtasks.values() for one in asked)
-    chosen = [(subtask, one) for subtask in settings.subtasks for one in release.subtasks[subtask]]
+    read = sum(len(one.questions) for asked in subtasks.values() for one in asked)
+    chosen = [(subtask, one) for subtask in settings.subtasks for one in subtasks[subtask]]
     looked_at = [Question(one.source, one.member or one.name, text) for _, one in chosen for text, _ in one.questions]
     drops.choose("of another subtask", read - len(looked_at))
     good = {question.id for question in with_images(job, ARCHIVE, looked_at, lambda one: one.id, drops)}
     questions = []
     for subtask in settings.subtasks:
         lines: list[str] = []
-        for one in release.subtasks[subtask]:
+        for one in subtasks[subtask]:
             if one.source in good and one.member:
                 for text, answer in one.questions:
                     questions.append(Question(f"{subtask}/{len(lines)}", one.member, text))
@@ -49,4 +49,4 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         (job.out / f"{subtask}.txt").write_text("".join(lines))
     write_questions(job.out, ARCHIVE, questions)
     metrics = drops.write(job.out, "questions", read, len(questions))
-    return metrics | {"pictures_without_questions": len(release.unasked)}
+    return metrics | {"pictures_without_questions": len(unasked)}

@@ -50,16 +50,11 @@ class Asked:
     questions: tuple[tuple[str, str], ...]
 
 
-@dataclass
-class Release:
-    """Subtask (a folder with images in it) to its images, sorted by name; and images that no text belongs to."""
+def read_release(archive: Members) -> tuple[dict[str, list[Asked]], list[str]]:
+    """Subtask (a folder with images in it) to its images, sorted by name; and the images that no text belongs to.
 
-    subtasks: dict[str, list[Asked]]
-    unasked: list[str]
-
-
-def read_release(archive: Members) -> Release:
-    """All subtasks; UserError for a text that is not as said above, or two images or texts of a name in a subtask."""
+    UserError for a text that is not as described above, and for two images, or two texts, of one name in a subtask.
+    """
     images: dict[str, dict[str, str]] = defaultdict(dict)
     texts: dict[str, dict[str, str]] = defaultdict(dict)
     for name in archive.names():
@@ -73,17 +68,18 @@ def read_release(archive: Members) -> Release:
                 both = f"{found[path.stem]} and {name}"
                 raise UserError(f"{archive.path}: {both} have the same name; MME has one for each")
             found[path.stem] = name
-    release = Release({}, [])
+    subtasks: dict[str, list[Asked]] = {}
+    unasked: list[str] = []
     for subtask, mine in sorted(images.items()):
-        release.unasked += [name for stem, name in mine.items() if stem not in texts[subtask]]
+        unasked += [name for stem, name in mine.items() if stem not in texts[subtask]]
         asked = []
         for stem, text in texts[subtask].items():
             member = mine.get(stem)
             name = PurePosixPath(member).name if member else stem
             asked.append(Asked(name, member, text, _questions(archive, text)))
         if asked:
-            release.subtasks[subtask] = sorted(asked, key=lambda one: one.name)
-    return release
+            subtasks[subtask] = sorted(asked, key=lambda one: one.name)
+    return subtasks, unasked
 
 
 def _questions(archive: Members, member: str) -> tuple[tuple[str, str], ...]:

@@ -9,8 +9,7 @@ places is rounded away from zero, and only the digits 0 to 9 count as digits.
 import gc
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -155,12 +154,20 @@ def summarise(annotations: Mapping[int, Annotation], accuracies: Mapping[int, fl
 def read(
     questions_path: Path, annotations_path: Path, answers_path: Path
 ) -> tuple[dict[int, Annotation], dict[int, str]]:
-    """Annotations (in their order) and answers by question id; all three files hold the same ids."""
-    with _nothing_collected():
+    """Annotations (in their order) and answers by question id; all three files hold the same ids.
+
+    What is read is kept, and looking through it for garbage would take a third of the time: that pauses.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
         questions, annotations = read_questions(questions_path), read_annotations(annotations_path)
         check_same_ids(questions, annotations, "question_id", asked=questions_path, path=annotations_path)
         answers = read_answers(answers_path)
         check_same_ids(questions, answers, "question_id", asked=questions_path, path=answers_path)
+    finally:
+        if collected:
+            gc.enable()
     return annotations, answers
 
 
@@ -209,18 +216,6 @@ def _mean_over_humans(matches: tuple[bool, ...]) -> float:
 
 def _percent(accuracies: list[float]) -> float:
     return round(100 * float(sum(accuracies)) / len(accuracies), 2)
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Pause the search for garbage: what is read is kept, and looking through it would take a third of the time."""
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collected:
-            gc.enable()
 
 
 def _numbered(record: object, key: str) -> tuple[int, str]:
