@@ -9,11 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lntune.data.images import ImageArchive, ImageError
+from lntune.data.samples import Question, Sample
 from lntune.errors import UserError
 from lntune.progress import Progress
 
@@ -51,8 +52,7 @@ class Drops:
         """Write both files; return the counts as metrics: ``unit`` (what was kept), ``read``, ``dropped: reason``."""
         dropped = dict(sorted(self.counts.items()))
         assert read == kept + sum(dropped.values()), f"{read} read, {kept} kept, {dropped} dropped"
-        counts = {"unit": unit, "read": read, "dropped": dropped, "kept": kept}
-        (folder / COUNTS).write_text(json.dumps(counts, indent=1) + "\n")
+        (folder / COUNTS).write_text(json.dumps(asdict(Counts(unit, read, dropped, kept)), indent=1) + "\n")
         (folder / LIST).write_text("".join(json.dumps(one) + "\n" for one in self._faults))
         return {unit: kept, "read": read, **{f"dropped: {reason}": number for reason, number in dropped.items()}}
 
@@ -62,14 +62,7 @@ def read_counts(folder: Path) -> Counts:
     return Counts(**json.loads((folder / COUNTS).read_text()))
 
 
-class HasImage(Protocol):
-    """A record about one image, a member of an archive."""
-
-    @property
-    def image(self) -> str: ...
-
-
-Record = TypeVar("Record", bound=HasImage)
+Record = TypeVar("Record", Sample, Question)
 
 
 @dataclass(frozen=True)

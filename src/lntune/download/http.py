@@ -1,7 +1,7 @@
 """Downloads one file over HTTP: goes on where it was cut, hashes what arrives, and stops at what cannot be right.
 
     partial = Partial(path)
-    Download("coco: val2014.zip", lambda: Remote(url), partial, expected, RetryPolicy(), watch).run()
+    Download("coco: val2014.zip", lambda: Remote(url), partial, Expected(), RetryPolicy()).run()
     print(partial.size, partial.sha256)
 
 What has arrived is kept whenever it can be of use: an attempt that is cut, turned away or killed costs nothing. It is
@@ -119,21 +119,6 @@ class Expected:
 
 
 @dataclass
-class Watch:
-    """What a download reports, and what may stop it.
-
-    Attributes:
-        advance: called with how many bytes were written, or, as a negative number, thrown away.
-        learn: called with the file's bytes and how many are still to come, once known; UserError if they do not fit.
-        stop: set to have the download end.
-    """
-
-    advance: Callable[[int], None] = lambda count: None
-    learn: Callable[[int, int], None] = lambda total, missing: None
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass
 class Download:
     """The download of one file.
 
@@ -143,7 +128,9 @@ class Download:
         partial: where it goes, and what has arrived before.
         expected: what it must be.
         policy: time-outs and attempts.
-        watch: what is called on the way.
+        advance: called with how many bytes were written, or, as a negative number, thrown away.
+        learn: called with the file's bytes and how many are still to come, once known; UserError if they do not fit.
+        stop: set to have the download end.
     """
 
     shown: str
@@ -151,7 +138,9 @@ class Download:
     partial: Partial
     expected: Expected
     policy: RetryPolicy
-    watch: Watch
+    advance: Callable[[int], None] = lambda count: None
+    learn: Callable[[int, int], None] = lambda total, missing: None
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._patched = self.partial.size > 0  # from several pieces, so that a wrong hash may be the joint's fault
@@ -162,7 +151,7 @@ class Download:
 
         Raises:
             UserError: it cannot be had, or is not what it must be; one line says what to do.
-            StoppedError: ``watch.stop`` was set.
+            StoppedError: ``stop`` was set.
         """
         failed = 0
         while True:
@@ -178,7 +167,7 @@ class Download:
                     kept = f"; {bytes_text(self.partial.size)} of it are kept" if self.partial.size else ""
                     why = f"{trouble}, {failed} times in a row; try again later{kept}"
                     raise UserError(f"{self.shown}: {why}") from None
-                if self.watch.stop.wait(self.policy.pause_before(failed - 1, trouble.after)):
+                if self.stop.wait(self.policy.pause_before(failed - 1, trouble.after)):
                     raise StoppedError from None
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -255,7 +244,7 @@ class Download:
         if start != part.size and start != 0:
             raise TryAgainError("the server answered with other bytes than were asked for")
         if total is not None:
-            self.watch.learn(total, total - part.size)
+            self.learn(total, total - part.size)
         self._stream(response, start, total)
 
     def _extent(self, response: "Response") -> tuple[int, int | None]:
@@ -327,7 +316,7 @@ class Download:
                 raise UserError(f"{self.shown}: the server sends more than {limit} bytes; {_OTHER_FILE}")
             part.write(block)
             place += len(block)
-            self.watch.advance(len(block))
+            self.advance(len(block))
         if again is not None and total is None:
             self._throw_away()
             raise TryAgainError("the file has become shorter since a part of it arrived")
@@ -340,7 +329,7 @@ class Download:
 
         policy, since, got = self.policy, time.monotonic(), 0
         while True:
-            if self.watch.stop.is_set():
+            if self.stop.is_set():
                 raise StoppedError
             try:
                 # What is there, and not a whole block: the time-out is of a single read, and a drip never meets it.
@@ -361,7 +350,7 @@ class Download:
 
     def _throw_away(self) -> None:
         if self.partial.size:
-            self.watch.advance(-self.partial.size)
+            self.advance(-self.partial.size)
         self.partial.remove()
 
     # --- the whole --------------------------------------------------------------------------------------------------

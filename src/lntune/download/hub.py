@@ -58,22 +58,21 @@ class HubFiles:
         self._lock = threading.Lock()
         self._token = token_of_environment()
 
-    def remote(self, shown: str, place: Place) -> Remote:
+    def remote(self, shown: str, hub: HubRepository, member: str) -> Remote:
         """Where a file's bytes are to be had now.
 
         Raises:
             UserError: it is not there, or not for us.
             TryAgainError: the hub cannot be reached, or asks to wait.
         """
-        assert place.hub is not None
         with self._lock:  # the first file's answer decides on the commit of all
-            revision = self._revision(place)
-            known = place.hub in self._commits
+            revision = self._revision(hub)
+            known = hub in self._commits
             if not known:
-                metadata = self._metadata(shown, place, revision)
-                self._commits[place.hub] = metadata.commit_hash or ""
+                metadata = self._metadata(shown, hub, member, revision)
+                self._commits[hub] = metadata.commit_hash or ""
         if known:
-            metadata = self._metadata(shown, place, revision)
+            metadata = self._metadata(shown, hub, member, revision)
         ours = _origin(metadata.location) == _origin(endpoint())
         headers = {"User-Agent": "lntune"}
         if ours and self._token:
@@ -83,33 +82,31 @@ class HubFiles:
     def origin(self, place: Place) -> str:
         """The address of a file that was found, with the commit."""
         assert place.hub is not None
-        return place.hub_address(self._revision(place))
+        return place.hub_address(self._revision(place.hub))
 
-    def _revision(self, place: Place) -> str:
-        assert place.hub is not None
-        return self._commits.get(place.hub) or place.hub.revision
+    def _revision(self, hub: HubRepository) -> str:
+        return self._commits.get(hub) or hub.revision
 
-    def _metadata(self, shown: str, place: Place, revision: str) -> "HfFileMetadata":
+    def _metadata(self, shown: str, hub: HubRepository, member: str, revision: str) -> "HfFileMetadata":
         from httpx2 import RequestError
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-        assert place.hub is not None and place.member is not None
         where = endpoint()
-        url = hf_hub_url(place.hub.repo, place.member, repo_type=place.hub.type, revision=revision, endpoint=where)
+        url = hf_hub_url(hub.repo, member, repo_type=hub.type, revision=revision, endpoint=where)
         try:
             metadata = get_hf_file_metadata(url, token=self._token or False, timeout=self._timeout, endpoint=where)
         except OfflineModeIsEnabled:
             raise UserError(f"{shown}: HF_HUB_OFFLINE is set, so that the hub is not asked; unset it") from None
         except HfHubHTTPError as error:
-            self._refused(shown, place, error)
+            self._refused(shown, hub, member, error)
         except RequestError as error:
             raise TryAgainError(f"no answer from the hub at {where} ({type(error).__name__})") from None
         if metadata.commit_hash is None or metadata.etag is None:
             raise UserError(f"{shown}: {where} does not answer as a hub does; correct HF_ENDPOINT")
         return metadata
 
-    def _refused(self, shown: str, place: Place, error: "HfHubHTTPError") -> NoReturn:
+    def _refused(self, shown: str, hub: HubRepository, member: str, error: "HfHubHTTPError") -> NoReturn:
         from huggingface_hub.errors import (
             GatedRepoError,
             RemoteEntryNotFoundError,
@@ -117,8 +114,7 @@ class HubFiles:
             RevisionNotFoundError,
         )
 
-        assert place.hub is not None
-        hub, status = place.hub, error.response.status_code
+        status = error.response.status_code
         if status in PASSING:
             why = f"HTTP {status} from the hub"
             raise TryAgainError(why, retry_after(error.response.headers.get("Retry-After"))) from None
@@ -126,9 +122,9 @@ class HubFiles:
             raise UserError(f"{shown}: {self._no_access(hub)}") from None
         if isinstance(error, RevisionNotFoundError):
             where = f"{CATALOG}, or in {LOCK} if it is there"
-            what = f"{hub.repo} has no revision {self._revision(place)}; correct it in {where}"
+            what = f"{hub.repo} has no revision {self._revision(hub)}; correct it in {where}"
         elif isinstance(error, RemoteEntryNotFoundError):
-            what = f"{hub.repo} has no file {place.member} at {self._revision(place)}; {BY_HAND}"
+            what = f"{hub.repo} has no file {member} at {self._revision(hub)}; {BY_HAND}"
         elif status in (401, 403) and self._token and not isinstance(error, RepositoryNotFoundError):
             what = f"the hub does not accept the token of {TOKEN} (HTTP {status}); set a valid one that may read"
         else:

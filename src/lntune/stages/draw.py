@@ -32,7 +32,7 @@ from lntune.data.archives import write_zip
 from lntune.store.job import Job, Metrics, NoExecution
 from lntune.world import language
 from lntune.world.drawing import Look, draw
-from lntune.world.scenes import THINGS, Scene, Split, Thing, generator, scenes
+from lntune.world.scenes import THINGS, Scene, Split, Thing, draw_scene, generator, scenes
 
 PACKAGES = ("numpy", "pillow")
 
@@ -154,7 +154,7 @@ def _split_scenes(rng: Rng, images: int, most: int) -> list[tuple[Scene, str]]:
     return [
         (scene, name)
         for split, (name, share) in _SPLITS.items()
-        for scene in scenes(rng, split, max(1, round(share * images)), distinct=(2, most))
+        for scene in scenes(rng, split, max(1, round(share * images)), partial(draw_scene, distinct=(2, most)))
     ]
 
 
@@ -306,7 +306,7 @@ def _draw_mme(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
     texts: list[tuple[str, bytes]] = []
     for subtask, ask in language.MME.items():
         ground, kind = language.GROUNDS.get(subtask), language.KINDS.get(subtask)
-        found = scenes(rng, "test", 50 * images, background=ground, kind=kind, distinct=(2, 3))
+        found = scenes(rng, "test", 50 * images, partial(draw_scene, background=ground, kind=kind, distinct=(2, 3)))
         clear = (s for s in found if subtask != "position" or len(s.things) == len(s.categories))  # one of each kind
         suitable = islice((scene for scene in clear if language.suits(scene, subtask)), images)
         image_folder, text_folder = _mme_folders(subtask)

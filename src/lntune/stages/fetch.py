@@ -10,7 +10,9 @@ Beside the files lies ``origins.json``: of each its bytes, its sha256 and where 
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -27,7 +29,7 @@ from lntune.config.catalog import (
     read_lock,
     record_found,
 )
-from lntune.download.http import Download, Expected, Remote, RetryPolicy, StoppedError, Watch
+from lntune.download.http import Download, Expected, Remote, RetryPolicy, StoppedError
 from lntune.download.hub import HubFiles, commit_of
 from lntune.download.local import Partial, bring_in, discard
 from lntune.errors import UserError
@@ -112,8 +114,7 @@ class _Fetching:
 
     def __init__(self, job: Job[Settings, Execution], folder: Path) -> None:
         self._execution, self._label, self._folder = job.execution, job.label, folder
-        self._pinned = job.settings.files
-        self._lock = Path(job.execution.lock)
+        self._pinned, self._lock = job.settings.files, Path(job.execution.lock)
         self._recorded = read_lock(self._lock).entries.get(job.execution.entry, {})
         self._hub = HubFiles(job.execution.gated, job.execution.page, self._commits(), job.execution.timeout)
         self._policy = RetryPolicy(job.execution.attempts, job.execution.pause, job.execution.timeout)
@@ -135,17 +136,19 @@ class _Fetching:
         missing = sum(max(0, (sizes[name] or 0) - arrived[name]) for name in names if not self._linked(name))
         self._check_room(missing)
         total = sum(max(sizes[name] or 0, arrived[name]) for name in names)
-        with track(total, self._label, "bytes", done=sum(arrived.values())) as progress:
+        with (
+            track(total, self._label, "bytes", done=sum(arrived.values())) as progress,
+            ThreadPoolExecutor(self._execution.at_once) as pool,
+        ):
             shared = _SharedProgress(progress, {name for name in names if sizes[name] is None})
-            with ThreadPoolExecutor(self._execution.at_once) as pool:
-                futures = {pool.submit(self._one, name, shared): name for name in names}
-                try:
-                    for future in as_completed(futures):
-                        future.result()
-                except BaseException:
-                    self._stop.set()
-                    pool.shutdown(cancel_futures=True)
-                    raise
+            futures = {pool.submit(self._one, name, shared): name for name in names}
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
         return {name: future.result() for future, name in futures.items()}
 
     # --- how much there is --------------------------------------------------------------------------------------------
@@ -162,11 +165,10 @@ class _Fetching:
 
     def _size(self, name: str) -> int | None:
         """Bytes of a file, if that is known."""
-        source, recorded = self._source(name), self._recorded.get(name)
+        source, known = self._source(name), self._execution.places[name].bytes
         if source is not None:
             return source.stat().st_size if source.is_file() else 0
-        known = self._execution.places[name].bytes
-        return recorded.bytes if known is None and recorded is not None else known
+        return self._recorded[name].bytes if known is None and name in self._recorded else known
 
     def _arrived(self, name: str) -> int:
         """Bytes of a download that an earlier attempt has brought."""
@@ -198,29 +200,26 @@ class _Fetching:
         return found
 
     def _expected(self, name: str) -> Expected:
-        recorded, size = self._recorded.get(name), self._execution.places[name].bytes
-        if name in self._pinned:
-            return Expected(size, self._pinned[name], str(CATALOG))
-        if recorded is not None:
-            return Expected(recorded.bytes, recorded.sha256, str(LOCK))
-        return Expected(size, None, str(CATALOG))
+        if name in self._recorded and name not in self._pinned:
+            return Expected(self._recorded[name].bytes, self._recorded[name].sha256, str(LOCK))
+        return Expected(self._execution.places[name].bytes, self._pinned.get(name), str(CATALOG))
 
     def _download(self, name: str, shared: "_SharedProgress") -> LockedFile:
         place, shown = self._execution.places[name], f"{self._execution.entry}: {name}"
-        if place.url is not None:
-            url = place.url
-            shown = f"{shown} ({url})"
-
-        def remote() -> Remote:
-            return self._hub.remote(shown, place) if place.hub is not None else Remote(url)
+        remote: Callable[[], Remote]
+        if place.hub is not None and place.member is not None:
+            remote = partial(self._hub.remote, shown, place.hub, place.member)
+        else:
+            assert place.url is not None
+            shown, remote = f"{shown} ({place.url})", partial(Remote, place.url)
 
         def learn(total: int, missing: int) -> None:
             self._check_room(missing)
             shared.size(name, total)
 
-        partial, watch = Partial(self._folder / name), Watch(shared.advance, learn, self._stop)
-        Download(shown, remote, partial, self._expected(name), self._policy, watch).run()
-        return LockedFile(bytes=partial.size, sha256=partial.sha256, origin=place.url or self._hub.origin(place))
+        got, expected = Partial(self._folder / name), self._expected(name)
+        Download(shown, remote, got, expected, self._policy, shared.advance, learn, self._stop).run()
+        return LockedFile(bytes=got.size, sha256=got.sha256, origin=place.url or self._hub.origin(place))
 
     def _from_disk(self, name: str, source: Path, shared: "_SharedProgress") -> LockedFile:
         place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)

@@ -88,7 +88,7 @@ def _exchanges(scene: Scene, rng: np.random.Generator) -> list[language.Exchange
         case 0:
             return [_yes_no(scene, rng) for _ in range(8)]
         case 1:
-            return language.caption_exchange(scene, rng)
+            return [language.caption_exchange(scene, rng)]
         case 2:
             return language.detail(scene, rng)
         case 3:
@@ -163,5 +163,4 @@ def examination(skill: Skill, rng: np.random.Generator, template: str) -> Docume
         "place": language.place,
     }[skill]
     asked = ask(scene, rng)
-    request = language.YES_NO if skill == "existence" else language.ONE_WORD
-    return _document(scene, [(f"{asked.text} {request}", asked.answer)], template, coloured=skill == "colour")
+    return _document(scene, [asked.short_form()], template, coloured=skill == "colour")

@@ -47,6 +47,10 @@ _WHERE = {
 }  # fmt: skip
 
 
+Exchange = tuple[str, str]
+"""What is asked, and the answer."""
+
+
 @dataclass(frozen=True)
 class Question:
     """A question with its short answer, the sentence that says the same, and VQAv2's two types."""
@@ -57,15 +61,18 @@ class Question:
     question_type: str
     answer_type: Literal["yes/no", "number", "other"]
 
+    def short_form(self) -> Exchange:
+        """The question with the benchmarks' request for a short answer, and that answer."""
+        return f"{self.text} {YES_NO if self.answer_type == 'yes/no' else ONE_WORD}", self.answer
+
 
 def article(noun: str) -> str:
     """The noun with its article; a person's name stands alone, a sign is named with its word."""
     kind = CATEGORIES[noun].kind
     if kind == "person":
         return noun
-    if kind == "sign":
-        return f"a {noun} sign" if noun[0] not in "aeo" else f"an {noun} sign"
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    named = f"{noun} sign" if kind == "sign" else noun
+    return f"an {named}" if noun[0] in "aeiou" else f"a {named}"
 
 
 def _named(scene: Scene, category: str, *, coloured: bool) -> str:
@@ -84,11 +91,7 @@ def enumerate_words(items: Sequence[str]) -> str:
 
 _CAPTIONS: dict[Style, tuple[str, ...]] = {
     "coco": ("{things} {where} .", "a picture of {things} {where} .", "there is {things} {where} ."),
-    "flickr30k": (
-        "{things} can be seen {where} .",
-        "{where} we see {things} .",
-        "someone shows {things} {where} .",
-    ),
+    "flickr30k": ("{things} can be seen {where} .", "{where} we see {things} .", "someone shows {things} {where} ."),
 }
 
 
@@ -127,13 +130,11 @@ def present(scene: Scene, rng: np.random.Generator) -> str:
 
 def existence(scene: Scene, category: str, rng: np.random.Generator) -> Question:
     """Is it there?"""
-    there = category in scene.categories
-    noun = article(category)
-    form = ("is there {} in the image ?", "is there {} in this image ?", "do you see {} ?")[
-        rng.choice(3, p=(0.5, 0.3, 0.2))
-    ]
-    sentence = f"yes , there is {noun} ." if there else f"no , there is not {noun} ."
-    return Question(form.format(noun), "yes" if there else "no", sentence, "is there a", "yes/no")
+    noun, forms = article(category), ("is there {} in the image ?", "is there {} in this image ?", "do you see {} ?")
+    asked = forms[rng.choice(3, p=(0.5, 0.3, 0.2))].format(noun)
+    if category in scene.categories:
+        return Question(asked, "yes", f"yes , there is {noun} .", "is there a", "yes/no")
+    return Question(asked, "no", f"no , there is not {noun} .", "is there a", "yes/no")
 
 
 def any_existence(scene: Scene, rng: np.random.Generator) -> Question:
@@ -145,12 +146,12 @@ def how_many(scene: Scene, rng: np.random.Generator) -> Question:
     """How many things there are, or how many of one category."""
     if rng.random() < 0.5:
         number = len(scene.things)
-        return Question(
-            "how many things are there ?", str(number), f"there are {number} things .", "how many", "number"
-        )
-    name = present(scene, rng)
-    number = scene.count(name)
-    return Question(f"how often do you see {article(name)} ?", str(number), f"{number} times .", "how many", "number")
+        asked, sentence = "how many things are there ?", f"there are {number} things ."
+    else:
+        name = present(scene, rng)
+        number = scene.count(name)
+        asked, sentence = f"how often do you see {article(name)} ?", f"{number} times ."
+    return Question(asked, str(number), sentence, "how many", "number")
 
 
 def colour(scene: Scene, rng: np.random.Generator) -> Question:
@@ -163,64 +164,48 @@ def colour(scene: Scene, rng: np.random.Generator) -> Question:
 def position(scene: Scene, rng: np.random.Generator) -> Question:
     """The column in which the first of a category stands."""
     thing = scene.first(present(scene, rng))
-    column = COLUMNS[thing.column]
-    return Question(
-        f"where is the {thing.category} ?",
-        column,
-        f"the {thing.category} is on the {column} .",
-        "where is the",
-        "other",
-    )
+    name, column = thing.category, COLUMNS[thing.column]
+    return Question(f"where is the {name} ?", column, f"the {name} is on the {column} .", "where is the", "other")
 
 
 def place(scene: Scene, rng: np.random.Generator) -> Question:
     """What the background is."""
-    return Question(
-        "what is in the background ?", scene.background, f"this is {_WHERE[scene.background]} .", "what is", "other"
-    )
-
-
-_ASKED = (any_existence, how_many, colour, position, place)
-_SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
+    sentence = f"this is {_WHERE[scene.background]} ."
+    return Question("what is in the background ?", scene.background, sentence, "what is", "other")
 
 
 def question(scene: Scene, rng: np.random.Generator) -> Question:
     """Any question of VQAv2's kind."""
-    return _ASKED[rng.choice(len(_ASKED), p=_SHARES)](scene, rng)
+    asks = (any_existence, how_many, colour, position, place)
+    return asks[rng.choice(5, p=(0.4, 0.15, 0.15, 0.15, 0.15))](scene, rng)
 
 
 # --- LLaVA-Instruct's three types -----------------------------------------------------------------------------
 
-Exchange = tuple[str, str]
 
-
-def conversation(scene: Scene, rng: np.random.Generator, turns: int = 6) -> list[Exchange]:
+def conversation(scene: Scene, rng: np.random.Generator, turns: int) -> list[Exchange]:
     """Questions about the picture and their answers; half of the turns ask for the short form, as benchmarks do."""
     exchanges = []
     for _ in range(turns):
         kind = rng.random()
         if kind < 0.12:
-            exchanges.extend(caption_exchange(scene, rng))
-            continue
-        if kind < 0.4:
+            exchanges.append(caption_exchange(scene, rng))
+        elif kind < 0.4:
             exchanges.append(mme_exchange(scene, rng))
-            continue
-        asked = question(scene, rng)
-        if rng.random() < 0.5:
-            exchanges.append((asked.text, asked.sentence))
         else:
-            exchanges.append((f"{asked.text} {YES_NO if asked.answer_type == 'yes/no' else ONE_WORD}", asked.answer))
+            asked = question(scene, rng)
+            exchanges.append((asked.text, asked.sentence) if rng.random() < 0.5 else asked.short_form())
     return exchanges
 
 
 def detail(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
     """A request for a detailed description, and one that says what stands where in which colour."""
-    sentences = [f"this is {_WHERE[scene.background]} ."]
-    for thing in scene.things:
-        noun = _named(scene, thing.category, coloured=True)
-        sentences.append(f"there is {noun} on the {ROWS[thing.row]} {COLUMNS[thing.column]} .")
-    sentences.append(f"there are {len(scene.things)} things .")
-    return [(str(rng.choice(DETAIL_REQUESTS)), " ".join(sentences))]
+    things = (
+        f"there is {_named(scene, t.category, coloured=True)} on the {ROWS[t.row]} {COLUMNS[t.column]} ."
+        for t in scene.things
+    )
+    text = " ".join([f"this is {_WHERE[scene.background]} .", *things, f"there are {len(scene.things)} things ."])
+    return [(str(rng.choice(DETAIL_REQUESTS)), text)]
 
 
 _USES = ("eat", "ride", "live in", "feed", "drink from", "play with")
@@ -237,10 +222,10 @@ def reasoning(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
     return [(asked, f"no , because there is only {things} .")]
 
 
-def caption_exchange(scene: Scene, rng: np.random.Generator) -> list[Exchange]:
+def caption_exchange(scene: Scene, rng: np.random.Generator) -> Exchange:
     """A request for a short caption and the caption."""
     described = any_caption(scene, rng)
-    return [(str(rng.choice(CAPTION_REQUESTS)), described)]
+    return str(rng.choice(CAPTION_REQUESTS)), described
 
 
 # --- MME's fourteen subtasks: a pair of questions, the first to be answered yes, the second no --------------------
@@ -253,11 +238,6 @@ def _other(options: Sequence[str], right: str, rng: np.random.Generator) -> str:
     return str(rng.choice([o for o in options if o != right]))
 
 
-def _beside(number: int, rng: np.random.Generator) -> int:
-    """The next number above or below."""
-    return number + (1 if rng.random() < 0.5 else -1)
-
-
 def _shows(asked: str) -> Ask:
     """Whether something is there: a thing that is, and one that is not."""
     return lambda scene, rng: (
@@ -266,10 +246,13 @@ def _shows(asked: str) -> Ask:
 
 
 def _counts(asked: str, more: int = 0) -> Ask:
-    """The number of things, and ``more``."""
-    return lambda scene, rng: (
-        asked.format(len(scene.things) + more), asked.format(_beside(len(scene.things) + more, rng))
-    )  # fmt: skip
+    """The number of things, and ``more``; or the next number above or below."""
+
+    def ask(scene: Scene, rng: np.random.Generator) -> Pair:
+        right = len(scene.things) + more
+        return asked.format(right), asked.format(right + (1 if rng.random() < 0.5 else -1))
+
+    return ask
 
 
 def _of_kind(kind: Kind, asked: str) -> Ask:
@@ -376,13 +359,11 @@ def vocabulary() -> list[str]:
     rng = generator(0, "vocabulary")
     words: set[str] = set(CATEGORIES) | set(COLOURS) | set(BACKGROUNDS) | set(NUMBERS) | set(COLUMNS) | set(ROWS)
     words |= {c.french for c in CATEGORIES.values() if c.french} | {str(n) for n in range(GRID * GRID + 3)}
-    for text in (YES_NO, ONE_WORD, *CAPTION_REQUESTS, *DETAIL_REQUESTS):
-        words.update(text.split())
+    words.update(" ".join((YES_NO, ONE_WORD, *CAPTION_REQUESTS, *DETAIL_REQUESTS)).split())
     for _ in range(3000):
         scene = draw_scene(rng)
         texts = [caption(scene, rng, "coco"), caption(scene, rng, "flickr30k"), *any_mme(scene, rng)]
         for exchange in (*conversation(scene, rng, 2), *detail(scene, rng), *reasoning(scene, rng)):
             texts.extend(exchange)
-        for text in texts:
-            words.update(text.split())
+        words.update(" ".join(texts).split())
     return sorted(words)

@@ -7,7 +7,7 @@ right answer to every question is known. Which split a scene belongs to is a fun
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -173,18 +173,12 @@ def draw_scene(
 
 
 def scenes(
-    rng: np.random.Generator,
-    split: Split,
-    number: int,
-    *,
-    background: str | None = None,
-    kind: Kind | None = None,
-    distinct: tuple[int, int] = (2, 4),
+    rng: np.random.Generator, split: Split, number: int, draw: Callable[[np.random.Generator], Scene] = draw_scene
 ) -> Iterator[Scene]:
-    """``number`` different scenes that belong to ``split``, drawn as :func:`draw_scene` does."""
+    """``number`` different scenes that belong to ``split``."""
     seen: set[Scene] = set()
     while len(seen) < number:
-        scene = draw_scene(rng, background=background, kind=kind, distinct=distinct)
+        scene = draw(rng)
         if split_of(scene) == split and scene not in seen:
             seen.add(scene)
             yield scene

@@ -14,7 +14,7 @@ import pytest
 
 from faulty_server import FaultyServer, Request, cut, drip, endless, no_length, sends, shifted, stall, status
 from lntune.config.catalog import Place
-from lntune.download.http import Download, Expected, Remote, RetryPolicy, StoppedError, Watch, retry_after
+from lntune.download.http import Download, Expected, Remote, RetryPolicy, StoppedError, retry_after
 from lntune.download.local import Partial, Version
 from lntune.errors import UserError
 from stage_runs import read, refusal, run
@@ -213,7 +213,7 @@ def test_a_range_beyond_the_end_means_that_all_is_there(tmp_path: Path, server: 
     partial.write(CONTENT)
     partial.close()
     again = Partial(tmp_path / "a.zip")
-    Download("a", lambda: Remote(server.url(PATH)), again, Expected(), RetryPolicy(), Watch()).run()
+    Download("a", lambda: Remote(server.url(PATH)), again, Expected(), RetryPolicy()).run()
     assert (again.size, again.sha256) == (60_000, sha256(CONTENT))
     assert [(one.status, one.sent) for one in server.requests] == [(416, 0)]
 
@@ -321,7 +321,7 @@ def test_an_endless_body_of_unknown_length_is_stopped(tmp_path: Path, server: Fa
     server.faults[PATH] = [endless()]
     download = Download(
         "a.zip", lambda: Remote(server.url(PATH)), Partial(tmp_path / "a.zip"), Expected(),
-        RetryPolicy(largest=1 << 20), Watch(),
+        RetryPolicy(largest=1 << 20),
     )  # fmt: skip
     with pytest.raises(UserError, match=r"^a\.zip: the server sends more than 1048576 bytes"):
         download.run()
@@ -408,11 +408,11 @@ def test_a_full_disk_is_told_of_before_the_first_byte(
 
 def test_a_download_that_is_stopped_keeps_what_came(tmp_path: Path, server: FaultyServer) -> None:
     server.faults[PATH] = [stall(20_000)]
-    watch = Watch()
-    watch.advance = lambda count: watch.stop.set()
-    partial = Partial(tmp_path / "a.zip")
+    partial, policy = Partial(tmp_path / "a.zip"), RetryPolicy(timeout=5)
+    download = Download("a", lambda: Remote(server.url(PATH)), partial, Expected(), policy)
+    download.advance = lambda count: download.stop.set()
     with pytest.raises(StoppedError):
-        Download("a", lambda: Remote(server.url(PATH)), partial, Expected(), RetryPolicy(timeout=5), watch).run()
+        download.run()
     assert 0 < len((tmp_path / "a.zip").read_bytes()) <= 20_000
 
 
