@@ -73,7 +73,8 @@ def describe(node: Node, order: dict[str, int]) -> dict[str, Any]:
 def main(tables: list[str]) -> None:
     """Print the graph."""
     plan = Plan(Study.read(Path(".")))
-    texts = (plan.study.scale_file, plan.study.protocol_file)
+    protocol = plan.study.root / "workflow" / "protocols" / f"{plan.study.settings.protocol}.yaml"
+    texts = (plan.study.scale_file, protocol)
     order = key_order([yaml.safe_load(path.read_text()) for path in texts], {})
     nodes = closure([plan.report_item(name) for name in tables])
     described = {f"{node.stage}/{node.label}": describe(node, order) for node in nodes}

@@ -58,8 +58,10 @@ def plan(
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
     from lntune.commands.plan import pending_json, pending_text
     from lntune.plan.pending import pending
+    from lntune.plan.plan import Plan
+    from lntune.plan.study import Study
 
-    found = pending(Path("."), targets or [], _overrides(profile, config))
+    found = pending(Plan(Study.read(Path("."), _overrides(profile, config))), targets or [])
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
 
 

@@ -1,6 +1,6 @@
 """``lntune plan``: what is pending for some targets, why, and what it will take, as text and as JSON.
 
-found = pending(Path("."), ["tables/table3.csv"])       # lntune.plan.pending
+found = pending(Plan(Study.read(Path("."))), ["tables/table3.csv"])       # lntune.plan.pending
 print(pending_text(found))
 """
 
@@ -100,16 +100,15 @@ def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
         if one.prediction and not one.linked:
             entry = found.setdefault(one.stage, {"predicted_gpu_hours": 0.0, "predicted_peak_bytes": 0})
             entry["predicted_gpu_hours"] += one.seconds * one.prediction.gpus / 3600
-            entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.prediction.memory or 0)
+            entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.prediction.memory)
     return found
 
 
 def _gpu_lines(on_gpu: Mapping[str, Mapping[str, float]]) -> list[str]:
     """GPU-hours by stage and in total, and peak memory by stage."""
     hours = {stage: of_stage["predicted_gpu_hours"] for stage, of_stage in on_gpu.items()}
-    peaks = {stage: of_stage["predicted_peak_bytes"] for stage, of_stage in on_gpu.items()}
     by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
-    memory = ", ".join(f"{stage} {value / 1e9:.0f} GB" for stage, value in peaks.items() if value)
+    memory = ", ".join(f"{stage} {one['predicted_peak_bytes'] / 1e9:.0f} GB" for stage, one in on_gpu.items())
     return [
         f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})",
         f"peak memory on a GPU, predicted: {memory}",

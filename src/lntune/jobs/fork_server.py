@@ -4,8 +4,7 @@ A stage of the demo computes for seconds, and importing torch and transformers t
 starts the plain one before the first local job, and it ends with Snakemake: it runs the stages that need no torch, and
 links what can be linked. The first job with torch that must be computed makes it start the one with torch. They
 import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the disk. On
-a cluster no such process exists, and :mod:`lntune.jobs.submit` runs the job in a process of its own: the results are
-the same.
+a cluster :mod:`lntune.jobs.submit` runs the job in a process of its own instead: the results are the same.
 
     python -m lntune.jobs.fork_server plain|torch FOLDER PARENT_PID        the socket is FOLDER/plain or FOLDER/torch
 """
@@ -18,6 +17,7 @@ import struct
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 
 from lntune.jobs.submit import FORWARDED, MUST_COMPUTE
@@ -34,7 +34,7 @@ _LIBRARIES = {
 _TICK = 1.0
 
 
-def _run_job(connection: socket.socket, message: bytes, files: list[int]) -> None:
+def _run_job(message: bytes, files: list[int]) -> None:
     """In the forked process: run one job with the client's output, and end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -52,6 +52,11 @@ def _run_job(connection: socket.socket, message: bytes, files: list[int]) -> Non
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _drain(pipe: int) -> None:
+    with suppress(BlockingIOError):
+        os.read(pipe, 1024)
 
 
 class Server:
@@ -84,29 +89,15 @@ class Server:
         os.set_blocking(writer, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self.selector.register(reader, selectors.EVENT_READ)
-        self.selector.register(self.listener, selectors.EVENT_READ)
+        self.selector.register(reader, selectors.EVENT_READ, partial(_drain, reader))
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         while os.getppid() == self.parent:
             for key, _ in self.selector.select(_TICK):
-                if key.fileobj is self.listener:
-                    self._accept()
-                elif key.fd == reader:
-                    with suppress(BlockingIOError):
-                        os.read(reader, 1024)
-                else:
-                    self._read_client(key.fd)
+                key.data()
             self._reap()
         for child in self.jobs:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
-
-    def start_with_torch(self) -> None:
-        """Start the fork server with torch, unless that has been done; it ends when this one does."""
-        if self.with_torch is None:
-            folder = os.path.dirname(self.path)
-            self.with_torch = subprocess.Popen(
-                [sys.executable, "-m", "lntune.jobs.fork_server", "torch", folder, str(os.getpid())]
-            )
 
     def _accept(self) -> None:
         connection, _ = self.listener.accept()
@@ -116,30 +107,22 @@ class Server:
             return
         child = os.fork()
         if child == 0:
-            _run_job(connection, message, list(files))
+            _run_job(message, list(files))
         for file in files:
             os.close(file)
         self.jobs[child] = connection
-        self.selector.register(connection, selectors.EVENT_READ)
+        self.selector.register(connection, selectors.EVENT_READ, partial(self._read_client, child))
 
-    def _read_client(self, descriptor: int) -> None:
+    def _read_client(self, child: int) -> None:
         """A client sends the numbers of signals for its job; one that closes early was killed: its job ends with it."""
-        for child, connection in self.jobs.items():
-            if connection.fileno() == descriptor:
-                numbers = self._received(connection)
-                if not numbers:
-                    self.selector.unregister(connection)
-                for number in numbers or [signal.SIGTERM]:
-                    with suppress(ProcessLookupError):
-                        os.kill(child, number)
-                return
-
-    def _received(self, connection: socket.socket) -> list[int]:
-        """The signals that a client asks for; none from one that is gone."""
-        try:
-            return [number for number in connection.recv(16) if number in FORWARDED]
-        except OSError:
-            return []
+        connection, numbers = self.jobs[child], []
+        with suppress(OSError):
+            numbers = [number for number in connection.recv(16) if number in FORWARDED]
+        if not numbers:
+            self.selector.unregister(connection)
+        for number in numbers or [signal.SIGTERM]:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
 
     def _reap(self) -> None:
         while self.jobs:
@@ -152,8 +135,11 @@ class Server:
             with suppress(KeyError):
                 self.selector.unregister(connection)
             code = os.waitstatus_to_exitcode(status)
-            if code == MUST_COMPUTE:
-                self.start_with_torch()
+            if code == MUST_COMPUTE and self.with_torch is None:  # it ends when this one does
+                folder = os.path.dirname(self.path)
+                self.with_torch = subprocess.Popen(
+                    [sys.executable, "-m", "lntune.jobs.fork_server", "torch", folder, str(os.getpid())]
+                )
             with suppress(OSError):
                 connection.sendall(struct.pack("i", code))
             connection.close()

@@ -115,22 +115,17 @@ def _run(spec: str, torch: bool, log: BinaryIO) -> int:
     return _run_here(spec, log, forward) if client is None else _run_forked(client, [spec], log, forward)
 
 
-def _report_signal(code: int, spec: str, log: BinaryIO) -> None:
-    """A job that a signal ended could not say so itself."""
-    name = os.path.basename(spec).removesuffix(".json")
-    line = f"error: {name}: ended by {signal.Signals(-code).name}\n".encode()
-    log.write(line)
-    os.write(2, line)
-
-
 def main(arguments: list[str]) -> int:
     """Run the job spec; return the job's exit code, never 0 for a job that was killed."""
     spec, log = arguments[-2:]
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
     with open(log, "wb") as file:
         code = _run(spec, "--torch" in arguments, file)
-        if code < 0:
-            _report_signal(code, spec, file)
+        if code < 0:  # a job that a signal ended could not say so itself
+            name = os.path.basename(spec).removesuffix(".json")
+            line = f"error: {name}: ended by {signal.Signals(-code).name}\n".encode()
+            file.write(line)
+            os.write(2, line)
     return code if code >= 0 else 128 - code
 
 

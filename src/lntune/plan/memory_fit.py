@@ -6,10 +6,9 @@ Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 from pathlib import Path
 
 from lntune.config.load import shown
-from lntune.config.study import ExecutionSettings
 from lntune.config.training import Schedule
 from lntune.errors import UserError
-from lntune.estimate.fit import Choice, TrainingJob, choose, predicted, prediction_batch
+from lntune.estimate.fit import TrainingJob, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.paper.memory import TABLE, read_rows
 from lntune.plan.study import Study
@@ -21,7 +20,7 @@ DEFAULT_ZERO_STAGE = 2
 
 def llm_shape(study: Study, name: str) -> LlmShape:
     """An LLM's shape: by its size in the scale, or else by the config.json that its catalogue entry has on disk."""
-    settings = study.named(study.scale.llms, name, "llm")
+    settings = study.scale.llms[name]
     if settings.size is not None:
         return LLMS[settings.size]
     folder = _folder(study, settings.weights, "config.json")
@@ -35,7 +34,7 @@ def llm_shape(study: Study, name: str) -> LlmShape:
 
 def vision_shape(study: Study, name: str) -> VisionShape:
     """A vision encoder's shape: by its config on disk, or else the paper's encoder that its library reads."""
-    settings = study.named(study.scale.visions, name, "vision encoder")
+    settings = study.scale.visions[name]
     config = "open_clip_config.json" if settings.library == "open_clip" else "config.json"
     folder = _folder(study, settings.weights, config)
     return VISIONS[settings.library] if folder is None else vision_on_disk(folder, settings.library)
@@ -54,41 +53,28 @@ def training_job(
     execution = study.scale.execution
     if execution.gpu is None:
         return None
-    settings = study.scale.methods.get(method)
-    gpus = execution.of(stage).gpus
+    settings = study.scale.methods.get(method)  # none for the connector
     return TrainingJob(
         label=f"{stage} {llm} {method}" if stage == "finetune" else f"{stage} {llm}",
         stage=stage,
         llm=llm_shape(study, llm),
         vision=vision_shape(study, vision),
         method=method,
-        lora=settings.lora if settings is not None else None,
+        lora=settings.lora if settings else None,
         schedule=schedule,
         engine=execution.engine,
-        ranks=max(gpus, 1) if execution.engine == "deepspeed" else 1,
-        zero_stage=settings.zero_stage if settings is not None else DEFAULT_ZERO_STAGE,
+        ranks=max(execution.of(stage).gpus, 1) if execution.engine == "deepspeed" else 1,
+        zero_stage=settings.zero_stage if settings else DEFAULT_ZERO_STAGE,
     )
-
-
-def fitting(job: TrainingJob | None, execution: ExecutionSettings) -> Choice | None:
-    """The micro-batch and ZeRO stage that make a job fit the GPU; None where there is no GPU.
-
-    Raises:
-        UserError: nothing makes it fit.
-    """
-    if job is None or execution.gpu is None:
-        return None
-    return choose(job, execution.gpu, execution.micro_batch, predicted)
 
 
 def papers_row(study: Study, llm: str, method: str) -> Paper | None:
     """What the paper's Table 2 prints for an LLM whose size it names and a method; None for others, as in the demo."""
-    size = study.named(study.scale.llms, llm, "llm").size
+    size = study.scale.llms[llm].size
     if size is None:
         return None
-    rows = read_rows(study.root / TABLE)
-    found = [row for row in rows if (row.method, row.size) == (method, size)]
-    return Paper(memory_gb=found[0].printed, trainable_percent=found[0].percent) if found else None
+    rows = (row for row in read_rows(study.root / TABLE) if (row.method, row.size) == (method, size))
+    return next((Paper(memory_gb=row.printed, trainable_percent=row.percent) for row in rows), None)
 
 
 def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int) -> int:

@@ -12,9 +12,10 @@ from lntune.benchmarks.registry import by_name, drawn_with
 from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
-from lntune.config.study import LlmSettings, SelectionSplit, TrainingData
-from lntune.config.training import Execution, Library, Schedule
-from lntune.plan.memory_fit import batch_of_questions, fitting, papers_row, training_job
+from lntune.config.study import SelectionSplit
+from lntune.config.training import Execution, Schedule
+from lntune.estimate.fit import choose, predicted
+from lntune.plan.memory_fit import batch_of_questions, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
 from lntune.plan.stages import CodeVersion, code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
@@ -87,7 +88,7 @@ class Models:
     @once
     def source(self, name: str) -> Node:
         """Raw files: drawn, or fetched."""
-        settings = self.study.named(self.scale.sources, name, "source")
+        settings = self.scale.sources[name]
         if settings.fetch is not None:
             return self.fetched(settings.fetch)
         assert settings.draw is not None
@@ -120,26 +121,20 @@ class Models:
         )
         return self.node("fetch", [entry], fetch.Settings(files=pinned, addresses=others), execution=execution)
 
-    def llm(self, name: str) -> tuple[LlmSettings, Node]:
-        """An LLM's settings and its weights."""
-        settings = self.study.named(self.scale.llms, name, "llm")
+    def llm(self, name: str) -> Node:
+        """An LLM's weights."""
+        settings = self.scale.llms[name]
         weights = self.fetched(settings.weights)
-        if settings.convert:
-            return settings, self.node("convert", [name], convert.Settings(), {"llm": weights})
-        return settings, weights
+        return self.node("convert", [name], convert.Settings(), {"llm": weights}) if settings.convert else weights
 
-    def vision(self, name: str) -> tuple[Library, Node]:
-        """A vision encoder's library and its weights."""
-        settings = self.study.named(self.scale.visions, name, "vision encoder")
-        return settings.library, self.fetched(settings.weights)
-
-    def _data(self, name: str) -> TrainingData:
-        return self.study.named(self.scale.data, name, "training set")
+    def vision(self, name: str) -> Node:
+        """A vision encoder's weights."""
+        return self.fetched(self.scale.visions[name].weights)
 
     @once
     def samples(self, data: str) -> Node:
         """The samples of a training set."""
-        chosen = self._data(data)
+        chosen = self.scale.data[data]
         settings = prepare.Settings(
             format=chosen.format,
             types=chosen.types,
@@ -162,7 +157,7 @@ class Models:
         label = [benchmark, *([split] if known.split else [])]
         stage, options = known.questions.name, self.protocol.options(known.protocol)
         chosen = known.question_settings(options, self.seed, split)
-        settings: Frozen = stage_module(stage).Settings(**chosen, broken_share=self.scale.broken_share)
+        settings = stage_module(stage).Settings(**chosen, broken_share=self.scale.broken_share)
         return self.node(stage, label, settings, inputs, QuestionsExecution(workers=self._threads(stage)))
 
     # --- training --------------------------------------------------------------------------------------------------
@@ -172,7 +167,7 @@ class Models:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
         job = training_job(self.study, stage, llm, vision, method, schedule)
-        choice = fitting(job, execution)
+        choice = choose(job, execution.gpu, execution.micro_batch, predicted) if job and execution.gpu else None
         ranks = choice.ranks if choice else 1
         return Execution(
             micro_batch=choice.micro_batch if choice else execution.micro_batch,
@@ -189,18 +184,17 @@ class Models:
     def connector(self, llm: str, vision: str, seed: int) -> Node:
         """The pretrained connector of an LLM and a vision encoder."""
         stage = self.scale.connector
-        library, vision_node = self.vision(vision)
         settings = connector.Settings(
             training=stage.schedule.at(stage.learning_rate),
-            library=library,
+            library=self.scale.visions[vision].library,
             misaligned_share=self.scale.misaligned_share,
             seed=seed,
         )
         inputs = {
-            "llm": self.llm(llm)[1],
-            "vision": vision_node,
+            "llm": self.llm(llm),
+            "vision": self.vision(vision),
             "samples": self.samples(stage.data),
-            "images": self.source(self._data(stage.data).source),
+            "images": self.source(self.scale.data[stage.data].source),
         }
         execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
         return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
@@ -208,25 +202,23 @@ class Models:
     @once
     def candidate(self, variant: Variant, learning_rate: float) -> Node:
         """A variant tuned at one learning rate."""
-        llm, llm_node = self.llm(variant.llm)
-        library, vision_node = self.vision(variant.vision)
-        method = self.study.named(self.scale.methods, variant.method, "method")
+        llm = self.scale.llms[variant.llm]
         settings = finetune.Settings(
             method=variant.method,
-            lora=method.lora,
+            lora=self.scale.methods[variant.method].lora,
             training=self.scale.finetune.at(learning_rate),
             template=llm.template,
             system=llm.system,
-            library=library,
+            library=self.scale.visions[variant.vision].library,
             misaligned_share=self.scale.misaligned_share,
             seed=variant.seed,
         )
         inputs = {
-            "llm": llm_node,
-            "vision": vision_node,
+            "llm": self.llm(variant.llm),
+            "vision": self.vision(variant.vision),
             "connector": self.connector(variant.llm, variant.vision, variant.seed),
             "samples": self.samples(variant.data),
-            "images": self.source(self._data(variant.data).source),
+            "images": self.source(self.scale.data[variant.data].source),
         }
         label = [*self._label(variant), f"{learning_rate:g}"]
         execution = self._training_execution(
@@ -237,13 +229,12 @@ class Models:
     @once
     def measure(self, llm: str, vision: str, method: str) -> Node:
         """What one LLM, encoder and method take: parameters that train, and memory (a row of the paper's Table 2)."""
-        library, vision_node = self.vision(vision)
-        chosen = self.study.named(self.scale.methods, method, "method")
+        chosen = self.scale.methods[method]
         schedule, engine = self.scale.finetune, self.scale.execution.engine
         settings = measure.Settings(
             method=method,
             lora=chosen.lora,
-            library=library,
+            library=self.scale.visions[vision].library,
             engine=engine,
             precision=schedule.precision,
             gradient_checkpointing=schedule.gradient_checkpointing,
@@ -256,7 +247,7 @@ class Models:
         given = Execution(
             micro_batch=MEASURED_BATCH, threads=self._threads("measure"), engine=engine, zero_stage=chosen.zero_stage
         )
-        inputs = {"llm": self.llm(llm)[1], "vision": vision_node}
+        inputs = {"llm": self.llm(llm), "vision": self.vision(vision)}
         label = [llm, *([] if vision == self.scale.vision else [vision]), method]
         return self.node("measure", label, settings, inputs, given)
 
@@ -268,20 +259,19 @@ class Models:
 
     def _asked(self, variant: Variant, benchmark: str) -> tuple[TunedModelSettings, dict[str, Node | Part]]:
         """What loading and asking a tuned model takes: settings, and inputs but for the tuned weights and questions."""
-        llm, llm_node = self.llm(variant.llm)
-        library, vision_node = self.vision(variant.vision)
+        llm = self.scale.llms[variant.llm]
         settings = TunedModelSettings(
             method=variant.method,
             lora=self.scale.methods[variant.method].lora,
             template=self.protocol.template or llm.template,
             system=llm.system,
-            library=library,
+            library=self.scale.visions[variant.vision].library,
             prompting=self.protocol.prompting(by_name()[benchmark].protocol),
             seed=variant.seed,
         )
         inputs: dict[str, Node | Part] = {
-            "llm": llm_node,
-            "vision": vision_node,
+            "llm": self.llm(variant.llm),
+            "vision": self.vision(variant.vision),
             "connector": self.connector(variant.llm, variant.vision, variant.seed),
             "images": self.source(self.scale.benchmarks[benchmark][-1]),
         }
@@ -303,23 +293,19 @@ class Models:
         new_tokens = settings.prompting.max_new_tokens
         given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens)
         answers = self.node("predict", label, settings, inputs, given)
-        return self._score(answers, questions, label, benchmark)
-
-    def _score(self, answers: Node, questions: Node, label: Sequence[object], benchmark: str) -> Node:
-        known, inputs = by_name()[benchmark], {"answers": answers, "questions": questions}
+        known, scored = by_name()[benchmark], {"answers": answers, "questions": questions}
         if known.references:  # made once for all models
             stage = known.references.name
-            of_references = stage_module(stage).Settings()
-            inputs["references"] = self.node(stage, [questions.label], of_references, {"questions": questions})
+            no_settings = stage_module(stage).Settings()
+            scored["references"] = self.node(stage, [questions.label], no_settings, {"questions": questions})
         chosen = known.score_settings(self.protocol.options(known.protocol))
-        settings: Frozen = stage_module(known.score.name).Settings(**chosen)
-        return self.node(known.score.name, label, settings, inputs)
+        return self.node(known.score.name, label, stage_module(known.score.name).Settings(**chosen), scored)
 
     @once
     def selection(self, variant: Variant) -> Node:
         """The learning rate of a variant, chosen among its candidates."""
         split = self.study.settings.selection_split
-        rates = self.study.named(self.scale.methods, variant.method, "method").learning_rates
+        rates = self.scale.methods[variant.method].learning_rates
         scores = tuple(self.score_at(variant, rate, SELECTED_BY, split) for rate in rates)
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
         settings = select.Settings(learning_rates=rates, split=split)
@@ -348,10 +334,8 @@ class Models:
         chosen = self.scale.similarity
         asked, inputs = self._asked(variant, chosen.benchmark)
         settings = similarity.Settings(**dict(asked), questions=chosen.questions)
-        inputs |= {
-            "tuned": Part(self.selection(variant), select.CHOSEN),
-            "questions": self.questions(chosen.benchmark),
-        }
+        tuned = Part(self.selection(variant), select.CHOSEN)
+        inputs |= {"tuned": tuned, "questions": self.questions(chosen.benchmark)}
         given = self._prompting_execution("similarity", variant.llm, variant.vision, 1)
         return self.node("similarity", self._label(variant), settings, inputs, given)
 

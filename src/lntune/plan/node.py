@@ -22,6 +22,11 @@ class Part:
     node: "Node"
     folder: str
 
+    @property
+    def id(self) -> str:
+        """How an identity names it."""
+        return input_name(self.node.id, self.folder)
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -38,7 +43,7 @@ class Node:
     def identity(self) -> Identity:
         """Everything that decides this result."""
         inputs = {
-            role: [one.id for one in given] if isinstance(given, tuple) else input_name(*_result_and_part(given))
+            role: [one.id for one in given] if isinstance(given, tuple) else given.id
             for role, given in self.inputs.items()
         }
         settings = self.settings.model_dump(mode="json")
@@ -69,10 +74,6 @@ class Node:
 
 Inputs = Mapping[str, Node | Part | tuple[Node, ...]]
 """Role to the result, the part of one, or the results in order that play it."""
-
-
-def _result_and_part(given: Node | Part) -> tuple[str, str | None]:
-    return (given.node.id, given.folder) if isinstance(given, Part) else (given.id, None)
 
 
 def make_node(
@@ -148,17 +149,17 @@ _record = cache(input_record)
 
 def closure(nodes: Sequence[Node]) -> list[Node]:
     """The nodes and everything that they are made from, inputs before what needs them, each once."""
-    found: dict[int, Node] = {}
+    found: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
-        if id(node) not in found:
+        if node not in found:
             for parent in node.parents():
                 visit(parent)
-            found[id(node)] = node
+            found[node] = None
 
     for node in nodes:
         visit(node)
-    return list(found.values())
+    return list(found)
 
 
 # --- why a result has to be made -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What is pending for some targets, why, and what it will take; ``lntune plan`` prints it, ``lntune doctor`` checks it.
 
-    work = pending(Path("."), ["tables/table3.csv"])
+    work = pending(Plan(Study.read(Path("."))), ["tables/table3.csv"])
 
 What counts as pending is what ``snakemake -n`` lists: results that are not there and that something pending needs.
 What a finished result was made from is not made again, even if it was deleted.
@@ -13,7 +13,7 @@ by their time limit.
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -35,7 +35,7 @@ from lntune.plan.node import Node, Reason, can_link, closure, is_done, why
 from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
-from lntune.plan.study import Study, once
+from lntune.plan.study import once
 from lntune.plan.targets import is_right, targets_of
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.store.manifest import slug
@@ -44,12 +44,12 @@ from lntune.store.reuse import ResultIndex
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one job: seconds, bytes of its result, GPUs that it holds, and peak memory on each (None: not predicted)."""
+    """Of one job: seconds, bytes of its result, GPUs that it holds, and the bytes that each takes at its peak."""
 
     seconds: float
     bytes: int
     gpus: int
-    memory: int | None
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Pending:
     unknown: int
     linked: bool
     may_link: bool
-    prediction: Prediction | None = None
+    prediction: Prediction | None
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,12 @@ class PendingWork:
         return dict(found)
 
 
-def pending(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> PendingWork:
+def pending(plan: Plan, targets: Sequence[str]) -> PendingWork:
     """What is pending for the targets (:func:`lntune.plan.targets.targets_of`), in the order in which it can be made.
 
     Raises:
-        UserError: the config is wrong, a target is unknown, or a fetched file is not what was recorded.
+        UserError: a target is unknown, or a fetched file is not what was recorded.
     """
-    return pending_in(Plan(Study.read(root, overrides)), targets)
-
-
-def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
-    """As :func:`pending`, of a plan that is there already."""
     asked = targets_of(plan, targets)
     nodes = closure([target.node for target in asked])
     check_recorded(plan.store, nodes, plan.study.catalog_lock)
@@ -125,22 +120,15 @@ def pending_in(plan: Plan, targets: Sequence[str]) -> PendingWork:
             missing.append(node)
             needed |= {id(parent) for parent in node.parents()}
     missing.reverse()
-    earlier, forecast = _Earlier(plan, missing), Forecast(plan)
+    expected = _Expected(plan, missing)
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
-        results=tuple(_with_prediction(earlier.of(node), forecast.of(node)) for node in missing),
+        results=tuple(expected.of(node) for node in missing),
         done=done,
         publish=published,
         free_bytes=_free_bytes(plan.store.root),
     )
-
-
-def _with_prediction(result: Pending, prediction: Prediction | None) -> Pending:
-    """Where no earlier result shows how long a job takes, what is predicted for the GPU counts, not the time limit."""
-    if prediction is None or not result.at_most:
-        return replace(result, prediction=prediction)
-    return replace(result, seconds=prediction.seconds, at_most=False, bytes=prediction.bytes, prediction=prediction)
 
 
 def _free_bytes(folder: Path) -> int:
@@ -149,34 +137,42 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-class _Earlier:
-    """What pending results will take, from what earlier ones took."""
+class _Expected:
+    """What pending results will take: what earlier ones took, or else what is predicted for the GPU, or their limit."""
 
     def __init__(self, plan: Plan, missing: Sequence[Node]) -> None:
         self._plan = plan
-        self._index = ResultIndex(plan.store)
+        self._index, self._forecast = ResultIndex(plan.store), Forecast(plan)
         self._missing = {id(node) for node in missing}
         self._roots: dict[int, set[str]] = {}
 
     def of(self, node: Node) -> Pending:
-        """A node's forecast; those of its inputs come first. An input that follows from others passes on from what."""
+        """Of one node, after its inputs. An input that follows from others passes on from what."""
         earlier, own, others = why(node, self._index)
         roots = {stage for other in others for stage in self._roots.get(id(other), {other.stage})}
         self._roots[id(node)] = {node.stage} if own else roots
         reasons = own or [Reason("input", ", ".join(stage for stage in STAGES if stage in roots))]
         like = [earlier] if earlier else self._index.some(node.stage)
-        limit = self._plan.scale.execution.of(node.stage).runtime * 60.0
+        prediction, size = self._forecast.of(node), None
+        if like:
+            seconds = median(one.wall_seconds for one in like)
+            size = round(median(sum(file.bytes for file in one.outputs.values()) for one in like))
+        elif prediction:
+            seconds, size = prediction.seconds, prediction.bytes
+        else:
+            seconds = self._plan.scale.execution.of(node.stage).runtime * 60.0
         download, copy, unknown = self._fetched(node)
         waits = any(id(parent) in self._missing for parent in node.parents())
         return Pending(
             stage=node.stage,
             name=node.name,
             reasons=tuple(reasons),
-            seconds=median(one.wall_seconds for one in like) if like else limit,
-            at_most=not like,
-            bytes=round(median(sum(file.bytes for file in one.outputs.values()) for one in like)) if like else None,
+            seconds=seconds,
+            at_most=not like and prediction is None,
+            bytes=size,
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
+            prediction=prediction,
             download=download,
             copy=copy,
             unknown=unknown,
@@ -207,8 +203,8 @@ class Forecast:
         self._gpu = plan.scale.execution.gpu
         if self._gpu is None:
             return
-        self._llms = {id(plan.llm(name)[1]): name for name in self._scale.llms}
-        self._visions = {id(plan.vision(name)[1]): name for name in self._scale.visions}
+        self._llms = {id(plan.llm(name)): name for name in self._scale.llms}
+        self._visions = {id(plan.vision(name)): name for name in self._scale.visions}
         self._data = {slug([name]): settings for name, settings in self._scale.data.items()}
         self._benchmarks = {slug([one.name]): one for one in benchmarks()}
         self._benchmarks |= {

@@ -125,7 +125,7 @@ class Plan(Models):
         scores: dict[Node, int] = {}
         rows = []
         for group in report_item.llms:
-            title = group.title or self.llm(group.llm)[0].title
+            title = group.title or self.scale.llms[group.llm].title
             for row in report_item.rows:
                 variants = [self.variant(group.llm, row, seed) for seed in self.seeds]
                 for rate in self.scale.sweeps[row.method] if row.sweep else [None]:

@@ -13,39 +13,26 @@ from lntune.errors import UserError
 from lntune.store.fingerprint import code_fingerprint, versions
 from lntune.store.manifest import AcceptedEdit, undone
 
-STAGES = {
-    "draw": "lntune.stages.draw",
-    "fetch": "lntune.stages.fetch",
-    "convert": "lntune.stages.convert",
-    "prepare": "lntune.stages.prepare",
-    **{name: stage.module for name, stage in question_stages().items()},
-    **{name: stage.module for name, stage in reference_stages().items()},
-    "connector": "lntune.stages.connector",
-    "finetune": "lntune.stages.finetune",
-    "measure": "lntune.stages.measure",
-    "predict": "lntune.stages.predict",
-    "similarity": "lntune.stages.similarity",
-    **{name: stage.module for name, stage in score_stages().items()},
-    "select": "lntune.stages.select",
-    "table": "lntune.stages.table",
-    "figure-bars": "lntune.stages.figure_bars",
-    "figure-cost": "lntune.stages.figure_cost",
-    "figure-heat-maps": "lntune.stages.figure_heat_maps",
-    "figure-gradients": "lntune.stages.figure_gradients",
-    "claims": "lntune.stages.claims",
-    "comparison": "lntune.stages.comparison",
-    "data-table": "lntune.stages.data_table",
-    "train-clip": "lntune.stages.train_clip",
-    "train-vit": "lntune.stages.train_vit",
-    "train-llm": "lntune.stages.train_llm",
-}
-"""Stage to its module, in the order in which they run; the demo's weights come last, being apart."""
-
-
 STAGES_OF_REPORT_ITEMS = (
-    "table", "figure-bars", "figure-cost", "figure-heat-maps", "figure-gradients", "data-table", "claims", "comparison",
+    "table", "figure-bars", "figure-cost", "figure-heat-maps", "figure-gradients", "claims", "comparison", "data-table",
 )  # fmt: skip
 """The stages whose results are published."""
+
+
+def _modules(*names: str) -> dict[str, str]:
+    return {name: f"lntune.stages.{name.replace('-', '_')}" for name in names}
+
+
+STAGES = {
+    **_modules("draw", "fetch", "convert", "prepare"),
+    **{name: stage.module for name, stage in question_stages().items()},
+    **{name: stage.module for name, stage in reference_stages().items()},
+    **_modules("connector", "finetune", "measure", "predict", "similarity"),
+    **{name: stage.module for name, stage in score_stages().items()},
+    **_modules("select", *STAGES_OF_REPORT_ITEMS),
+    **_modules("train-clip", "train-vit", "train-llm"),
+}
+"""Stage to its module, in the order in which they run; the demo's weights come last, being apart."""
 
 
 def stage_module(stage: str) -> Any:

@@ -64,9 +64,9 @@ class Study:
     catalog: Catalog
 
     @classmethod
-    def read(cls, root: Path, overrides: Mapping[str, Any] | None = None, config: str = CONFIG) -> "Study":
+    def read(cls, root: Path, overrides: Mapping[str, Any] | None = None) -> "Study":
         """Read and check everything; UserError says in one line what is wrong."""
-        settings = load(root / config, StudySettings, overrides)
+        settings = load(root / CONFIG, StudySettings, overrides)
         study = cls(
             root,
             settings,
@@ -75,12 +75,12 @@ class Study:
             load(root / CATALOG, Catalog),
         )
         for name in settings.copies:
-            check_known(root / config, f"copies.{name}", name, study.catalog.entries, "catalogue entry")
+            check_known(root / CONFIG, f"copies.{name}", name, study.catalog.entries, "catalogue entry")
         _check_scale(study.scale_file, study.scale, study.catalog)
         for place, name in enumerate(settings.report_items):
             if not study.report_item_path(name).is_file():
                 key = f"report_items[{place}]"
-                raise unknown_name(root / config, key, name, study.report_items(), "report item")
+                raise unknown_name(root / CONFIG, key, name, study.report_items(), "report item")
             study.report_item(name)
         return study
 
@@ -93,11 +93,6 @@ class Study:
     def scale_file(self) -> Path:
         """The scale's file."""
         return self.root / "workflow" / "scales" / f"{self.settings.scale}.yaml"
-
-    @property
-    def protocol_file(self) -> Path:
-        """The protocol's file."""
-        return self.root / "workflow" / "protocols" / f"{self.settings.protocol}.yaml"
 
     def report_items(self) -> list[str]:
         """The names of all report items."""
@@ -135,11 +130,6 @@ class Study:
     def catalog_lock(self) -> CatalogLock:
         """What the first downloads recorded; UserError if the file is damaged."""
         return read_lock(self.root / LOCK)
-
-    def named(self, group: Mapping[str, V], name: str, kind: str) -> V:
-        """What the scale calls ``name``."""
-        check_known(self.scale_file, kind, name, group, kind)
-        return group[name]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

@@ -15,12 +15,8 @@ from lntune.config.study import ClusterSettings
 from lntune.errors import UserError
 
 
-def profile_file(root: Path, profile: str) -> Path:
-    """The file of a profile, found as Snakemake does: a folder, by its path from the checkout.
-
-    Raises:
-        UserError: there is no such profile.
-    """
+def _profile_file(root: Path, profile: str) -> Path:
+    """The file of a profile, found as Snakemake does: a folder of the checkout; UserError if there is none."""
     path = root / profile / "config.yaml"
     if not path.is_file():
         known = sorted(str(found.parent.relative_to(root)) for found in root.glob("*/config.yaml"))
@@ -47,7 +43,7 @@ def overrides_of(root: Path, profile: str | None, config: Sequence[str] = ()) ->
     found.pop(CLUSTER, None)
     if config or profile is None:
         return found | dict(_pair(text, "--config") for text in config)
-    path = profile_file(root, profile)
+    path = _profile_file(root, profile)
     given = read_yaml(path).get("config", {})
     pairs = given if isinstance(given, dict) else dict(_pair(str(text), f"{shown(path)}: config") for text in given)
     return found | pairs
@@ -71,12 +67,12 @@ def _leaves(value: Any) -> Any:
 
 def cluster_of(root: Path, profile: str) -> ClusterSettings:
     """The cluster's names that a profile's files give; UserError as :func:`overrides_of`, or if a name is unfit."""
-    return validate(_of_files(root, profile).get(CLUSTER, {}), ClusterSettings, profile_file(root, profile))
+    return validate(_of_files(root, profile).get(CLUSTER, {}), ClusterSettings, _profile_file(root, profile))
 
 
 def _of_files(root: Path, profile: str) -> dict[str, Any]:
     """What the files under a profile's key ``configfile`` hold."""
-    named = read_yaml(profile_file(root, profile)).get("configfile", [])
+    named = read_yaml(_profile_file(root, profile)).get("configfile", [])
     found: dict[str, Any] = {}
     for name in [named] if isinstance(named, str) else named:
         found |= read_yaml(root / str(name))

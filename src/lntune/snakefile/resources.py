@@ -9,12 +9,13 @@ with the same checkpoint form a group, which Snakemake submits as one job and ru
   comparison of its layers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from lntune.config.load import shown, unknown_name
+from lntune.config import Frozen
+from lntune.config.load import shown, unknown_name, validate
 from lntune.config.study import ClusterSettings, Stage
 from lntune.errors import UserError
 from lntune.plan.node import Node, Part, is_done
@@ -32,14 +33,23 @@ _TO_LINK = {"mem_mb": 1000, "runtime": 5, "gpu": 0}
 Resource = int | str | None
 
 
-def check_cluster(file: Path, cluster: ClusterSettings, plan: Plan) -> None:
-    """UserError if a stage that is to run on the login node does not exist or must not."""
+class _Site(Frozen):
+    """What ``slurm/site.yaml`` holds besides values of the config."""
+
+    cluster: ClusterSettings
+
+
+def cluster_settings(root: Path, names: Mapping[str, Any], plan: Plan) -> ClusterSettings:
+    """The cluster's names; UserError if one is unfit, or a stage for the login node does not exist or must not be."""
+    file = root / "slurm" / "site.yaml"
+    cluster = validate({"cluster": dict(names)}, _Site, file).cluster
     for place, name in enumerate(cluster.login_node):
         key = f"cluster.login_node[{place}]"
         if name not in STAGES:
             raise unknown_name(file, key, name, STAGES, "stage")
         if name in GROUPED or plan.scale.execution.of(name).gpus:
             raise UserError(f"{shown(file)}: {key}: {name} runs with a model's GPUs or beside them; leave it out")
+    return cluster
 
 
 class Allocations:

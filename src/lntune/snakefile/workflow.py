@@ -17,9 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lntune.config import Frozen
-from lntune.config.load import validate
-from lntune.config.study import ClusterSettings
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.jobs.submit import VARIABLE
@@ -31,13 +28,11 @@ from lntune.plan.stages import STAGES
 from lntune.plan.study import Study, once
 from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
 from lntune.snakefile.profiles import read_again
-from lntune.snakefile.resources import Allocations, check_cluster
+from lntune.snakefile.resources import Allocations, cluster_settings
 from lntune.snakefile.speed import callback
 from lntune.store.fingerprint import raw_digest
 from lntune.store.leases import write_lease
 from lntune.store.manifest import Store
-
-SITE = Path("slurm") / "site.yaml"
 
 
 def stop(error: UserError) -> NoReturn:
@@ -58,49 +53,40 @@ def write_specs(store: Store, nodes: Iterable[Node]) -> None:
         if is_done(store, node):
             continue
         code_version = node.code_version
-        inputs = {
-            role: str(folders) if isinstance(folders, Path) else [str(folder) for folder in folders]
-            for role, folders in input_folders(store, node).items()
-        }
         spec = {
             "stage": node.stage,
             "label": node.label,
             "id": node.id,
             "module": STAGES[node.stage],
-            "store": str(store.root),
+            "store": store.root,
             "identity": node.identity.document(),
             "source": source,
             "code": dict(code_version.code),
             "packages": dict(code_version.packages),
             "accepted": [edit.model_dump(mode="json") for edit in code_version.accepted],
             "execution": node.execution.model_dump(mode="json"),
-            "inputs": inputs,
+            "inputs": input_folders(store, node),
         }
         path = spec_path(store, node)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(spec))
+        write_whole(path, json.dumps(spec, default=str))  # folders as text
 
 
 class StageRules:
     """What the rules of stages need of a plan's nodes: inputs by role, the job spec, and how a job is run.
 
     Args:
-        store: where results lie.
+        store: where results lie; the rules write its folder as ``STUDY.store``.
         nodes: the results that rules can make.
     """
 
     def __init__(self, store: Store, nodes: Iterable[Node]) -> None:
-        self.results = store
+        self.results, self.store = store, str(store.root)
         self._by_name = {node.name: node for node in nodes}
         self.spec = callback(lambda wildcards: self._spec_of(wildcards))
         self.threads: int | Callable[[Any], int] = 1
         self.resources: dict[str, Any] = {}
         self.group: Callable[[Any], str | None] | None = None
-
-    @property
-    def store(self) -> str:
-        """The store's folder, as rules write it."""
-        return str(self.results.root)
 
     def nodes(self) -> list[Node]:
         """All results that rules can make, so far."""
@@ -208,12 +194,14 @@ class Workflow(StageRules):
             for name in self.study.settings.report_items:
                 self.plan.report_item(name)
             check_recorded(self.plan.store, self.plan.nodes(), self.study.catalog_lock)
-            self.cluster = None if names is None else _cluster(root, names, self.plan)
+            self.cluster = None if names is None else cluster_settings(root, names, self.plan)
         except UserError as error:
             stop(error)
         super().__init__(self.plan.store, self.plan.nodes())
         self._running = in_job
-        self.allocations = Allocations(self.plan, self.cluster, self._will_link)
+        self.allocations = Allocations(
+            self.plan, self.cluster, lambda node: self._running and can_link(self.plan.store, node)
+        )
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
         self.resources = self.allocations.resources(self.node)
         if self.cluster is not None:  # jobs of one group share an allocation
@@ -246,16 +234,20 @@ class Workflow(StageRules):
         """Rules whose jobs run next to Snakemake, also on a cluster."""
         return [stage.replace("-", "_") for stage in self.cluster.login_node] if self.cluster else []
 
-    def _will_link(self, node: Node) -> bool:
-        return self._running and can_link(self.plan.store, node)
-
     def stale(self, wildcards: Any) -> list[str]:
         """What makes a published file that is there, and does not hold what it should, be published again.
 
-        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input.
+        Snakemake runs a rule again when an input is newer than its output. So a wrong file gets such an input: an empty
+        file that ends with this process, so that a dry-run leaves no trace.
         """
         path = self._published(wildcards)
-        return [] if not path.exists() or is_right(self.plan, path) else stale_trigger(path)
+        if not path.exists() or is_right(self.plan, path):
+            return []
+        # In a folder of its own: Snakemake lists a folder once, and would miss the next file's trigger.
+        made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.touch()
+        return [str(made)]
 
     def caption(self, wildcards: Any) -> Caption:
         """What the report shows next to a page; as long as there is no result, its name."""
@@ -294,31 +286,6 @@ class Workflow(StageRules):
         self._running = True
 
 
-class _Site(Frozen):
-    """What ``slurm/site.yaml`` holds besides values of the config."""
-
-    cluster: ClusterSettings
-
-
-def _cluster(root: Path, names: Mapping[str, Any], plan: Plan) -> ClusterSettings:
-    """The cluster's names, checked."""
-    cluster = validate({"cluster": dict(names)}, _Site, root / SITE).cluster
-    check_cluster(root / SITE, cluster, plan)
-    return cluster
-
-
-def stale_trigger(path: Path) -> list[str]:
-    """An input that is newer than a published file: an empty file in a temporary folder, as new as this process.
-
-    It ends with the process, so a dry-run leaves no trace.
-    """
-    # In a folder of its own: Snakemake lists a folder once, and would miss the next file's trigger.
-    made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
-    made.parent.mkdir(parents=True, exist_ok=True)
-    made.touch()
-    return [str(made)]
-
-
 @cache
 def _temporary_folder() -> str:
     """A folder of this process's own, which ends with it."""
@@ -330,12 +297,8 @@ def _temporary_folder() -> str:
 def _start_fork_server() -> None:
     """Start the fork server without torch, which starts the one with torch when needed; both end with this process."""
     folder = _temporary_folder()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lntune.jobs.fork_server", "plain", folder, str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command, nothing = [sys.executable, "-m", "lntune.jobs.fork_server", "plain"], subprocess.DEVNULL
+    process = subprocess.Popen([*command, folder, str(os.getpid())], stdin=nothing, stdout=nothing, stderr=nothing)
     os.environ[VARIABLE] = folder
 
     def end() -> None:

@@ -77,7 +77,7 @@ def test_the_plan_of_the_study_tells_what_is_to_be_downloaded() -> None:
     }  # fmt: skip
     assert data.settings.model_dump()["addresses"] == {} and len(data.settings.files) == 2
     assert data.execution.lock == str(ROOT / "workflow" / "catalog.lock.yaml")
-    found = pending(ROOT, ["table3"], {"scale": "paper", "copies": {"coco": "/nowhere/at/all"}})
+    found = pending(Plan(Study.read(ROOT, {"scale": "paper", "copies": {"coco": "/nowhere/at/all"}})), ["table3"])
     sums = pending_json(found)["fetch"]
     known = [file.bytes for name in STUDY for file in ENTRIES[name].files.values() if file.bytes and name != "coco"]
     assert sums["copy"] == 0 and sums["unknown"] > 20 and sums["download"] > sum(known) - 200_000_000

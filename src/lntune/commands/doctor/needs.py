@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lntune.config.catalog import Entry
 from lntune.config.study import Stage
-from lntune.plan.pending import PendingWork, pending_in
+from lntune.plan.pending import PendingWork, pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
@@ -82,7 +82,7 @@ class Needs:
 def needs_of(root: Path, targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Needs:
     """What the targets need; UserError as :func:`lntune.plan.pending.pending`."""
     plan = Plan(Study.read(root, overrides))
-    work = pending_in(plan, targets)
+    work = pending(plan, targets)
     execution = plan.scale.execution
     stages = {one.stage: execution.of(one.stage) for one in work.results}
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
