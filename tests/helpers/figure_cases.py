@@ -7,13 +7,19 @@ import csv
 import math
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from lntune.report.figures.bars import Bars, Benchmark, Score, draw_bars
-from lntune.report.figures.cost import Cost, Costs, draw_cost
-from lntune.report.figures.gradients import Gradients, NormGradients, draw_gradients
-from lntune.report.figures.heatmaps import HeatMaps, LayerSimilarity, draw_heat_maps
-from lntune.report.figures.style import save
+import numpy as np
+from matplotlib.figure import Figure
+
+from lntune.config.training import Norm
+from lntune.report.figure import add_note, look, save
+from lntune.stages.figure_bars import Bars, Benchmark, Score, draw_bars
+from lntune.stages.figure_cost import Cost, Costs, draw_cost
+from lntune.stages.figure_gradients import Gradients, Series, draw_gradients
+from lntune.stages.figure_heat_maps import HeatMaps, LayerSimilarity, draw_heat_maps
 
 NOTE = "tiny models that learned a drawn world; their numbers say nothing about the paper's"
 TABLE2 = Path(__file__).parents[2] / "workflow/paper/table2.csv"
@@ -30,7 +36,7 @@ def paper_costs() -> Costs:
     for (model, method), its in cells.items():
         memory = None if its["Mem. (GB)"] == "OOM" else float(its["Mem. (GB)"])
         costs.append(Cost(model, method, float(its["#param."].strip("%")), memory))
-    return Costs(tuple(costs), "GPU memory (GB)", 80.0, "paper", "as printed in Table 2")
+    return Costs(tuple(costs), "GPU memory (GB)", 80.0)
 
 
 def demo_costs(models: int, methods: int = 6) -> Costs:
@@ -38,12 +44,12 @@ def demo_costs(models: int, methods: int = 6) -> Costs:
     shares, memory = (97.2, 12.0, 22.0, 60.1, 9.4, 0.3), (0.31, 0.19, 0.22, 0.25, 0.18, 0.17)
     rows = list(zip(names, shares, memory, strict=True))[:methods]
     costs = [Cost(model, *row) for model in MODELS[:models] for row in rows]
-    return Costs(tuple(costs), "peak memory (GB)", None, "demo", NOTE)
+    return Costs(tuple(costs), "peak memory (GB)", None)
 
 
 def oom_costs(capacity: float | None) -> Costs:
     costs = [Cost(one.model, one.method, one.trainable_percent, None) for one in paper_costs().costs]
-    return Costs(tuple(costs), "GPU memory (GB)", capacity, "paper")
+    return Costs(tuple(costs), "GPU memory (GB)", capacity)
 
 
 def bars(models: int, rows: int, missing: bool = False) -> Bars:
@@ -60,7 +66,7 @@ def bars(models: int, rows: int, missing: bool = False) -> Bars:
             scores[-1][0] = Score(None)
             scores[0][0] = Score(scores[0][0].value)  # without an interval
         benchmarks.append(Benchmark(column, measure, decimals, tuple(tuple(row) for row in scores)))
-    return Bars(MODELS[:models], TYPES[-rows:], tuple(benchmarks), "demo", NOTE)
+    return Bars(MODELS[:models], TYPES[-rows:], tuple(benchmarks))
 
 
 def similarity(layers: int, reach: float, lowest: float = 0.0) -> tuple[tuple[float, ...], ...]:
@@ -69,15 +75,12 @@ def similarity(layers: int, reach: float, lowest: float = 0.0) -> tuple[tuple[fl
 
 
 def heat_maps(layers: int, *, maps: int = 2, lowest: float = 0.0, model: str = MODELS[0]) -> HeatMaps:
-    kinds = (("Finetune", "Finetuned", 0.6, 0.0, 0.624), ("LayerNorm", "LayerNorm-tuned", 0.4, lowest, 0.585))
-    its = [
-        LayerSimilarity(method, title, similarity(layers, reach, low), mean)
-        for method, title, reach, low, mean in kinds[:maps]
-    ]
-    return HeatMaps(model, tuple(its), "demo", NOTE)
+    kinds = (("Finetune", 0.6, 0.0, 0.624), ("LayerNorm", 0.4, lowest, 0.585))
+    its = [LayerSimilarity(method, similarity(layers, reach, low), mean) for method, reach, low, mean in kinds[:maps]]
+    return HeatMaps(model, its)
 
 
-def norm_gradients(method: str, norm: str, steps: int, width: float) -> NormGradients:
+def norm_gradients(method: str, norm: Norm, steps: int, width: float) -> Series:
     """Elements that get smaller while training proceeds, with a mean below 0; at step 2, one far off."""
     random.seed(f"{method} {norm}")
     widths = [width * (0.3 + math.exp(-step / 10)) * random.uniform(0.5, 1.5) for step in range(steps)]
@@ -86,17 +89,18 @@ def norm_gradients(method: str, norm: str, steps: int, width: float) -> NormGrad
     highest = [mean + random.uniform(2, 4) * one for mean, one in zip(means, widths, strict=True)]
     if steps > 2:
         highest[1] = 40 * width
-    numbers = tuple(range(1, steps + 1))
-    return NormGradients(method, norm, numbers, means, tuple(widths), tuple(lowest), tuple(highest), width**2)
+    recorded = np.stack([np.array(means), np.array(widths) ** 2, np.array(lowest), np.array(highest)], axis=1)
+    return Series(method, norm, range(1, steps + 1), recorded)
 
 
 def gradients(*, norms: int = 2, methods: int = 2, steps: int = 120, width: float = 3e-4) -> Gradients:
+    kinds: tuple[Norm, ...] = ("input", "post")
     series = [
         norm_gradients(method, norm, steps, wide)
-        for norm in ("input", "post")[:norms]
+        for norm in kinds[:norms]
         for method, wide in (("Finetune", width), ("LayerNorm", width / 3))[:methods]
     ]
-    return Gradients(MODELS[-1], 11, tuple(series), "demo", NOTE)
+    return Gradients(MODELS[-1], 11, series)
 
 
 COSTS = {
@@ -129,7 +133,7 @@ GRADIENTS = {
     "gradients-zero": gradients(width=0.0),
     "gradients-large": gradients(width=20.0),
 }
-DRAWINGS = {
+DRAWINGS: dict[str, tuple[Callable[[Any], Figure], Any]] = {
     **{name: (draw_cost, data) for name, data in COSTS.items()},
     **{name: (draw_bars, data) for name, data in BARS.items()},
     **{name: (draw_heat_maps, data) for name, data in HEAT_MAPS.items()},
@@ -138,11 +142,19 @@ DRAWINGS = {
 SAVED = ("cost-paper", "bars-missing", "heat-4", "gradients-one-norm")
 
 
+def drawn(name: str) -> Figure:
+    """Draw one of DRAWINGS, with the note under it."""
+    draw, data = DRAWINGS[name]
+    figure = draw(data)
+    with look():
+        add_note(figure, "demo", NOTE)
+    return figure
+
+
 def write(folder: Path) -> None:
     """Draw and save what SAVED names."""
     for name in SAVED:
-        draw, data = DRAWINGS[name]
-        save(draw(data), folder, name, f"Figure {name}")
+        save(drawn(name), folder, name, f"Figure {name}")
 
 
 if __name__ == "__main__":

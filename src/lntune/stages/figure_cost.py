@@ -1,16 +1,22 @@
-"""figure-cost: trainable parameters against memory (Figure 1, right)."""
+"""figure-cost: how many parameters each method trains, against the memory that this takes (Figure 1, right)."""
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from lntune.report.cells import Cell, number
-from lntune.report.rows import ShownItemSettings, cells_of, scale_note
-from lntune.stages.figure import write_figure
+from lntune.report.figure import Category, categories, look, panels, write_figure, written
+from lntune.report.rows import ShownItemSettings, cells_of
 from lntune.store.job import Job, Metrics, NoExecution
 
 if TYPE_CHECKING:
-    from lntune.report.figures.cost import Costs
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 PACKAGES = ("matplotlib", "numpy")
+
+OOM = "OOM"
 
 
 class Settings(ShownItemSettings):
@@ -22,24 +28,158 @@ class Settings(ShownItemSettings):
 Execution = NoExecution
 
 
+class Cost(NamedTuple):
+    """One method's cost on one model.
+
+    Attributes:
+        model: the panel: an LLM, or a scale of LLMs ("7B scale").
+        method: as tables call it.
+        trainable_percent: of all parameters, how many train; above 0, as the axis is logarithmic.
+        memory_gb: the peak, in 10**9 bytes; None: out of memory.
+    """
+
+    model: str
+    method: str
+    trainable_percent: float
+    memory_gb: float | None
+
+
+class Costs(NamedTuple):
+    """What the figure shows.
+
+    Attributes:
+        costs: one for each model and method; both are shown in the order in which they come.
+        memory: the vertical axis: what was measured or predicted, and where ("GPU memory, predicted (GB)").
+        capacity_gb: what a device has; methods that run out of it are set above this line. None: not known.
+    """
+
+    costs: Sequence[Cost]
+    memory: str
+    capacity_gb: float | None
+
+
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
-    from lntune.report.figures.cost import draw_cost, write_csv
-
     settings = job.settings
     cells = cells_of(settings, job.folders("scores"))
-    costs = _costs(settings, cells)
-    write_figure(job.out, settings, costs, draw_cost, write_csv, cells)
-    return {"points": len(costs.costs)}
+    data = _costs(settings, cells)
+    write_figure(job.out, settings, draw_cost(data), CSV_HEADER, csv_rows(data), cells)
+    return {"points": len(data.costs)}
 
 
-def _costs(settings: Settings, cells: list[list[Cell]]) -> "Costs":
-    from lntune.report.figures.cost import Cost, Costs
-
+def _costs(settings: Settings, cells: list[list[Cell]]) -> Costs:
     found = []
     for row, (memory, parameters) in zip(settings.rows, cells, strict=True):
         share = number(parameters.text)
         assert share is not None
         found.append(Cost(row.group, row.title, share, number(memory.text)))
     axis = "GPU memory (GB)" if settings.capacity_gb is not None else "memory on the CPU (GB)"
-    return Costs(tuple(found), axis, settings.capacity_gb, settings.scale, scale_note(settings))
+    return Costs(found, axis, settings.capacity_gb)
+
+
+CSV_HEADER = ("model", "method", "Mem. (GB)", "#param.")
+
+
+def csv_rows(data: Costs) -> list[tuple[str, ...]]:
+    """A line for each model and method, with Table 2's columns."""
+    return [
+        (model, method, OOM if memory is None else written(memory), f"{written(share)}%")
+        for model, method, share, memory in data.costs
+    ]
+
+
+def draw_cost(data: Costs) -> "Figure":
+    """Draw a panel a model and a marker a method; what ran out of memory lies in a band above the axis, by name.
+
+    Raises:
+        UserError: there are too many methods to tell apart.
+    """
+    from matplotlib.lines import Line2D
+
+    models = list(dict.fromkeys(one.model for one in data.costs))
+    looks = categories(list(dict.fromkeys(one.method for one in data.costs)))
+    columns = min(len(models), 3)
+    with look():
+        figure, axes = panels(len(models), across=columns, above=0.6, height=1.9, sharey=True)
+        for place, (panel, model) in enumerate(zip(axes, models, strict=True)):
+            panel.set_title(model)
+            _points(panel, [cost for cost in data.costs if cost.model == model], looks, _band(data))
+            _share_axis(panel, data, most=6 if columns < 3 else 3, named=place + columns >= len(models))
+            _memory_axis(panel, data, named=place % columns == 0)
+        handles = [_marker(Line2D([], []), name, looks) for name in looks]
+        figure.legend(
+            handles=handles, loc="outside upper center", ncols=2 if columns == 1 else 3, columnspacing=1.5,
+            handletextpad=0.3,
+        )  # fmt: skip
+    return figure
+
+
+class _Band(NamedTuple):
+    """The vertical axis of all panels, in gigabytes: up to ``edge``, and above that up to ``top`` for what is OOM."""
+
+    edge: float
+    top: float
+
+    @property
+    def middle(self) -> float:
+        return (self.edge + self.top) / 2
+
+
+def _band(data: Costs) -> _Band:
+    known = [one.memory_gb for one in data.costs if one.memory_gb is not None]
+    highest = 1.1 * max(known, default=0.0) or 1.0
+    if len(known) == len(data.costs):
+        return _Band(highest, highest)
+    edge = max(data.capacity_gb or 0.0, highest)
+    return _Band(edge, 1.25 * edge)
+
+
+def _points(axes: "Axes", costs: list[Cost], looks: dict[str, Category], band: _Band) -> None:
+    for one in costs:
+        height = band.middle if one.memory_gb is None else one.memory_gb
+        _marker(axes.plot([one.trainable_percent], [height], clip_on=False, zorder=3)[0], one.method, looks)
+
+
+def _marker(line: "Line2D", method: str, looks: dict[str, Category]) -> "Line2D":
+    its = looks[method]
+    line.set(label=method, linestyle="none", marker=its.marker, markersize=6, markerfacecolor=its.colour)
+    line.set(markeredgecolor="black", markeredgewidth=0.6)
+    return line
+
+
+def _share_axis(axes: "Axes", data: Costs, *, most: int, named: bool) -> None:
+    """Powers of ten, at most as many as ``most`` labels."""
+    from matplotlib.ticker import NullLocator
+
+    shares = [one.trainable_percent for one in data.costs]
+    left, right = min(shares) / 2, max(shares) * 1.6
+    powers = range(math.ceil(math.log10(left)), math.floor(math.log10(min(right, 100.0))) + 1)
+    ticks = [10.0**power for power in powers][:: -math.ceil(len(powers) / most) or 1] or [shares[0]]
+    axes.set_xscale("log")
+    axes.set_xlim(left, right)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(labelbottom=named)
+    axes.grid(True)
+    if named:
+        axes.set_xlabel("trainable parameters (%)")
+
+
+def _memory_axis(axes: "Axes", data: Costs, *, named: bool) -> None:
+    """Gigabytes, and above them the band of what is out of memory."""
+    from matplotlib.ticker import MaxNLocator
+
+    band = _band(data)
+    steps = MaxNLocator(6, steps=[1, 2, 5, 10])
+    ticks = [float(tick) for tick in steps.tick_values(0, band.edge) if 0 <= tick <= band.edge * (1 + 1e-9)]
+    if all(one.memory_gb is None for one in data.costs) and data.capacity_gb is None:
+        ticks = []  # nothing stands on such a scale
+    labels = [f"{tick:g}" for tick in ticks]
+    if band.top > band.edge:
+        axes.axhspan(band.edge, band.top, facecolor="#e8e8e8", edgecolor="none", zorder=0)
+        axes.axhline(band.edge, color="#666666", linewidth=0.8, linestyle="--", zorder=1)
+        ticks, labels = [*ticks, band.middle], [*labels, OOM]
+    axes.set_ylim(0, band.top)
+    axes.set_yticks(ticks, labels)
+    if named:
+        axes.set_ylabel(data.memory)

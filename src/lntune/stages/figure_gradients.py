@@ -6,28 +6,38 @@ computed here is the variance over all elements of all steps together.
 """
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.training import Norm
 from lntune.errors import UserError
-from lntune.report.rows import Row, ShownItemSettings, scale_note
-from lntune.stages.figure import write_figure
+from lntune.report.figure import SMALLEST, look, panels, write_figure, written
+from lntune.report.rows import Row, ShownItemSettings
+from lntune.stages.select import CHOSEN
 from lntune.store.job import Job, Metrics, NoExecution
 from lntune.training.norm_gradients import KEY, recorded_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
     from numpy.typing import NDArray
 
-    from lntune.report.figures.gradients import NormGradients
-
 PACKAGES = ("matplotlib", "numpy")
+
+EXTREMES = "smallest to largest element"
+
+_EXTREMES, _DEVIATION, _MEAN = "#c6dff0", "#5aa5d6", "#00283f"
+"""One blue in three shades, which stay three shades of grey in print."""
+
+_FEW = 10
+"""Steps: fewer are marked, since one alone makes no line."""
 
 
 class ShownNorm(Frozen):
@@ -47,39 +57,161 @@ class Settings(ShownItemSettings):
 Execution = NoExecution
 
 
+class Series(NamedTuple):
+    """One panel: the gradient of one norm over one tuning; the method as tables call it.
+
+    ``steps`` and ``recorded`` are as :func:`read_norm_gradients` returns them.
+    """
+
+    method: str
+    norm: Norm
+    steps: Sequence[int]
+    recorded: "NDArray[np.float64]"
+
+    @property
+    def deviation(self) -> "NDArray[np.float64]":
+        """The standard deviation over the elements, at each step."""
+        import numpy as np
+
+        return np.sqrt(self.recorded[:, 1])
+
+
+class Gradients(NamedTuple):
+    """What the figure shows: the model, as tables call it; which layer, from 1; every method's series of each norm."""
+
+    model: str
+    layer: int
+    series: Sequence[Series]
+
+    @property
+    def norms(self) -> list[str]:
+        """The rows of panels."""
+        return list(dict.fromkeys(one.norm for one in self.series))
+
+
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
-    from lntune.report.figures.gradients import Gradients, draw_gradients, write_csv
-
     settings = job.settings
     model, first = settings.rows[0].group, settings.norms[0]
     assert all(row.group == model for row in settings.rows), "one LLM, as the config is checked for"
     assert all((norm.layer, norm.of) == (first.layer, first.of) for norm in settings.norms), "and one layer"
     layer = layer_at(first.layer, first.of, recorded_layers(_log(job, settings.rows[0])))
-    series = tuple(_series(_log(job, row), row, norm.norm, layer) for norm in settings.norms for row in settings.rows)
-    shown = Gradients(model, layer, series, settings.scale, scale_note(settings))
-    write_figure(job.out, settings, shown, draw_gradients, write_csv, [[] for _ in settings.rows])
-    return {"layer": layer, **{f"variance_{one.method}_{one.norm}": one.variance for one in series}}
+    series = [
+        Series(row.title, norm.norm, *read_norm_gradients(_log(job, row), layer, norm.norm))
+        for norm in settings.norms
+        for row in settings.rows
+    ]
+    data = Gradients(model, layer, series)
+    write_figure(job.out, settings, draw_gradients(data), CSV_HEADER, csv_rows(data), [[] for _ in settings.rows])
+    return {"layer": layer, **{f"variance_{one.method}_{one.norm}": pooled_variance(one.recorded) for one in series}}
 
 
-def _log(job: Job[Settings, NoExecution], row: Row) -> "Path":
-    from lntune.stages.select import CHOSEN
-
+def _log(job: Job[Settings, NoExecution], row: Row) -> Path:
     return job.folders("selections")[row.selections[0]] / CHOSEN / "metrics.jsonl"
 
 
-def _series(log: "Path", row: Row, norm: Norm, layer: int) -> "NormGradients":
+CSV_HEADER = (
+    "model", "method", "layer", "norm", "step", "mean", "standard_deviation", "minimum", "maximum", "variance",
+)  # fmt: skip
+
+
+def csv_rows(data: Gradients) -> list[tuple[object, ...]]:
+    """A line for each norm, method and step; ``variance`` is that of the whole run."""
+    rows: list[tuple[object, ...]] = []
+    for one in data.series:
+        means, _, minima, maxima = one.recorded.T
+        variance = written(pooled_variance(one.recorded))
+        for step, *values in zip(one.steps, means, one.deviation, minima, maxima, strict=True):
+            rows.append((data.model, one.method, data.layer, one.norm, step, *map(written, values), variance))
+    return rows
+
+
+def draw_gradients(data: Gradients) -> "Figure":
+    """Draw a row a norm and a column a method, each row on one vertical axis: mean, deviation and extremes a step.
+
+    Few steps have extremes far beyond all others', and an axis that holds these shows nothing else. So it holds every
+    step's mean and deviation and the extremes of 95% of the steps; the legend says if something is cut off.
+    """
+    columns = len(data.series) // len(data.norms)
+    wide = columns > 1
+    with look():
+        figure, axes = panels(
+            len(data.series), across=columns, above=0.65 if wide else 1.1, height=1.55, sharex=True, sharey="row"
+        )
+        for panel, one in zip(axes, data.series, strict=True):
+            _panel(panel, one)
+        rows = range(0, len(data.series), columns)
+        cut = [_vertical(axes[first], data.series[first : first + columns]) for first in rows]
+        for panel in axes[-columns:]:
+            panel.set_xlabel("training step")
+            panel.xaxis.set_major_locator(_step_locator(data))
+        handles, labels = axes[0].get_legend_handles_labels()
+        if any(cut):
+            labels = [f"{label} (cut off)" if label == EXTREMES else label for label in labels]
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=3 if wide else 1, columnspacing=1.5,
+            title=f"LayerNorm gradients in layer {data.layer}{' ' if wide else chr(10)}of {data.model}",
+        )  # fmt: skip
+    return figure
+
+
+def _step_locator(data: Gradients) -> "Locator":
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    steps = sorted({step for one in data.series for step in one.steps})
+    return FixedLocator(steps) if len(steps) < _FEW else MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
+
+
+def _panel(axes: "Axes", one: Series) -> None:
+    means, _, minima, maxima = one.recorded.T
+    few = len(one.steps) < _FEW
+    axes.fill_between(one.steps, minima, maxima, color=_EXTREMES, linewidth=0.4, label=EXTREMES)
+    axes.fill_between(
+        one.steps, means - one.deviation, means + one.deviation, color=_DEVIATION, linewidth=0.4,
+        label="mean ± standard deviation",
+    )  # fmt: skip
+    axes.plot(one.steps, means, color=_MEAN, linewidth=0.7, marker="o" if few else None, markersize=3, label="mean")
+    variance = scientific(pooled_variance(one.recorded))
+    axes.set_title(f"{one.method}, {one.norm} norm\nvariance {variance}", fontsize=SMALLEST)
+    axes.margins(x=0.05 if few else 0.01)
+    axes.grid(True)
+
+
+def _vertical(axes: "Axes", series: Sequence[Series]) -> bool:
+    """Set the axis of a row of panels, in units of a power of ten; True if extremes lie outside of it."""
     import numpy as np
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    from lntune.report.figures.gradients import NormGradients
+    means, variances, minima, maxima = np.concatenate([one.recorded for one in series]).T
+    deviations = np.sqrt(variances)
+    lowest, highest = sorted(minima.tolist()), sorted(maxima.tolist())
+    kept = math.ceil(0.95 * len(lowest))
+    low = min(0.0, float((means - deviations).min()), lowest[-kept])
+    high = max(0.0, float((means + deviations).max()), highest[kept - 1])
+    room = 0.05 * (high - low) or 1.0
+    low, high = low - room, high + room
+    exponent = math.floor(math.log10(max(-low, high)))
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:g}".replace("-", "−")))
+    axes.set_ylabel("gradient" if exponent == 0 else f"gradient ({_power_of_ten(exponent)})")
+    return bool(lowest[0] < low or highest[-1] > high)
 
-    steps, recorded = read_norm_gradients(log, layer, norm)
-    means, variances, minima, maxima = recorded.T
-    mean, deviation, lowest, highest = (tuple(kind.tolist()) for kind in (means, np.sqrt(variances), minima, maxima))
-    return NormGradients(row.title, norm, steps, mean, deviation, lowest, highest, pooled_variance(recorded))
+
+def _power_of_ten(exponent: int) -> str:
+    """10 to the exponent, in letters that every format can hold and search."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def read_norm_gradients(metrics: "Path", layer: int, norm: Norm) -> "tuple[tuple[int, ...], NDArray[np.float64]]":
+def scientific(value: float) -> str:
+    """A number with two digits and a power of ten."""
+    if value == 0:
+        return "0"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}×{_power_of_ten(int(exponent))}"
+
+
+def read_norm_gradients(metrics: Path, layer: int, norm: Norm) -> "tuple[tuple[int, ...], NDArray[np.float64]]":
     """What a finetune's metrics.jsonl recorded of a norm of the ``layer``-th decoder layer, counted from 1.
 
     Returns the steps, from 1, and (steps, 4): of each step's gradient, before clipping, the mean, population variance,
@@ -102,7 +234,7 @@ def read_norm_gradients(metrics: "Path", layer: int, norm: Norm) -> "tuple[tuple
     return tuple(step for step, _ in logged), values
 
 
-def recorded_layers(metrics: "Path") -> int:
+def recorded_layers(metrics: Path) -> int:
     """The number of decoder layers of the model whose finetune wrote this log, as far as their norms train.
 
     Raises UserError as :func:`read_norm_gradients` does.
@@ -132,7 +264,7 @@ def pooled_variance(recorded: "NDArray[np.float64]") -> float:
     return float(recorded[:, 1].mean() + recorded[:, 0].var())
 
 
-def _recorded(metrics: "Path") -> list[tuple[int, Mapping[str, object]]]:
+def _recorded(metrics: Path) -> list[tuple[int, Mapping[str, object]]]:
     """The step and what was recorded of norms, line by line; at least one."""
     try:
         lines = metrics.read_text(errors="replace").splitlines()

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,10 +24,12 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 import figure_cases
-from figure_cases import BARS, COSTS, DRAWINGS, GRADIENTS, HEAT_MAPS, SAVED
+from figure_cases import BARS, COSTS, DRAWINGS, GRADIENTS, HEAT_MAPS, NOTE, SAVED, drawn
 from lntune.errors import UserError
-from lntune.report.figures import bars, cost, gradients, heatmaps
-from lntune.report.figures.style import SMALLEST, broken, categories, look, scientific
+from lntune.report.figure import SMALLEST, broken, categories, look, write_figure
+from lntune.report.rows import ShownItemSettings
+from lntune.stages import figure_bars, figure_cost, figure_gradients, figure_heat_maps
+from lntune.stages.figure_gradients import scientific
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,10 +41,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rows(write: Callable[..., None], data: object, folder: Path) -> list[dict[str, str]]:
-    path = folder / "figure.csv"
-    write(data, path)
-    with path.open(newline="") as file:
+SETTINGS = ShownItemSettings(
+    name="figure", title="Figure", note="", columns=(), rows=(), scale="demo", scale_note="tiny", protocol="modern",
+    split="test", seeds=(0,), tokens=None, formats={},
+)  # fmt: skip
+
+
+def rows(figure: Figure, header: Sequence[str], records: Sequence[Sequence[object]], out: Path) -> list[dict[str, str]]:
+    """What the CSV says that is written with a figure."""
+    write_figure(out, SETTINGS, figure, header, records, [])
+    with (out / "figure.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -84,8 +92,7 @@ def test_another_process_writes_the_same_bytes(saved: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", SAVED)
 def test_png_has_the_size_of_print_at_300_dpi(saved: Path, name: str) -> None:
-    draw, data = DRAWINGS[name]
-    width, height = draw(data).get_size_inches()
+    width, height = drawn(name).get_size_inches()
     with Image.open(saved / f"{name}.png") as image:
         image.load()
         assert image.size == (int(300 * width), int(300 * height))
@@ -102,7 +109,7 @@ def test_svg_has_outlines_and_its_words(saved: Path, name: str) -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.attrib["width"] == "396pt"
     assert root.find("{http://www.w3.org/2000/svg}title").text == f"Figure {name}"
     assert not list(root.iter("{http://www.w3.org/2000/svg}text")), "a viewer without the font would set it otherwise"
-    assert "<!-- Scale: demo. tiny" in text or "<!-- Scale: paper. as printed" in text
+    assert "<!-- Scale: demo. tiny" in text
     assert "dc:date" not in text
 
 
@@ -127,7 +134,7 @@ def test_pdf_holds_letters_in_a_truetype_font(saved: Path, name: str, word: str)
     assert content.startswith(b"%PDF-1.") and content.rstrip().endswith(b"%%EOF")
     assert b"DejaVuSans" in content and b"/FontFile2" in content and b"/Type3" not in content
     assert b"CreationDate" not in content
-    assert word in pdf_text(saved / f"{name}.pdf") and DRAWINGS[name][1].note[:12] in pdf_text(saved / f"{name}.pdf")
+    assert word in pdf_text(saved / f"{name}.pdf") and NOTE[:12] in pdf_text(saved / f"{name}.pdf")
 
 
 # Look
@@ -135,10 +142,9 @@ def test_pdf_holds_letters_in_a_truetype_font(saved: Path, name: str, word: str)
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_every_text_is_legible_inside_the_page_and_clear_of_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw, data = DRAWINGS[name]
-    figure = draw(data)
+    figure = drawn(name)
     texts = drawn_texts(figure, monkeypatch)
-    assert any(text.startswith(f"Scale: {data.scale}. "[: None if data.note else -1]) for text, _, _ in texts)
+    assert any(text.startswith("Scale: demo. tiny") for text, _, _ in texts)
     for text, size, box in texts:
         assert size >= SMALLEST, text
         assert box.x0 >= -0.5 and box.y0 >= -0.5, text
@@ -152,7 +158,7 @@ def test_nothing_of_the_look_stays_behind() -> None:
     with pytest.raises(RuntimeError, match="on the way"), look():
         assert Path(findfont("DejaVu Sans")).is_relative_to(matplotlib.get_data_path())
         raise RuntimeError("on the way")
-    cost.draw_cost(COSTS["cost-demo"])
+    drawn("cost-demo")
     assert dict(matplotlib.rcParams) == before
 
 
@@ -190,7 +196,7 @@ def test_scientific(value: float, text: str) -> None:
 @pytest.mark.parametrize("name", COSTS)
 def test_costs(name: str, tmp_path: Path) -> None:
     data = COSTS[name]
-    figure = cost.draw_cost(data)
+    figure = figure_cost.draw_cost(data)
     shown = {}
     for axes in figure.axes:
         places = axes.get_yticks()
@@ -202,17 +208,19 @@ def test_costs(name: str, tmp_path: Path) -> None:
                 assert axes.get_xlim()[0] < share < axes.get_xlim()[1]
                 assert axes.get_ylim()[0] <= memory < axes.get_ylim()[1]
                 assert data.capacity_gb is None or ticks.get(memory) != "OOM" or memory > data.capacity_gb
-    written = rows(cost.write_csv, data, tmp_path)
+    written = rows(figure, figure_cost.CSV_HEADER, figure_cost.csv_rows(data), tmp_path)
     assert list(written[0]) == ["model", "method", "Mem. (GB)", "#param.", "scale"]
     assert {(row["model"], row["method"]) for row in written} == set(shown)
     for row in written:
         share, memory = shown[row["model"], row["method"]]
-        assert row["#param."] == f"{share:g}%" and row["scale"] == data.scale
+        assert row["#param."] == f"{share:g}%" and row["scale"] == "demo"
         assert row["Mem. (GB)"] == ("OOM" if memory is True else f"{memory:g}")
 
 
 def test_the_papers_costs_are_those_of_table_2(tmp_path: Path) -> None:
-    written = {(row["model"], row["method"]): row for row in rows(cost.write_csv, COSTS["cost-paper"], tmp_path)}
+    records = figure_cost.csv_rows(COSTS["cost-paper"])
+    found = rows(Figure(layout="constrained"), figure_cost.CSV_HEADER, records, tmp_path)
+    written = {(row["model"], row["method"]): row for row in found}
     assert len(written) == 12
     assert written["7B scale", "LayerNorm-simp."]["#param."] == "0.004%"
     assert written["13B scale", "Attn. QV Proj."]["Mem. (GB)"] == "OOM"
@@ -222,8 +230,8 @@ def test_the_papers_costs_are_those_of_table_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", BARS)
 def test_bars(name: str, tmp_path: Path) -> None:
     data = BARS[name]
-    figure = bars.draw_bars(data)
-    written = rows(bars.write_csv, data, tmp_path)
+    figure = figure_bars.draw_bars(data)
+    written = rows(figure, figure_bars.csv_header(data), figure_bars.csv_rows(data), tmp_path)
     assert [(row["model"], row["method"]) for row in written] == [(m, r) for m in data.models for r in data.rows]
     assert [axes.get_title() for axes in figure.axes] == [one.column for one in data.benchmarks]
     looks = categories(data.rows)
@@ -263,8 +271,8 @@ def _middle(patch: Rectangle) -> float:
 @pytest.mark.parametrize("name", HEAT_MAPS)
 def test_heat_maps(name: str, tmp_path: Path) -> None:
     data = HEAT_MAPS[name]
-    figure = heatmaps.draw_heat_maps(data)
-    written = rows(heatmaps.write_csv, data, tmp_path)
+    figure = figure_heat_maps.draw_heat_maps(data)
+    written = rows(figure, figure_heat_maps.CSV_HEADER, figure_heat_maps.csv_rows(data), tmp_path)
     layers = len(data.maps[0].similarity)
     assert list(written[0]) == ["model", "method", "layer", "other_layer", "similarity", "scale"]
     assert len(written) == len(data.maps) * layers**2
@@ -293,8 +301,8 @@ def test_heat_maps(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients(name: str, tmp_path: Path) -> None:
     data = GRADIENTS[name]
-    figure = gradients.draw_gradients(data)
-    written = rows(gradients.write_csv, data, tmp_path)
+    figure = figure_gradients.draw_gradients(data)
+    written = rows(figure, figure_gradients.CSV_HEADER, figure_gradients.csv_rows(data), tmp_path)
     assert len(written) == len(data.series) * len(data.series[0].steps)
     panels = {axes.get_title().split("\n")[0]: axes for axes in figure.axes}
     outside = False
@@ -317,7 +325,7 @@ def test_gradients(name: str, tmp_path: Path) -> None:
         assert all(low <= mean - wide and mean + wide <= high for _, mean, wide in both)
         outside |= bool(min(column["minimum"]) < low or max(column["maximum"]) > high)
     for norm in data.norms:
-        assert len({panels[f"{method}, {norm} norm"].get_ylim() for method in data.methods}) == 1
+        assert len({axes.get_ylim() for title, axes in panels.items() if title.endswith(f", {norm} norm")}) == 1
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert ("smallest to largest element (cut off)" in labels) is outside is (name in CUT)
 

@@ -1,31 +1,30 @@
 """One look for all figures: fonts, sizes, colours, and files whose bytes depend on nothing but what is drawn.
 
     with look():
-        figure, axes = panels(rows=1, columns=2, height=2.4)
+        figure, axes = panels(2, across=2, above=0.5, height=1.9)
         ...
-        add_note(figure, "demo", "tiny models")
-    save(figure, folder, "figure2")
+    write_figure(folder, settings, figure, header, rows, cells)
 
 Sizes are those of print: a figure is as wide as the paper's text and is set without scaling, so that a size in points
 is the size on paper. Nothing here touches pyplot, and matplotlib's settings are as before when ``look`` ends.
-
-The CSV of what a figure shows.
+Matplotlib is imported by what draws, so that what only plans does not wait for it.
 """
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
+from typing import TYPE_CHECKING, Any, cast
 
 from lntune.errors import UserError
+from lntune.report.cells import Cell
+from lntune.report.rows import ShownItemSettings, scale_note, write_cells
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TEXT_WIDTH = 5.5
 """Inches: the width of the text on the paper's pages (the ICLR style)."""
@@ -38,8 +37,6 @@ LARGER = 8.0
 
 DPI = {"pdf": 600, "svg": 600, "png": 300}
 """Dots per inch of each format; in PDF and SVG of the images inside (heat maps), the rest has no dots."""
-
-NOTE_COLOUR = "#444444"
 
 _SETTINGS: dict[str, Any] = {
     # Matplotlib brings DejaVu along, so letters are the same on every machine.
@@ -116,6 +113,8 @@ def categories(names: Sequence[str]) -> dict[str, Category]:
 @contextmanager
 def look() -> Iterator[None]:
     """The settings of all figures, whatever the user's matplotlibrc says; those before come back at the end."""
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(cast(Any, _SETTINGS))
@@ -123,21 +122,35 @@ def look() -> Iterator[None]:
 
 
 def panels(
-    *, rows: int, columns: int, height: float, width: float = TEXT_WIDTH, squares: bool = False, **shared: Any
-) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of rows and columns of panels that make room for each other's labels.
+    count: int,
+    *,
+    across: int,
+    above: float,
+    height: float,
+    width: float | None = None,
+    squares: bool = False,
+    **shared: Any,
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of ``count`` panels, row by row, that make room for each other's labels.
 
     Args:
-        rows: of panels.
-        columns: of panels.
-        height: of the figure, in inches.
-        width: of the figure, in inches.
+        count: of panels.
+        across: panels in a row.
+        above: what the figure is higher than its panels, in inches.
+        height: of a row of panels, in inches.
+        width: of the figure, in inches; None: the text's, and less of a single panel.
         squares: the panels have an aspect of their own, and stand close.
         shared: ``sharex`` and ``sharey``, as matplotlib's ``Figure.subplots`` takes them.
     """
-    figure = Figure(figsize=(width, height), layout="compressed" if squares else "constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **shared)
-    return figure, [list(row) for row in axes]
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(count / across)
+    width = width or (TEXT_WIDTH if across > 1 else 0.6 * TEXT_WIDTH)
+    figure = Figure(figsize=(width, above + rows * height), layout="compressed" if squares else "constrained")
+    axes = list(figure.subplots(rows, across, squeeze=False, **shared).flat)
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return figure, axes[:count]
 
 
 def broken(text: str, inches: float) -> list[str]:
@@ -151,47 +164,40 @@ def broken(text: str, inches: float) -> list[str]:
 
 
 def _width(text: str) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
     font = FontProperties(family="DejaVu Sans", size=SMALLEST)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
-def add_note(figure: Figure, scale: str, note: str) -> None:
+def add_note(figure: "Figure", scale: str, note: str) -> None:
     """Write at which scale the figure was made under it, and keep the panels clear of that."""
     width, height = figure.get_size_inches()
-    lines = broken(f"Scale: {scale}. {note}" if note else f"Scale: {scale}.", width - 0.1)
+    lines = broken(f"Scale: {scale}. {note}", width - 0.1)
     room = (1.25 * SMALLEST * len(lines) + 4) / 72 / height
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(rect=(0, room, 1, 1 - room))  # type: ignore[call-arg]
     place = {"x": 0.05 / width, "y": 0.03 / height}
-    figure.text(**place, s="\n".join(lines), fontsize=SMALLEST, color=NOTE_COLOUR, va="bottom", ha="left")
+    figure.text(**place, s="\n".join(lines), fontsize=SMALLEST, color="#444444", va="bottom", ha="left")
 
 
-def save(figure: Figure, folder: Path, name: str, title: str = "") -> tuple[Path, ...]:
+def save(figure: "Figure", folder: Path, name: str, title: str) -> None:
     """Write NAME.pdf, NAME.svg and NAME.png, of the same bytes whenever the same is drawn.
 
-    Args:
-        figure: what is written.
-        folder: where to; it is there.
-        name: of the files, without a suffix.
-        title: what the files call themselves in their metadata, for those who cannot see them.
-
-    Returns:
-        The files.
+    ``title`` is what the files call themselves in their metadata, for those who cannot see them.
     """
     # None leaves out times and versions.
     metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"Title": title or name, "Creator": None, "Producer": None, "CreationDate": None},
-        "svg": {"Title": title or name, "Creator": None, "Date": None},
-        "png": {"Title": title or name, "Software": None},
+        "pdf": {"Title": title, "Creator": None, "Producer": None, "CreationDate": None},
+        "svg": {"Title": title, "Creator": None, "Date": None},
+        "png": {"Title": title, "Software": None},
     }
-    files = []
     with look():
         for suffix, its in metadata.items():
             path = folder / f"{name}.{suffix}"
             figure.savefig(path, format=suffix, dpi=DPI[suffix], metadata=its, facecolor="white")
-            files.append(path)
-    return tuple(files)
 
 
 def written(value: float) -> str:
@@ -199,25 +205,29 @@ def written(value: float) -> str:
     return f"{value:.6g}"
 
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+def write_figure(
+    out: Path,
+    settings: ShownItemSettings,
+    figure: "Figure",
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    cells: Sequence[Sequence[Cell]],
+) -> None:
+    """Write a figure with its note, NAME.csv with what it shows, and cells.json.
 
-
-def power_of_ten(exponent: int) -> str:
-    """10 to the exponent, in letters that every format can hold and search."""
-    return "10" + str(exponent).translate(_SUPERSCRIPTS)
-
-
-def scientific(value: float) -> str:
-    """A number with two digits and a power of ten."""
-    if value == 0:
-        return "0"
-    digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits}×{power_of_ten(int(exponent))}"
-
-
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a header and rows, as all CSV files here are written."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    Args:
+        out: the folder.
+        settings: its name, and what it says besides.
+        figure: without the note on the scale, which stands under it.
+        header: of the CSV, without the scale's column.
+        rows: of the CSV.
+        cells: each row's.
+    """
+    with look():
+        add_note(figure, settings.scale, scale_note(settings))
+    save(figure, out, settings.name, settings.title)
+    with (out / f"{settings.name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow((*header, "scale"))
+        writer.writerows((*row, settings.scale) for row in rows)
+    write_cells(out, settings, cells)
