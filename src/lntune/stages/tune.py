@@ -97,7 +97,7 @@ def tune(
     )  # fmt: skip
     last = result.losses[-20:]
     return result.weights, {
-        "steps": result.steps,
+        "steps": len(result.losses),
         "final_loss": sum(last) / len(last),
         "samples": masks.total,
         **{f"samples_{name}": number for name, number in asdict(masks).items() if name != "total"},

@@ -2,17 +2,16 @@
 
 A checkpoint is a folder ``step-<steps done>`` with trainable weights and optimiser state in safetensors files,
 ``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps, the run's digest, the files).
-Every rank writes whole tensors, its share of them, so a checkpoint fits any engine and any number of ranks. There is
-no random state in it: every step seeds its own random numbers, and the order of samples follows from the seed.
+Every rank writes whole tensors, its share of them, so a checkpoint fits any engine and any number of ranks. There is no
+random state in it: every step seeds its own random numbers, and the order of samples follows from the seed.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from blake3 import blake3
 from safetensors import safe_open
@@ -23,6 +22,7 @@ from lntune.config.training import TrainingSettings
 from lntune.files import flush
 from lntune.model.encode import EncodedSample
 from lntune.training import ranks
+from lntune.training.engine import LazyTensors
 
 logger = logging.getLogger(__name__)
 
@@ -30,35 +30,6 @@ UNFINISHED = "unfinished"
 STATE, METRICS = "state.json", "metrics.jsonl"
 FILE_BYTES = 2 << 30
 """A rank begins another file after this much, and holds no more of the checkpoint in host memory."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a run stands: steps done, the lines of its metrics log, and the engine's tensors by name."""
-
-    step: int
-    metrics: list[str]
-    tensors: Mapping[str, Tensor]
-
-
-class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of safetensors files, each read when it is asked for."""
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self.files: dict[str, Any] = {}
-        for path in paths:
-            file = safe_open(path, framework="pt")
-            self.files |= dict.fromkeys(file.keys(), file)  # type: ignore[no-untyped-call]
-
-    def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self.files[name].get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.files)
-
-    def __len__(self) -> int:
-        return len(self.files)
 
 
 def run_digest(model: nn.Module, samples: Sequence[EncodedSample], settings: TrainingSettings, seed: int) -> str:
@@ -81,8 +52,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint under ``folder``, then remove the older ones; every rank gives its share of the tensors.
 
-    All files are on the disk before the folder gets its name, so a kill at any moment leaves either the old
-    state or the new one.
+    All files are on the disk before the folder gets its name, so a kill at any moment leaves the old state or the new.
     """
     writing, first = folder / UNFINISHED, ranks.rank() == 0
     if first:
@@ -128,10 +98,10 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
         write()
 
 
-def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
-    """Return the latest checkpoint under ``folder`` that belongs to the run with this digest, or None.
+def load_checkpoint(folder: Path, digest: str) -> tuple[list[str], LazyTensors] | None:
+    """Return the log's lines and the engine's tensors of the run with this digest at its latest checkpoint, or None.
 
-    One of another run is left out with a line in the log; it is removed when this run saves its first.
+    A checkpoint of another run is left out with a line in the log; it is removed when this run saves its first.
     """
     for path in checkpoint_folders(folder):
         if not all((path / name).exists() for name in (METRICS, STATE)):
@@ -148,7 +118,13 @@ def load_checkpoint(folder: Path, digest: str) -> Checkpoint | None:
                 )
             continue
         metrics = (path / METRICS).read_text().splitlines(keepends=True)
-        return Checkpoint(state["step"], metrics, StoredTensors(files))
+        assert len(metrics) == state["step"], "one line of the log a step"
+        readers: dict[str, Callable[[], Tensor]] = {}
+        for file in files:
+            opened = safe_open(file, framework="pt")
+            names = opened.keys()  # type: ignore[no-untyped-call]
+            readers |= {name: partial(opened.get_tensor, name) for name in names}
+        return metrics, LazyTensors(readers)
     return None
 
 

@@ -21,6 +21,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from lntune.model.device import device
 from lntune.model.encode import IGNORE, EncodedSample
 from lntune.model.multimodal import MultimodalModel
 from lntune.training import ranks
-from lntune.training.engine import adamw, some_features, trainable
+from lntune.training.engine import LazyTensors, adamw, clip, some_features, trainable
 
 PADDING = [EncodedSample([0, 0], [IGNORE, 0], None)]
 """What a rank without samples passes through the model while others have some; its loss is multiplied by zero."""
@@ -40,7 +41,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class DeepSpeedEngine:
-    """DeepSpeed over the parameters that require gradients; see :class:`lntune.training.engine.Engine`.
+    """DeepSpeed over the parameters that require gradients, as an :class:`lntune.training.engine.Engine`.
 
     The ranks must have been joined (:func:`lntune.training.ranks.start`). After this the model's own parameters are
     DeepSpeed's: with ZeRO-3 they are empty, so read results through :meth:`weights`.
@@ -50,12 +51,11 @@ class DeepSpeedEngine:
         self.model, self.settings = model, settings
         self.named = trainable(model)
         self.shapes = {name: parameter.shape for name, parameter in self.named.items()}
-        self.numels = {name: parameter.numel() for name, parameter in self.named.items()}
         self.stage = zero_stage(settings, execution)
         self.dtype = next(iter(self.named.values())).dtype
         deepspeed = import_deepspeed()
         wrapped = TunedPart(model, autocast=settings.precision == "bf16", cache=self.stage < 3)
-        config = configuration(settings, execution, sum(self.numels.values()))
+        config = configuration(settings, execution, sum(shape.numel() for shape in self.shapes.values()))
         optimizer = adamw(self.named.values(), settings)  # before ZeRO-3 takes away the shapes that decide what decays
         if self.stage == 3:
             deepspeed.zero.Init(module=wrapped, config_dict_or_path=config, dtype=self.dtype)
@@ -68,7 +68,7 @@ class DeepSpeedEngine:
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
     ) -> Tensor:
-        """Run one micro batch of this rank forward and backward; see :class:`Engine`."""
+        """Run one micro batch of this rank forward and backward."""
         given = some_features(self.model, features).to(device(), self.dtype)
         self.engine.set_gradient_accumulation_boundary(last)
         loss: Tensor = self.engine(samples or PADDING, given, answer_tokens)
@@ -76,20 +76,18 @@ class DeepSpeedEngine:
         return loss.detach() if samples else torch.zeros_like(loss)
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """Gradients that are put together from the ranks when asked for, one at a time; see :class:`Engine`.
+        """Gradients that are put together from the ranks when asked for, one at a time.
 
         All ranks must ask for the same ones in the same order.
         """
-        return _Gradients(self.named, self.shapes)
+        return LazyTensors({name: partial(self._gradient, name) for name in self.named})
 
     def step(self, learning_rate: float) -> Tensor:
-        """Clip to ``max_grad_norm`` and update at this rate; see :class:`Engine`."""
+        """Clip to ``max_grad_norm`` and update at this rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm: Any = None
-        if self.stage == 0:  # DeepSpeed would give no norm where nothing is clipped
-            limit = self.settings.max_grad_norm
-            norm = nn.utils.clip_grad_norm_(self.named.values(), float("inf") if limit is None else limit)
+        # DeepSpeed would give no norm where nothing is clipped.
+        norm: Any = clip(self.named.values(), self.settings.max_grad_norm) if self.stage == 0 else None
         self.engine.step()
         if norm is None:
             norm = self.engine.get_global_grad_norm()
@@ -97,13 +95,13 @@ class DeepSpeedEngine:
         return torch.where(norm < 0, torch.nan, norm)  # DeepSpeed's sign for one that is not finite
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield this rank's share of the whole state; see :class:`Engine`.
+        """Yield this rank's share of the whole state.
 
         Each tensor is put together from all ranks and kept by one of them, so that a checkpoint fits any number of
         ranks and no host needs memory for more than one file of it.
         """
-        owners = shares(self.numels, ranks.ranks())
-        step = self._steps_done()
+        owners = shares(self.shapes, ranks.ranks())
+        step: Tensor = self._adamw_state()[self._flat_parts()[0]]["step"]
         for name, parameter in self.named.items():
             entries = {"weight": self._master(parameter), **{key: self._moment(parameter, key) for key in MOMENTS}}
             if owners[name] == ranks.rank():
@@ -112,7 +110,7 @@ class DeepSpeedEngine:
                 yield f"step/{name}", step.clone()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put a whole state back, each rank its own part; see :class:`Engine`."""
+        """Put a whole state back, each rank its own part."""
         for part in self._flat_parts():
             self._adamw_state()[part]["step"].copy_(state[f"step/{next(iter(self.named))}"])
         for name, parameter in self.named.items():
@@ -124,7 +122,7 @@ class DeepSpeedEngine:
             self.optimizer.update_lp_params()
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the float32 weights that trained, on the CPU of rank 0; see :class:`Engine`.
+        """Return the float32 weights that trained, on the CPU of rank 0.
 
         Raises UserError if the ranks have come to hold different weights.
         """
@@ -132,7 +130,7 @@ class DeepSpeedEngine:
         found = {}
         for name, parameter in self.named.items():
             value = self._master(parameter).detach()
-            assert value.numel() == self.numels[name], f"{name} was {self.shapes[name]}, is {value.shape}"
+            assert value.numel() == self.shapes[name].numel(), f"{name} was {self.shapes[name]}, is {value.shape}"
             if ranks.rank() == 0:
                 found[name] = value.reshape(self.shapes[name]).cpu()
         return found
@@ -142,12 +140,15 @@ class DeepSpeedEngine:
         import deepspeed
 
         for name, parameter in self.named.items():
-            if self.stage < 3:
-                yield name, parameter.detach()
-                continue
-            with deepspeed.zero.GatheredParameters([parameter]):
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self.stage == 3):
                 assert parameter.shape == self.shapes[name], f"{name} was {self.shapes[name]}, is {parameter.shape}"
                 yield name, parameter.detach()
+
+    def _gradient(self, name: str) -> Tensor:
+        from deepspeed.utils import safe_get_full_grad
+
+        gradient: Tensor = safe_get_full_grad(self.named[name])
+        return gradient.detach().reshape(self.shapes[name])
 
     def _master(self, parameter: nn.Parameter) -> Tensor:
         from deepspeed.utils import safe_get_full_fp32_param
@@ -193,10 +194,6 @@ class DeepSpeedEngine:
     def _adamw_state(self) -> Any:
         return self.optimizer.state if self.stage == 0 else self.optimizer.optimizer.state
 
-    def _steps_done(self) -> Tensor:
-        step: Tensor = self._adamw_state()[self._flat_parts()[0]]["step"]
-        return step
-
     def _create_moments(self) -> None:
         """Give AdamW now the state that its first step would make.
 
@@ -210,10 +207,7 @@ class DeepSpeedEngine:
 
 
 class TunedPart(nn.Module):
-    """Connector and LLM as one module, for DeepSpeed to hold; the vision encoder is not in it.
-
-    Its parameters' names are those in the multi-modal model.
-    """
+    """Connector and LLM, under their names in the multi-modal model, as one module for DeepSpeed to hold."""
 
     def __init__(self, model: MultimodalModel, autocast: bool, cache: bool) -> None:
         super().__init__()
@@ -231,25 +225,6 @@ class TunedPart(nn.Module):
         ):
             loss: Tensor = self.whole(samples, features, answer_tokens)  # type: ignore[operator]
         return loss
-
-
-class _Gradients(Mapping[str, Tensor]):
-    """Whole gradients by name, each put together from all ranks when it is asked for."""
-
-    def __init__(self, named: Mapping[str, nn.Parameter], shapes: Mapping[str, torch.Size]) -> None:
-        self.named, self.shapes = named, shapes
-
-    def __getitem__(self, name: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_grad
-
-        gradient: Tensor = safe_get_full_grad(self.named[name])
-        return gradient.detach().reshape(self.shapes[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.named)
-
-    def __len__(self) -> int:
-        return len(self.named)
 
 
 def _put_part(parameter: Any, key: str, value: Tensor) -> None:
@@ -270,15 +245,15 @@ def _put_part(parameter: Any, key: str, value: Tensor) -> None:
 
 
 def zero_stage(settings: TrainingSettings, execution: Execution) -> int:
-    """The stage that is used: bfloat16 weights have float32 masters from stage 1 on."""
+    """The stage that is used: DeepSpeed's bfloat16 weights have float32 masters from stage 1 on."""
     return max(execution.zero_stage, 1) if settings.precision == "bf16-weights" else execution.zero_stage
 
 
 def configuration(settings: TrainingSettings, execution: Execution, trainable_numbers: int) -> dict[str, Any]:
     """DeepSpeed's config for one run.
 
-    Accumulation is the loop's, which says where a global batch ends, so DeepSpeed counts none. Communication does not
-    overlap with computation, and so is in the same order every time.
+    Accumulation is the loop's, so DeepSpeed counts none. Communication does not overlap with computation, and so is in
+    the same order every time.
     """
     stage = zero_stage(settings, execution)
     return {
@@ -299,13 +274,13 @@ def configuration(settings: TrainingSettings, execution: Execution, trainable_nu
     }
 
 
-def shares(numels: Mapping[str, int], parts: int) -> dict[str, int]:
+def shares(shapes: Mapping[str, torch.Size], parts: int) -> dict[str, int]:
     """Deal tensors out to this many parts of about equal size: each name's part."""
     sizes = [0] * parts
     found = {}
-    for name, numel in sorted(numels.items(), key=lambda item: (-item[1], item[0])):
+    for name, shape in sorted(shapes.items(), key=lambda item: (-item[1].numel(), item[0])):
         part = sizes.index(min(sizes))
-        sizes[part] += numel
+        sizes[part] += shape.numel()
         found[name] = part
     return found
 

@@ -1,11 +1,10 @@
-"""What turns a micro batch into gradients and gradients into new weights, and the numerics it runs under.
+"""What turns a micro batch into gradients and gradients into new weights.
 
-:class:`Engine` is all that the training loop knows of it. :class:`PlainEngine` is plain PyTorch in one
-process; :class:`lntune.training.deepspeed_engine.DeepSpeedEngine` shares the work and the optimiser's state among
-several ranks.
+:class:`Engine` is all that the training loop knows of it. :class:`PlainEngine` is plain PyTorch in one process;
+:class:`lntune.training.deepspeed_engine.DeepSpeedEngine` shares the work and the optimiser's state among several ranks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -27,8 +26,8 @@ class Engine(Protocol):
     ) -> Tensor:
         """Add a micro batch's gradients to those held; return its part of the global batch's loss.
 
-        ``last`` marks this rank's last micro batch before :meth:`step`. An empty one adds nothing; ranks that
-        have fewer samples than others pass it.
+        ``last`` marks this rank's last micro batch before :meth:`step`. Ranks that have fewer samples than others pass
+        empty ones, which add nothing.
         """
 
     def gradients(self) -> Mapping[str, Tensor]:
@@ -53,8 +52,8 @@ class Engine(Protocol):
 class PlainEngine:
     """AdamW over the parameters that require gradients, in one process.
 
-    bf16 is autocast over float32 weights: matrix products run in bf16, norms, loss, gradients and optimiser
-    in float32. tf32 is a property of the matrix products, which :func:`numerics` sets.
+    bf16 is autocast over float32 weights: matrix products run in bf16, norms, loss, gradients and optimiser in float32.
+    tf32 is a property of the matrix products, which :func:`lntune.model.device.numerics` sets.
     """
 
     def __init__(self, model: MultimodalModel, settings: TrainingSettings) -> None:
@@ -67,7 +66,7 @@ class PlainEngine:
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
     ) -> Tensor:
-        """Run one micro batch forward and backward; see :class:`Engine`."""
+        """Run one micro batch forward and backward."""
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             loss: Tensor = self.model(samples, some_features(self.model, features), answer_tokens)
@@ -75,13 +74,12 @@ class PlainEngine:
         return loss.detach()
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """The gradients held, not copied; see :class:`Engine`."""
+        """The gradients held, not copied."""
         return {name: p.grad for name, p in self.named.items() if p.grad is not None}
 
     def step(self, learning_rate: float) -> Tensor:
-        """Clip to ``max_grad_norm`` and update at this rate; see :class:`Engine`."""
-        limit = self.settings.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.named.values(), float("inf") if limit is None else limit)
+        """Clip to ``max_grad_norm`` and update at this rate."""
+        norm = clip(self.named.values(), self.settings.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -89,14 +87,14 @@ class PlainEngine:
         return norm
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield ``weight/<parameter>`` and ``<optimiser's key>/<parameter>``; see :class:`Engine`."""
+        """Yield ``weight/<parameter>`` and ``<optimiser's key>/<parameter>``."""
         for name, parameter in self.named.items():
             yield f"weight/{name}", parameter.detach()
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 yield f"{key}/{name}", value
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put weights and optimiser state back; see :class:`Engine`."""
+        """Put weights and optimiser state back."""
         for key, value in state.items():
             kind, name = key.split("/", 1)
             parameter = self.named[name]
@@ -108,8 +106,24 @@ class PlainEngine:
                 self.optimizer.state[parameter][kind] = value
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the model's own tensors, not copies; see :class:`Engine`."""
+        """Return the model's own tensors, not copies."""
         return {name: parameter.detach() for name, parameter in self.named.items()}
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Tensors by name, each read or put together when it is asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
+        self.makers = makers
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.makers)
+
+    def __len__(self) -> int:
+        return len(self.makers)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -122,30 +136,28 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def some_features(model: MultimodalModel, features: Tensor | None) -> Tensor:
     """Return the features, or without any those of no image, (0, T, W).
 
-    Those change no number, but the connector takes part in every pass: its gradient is zero then, not missing, and
-    ranks that see no image gather its weights along with those that do.
+    So the connector takes part in every pass: its gradient is zero then, not missing, and ranks that see no image
+    gather its weights along with those that do.
     """
     return torch.zeros(0, model.vision.tokens, model.vision.width) if features is None else features
 
 
+def clip(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+    """Scale gradients to this norm if theirs is larger; return their norm before that."""
+    return nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+
+
 def adamw(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
-    """Return the optimiser that :class:`Schedule` names, with the peak learning rate."""
+    """Return the optimiser that :class:`Schedule` names, at the peak rate; norm weights and biases do not decay."""
+    everything = list(parameters)
+    groups = [
+        {"params": [p for p in everything if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in everything if p.ndim < 2], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
-        decay_groups(parameters, settings.weight_decay),
+        [group for group in groups if group["params"]],
         lr=settings.learning_rate,
         betas=(0.9, 0.999),
         eps=1e-8,
         fused=True,
     )
-
-
-def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters into those that decay (matrices) and those that do not (norm weights, biases)."""
-    everything = list(parameters)
-    matrices = [p for p in everything if p.ndim >= 2]
-    vectors = [p for p in everything if p.ndim < 2]
-    groups: list[dict[str, object]] = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

@@ -1,8 +1,8 @@
 """A training run that is asked to stop saves what it has done and ends with one line.
 
 SIGTERM (scancel, preemption, a time limit) and SIGUSR1 (Slurm's ``--signal``, ahead of the time limit) ask a run to
-stop at the next boundary of a step; another SIGTERM later ends it at once. A run of several ranks may be asked through
-a file, too, which its launcher makes: a signal that came while ranks were still starting is not lost.
+stop at the next boundary of a step; another SIGTERM later ends it at once. Ranks are asked through a file, too, which
+their launcher makes: so a signal that came while they were still starting is not lost.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Starts the ranks of one job on this node with torchrun, and ends with all of them or with one line about why not.
 
-The launching process stays their parent: it passes on that the job shall stop, waits while they save, and reads their
-results and failures from a folder of their own. Nobody outlives anybody: torchrun ends all ranks when one ends; a
-launcher that is killed closes a pipe, at which torchrun's process ends, and a rank whose parent is gone ends, too.
+The launching process passes on that the job shall stop, waits while the ranks save, and reads their results and
+failures from a folder of their own. Nobody outlives anybody: torchrun ends all ranks when one ends; a launcher that is
+killed closes a pipe, at which torchrun's process ends, and a rank whose parent is gone ends, too.
 
     python -m lntune.training.launch RANKS MODULE FOLDER
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lntune.errors import UserError
+from lntune.files import write_whole
 from lntune.training.interruption import SIGNALS, STOP_FILE, stop_requests
 
 RANK_FOLDER = "LNTUNE_RANK_FOLDER"
@@ -48,8 +49,7 @@ class RankCrash(RuntimeError):  # noqa: N818
 def launch(module: str, document: dict[str, Any], ranks: int, threads: int, label: str) -> Any:
     """Run ``python -m module FOLDER`` as this many ranks, ``document`` being in FOLDER; return the first's result.
 
-    ``module`` calls :func:`run_as_rank`. Raises the UserError that a rank raised, Interrupted among them, and
-    RankCrash for anything else.
+    ``module`` calls :func:`run_as_rank`. Raises UserError with the text of a rank's, and RankCrash for anything else.
     """
     with tempfile.TemporaryDirectory(prefix="lntune-ranks-") as name:
         folder = Path(name)
@@ -69,12 +69,8 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 def rank_environment(ranks: int, threads: int, folder: Path) -> dict[str, str]:
     """The environment of torchrun and its ranks, without what would mislead them."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_MISLEADING) and name not in _MISLEADING_NAMES
-    }
-    return kept | {
+    misleading = {name for name in os.environ if name.startswith(_MISLEADING)} | _MISLEADING_NAMES
+    return {name: value for name, value in os.environ.items() if name not in misleading} | {
         RANK_FOLDER: str(folder),
         STOP_FILE: str(folder / STOP),
         "OMP_NUM_THREADS": str(threads),
@@ -118,7 +114,7 @@ def _ignore_signals() -> None:
 def _failure(folder: Path, code: int, label: str) -> Exception:
     """Why the ranks ended: what failed first, for the others fail in consequence."""
     path = folder / ENDED
-    ended = {int(rank): code for rank, code in json.loads(path.read_text()).items()} if path.is_file() else {}
+    ended: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
     failures = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
     silent = [rank for rank, code in ended.items() if code < 0 and not (folder / f"failed-{rank}.json").exists()]
     if silent:
@@ -147,7 +143,7 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
         ranks.start()
         result = work()
         if number == 0:
-            _write(folder / RESULT, result)
+            write_whole(folder / RESULT, json.dumps(result))
         ranks.barrier()
     except UserError as error:
         _failed(folder, number, str(error), user=True)
@@ -159,7 +155,8 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
 
 def _failed(folder: Path, rank: int, text: str, *, user: bool) -> NoReturn:
     """Write down a failure, and end without waiting for collective operations that never end."""
-    _write(folder / f"failed-{rank}.json", {"rank": rank, "time": time.time(), "user": user, "text": text})
+    failure = {"rank": rank, "time": time.time(), "user": user, "text": text}
+    write_whole(folder / f"failed-{rank}.json", json.dumps(failure))
     _end(1)
 
 
@@ -168,13 +165,6 @@ def _end(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _write(path: Path, content: Any) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    unfinished = path.with_name("." + path.name)
-    unfinished.write_text(json.dumps(content))
-    unfinished.rename(path)
 
 
 def _end_with_parent(parent: int, folder: Path, rank: int) -> None:

@@ -1,18 +1,16 @@
 """The one training loop, for connector and finetuning alike: what trains is what requires gradients.
 
-Every step draws its own random numbers from the seed and its index, and everything else follows from the
-settings, so a run that was killed and starts again from its last checkpoint ends with the bytes of an
-undisturbed one.
+Every step draws its own random numbers from the seed and its index, and everything else follows from the settings, so a
+run that was killed and starts again from its last checkpoint ends with the bytes of an undisturbed one.
 """
 
 import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TextIO
@@ -41,23 +39,19 @@ Recorder = Callable[[int, Mapping[str, Tensor]], Mapping[str, object]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run: optimiser steps, the loss of each, answer tokens seen, seconds in this process.
+    """A finished run: the loss of each optimiser step, and how many steps earlier attempts had done.
 
-    ``weights`` is what trained, by name, in whole; it is empty on other ranks than the first. ``resumed_at`` is the
-    number of steps that earlier attempts had done.
+    ``weights`` is what trained, by name, in whole; it is empty on other ranks than the first.
     """
 
-    steps: int
     losses: list[float]
-    tokens: int
-    seconds: float
-    resumed_at: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    resumed_at: int
+    weights: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: what each step needs to know."""
+    """What each step of a training run needs to know."""
 
     samples: Sequence[EncodedSample]
     features: FeatureSource
@@ -85,15 +79,14 @@ def train(
 ) -> TrainingResult:
     """Train the parameters of ``model`` that require gradients: in place with the plain engine; the result has them.
 
-    ``log`` gets one JSON line a step: step, loss (mean cross entropy over the step's answer tokens),
-    learning_rate, answer_tokens, grad_norm (before clipping) and what ``recorder`` adds; no times, so that
-    equal runs write equal bytes. ``scratch`` holds the checkpoints; what it holds of this very run is
-    resumed from. ``label`` names the run in the progress shown.
+    ``log`` gets one JSON line a step: step, loss (mean cross entropy over the step's answer tokens), learning_rate,
+    answer_tokens, grad_norm (before clipping) and what ``recorder`` adds; no times, so that equal runs write equal
+    bytes. ``scratch`` holds the checkpoints; what it holds of this very run is resumed from. ``label`` names the run in
+    the progress shown.
 
     With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises UserError when the loss is no
     longer finite, and Interrupted when a signal asks to stop; what was done is then saved.
     """
-    started = time.monotonic()
     total = total_steps(len(samples), settings)
     first = ranks.rank() == 0
     with (
@@ -104,19 +97,20 @@ def train(
         digest = ranks.from_first(lambda: run_digest(model, samples, settings, seed))
         ranks.check_same(trainable(model).items(), "at the start of training")
         engine = make_engine(model, settings, execution)
-        lines = resume(engine, scratch, digest)
+        lines: list[str] = []
+        if checkpoint := load_checkpoint(scratch, digest):
+            lines, tensors = checkpoint
+            engine.load(tensors)
         done = len(lines)
         run = Run(samples, features, settings, execution, seed, scratch, digest, total, label, recorder)
         if first:
             log.write_text("".join(lines))
         with (
             open(log if first else os.devnull, "a", buffering=1) as file,
-            open(os.devnull, "w") as nowhere,
-            track(total, label, "steps", done=done, stream=None if first else nowhere) as progress,
+            track(total, label, "steps", done=done, stream=None if first else file) as progress,
         ):
             go_on(run, engine, lines, file, progress, asked)
-        weights = engine.weights()
-    return summarise(lines, time.monotonic() - started, done, weights)
+        return TrainingResult([json.loads(line)["loss"] for line in lines], done, engine.weights())
 
 
 def make_engine(model: MultimodalModel, settings: TrainingSettings, execution: Execution) -> Engine:
@@ -131,16 +125,6 @@ def make_engine(model: MultimodalModel, settings: TrainingSettings, execution: E
     if settings.precision == "bf16-weights":
         raise UserError("execution.engine: precision bf16-weights needs deepspeed; choose that, or bf16")
     return PlainEngine(model, settings)
-
-
-def resume(engine: Engine, scratch: Path, digest: str) -> list[str]:
-    """Bring the engine to this run's last checkpoint, if there is one; return the log's lines up to there."""
-    checkpoint = load_checkpoint(scratch, digest)
-    if checkpoint is None:
-        return []
-    assert len(checkpoint.metrics) == checkpoint.step, "one line of the log a step"
-    engine.load(checkpoint.tensors)
-    return checkpoint.metrics
 
 
 def go_on(
@@ -223,16 +207,8 @@ def metrics_line(
     return json.dumps(line) + "\n"
 
 
-def summarise(lines: Sequence[str], seconds: float, resumed_at: int, weights: dict[str, Tensor]) -> TrainingResult:
-    """Return the result of a complete log."""
-    records = [json.loads(line) for line in lines]
-    losses = [record["loss"] for record in records]
-    tokens = sum(record["answer_tokens"] for record in records)
-    return TrainingResult(len(records), losses, tokens, seconds, resumed_at, weights)
-
-
-def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """Return the seed of one step's random numbers (dropout) on one rank, from the run's seed and the step's index."""
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Return the seed of one step's random numbers (dropout) on one rank."""
     text = f"{seed}:{step}:{rank}" if rank else f"{seed}:{step}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

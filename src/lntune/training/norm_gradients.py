@@ -1,12 +1,10 @@
 """The recorder of the gradients of LayerNorm (paper sec. 5.3, A.2.2): a few numbers a step for every norm that trains.
 
-Recorded are the input and post-attention norms of the decoder layers, and not the final norm, of which the paper shows
-nothing. What is recorded is the gradient that the optimiser's step begins with: of the mean loss over the global
-batch's answer tokens, all micro batches and ranks added up, before clipping.
-
-A step's line of the metrics log gets ``"norm_gradients": {"1.input": [mean, variance, minimum, maximum], ...}``, each
-over the elements of that norm's gradient at that step; the variance is the population's. Layers count from 1, as in
-the paper ("the 11th layer"). At 7B that is 64 norms of four numbers, 4 kB a step.
+Recorded are the input and post-attention norms of the decoder layers, not the final norm, of which the paper shows
+nothing: the gradient of the mean loss over the global batch's answer tokens, all micro batches and ranks added up,
+before clipping. A step's line of the metrics log gets ``"norm_gradients": {"1.input": [mean, variance, minimum,
+maximum], ...}``, each over the elements of that norm's gradient; the variance is the population's. Layers count from 1,
+as in the paper ("the 11th layer"). At 7B that is 64 norms of four numbers, 4 kB a step.
 
 Imports nothing heavy: what reads the log takes the format from here.
 """
@@ -39,8 +37,7 @@ def recorded_name(layer: int, norm: Norm) -> str:
 def norm_gradient_recorder(model: MultimodalModel) -> Recorder | None:
     """A recorder of the norms that train in this model, for :func:`lntune.training.loop.train`; None if none does.
 
-    To be called once the tuning method has marked what trains, and before an engine holds the model. Every rank then
-    asks for the same gradients in the same order, as ZeRO needs it.
+    To be called once the tuning method has marked what trains, and before an engine holds the model.
     """
     named = trained_norms(model)
     if not named:

@@ -30,8 +30,8 @@ def total_steps(samples: int, settings: TrainingSettings) -> int:
 def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
     """Return the rate for the step with this index (from 0) out of ``total``.
 
-    The rule is that of LLaVA's runs (Hugging Face's cosine schedule): ceil(ratio x total) warmup steps, of
-    which the first has rate 0, and the cosine would reach 0 one step after the last.
+    The rule is that of LLaVA's runs (Hugging Face's cosine schedule): ceil(ratio x total) warmup steps, of which the
+    first has rate 0, and the cosine would reach 0 one step after the last.
     """
     assert 0 <= step < total
     warmup = math.ceil(settings.warmup_ratio * total)
@@ -44,9 +44,8 @@ def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
 def epoch_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[list[int]]:
     """Return one epoch as global batches of sample indices; each index occurs once.
 
-    When the samples do not divide evenly, one batch, drawn without regard to length, is smaller. Within a
-    batch the longest sample comes first, so that micro batches cut from it are of similar lengths too, and
-    memory peaks early.
+    When the samples do not divide evenly, one batch, drawn without regard to length, is smaller. Within a batch the
+    longest sample comes first, so that micro batches are of similar lengths too, and memory peaks early.
     """
     rng = random.Random(f"{seed}:{epoch}")
     order = list(range(len(lengths)))
@@ -75,8 +74,8 @@ def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: in
 def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
     """Return the micro batches of one rank's share of a global batch: as many for every rank.
 
-    Samples are dealt out like cards, so that all ranks have samples of similar lengths; a rank that has fewer
-    than the others gets empty micro batches in the end.
+    Samples are dealt out like cards, so that all ranks have samples of similar lengths; a rank that has fewer than the
+    others gets empty micro batches in the end.
     """
     passes = -(-len(batch) // (ranks * micro_batch))
     mine = batch[rank::ranks]
