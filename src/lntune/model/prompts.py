@@ -43,7 +43,6 @@ class Template:
     That ends in ``stop``, the mark of an answer's end.
     """
 
-    name: str
     footer: str
     stop: str
     system: str = ""
@@ -64,10 +63,9 @@ class Rendered:
     answers: list[tuple[int, int]]
 
 
-_PLAIN = Template(name="plain", blank="", footer="\n", stop="\n")
+_PLAIN = Template(blank="", footer="\n", stop="\n")
 
 _V0 = Template(
-    name="v0",
     system=(
         "A chat between a curious human and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the human's questions."
@@ -81,7 +79,6 @@ _V0 = Template(
 )
 
 _V1 = Template(
-    name="v1",
     system=(
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -95,7 +92,6 @@ _V1 = Template(
 )
 
 _LLAMA_2 = Template(
-    name="llama_2",
     system=(
         "You are a helpful language and vision assistant. "
         "You are able to understand the visual content that the user provides, "
@@ -110,7 +106,7 @@ _LLAMA_2 = Template(
     stop="</s>",
 )
 
-TEMPLATES: Mapping[str, Template] = MappingProxyType({t.name: t for t in (_PLAIN, _V0, _V1, _LLAMA_2)})
+TEMPLATES: Mapping[str, Template] = MappingProxyType({"plain": _PLAIN, "v0": _V0, "v1": _V1, "llama_2": _LLAMA_2})
 
 
 def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:

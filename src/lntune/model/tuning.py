@@ -21,7 +21,7 @@ Imports nothing heavy, so that a config can be checked against METHODS without P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,9 +31,6 @@ from lntune.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-GROUPS = ("connector", "embeddings", "head", "attention", "mlp", "norms", "lora")
-"""What a report counts apart. ``norms`` includes the final norm; ``attention`` and ``mlp`` exclude LoRA."""
 
 
 class Multimodal(Protocol):
@@ -49,16 +46,19 @@ class Multimodal(Protocol):
 
 @dataclass(frozen=True)
 class TrainableReport:
-    """Numbers of parameters: all that train, all there are, the former in percent, and what trains by group.
+    """Numbers of parameters: all that train, and all there are.
 
-    ``total`` counts as Table 2 does: the vision encoder (CLIP without its output projection), the connector,
-    the LLM, and LoRA's own weights. ``parameters`` has every name of GROUPS.
+    ``total`` counts as Table 2 does: the vision encoder (CLIP without its output projection), the connector, the LLM,
+    and LoRA's own weights.
     """
 
     trainable: int
     total: int
-    percent: float
-    parameters: dict[str, int]
+
+    @property
+    def percent(self) -> float:
+        """What trains, of all parameters."""
+        return 100 * self.trainable / self.total
 
 
 Method = Callable[[Multimodal, LoraSettings | None], None]
@@ -168,16 +168,10 @@ def apply_method(model: Multimodal, name: str, lora: LoraSettings | None, *, see
 
 
 def trainable_report(model: Multimodal) -> TrainableReport:
-    """Count what trains, by group, against all parameters (Table 2)."""
-    group_of = _groups(model)
-    counts = dict.fromkeys(GROUPS, 0)
-    total = sum(parameter.numel() for parameter in model.vision.parameters())
-    for _, parameter in _tunable(model):
-        total += parameter.numel()
-        if parameter.requires_grad:
-            counts[group_of[id(parameter)]] += parameter.numel()
-    trainable = sum(counts.values())
-    return TrainableReport(trainable, total, 100 * trainable / total, counts)
+    """Count what trains and all parameters (Table 2)."""
+    trainable = sum(parameter.numel() for parameter in trainable_state(model).values())
+    frozen_part = sum(parameter.numel() for parameter in model.vision.parameters())
+    return TrainableReport(trainable, frozen_part + sum(parameter.numel() for _, parameter in _tunable(model)))
 
 
 def printed_percent(percent: float) -> str:
@@ -251,20 +245,3 @@ def _adapters(llm: nn.Module) -> Iterator[nn.Module]:
         for matrix in ("lora_A", "lora_B"):
             if hasattr(module, matrix):
                 yield getattr(module, matrix)
-
-
-def _groups(model: Multimodal) -> dict[int, str]:
-    """The group of each parameter outside the vision encoder, by the parameter's id()."""
-    llm = model.llm
-    parts: list[tuple[str, Iterable[nn.Module]]] = [
-        ("connector", [model.connector]),
-        ("head", [llm.get_output_embeddings()]),
-        ("embeddings", [llm.get_input_embeddings()]),
-        ("attention", [layer.self_attn for layer in llm.model.layers]),
-        ("mlp", [layer.mlp for layer in llm.model.layers]),
-        ("norms", [layer.input_layernorm for layer in llm.model.layers]),
-        ("norms", [layer.post_attention_layernorm for layer in llm.model.layers]),
-        ("norms", [llm.model.norm]),
-        ("lora", _adapters(llm)),  # last: these lie inside attention and mlp
-    ]
-    return {id(p): group for group, modules in parts for module in modules for p in module.parameters()}

@@ -51,15 +51,17 @@ class DeepSpeedEngine:
         self.model, self.settings = model, settings
         self.named = trainable(model)
         self.shapes = {name: parameter.shape for name, parameter in self.named.items()}
-        self.stage = zero_stage(settings, execution)
+        # DeepSpeed's bfloat16 weights have float32 masters from stage 1 on.
+        self.stage = max(execution.zero_stage, 1 if settings.precision == "bf16-weights" else 0)
         self.dtype = next(iter(self.named.values())).dtype
-        deepspeed = import_deepspeed()
+        self.deepspeed = import_deepspeed()
         wrapped = TunedPart(model, autocast=settings.precision == "bf16", cache=self.stage < 3)
-        config = configuration(settings, execution, sum(shape.numel() for shape in self.shapes.values()))
+        numbers = sum(shape.numel() for shape in self.shapes.values())
+        config = configuration(settings, execution.micro_batch, self.stage, numbers)
         optimizer = adamw(self.named.values(), settings)  # before ZeRO-3 takes away the shapes that decide what decays
         if self.stage == 3:
-            deepspeed.zero.Init(module=wrapped, config_dict_or_path=config, dtype=self.dtype)
-        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            self.deepspeed.zero.Init(module=wrapped, config_dict_or_path=config, dtype=self.dtype)
+        self.engine, self.optimizer, _, _ = self.deepspeed.initialize(
             model=wrapped, optimizer=optimizer, config=config, dist_init_required=False
         )
         self.engine.train(model.training)
@@ -137,51 +139,41 @@ class DeepSpeedEngine:
 
     def _in_use(self) -> Iterator[tuple[str, Tensor]]:
         """What this rank's forward pass would multiply with, parameter by parameter."""
-        import deepspeed
-
         for name, parameter in self.named.items():
-            with deepspeed.zero.GatheredParameters([parameter], enabled=self.stage == 3):
+            with self.deepspeed.zero.GatheredParameters([parameter], enabled=self.stage == 3):
                 assert parameter.shape == self.shapes[name], f"{name} was {self.shapes[name]}, is {parameter.shape}"
                 yield name, parameter.detach()
 
     def _gradient(self, name: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_grad
-
-        gradient: Tensor = safe_get_full_grad(self.named[name])
+        gradient: Tensor = self.deepspeed.utils.safe_get_full_grad(self.named[name])
         return gradient.detach().reshape(self.shapes[name])
 
     def _master(self, parameter: nn.Parameter) -> Tensor:
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        master: Tensor = parameter if self.stage == 0 else safe_get_full_fp32_param(parameter)
+        master: Tensor = parameter if self.stage == 0 else self.deepspeed.utils.safe_get_full_fp32_param(parameter)
         return master
 
     def _moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_optimizer_state
-
         if self.stage == 0:
             moment: Tensor = self.optimizer.state[parameter][key]
         else:
-            moment = safe_get_full_optimizer_state(parameter, key)
+            moment = self.deepspeed.utils.safe_get_full_optimizer_state(parameter, key)
         return moment
 
     def _put(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
         """Write a whole tensor into this rank's part of the masters or of the optimiser's state."""
-        import deepspeed
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
         if self.stage == 0:
             (parameter.data if key == "weight" else self.optimizer.state[parameter][key]).copy_(value)
         elif self.stage < 3 and key == "weight":
-            safe_set_full_fp32_param(parameter, value)
+            self.deepspeed.utils.safe_set_full_fp32_param(parameter, value)
         elif self.stage < 3:
-            safe_set_full_optimizer_state(parameter, value, key)
+            self.deepspeed.utils.safe_set_full_optimizer_state(parameter, value, key)
+        elif key == "weight":
+            self.deepspeed.utils.safe_set_local_fp32_param(parameter, _own_part(parameter, value))
+            with self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                if ranks.rank() == 0:
+                    parameter.data.copy_(value)
         else:
-            _put_part(parameter, key, value)
-            if key == "weight":
-                with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-                    if ranks.rank() == 0:
-                        parameter.data.copy_(value)
+            self.deepspeed.utils.safe_set_local_optimizer_state(parameter, _own_part(parameter, value), key)
 
     def _flat_parts(self) -> list[Tensor]:
         """The tensors that AdamW itself sees on this rank."""
@@ -227,37 +219,26 @@ class TunedPart(nn.Module):
         return loss
 
 
-def _put_part(parameter: Any, key: str, value: Tensor) -> None:
-    """Write this rank's part of a whole tensor where ZeRO-3 keeps it; the last rank's part may be padded.
+def _own_part(parameter: Any, value: Tensor) -> Tensor:
+    """This rank's part of a whole tensor as ZeRO-3 keeps it; the last rank's may be padded.
 
     DeepSpeed's ``safe_set_full_*`` fail where a tensor does not divide evenly among the ranks.
     """
-    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
-
     size = parameter.partition_numel()
     part = value.new_zeros(size, dtype=torch.float32)
     mine = value.flatten()[size * ranks.rank() : size * (ranks.rank() + 1)]
     part[: mine.numel()] = mine
-    if key == "weight":
-        safe_set_local_fp32_param(parameter, part)
-    else:
-        safe_set_local_optimizer_state(parameter, part, key)
+    return part
 
 
-def zero_stage(settings: TrainingSettings, execution: Execution) -> int:
-    """The stage that is used: DeepSpeed's bfloat16 weights have float32 masters from stage 1 on."""
-    return max(execution.zero_stage, 1) if settings.precision == "bf16-weights" else execution.zero_stage
-
-
-def configuration(settings: TrainingSettings, execution: Execution, trainable_numbers: int) -> dict[str, Any]:
+def configuration(settings: TrainingSettings, micro_batch: int, stage: int, trainable_numbers: int) -> dict[str, Any]:
     """DeepSpeed's config for one run.
 
     Accumulation is the loop's, so DeepSpeed counts none. Communication does not overlap with computation, and so is in
     the same order every time.
     """
-    stage = zero_stage(settings, execution)
     return {
-        "train_micro_batch_size_per_gpu": execution.micro_batch,
+        "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": (settings.max_grad_norm or 0.0) if stage > 0 else 0.0,
         "bf16": {"enabled": settings.precision == "bf16-weights"},

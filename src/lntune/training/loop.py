@@ -150,13 +150,29 @@ def go_on(
 def do_step(
     run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample] = ()
 ) -> str:
-    """Do one optimiser step; return its line of the log. ``following`` is the next step's batch."""
+    """Do one optimiser step, ``step`` counted from 0; return its line of the log, where steps count from 1.
+
+    ``following`` is the next step's batch. Raises UserError if the loss or the gradients' norm is not finite.
+    """
     torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
     loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch, following))
     recorded = run.recorder(step, engine.gradients()) if run.recorder else {}
     rate = learning_rate(step, run.total, run.settings)
     loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
-    return metrics_line(step, loss_value, norm, rate, count_answer_tokens(batch), recorded)
+    if not (math.isfinite(loss_value) and math.isfinite(norm)):
+        raise UserError(
+            f"training diverged at step {step + 1}: loss {loss_value}, gradient norm {norm} at learning rate "
+            f"{rate:g}; lower learning_rate"
+        )
+    line = {
+        "step": step + 1,
+        "loss": loss_value,
+        "learning_rate": rate,
+        "answer_tokens": count_answer_tokens(batch),
+        "grad_norm": norm,
+        **recorded,
+    }
+    return json.dumps(line) + "\n"
 
 
 def accumulate(
@@ -185,26 +201,6 @@ def accumulate(
 def images_of(samples: Sequence[EncodedSample]) -> list[int]:
     """Return the indices of the samples' images."""
     return [sample.image for sample in samples if sample.image is not None]
-
-
-def metrics_line(
-    step: int, loss: float, grad_norm: float, rate: float, answer_tokens: int, recorded: Mapping[str, object]
-) -> str:
-    """Return the log's line for the step with this index, counted from 1 in the log."""
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise UserError(
-            f"training diverged at step {step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate "
-            f"{rate:g}; lower learning_rate"
-        )
-    line = {
-        "step": step + 1,
-        "loss": loss,
-        "learning_rate": rate,
-        "answer_tokens": answer_tokens,
-        "grad_norm": grad_norm,
-        **recorded,
-    }
-    return json.dumps(line) + "\n"
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
