@@ -11,19 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
 from lntune.model.features import FeatureSource
 from lntune.model.multimodal import MultimodalModel
 from lntune.model.prefix_cache import Batch, Prompt, RowCache, batches
 from lntune.progress import Progress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 __all__ = ["NEAR_TIE", "Prompt", "generate"]
 
@@ -33,7 +30,7 @@ NEAR_TIE = 1e-3
 
 def generate(
     model: MultimodalModel,
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
     features: FeatureSource,
     *,
@@ -98,7 +95,7 @@ class Decoder:
     """A model with a rule for choosing tokens and for ending answers."""
 
     model: MultimodalModel
-    tokenizer: "PreTrainedTokenizerFast"
+    tokenizer: PreTrainedTokenizerFast
     features: FeatureSource
     max_new_tokens: int
     stop: str

@@ -1,18 +1,18 @@
 """Reads an LLM and its tokenizer from a folder in Hugging Face's format; LLaMA architecture, safetensors only."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedTokenizerFast
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
+from transformers.utils import logging
 
 from lntune.errors import UserError
 
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
-    """The tokenizer of an LLM's folder; it must know <s>, </s> and a padding token."""
-    from transformers import PreTrainedTokenizerFast
-
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of an LLM's folder; it must know <s> and </s>."""
     if not (folder / "tokenizer.json").is_file():
         raise UserError(f"{folder / 'tokenizer.json'}: missing; an LLM's folder needs its tokenizer")
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -21,13 +21,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-def load_llm(folder: Path) -> "LlamaForCausalLM":
+def load_llm(folder: Path) -> LlamaForCausalLM:
     """The LLaMA in a folder of config.json and safetensors, in float32; other architectures are refused."""
-    import torch
-    from transformers.models.llama.configuration_llama import LlamaConfig
-    from transformers.models.llama.modeling_llama import LlamaForCausalLM
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     config = LlamaConfig.from_pretrained(folder)
     if config.model_type != "llama":

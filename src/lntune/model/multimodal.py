@@ -9,20 +9,18 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from lntune.config.training import Library
 from lntune.errors import UserError
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
 from lntune.model.vision import VisionEncoder, load_vision
-
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
 
 CONNECTOR = "connector.safetensors"
 
@@ -35,7 +33,7 @@ class MultimodalModel(nn.Module):
 
     vision: VisionEncoder
 
-    def __init__(self, vision: VisionEncoder, connector: nn.Linear, llm: "LlamaForCausalLM") -> None:
+    def __init__(self, vision: VisionEncoder, connector: nn.Linear, llm: LlamaForCausalLM) -> None:
         super().__init__()
         self.vision = vision.requires_grad_(False).eval()
         self.connector = connector
@@ -140,8 +138,6 @@ def assemble(llm: Path, vision: Path, library: Library, *, seed: int) -> Multimo
 
 def save_connector(weights: Mapping[str, Tensor], folder: Path) -> None:
     """Write the connector's weight and bias, which are named ``connector.weight`` and ``connector.bias``."""
-    from safetensors.torch import save_file
-
     own = {name.removeprefix("connector."): value.contiguous() for name, value in weights.items()}
     assert set(own) == {"weight", "bias"}, "nothing else trained"
     save_file(own, folder / CONNECTOR)
@@ -149,8 +145,6 @@ def save_connector(weights: Mapping[str, Tensor], folder: Path) -> None:
 
 def load_connector(model: MultimodalModel, folder: Path) -> None:
     """Load what :func:`save_connector` wrote; UserError if it belongs to another encoder or LLM."""
-    from safetensors.torch import load_file
-
     state = load_file(folder / CONNECTOR)
     for name, value in model.connector.state_dict().items():
         found = tuple(state[name].shape) if name in state else None

@@ -98,10 +98,7 @@ def layer_similarity(
 
 
 def cosines(states: Iterable[Tensor]) -> Tensor:
-    """The cosines between L layers' states (T, hidden) at each position: float64 (T, L, L).
-
-    A state of zeros has no direction and is like no other: its cosines are 0.
-    """
+    """The cosines between L layers' states (T, hidden) at each position: float64 (T, L, L); 0 for a state of zeros."""
     vectors = torch.stack([state.double() for state in states], dim=1)
     lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True)
     vectors /= lengths.clamp_min(torch.finfo(torch.float64).tiny)

@@ -70,10 +70,7 @@ def finetune(model: Multimodal, lora: LoraSettings | None) -> None:
 
 
 def lora_adapters(model: Multimodal, lora: LoraSettings | None) -> None:
-    """LoRA on every linear layer of the LLM but the output head; connector, embeddings and head as always.
-
-    The LLM's linear layers are wrapped in place; ``.model`` and ``.lm_head`` stay.
-    """
+    """LoRA on every linear layer of the LLM but the output head, in place; connector, embeddings and head as always."""
     from peft import LoraConfig, inject_adapter_in_model
 
     if lora is None:
@@ -180,10 +177,7 @@ def printed_percent(percent: float) -> str:
 
 
 def trainable_state(model: Multimodal) -> dict[str, Tensor]:
-    """What trains, LoRA included, under names that begin with ``connector.`` or ``llm.``.
-
-    The tensors are the model's own, not copies: save them before training goes on.
-    """
+    """The model's own tensors that train, not copies, under names that begin with ``connector.`` or ``llm.``."""
     return {name: parameter.detach() for name, parameter in _tunable(model) if parameter.requires_grad}
 
 

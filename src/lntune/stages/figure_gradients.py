@@ -235,10 +235,7 @@ def read_norm_gradients(metrics: Path, layer: int, norm: Norm) -> "tuple[tuple[i
 
 
 def recorded_layers(metrics: Path) -> int:
-    """The number of decoder layers of the model whose finetune wrote this log, as far as their norms train.
-
-    Raises UserError as :func:`read_norm_gradients` does.
-    """
+    """The number of decoder layers whose norms a finetune's metrics.jsonl recorded; UserError if it is no such log."""
     return len(_layers(_recorded(metrics)[0][1]))
 
 
@@ -256,11 +253,8 @@ def layer_at(number: int, of: int, layers: int) -> int:
 
 
 def pooled_variance(recorded: "NDArray[np.float64]") -> float:
-    """The variance over all elements of all steps, of :func:`read_norm_gradients`'s numbers (steps, 4).
-
-    It is the mean of the steps' variances and the variance of their means: exact, since all steps have as many
-    elements.
-    """
+    """The variance over all elements of all steps, of :func:`read_norm_gradients`'s numbers (steps, 4)."""
+    # The steps' mean variance, and the variance of their means: exact, since all steps have as many elements.
     return float(recorded[:, 1].mean() + recorded[:, 0].var())
 
 

@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from blake3 import blake3
@@ -80,15 +81,13 @@ def save_checkpoint(
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write this rank's tensors into files of its own, about ``FILE_BYTES`` each."""
     held: dict[str, Tensor] = {}
-    files = 0
+    numbers = count()
 
     def write() -> None:
-        nonlocal files
-        path = folder / f"tensors-{ranks.rank()}-{files}.safetensors"
+        path = folder / f"tensors-{ranks.rank()}-{next(numbers)}.safetensors"
         save_file(held, path)
         flush(path)
         held.clear()
-        files += 1
 
     for name, tensor in tensors:
         held[name] = tensor.cpu().contiguous()

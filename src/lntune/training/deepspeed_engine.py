@@ -70,7 +70,6 @@ class DeepSpeedEngine:
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
     ) -> Tensor:
-        """Run one micro batch of this rank forward and backward."""
         given = some_features(self.model, features).to(device(), self.dtype)
         self.engine.set_gradient_accumulation_boundary(last)
         loss: Tensor = self.engine(samples or PADDING, given, answer_tokens)
@@ -85,7 +84,6 @@ class DeepSpeedEngine:
         return LazyTensors({name: partial(self._gradient, name) for name in self.named})
 
     def step(self, learning_rate: float) -> Tensor:
-        """Clip to ``max_grad_norm`` and update at this rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         # DeepSpeed would give no norm where nothing is clipped.
@@ -112,7 +110,6 @@ class DeepSpeedEngine:
                 yield f"step/{name}", step.clone()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put a whole state back, each rank its own part."""
         for part in self._flat_parts():
             self._adamw_state()[part]["step"].copy_(state[f"step/{next(iter(self.named))}"])
         for name, parameter in self.named.items():
@@ -187,10 +184,7 @@ class DeepSpeedEngine:
         return self.optimizer.state if self.stage == 0 else self.optimizer.optimizer.state
 
     def _create_moments(self) -> None:
-        """Give AdamW now the state that its first step would make.
-
-        DeepSpeed looks for it after that step of its first parameter group, and never finds that of the others.
-        """
+        """Give AdamW now the state that its first step would make: DeepSpeed never finds that of later groups."""
         for part in self._flat_parts():
             step = torch.zeros((), dtype=torch.float32, device=part.device)
             self._adamw_state()[part] = {"step": step, **{key: torch.zeros_like(part) for key in MOMENTS}}
@@ -208,10 +202,8 @@ class TunedPart(nn.Module):
         object.__setattr__(self, "whole", model)  # not as a part of this module
 
     def forward(self, samples: Sequence[EncodedSample], features: Tensor, answer_tokens: int) -> Tensor:
-        """The multi-modal model's loss.
-
-        With ZeRO-3 the autocast keeps no casts of weights: it would hold all of them to the end of the pass.
-        """
+        """The multi-modal model's loss."""
+        # With ZeRO-3 the autocast keeps no casts of weights: it would hold all of them to the end of the pass.
         with torch.autocast(
             features.device.type, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=self.cache
         ):

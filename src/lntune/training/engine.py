@@ -16,10 +16,7 @@ from lntune.model.multimodal import MultimodalModel
 
 
 class Engine(Protocol):
-    """Gradients, updates and resumable state of one model.
-
-    With several ranks, every rank calls the same methods in the same order.
-    """
+    """Gradients, updates and resumable state of one model; all ranks call the same methods in the same order."""
 
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
@@ -66,7 +63,6 @@ class PlainEngine:
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
     ) -> Tensor:
-        """Run one micro batch forward and backward."""
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             loss: Tensor = self.model(samples, some_features(self.model, features), answer_tokens)
@@ -78,7 +74,6 @@ class PlainEngine:
         return {name: p.grad for name, p in self.named.items() if p.grad is not None}
 
     def step(self, learning_rate: float) -> Tensor:
-        """Clip to ``max_grad_norm`` and update at this rate."""
         norm = clip(self.named.values(), self.settings.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -94,7 +89,6 @@ class PlainEngine:
                 yield f"{key}/{name}", value
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put weights and optimiser state back."""
         for key, value in state.items():
             kind, name = key.split("/", 1)
             parameter = self.named[name]

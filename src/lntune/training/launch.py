@@ -35,7 +35,6 @@ GRACE_SECONDS = 1800.0
 """How long ranks that were asked to stop may take to save; Slurm's KillWait is usually shorter, and rules."""
 
 DOCUMENT, RESULT, STOP, ENDED = "job.json", "result.json", "stop", "ended.json"
-_TICK = 0.2
 
 # What Slurm, MPI and an outer torchrun set about a process's place would be taken for the rank's own.
 _MISLEADING = ("SLURM_", "OMPI_", "PMI_", "PMIX_", "MPI_", "TORCHELASTIC_", "PET_")
@@ -173,7 +172,7 @@ def _end_with_parent(parent: int, folder: Path, rank: int) -> None:
         if any(path.name != f"failed-{rank}.json" for path in folder.glob("failed-*.json")):
             time.sleep(2.0)  # it may be about to fail alike, as after a stop
             break
-        time.sleep(_TICK)
+        time.sleep(0.2)
     os._exit(1)
 
 

@@ -51,11 +51,8 @@ def norm_gradient_recorder(model: MultimodalModel) -> Recorder | None:
 
 
 def trained_norms(model: MultimodalModel) -> dict[str, str]:
-    """The parameter of each norm that is recorded, by the norm's name in the log; layer by layer, input before post.
-
-    Decoder layers are known by the two norms that they have, so wrappers around the LLM or a norm (PEFT's) change
-    nothing, and the norms of the vision encoder are none.
-    """
+    """The parameter of each norm that is recorded, by the norm's name in the log; layer by layer, input before post."""
+    # Decoder layers are known by the two norms that they have, whatever wraps the LLM or a norm (PEFT).
     names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts = [module for module in model.llm.modules() if hasattr(module, "post_attention_layernorm")]
     found: dict[str, str] = {}
@@ -71,8 +68,7 @@ def trained_norms(model: MultimodalModel) -> dict[str, str]:
 def summaries(gradients: list[Tensor]) -> list[list[float]]:
     """Mean, population variance, minimum and maximum over the elements of each gradient, in DIGITS digits.
 
-    All have the LLM's hidden size, so they are one matrix (norms, hidden size), and one transfer from the GPU. Sums
-    are in float64, whatever the gradients are in.
+    All have the LLM's hidden size, so they are one matrix, and one transfer from the GPU. Sums are in float64.
     """
     import torch
 

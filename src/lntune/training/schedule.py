@@ -8,6 +8,7 @@ batches trains on the same steps. Learning rates rise linearly and fall as half 
 import math
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain, count, islice
 from typing import TypeVar
 
 from lntune.config.training import TrainingSettings
@@ -61,14 +62,10 @@ def epoch_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: i
 
 
 def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: int, stop: int) -> Iterator[list[int]]:
-    """Yield the global batches of steps ``start`` to ``stop`` (exclusive), counted from 0 across epochs."""
-    per_epoch = -(-len(lengths) // global_batch)
-    epoch, batches = -1, []
-    for step in range(start, stop):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            batches = epoch_batches(lengths, global_batch, seed, epoch)
-        yield batches[step % per_epoch]
+    """The global batches of steps ``start`` to ``stop`` (exclusive), counted from 0 across epochs."""
+    first, skipped = divmod(start, math.ceil(len(lengths) / global_batch))
+    epochs = (epoch_batches(lengths, global_batch, seed, epoch) for epoch in count(first))
+    return islice(chain.from_iterable(epochs), skipped, skipped + stop - start)
 
 
 def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
