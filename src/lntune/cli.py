@@ -153,14 +153,11 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Show what is missing on this machine, or with --profile slurm on its cluster, and how to fix it."""
-    from lntune.commands.doctor.diagnose import diagnose
-    from lntune.commands.doctor.needs import findings_json, findings_text
+    from lntune.commands.doctor import diagnose
 
-    needs, found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline)
-    shown = findings_json if as_json else findings_text
-    report = shown(needs.work.targets, needs.work.scale, found)
-    print(json.dumps(report, indent=1) if as_json else report)
-    raise typer.Exit(1 if any(one.state == "missing" for one in found) else 0)
+    found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline)
+    print(json.dumps(found.to_json(), indent=1) if as_json else found.text())
+    raise typer.Exit(1 if found.missing else 0)
 
 
 @app.command()

@@ -199,14 +199,10 @@ from lntune.plan.node import is_done
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import Target
-from lntune.commands.verify.basis import Basis
-from lntune.commands.verify.findings import Counts, Findings
-from lntune.commands.verify.stored import check_fetched, check_files, hash_results, read_manifests
+from lntune.commands.verify.findings import Basis, Findings
+from lntune.commands.verify.stored import check_stored
 plan = Plan(Study.read(Path(".")))
-basis, findings = Basis(plan, [Target(plan.fetched("demo-clip"))]), Findings()
-held = hash_results(basis, 2, findings)
-check_files(basis, read_manifests(basis, findings), held, findings)
-check_fetched(basis, held, plan.study.catalog_lock, findings)
-found = findings.report(basis, Counts(1, 1, 1, 0, 0.0))
-print(json.dumps([[problem.path, problem.what] for problem in found.problems]))
+findings = Findings(Basis(plan, [Target(plan.fetched("demo-clip"))]))
+check_stored(plan.study.catalog_lock, 2, findings)
+print(json.dumps([[problem.path, problem.what] for problem in findings.problems]))
 """

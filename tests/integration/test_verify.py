@@ -16,9 +16,8 @@ import yaml
 
 from checkout import Checkout
 from lntune.benchmarks.captions.words import tokenize
-from lntune.commands.verify.basis import Cell, cells_text
-from lntune.commands.verify.findings import differing_cells
-from lntune.commands.verify.rescore import TokenizedBefore
+from lntune.commands.verify.check import TokenizedBefore
+from lntune.commands.verify.findings import Cell, cells_text, differing_cells
 from lntune.report.published import difference, differing_values
 from lntune.report.rows import Row, ShownItemSettings
 from lntune.store.fingerprint import source_digest

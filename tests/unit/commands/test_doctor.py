@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from checkout import Checkout, copy_checkout
-from lntune.commands.doctor.machine import Nodes
+from lntune.commands.doctor import Nodes
 from local_hub import LocalHub
 
 

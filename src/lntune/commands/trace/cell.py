@@ -8,34 +8,36 @@
                                             #   its name ("score-mme/NAME-ID"), the hash that its files had, its value
     found["because"]                        # where nothing of ours made it: who says so
     found["results"]                        # those of "from" and all behind them, by name (trace/derivation.py)
-    found["examples"]                       # of each of "from": questions, answers, marks (trace/examples.py)
+    found["examples"]                       # of each of "from": questions, answers, scores
 
 The way leads from the score over answers, selection, checkpoint, connector and samples to the raw files.
-
-Where a cell is printed that the paper took from the literature: in its table, transcribed in workflow/paper.
 """
 
 import csv
 import difflib
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.trace.derivation import Derivation
-from lntune.commands.trace.examples import examples
-from lntune.commands.trace.report_item import ReportItem, find_report_item
+from lntune.commands.trace.derivation import derivation, examples, players
 from lntune.errors import UserError
 from lntune.paper.printed import PAPER
 from lntune.plan.node import manifest_path
-from lntune.plan.plan import SUMMARIES, Plan
+from lntune.plan.plan import SUMMARIES, Plan, shown_settings
+from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
 from lntune.plan.targets import asked_files
 from lntune.report.cells import cell_of
-from lntune.report.rows import LEARNING_RATE, Row, ShownItemSettings, chosen_rates
+from lntune.report.published import Shown, difference, shown_in
+from lntune.report.rows import CELLS, LEARNING_RATE, Row, ShownItemSettings, chosen_rates
 from lntune.stages.table import Printed
 from lntune.stages.table import Settings as TableSettings
-from lntune.store.manifest import InputRecord
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
 
 
 def trace_cell(
@@ -67,8 +69,9 @@ def trace_cell(
     files = asked_files(plan.study, report_item)
     if files[0].stem in SUMMARIES:
         raise _of_summary(plan, files[0].stem, row)
-    made = find_report_item(plan, root, files)
+    made = _find_report_item(plan, root, files)
     cell = _cell(made, row, column)
+    records = [record for _, its in cell.read for record in its]
     found = {
         "table": made.name,
         "row": cell.row,
@@ -80,12 +83,12 @@ def trace_cell(
         "result": made.manifest.name,
         "from": _from(made, cell),
         "because": cell.because,
-        "results": Derivation(plan, root).behind([*cell.sources, *cell.others]),
+        "results": derivation(plan, root, records),
     }
     if show:
-        if cell.column == LEARNING_RATE or not cell.sources:
+        if cell.column == LEARNING_RATE or not records:
             raise UserError(f"{made.path}: {cell.column} of {cell.row} has no questions to show")
-        found["examples"] = [examples(plan.store, source, show, wrong) for source in (*cell.sources, *cell.others)]
+        found["examples"] = [examples(plan.store, source, show, wrong) for source in records]
     return found
 
 
@@ -97,10 +100,8 @@ def _of_summary(plan: Plan, table: str, row: str) -> UserError:
             f"tables/{table}: its numbers follow from the tables of config.yaml by what each of its lines says; trace "
             f"a cell of one of those"
         )
-    sets = node.inputs["sets"]
-    assert isinstance(sets, tuple)
     settings: Any = node.settings
-    counted = {one.name: made for one, made in zip(settings.rows, sets, strict=True)}
+    counted = {one.name: made for one, made in zip(settings.rows, node.players("sets"), strict=True)}
     if row not in counted:
         return _no_such(f"tables/{table}", "row", row, list(counted))
     return UserError(
@@ -109,100 +110,191 @@ def _of_summary(plan: Plan, table: str, row: str) -> UserError:
     )
 
 
+# --- the table or figure ---------------------------------------------------------------------------------------------
+
+_MARKS = r"\*|</?u>"
+"""How Markdown sets the best and the second best."""
+
+
+@dataclass(frozen=True)
+class _ReportItem:
+    """A table's or figure's result: today's config's, or if that is not made yet, the one that a published file shows.
+
+    ``files`` are the published files that were asked for.
+    """
+
+    plan: Plan
+    root: Path
+    files: Sequence[Path]
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The table's or figure's name."""
+        return self.files[0].stem
+
+    @property
+    def path(self) -> str:
+        """As it is called in messages: ``tables/table3``."""
+        return str(self.files[0].with_suffix(""))
+
+    @cached_property
+    def settings(self) -> ShownItemSettings:
+        """The settings of its stage; UserError if it was made by an earlier version, whose settings were others."""
+        return shown_settings(self.manifest, str(self.files[0]))
+
+    @property
+    def folder(self) -> Path:
+        """Where the result lies."""
+        return self.plan.store.root / self.manifest.name
+
+    @cached_property
+    def shown(self) -> Shown:
+        """What is shown in each cell, and what the CSV says besides."""
+        cells = json.loads((self.folder / CELLS).read_text())
+        return self._in_csv | {(one["row"], one["column"]): str(one["value"]) for one in cells}
+
+    @cached_property
+    def _in_csv(self) -> Shown:
+        """What the CSV shows in each cell, of a figure what is drawn; nothing if it is a list of points."""
+        try:
+            return shown_in(self.folder / f"{self.name}.csv")
+        except ValueError:
+            return {}
+
+    def notes(self, row: str, column: str) -> list[str]:
+        """What is to be known before a cell's value: which published files do not show the result that is traced."""
+        notes = []
+        if self.manifest.id != self.plan.report_item(self.name).id:
+            other = f"traced is {self.manifest.name}, of another config or code"
+            notes.append(f"{other}; `snakemake {self.files[0]}` makes this one's")
+        drawn = self._in_csv.get((row, column), self.shown.get((row, column)))
+        if drawn != self.shown.get((row, column)):
+            notes.append(f"drawn is {drawn}")
+        for file in self.files:
+            published = self.root / file
+            if not published.is_file():
+                notes.append(f"{file} is not published; `snakemake {file}` does it")
+            elif published.read_bytes() != (self.folder / file.name).read_bytes():
+                edited = _shown_result(self.plan.store, published) is None
+                why = "was edited by hand" if edited else "is of another config or code"
+                has = self._published(published, row, column)
+                notes.append(f"{file} {why} and has {has}; `snakemake {file}` mends it")
+        return notes
+
+    def _published(self, file: Path, row: str, column: str) -> str:
+        """What a published file that differs has in a cell, or where it begins to differ if it has no such cells."""
+        right = self.folder / file.name
+        try:
+            known, found = shown_in(right), shown_in(file).get((row, column))
+        except ValueError:
+            known = {}
+        if (row, column) not in known:
+            return difference(right, file)
+        if found is None:
+            return "no such cell"
+        return "the same here" if found == known[row, column] else f"{re.sub(_MARKS, '', found)} here"
+
+
+def _find_report_item(plan: Plan, root: Path, files: Sequence[Path]) -> _ReportItem:
+    """The result of the published files that are asked for; UserError if there is none."""
+    manifest = manifest_path(plan.store, plan.report_item(files[0].stem))
+    shown = (_shown_result(plan.store, root / file) for file in files)
+    made = read_manifest(manifest) if manifest.is_file() else next(filter(None, shown), None)
+    if made is None:
+        raise UserError(f"{files[0]}: not made yet under this config; run `snakemake {files[0]}`")
+    return _ReportItem(plan, root, files, made)
+
+
+def _shown_result(store: Store, file: Path) -> Manifest | None:
+    """The result whose bytes a published file holds; None without such a result or such a file."""
+    if not file.is_file():
+        return None
+    published = file.read_bytes()
+    for stage in STAGES_OF_REPORT_ITEMS:
+        for folder in sorted(store.root.glob(f"{stage}/{file.stem}-*")):
+            made = folder / file.name
+            if made.is_file() and made.read_bytes() == published and (folder / MANIFEST).is_file():
+                return read_manifest(folder / MANIFEST)
+    return None
+
+
 # --- the cell --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell and the results that it is read from, one a seed; without any, ``because`` says where it is from.
+    """One cell.
 
-    ``others`` are the results of another row that it is compared with, whose title is ``minus``.
+    ``read`` are the results that it is read from, one a seed, by their row: its own, and one that it is compared with.
+    Without any, ``because`` says where it is from.
     """
 
     row: str
     column: str
     value: str
-    sources: tuple[InputRecord, ...] = ()
+    read: tuple[tuple[str, tuple[InputRecord, ...]], ...] = ()
     because: str = ""
-    others: tuple[InputRecord, ...] = ()
-    minus: str = ""
 
 
-def _cell(made: ReportItem, row: str, column: str) -> _Cell:
-    settings, scores = made.settings, made.inputs("scores")
-    rows = settings.rows
-    titles = [(one.group, one.title) for one in rows] + [(one.group, one.title) for one in made.literature]
-    place = _row_place(made.path, titles, row)
-    if place >= len(rows):
-        return _of_literature(made, made.literature[place - len(rows)], column)
-    chosen = rows[place]
-    name, columns = chosen.name, settings.columns
-    column = _column(made, name, [*columns, *_beside(made, name, columns), LEARNING_RATE], column)
+def _cell(made: _ReportItem, row: str, column: str) -> _Cell:
+    chosen = _row(made, row)
+    if isinstance(chosen, Printed):
+        return _of_literature(made, chosen, column)
+    settings, columns, scores = made.settings, made.settings.columns, players(made.manifest, "scores")
+    besides = [  # what the CSV says besides of a column, as its interval
+        shown for one, shown in made.shown if one == chosen.name and shown.startswith(tuple(f"{of} " for of in columns))
+    ]
+    column = _column(made, chosen.name, [*columns, *besides, LEARNING_RATE], column)
     if column == LEARNING_RATE:
         return _of_rate(made, chosen)
     of = next(one for one in columns if column == one or column.startswith(f"{one} "))
-    cell = _Cell(name, column, made.shown[name, column], settings.sources(chosen, scores)[of])
-    other = _compared_with(settings, chosen, column.removeprefix(of))
-    return cell if other is None else replace(cell, others=settings.sources(other, scores)[of], minus=other.name)
+    compared = [chosen]
+    if isinstance(settings, TableSettings) and column.startswith(f"{of} minus {settings.paired_with}"):
+        other = settings.compared_with(chosen)
+        compared += [] if other is None else [other]
+    read = tuple((one.name, settings.sources(one, scores)[of]) for one in compared)
+    return _Cell(chosen.name, column, made.shown[chosen.name, column], read)
 
 
-def _compared_with(settings: ShownItemSettings, row: Row, rest: str) -> Row | None:
-    """The row of the same group that a column of differences, whose name ends in ``rest``, compares with."""
-    if not isinstance(settings, TableSettings) or not rest.startswith(f" minus {settings.paired_with}"):
-        return None
-    return settings.compared_with(row)
-
-
-def _beside(made: ReportItem, row: str, columns: Sequence[str]) -> list[str]:
-    """What the CSV says besides of a column, as its interval."""
-    shown = [column for one, column in made.shown if one == row]
-    return [column for column in shown if any(column.startswith(f"{one} ") for one in columns)]
-
-
-def _of_rate(made: ReportItem, row: Row) -> _Cell:
+def _of_rate(made: _ReportItem, row: Row) -> _Cell:
     """A row's learning rate, and the selections that chose it, if it was chosen."""
     if not row.selections and row.learning_rate is None:
         raise UserError(f"{made.path}: {row.name} has no learning rate; no model was tuned for it to the end")
-    selections = made.inputs("selections")
+    selections = players(made.manifest, "selections")
     sources = row.chosen(selections)
     value = made.shown.get((row.name, LEARNING_RATE))
     if value is None:
-        try:
-            value = chosen_rates(row, [made.input_folder(record) for record in selections])
-        except (OSError, ValueError, KeyError):
-            value = "unknown"
+        value = "unknown"
+        with suppress(OSError, ValueError, KeyError):
+            value = chosen_rates(row, [made.plan.store.root / record.name for record in selections])
     because = "" if sources else "the row is of this learning rate; none was chosen"
-    return _Cell(row.name, LEARNING_RATE, value, sources, because)
+    return _Cell(row.name, LEARNING_RATE, value, ((row.name, sources),), because)
 
 
-def _of_literature(made: ReportItem, row: Printed, column: str) -> _Cell:
+def _of_literature(made: _ReportItem, row: Printed, column: str) -> _Cell:
     """A cell that the paper took from the literature."""
     name, columns = f"{row.group}: {row.title}", made.settings.columns
     column = _column(made, name, list(columns), column)
-    because = printed(made.root, made.name, row.group, row.title, column)
+    because = _printed(made.root, made.name, row.group, row.title, column)
     return _Cell(name, column, row.cells[columns.index(column)], because=because)
 
 
-def _from(made: ReportItem, cell: _Cell) -> list[dict[str, Any]]:
-    """Each result that a cell is read from; ``seed`` is None of what all seeds share."""
-    found = []
-    for row, sources in ((cell.row, cell.sources), (cell.minus, cell.others)):
-        seeds = made.settings.seeds if len(sources) == len(made.settings.seeds) else [None] * len(sources)
-        for seed, source in zip(seeds, sources, strict=True):
-            told = {"row": row, "seed": seed, "result": source.name, "content": source.content}
-            found.append({**told, "value": _own_value(made, cell, source)})
+def _from(made: _ReportItem, cell: _Cell) -> list[dict[str, Any]]:
+    """Each result that a cell is read from.
+
+    ``seed`` is None of what all seeds share, ``value`` what the cell would be of this result alone, as it is now.
+    """
+    found, settings = [], made.settings
+    for row, records in cell.read:
+        seeds = settings.seeds if len(records) == len(settings.seeds) else [None] * len(records)
+        for seed, record in zip(seeds, records, strict=True):
+            value, folder = None, made.plan.store.root / record.name
+            if cell.column in settings.columns:
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    value = cell_of(cell.column, [folder], settings.formats.get(cell.column), settings.tokens).text
+            found.append({"row": row, "seed": seed, "result": record.name, "content": record.content, "value": value})
     return found
-
-
-def _own_value(made: ReportItem, cell: _Cell, source: InputRecord) -> str | None:
-    """What the cell would be of this result alone, as it is now; None where that is not known."""
-    if cell.column not in made.settings.columns:
-        return None
-    try:
-        settings, folder = made.settings, made.input_folder(source)
-        return cell_of(cell.column, [folder], settings.formats.get(cell.column), settings.tokens).text
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -213,22 +305,24 @@ def _plain(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _row_place(report_item: str, rows: list[tuple[str, str]], asked: str) -> int:
-    """The place of the row that is meant; UserError gives the near ones if it is none, and all if it is several."""
-    full = [f"{group}: {title}" for group, title in rows]
-    forms = [(both, f"{group}/{title}", title) for both, (group, title) in zip(full, rows, strict=True)]
-    places = [place for place, names in enumerate(forms) if asked in names]
-    places = places or [place for place, names in enumerate(forms) if _plain(asked) in map(_plain, names)]
-    if not places:
-        titles = [title for _, title in rows]
-        raise _no_such(report_item, "row", asked, full, [title for title in titles if titles.count(title) == 1])
-    if len(places) > 1:
-        meant = "; ".join(full[place] for place in places)
-        raise UserError(f"{report_item}: {len(places)} rows are called {asked!r}; name one of: {meant}")
-    return places[0]
+def _row(made: _ReportItem, asked: str) -> Row | Printed:
+    """The row that is meant; UserError gives the near ones if it is none, and all if it is several."""
+    literature = made.settings.literature if isinstance(made.settings, TableSettings) else ()
+    rows: tuple[Row | Printed, ...] = (*made.settings.rows, *literature)
+    forms = {(f"{one.group}: {one.title}", f"{one.group}/{one.title}", one.title): one for one in rows}
+    meant = [names for names in forms if asked in names]
+    meant = meant or [names for names in forms if _plain(asked) in map(_plain, names)]
+    if not meant:
+        titles = [one.title for one in rows]
+        full = [name for name, *_ in forms]
+        raise _no_such(made.path, "row", asked, full, [title for title in titles if titles.count(title) == 1])
+    if len(meant) > 1:
+        several = "; ".join(name for name, *_ in meant)
+        raise UserError(f"{made.path}: {len(meant)} rows are called {asked!r}; name one of: {several}")
+    return forms[meant[0]]
 
 
-def _column(made: ReportItem, row: str, known: list[str], asked: str) -> str:
+def _column(made: _ReportItem, row: str, known: list[str], asked: str) -> str:
     """The column that is meant, as the header writes it."""
     for column in known:
         if _plain(column) == _plain(asked):
@@ -247,23 +341,24 @@ def _no_such(report_item: str, kind: str, asked: str, known: list[str], short: S
     return UserError(f"{report_item}: has no {kind} {asked!r}; {hint}")
 
 
-_SAID = "as the paper prints it, from the literature; nothing here made it"
+_FROM_PAPER = "as the paper prints it, from the literature; nothing here made it"
 
 
-def printed(root: Path, table: str, group: str, row: str, column: str) -> str:
+def _printed(root: Path, table: str, group: str, row: str, column: str) -> str:
     """The file and the lines that a cell was taken from, and what is noted there, in a sentence."""
     path = PAPER / f"{table}.csv"
-    lines, notes = [], dict[str, None]()
     try:
         with (root / path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            for one in reader:
-                if (one["group"], one["row"], one["column"]) == (group, row, column):
-                    lines.append(str(reader.line_num))
-                    notes[one["note"]] = None
+            its = [
+                (str(reader.line_num), one["note"])
+                for one in reader
+                if (one["group"], one["row"], one["column"]) == (group, row, column)
+            ]
     except (OSError, KeyError):
-        lines = []
-    if not lines:
-        return f"{_SAID}; {path} has no such line any more"
-    said = "; ".join(note for note in notes if note)
-    return f"{_SAID}: {path}, line{'s' * (len(lines) > 1)} {' and '.join(lines)}{f' ({said})' * bool(said)}"
+        its = []
+    if not its:
+        return f"{_FROM_PAPER}; {path} has no such line any more"
+    said = "; ".join(dict.fromkeys(note for _, note in its if note))
+    lines = " and ".join(line for line, _ in its)
+    return f"{_FROM_PAPER}: {path}, line{'s' * (len(its) > 1)} {lines}{f' ({said})' * bool(said)}"

@@ -1,4 +1,4 @@
-"""The results behind one result, down to the raw files, as their manifests tell it.
+"""What lies behind a cell: the results down to the raw files, as their manifests tell it; and some of the questions.
 
 Every result comes once, by name, however many others it went into, as a dict fit for JSON: what its manifest says but
 for the code; ``inputs``, each with the role, the name, the part and the content that was used; and
@@ -7,125 +7,109 @@ for the code; ``inputs``, each with the role, the name, the part and the content
     raw         of fetch and draw: what the files are, their licence, and of each its sha256 and where it came from
     selection   of select: the candidates, with learning rate, CIDEr and the names of their results
     numbers     of measure: what was measured, predicted and printed, as measure.json has it
+
+Questions come with a model's answers, what would have been right, and the score of each: that which the benchmark's
+score was made of (its per_item_scores.json), not computed again.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lntune.benchmarks.intervals import PER_ITEM_SCORES
+from lntune.benchmarks.registry import Benchmark, of_score, score_stages
+from lntune.data.samples import Question, read_answers, read_questions
 from lntune.errors import UserError
 from lntune.plan.fetched import fetched_files
-from lntune.plan.node import Node, Part
+from lntune.plan.node import Part
 from lntune.plan.plan import Plan
 from lntune.stages.measure import MEASURED
 from lntune.store.identity import hash_file
-from lntune.store.manifest import MANIFEST, InputRecord, Manifest, read_manifest
+from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
 
 Facts = dict[str, Any]
 
 
-def several(manifest: Manifest, role: str) -> tuple[InputRecord, ...]:
+def players(manifest: Manifest, role: str) -> tuple[InputRecord, ...]:
     """The inputs that play a role, in their order."""
-    given = manifest.inputs.get(role, ())
-    return (given,) if isinstance(given, InputRecord) else given
+    return tuple(record for one, record in manifest.parents() if one == role)
 
 
-@dataclass(frozen=True)
-class Derivation:
-    """The plan, whose store is read and which knows the way where a manifest is lost; the root that paths start at."""
+def derivation(plan: Plan, root: Path, records: Sequence[InputRecord]) -> dict[str, Facts]:
+    """Some results and all that they were made from, by name; the first of them comes first.
 
-    plan: Plan
-    root: Path
+    Paths start at ``root``. The plan knows the way where a manifest is lost.
+    """
+    found: dict[str, Facts] = {}
+    manifests: dict[str, Manifest] = {}
+    waiting = [record.name for record in reversed(records)]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        facts, manifest = _read(plan, root, name)
+        if manifest is None:
+            uses = list(_planned(plan, name))
+        else:
+            manifests[name] = manifest
+            uses = [_use(role, one.name, one.part, one.content) for role, one in manifest.parents()]
+        found[name] = {**facts, "inputs": uses}
+        waiting += [use["result"] for use in uses]
+    for use in (use for facts in found.values() for use in facts["inputs"]):
+        now, content = manifests.get(use["result"]), use["content"]
+        use["changed"] = now is not None and content is not None and now.part_content(use["part"]) != content
+    return found
 
-    def behind(self, records: Sequence[InputRecord]) -> dict[str, Facts]:
-        """Some results and all that they were made from, by name; the first of them comes first."""
-        found: dict[str, Facts] = {}
-        manifests: dict[str, Manifest] = {}
-        uses: dict[str, list[_Use]] = {}
-        waiting = [_use("", record) for record in reversed(records)]
-        while waiting:
-            one = waiting.pop()
-            if one.name in found:
-                continue
-            found[one.name], manifest = self._read(one)
-            if manifest is not None:
-                manifests[one.name] = manifest
-                uses[one.name] = [_use(role, parent) for role, parent in manifest.parents()]
-            else:
-                node = self.plan.find(one.stage, f"{one.label}-{one.id}")
-                uses[one.name] = [] if node is None else list(_planned(node))
-            waiting += uses[one.name]
-        for name, its in uses.items():
-            found[name]["inputs"] = [one.facts(manifests.get(one.name)) for one in its]
-        return found
 
-    def _read(self, one: "_Use") -> tuple[Facts, Manifest | None]:
-        folder = self.plan.store.folder(one.stage, one.label, one.id)
-        if not (folder / MANIFEST).is_file():
-            return {"state": "deleted"}, None
-        try:
-            manifest = read_manifest(folder / MANIFEST)
-        except UserError as error:
-            return {"state": "damaged", "problem": str(error)}, None
-        facts = {"state": "there", **manifest.model_dump(mode="json", exclude={"code", "inputs"})}
-        if manifest.stage == "fetch":
-            facts["raw"] = self._fetched(manifest, folder)
-        elif manifest.stage == "draw":
+def _use(role: str, result: str, part: str | None, content: str | None) -> Facts:
+    """An input as it was used."""
+    return {"role": role, "result": result, "part": part, "content": content}
+
+
+def _planned(plan: Plan, name: str) -> Iterator[Facts]:
+    """The inputs of a result as the plan has them, if it has it; their content is not known."""
+    if node := plan.find(*name.split("/")):
+        for role, given in node.inputs.items():
+            part = given.folder if isinstance(given, Part) else None
+            for one in node.players(role):
+                yield _use(role, f"{one.stage}/{one.name}", part, None)
+
+
+def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:
+    folder = plan.store.root / name
+    if not (folder / MANIFEST).is_file():
+        return {"state": "deleted"}, None
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+    except UserError as error:
+        return {"state": "damaged", "problem": str(error)}, None
+    facts = {"state": "there", **manifest.model_dump(mode="json", exclude={"code", "inputs"})}
+    match manifest.stage:
+        case "fetch":
+            facts["raw"] = _fetched(plan, root, manifest, folder)
+        case "draw":
             facts["raw"] = _drawn(manifest, folder)
-        elif manifest.stage == "select":
+        case "select":
             facts["selection"] = _selection(manifest, folder)
-        elif manifest.stage == "measure":
+        case "measure":
             facts["numbers"] = _numbers(folder)
-        return facts, manifest
-
-    def _fetched(self, manifest: Manifest, folder: Path) -> Facts:
-        """A catalogue entry's files; what an older manifest does not say is taken from the catalogue as it is now."""
-        execution, entry = manifest.execution, self.plan.study.catalog.entries.get(manifest.label)
-        files = [{**asdict(file), "path": self._seen(file.path)} for file in fetched_files(manifest, folder, entry)]
-        about = execution.get("about") or (entry.about if entry else None)
-        licence = execution.get("licence") or (entry.licence if entry else "unknown")
-        return {"about": about, "licence": licence, "files": files}
-
-    def _seen(self, path: str | None) -> str | None:
-        """A path from the checkout's root, if it lies there."""
-        root = self.root.resolve()
-        return str(Path(path).relative_to(root)) if path and Path(path).is_relative_to(root) else path
+    return facts, manifest
 
 
-@dataclass(frozen=True)
-class _Use:
-    """An input as it was used; its content is not known of one that only the plan tells of."""
-
-    role: str
-    stage: str
-    label: str
-    id: str
-    part: str | None
-    content: str | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.stage}/{self.label}-{self.id}"
-
-    def facts(self, now: Manifest | None) -> Facts:
-        """For JSON; ``changed`` if the result of that name holds other files now."""
-        changed = now is not None and self.content is not None and now.part_content(self.part) != self.content
-        told = {"role": self.role, "result": self.name, "part": self.part, "content": self.content}
-        return {**told, "changed": changed}
-
-
-def _use(role: str, record: InputRecord) -> _Use:
-    return _Use(role, record.stage, record.label, record.id, record.part, record.content)
-
-
-def _planned(node: Node) -> Iterator[_Use]:
-    for role, given in node.inputs.items():
-        for one in given if isinstance(given, tuple) else (given,):
-            parent, part = (one.node, one.folder) if isinstance(one, Part) else (one, None)
-            yield _Use(role, parent.stage, parent.label, parent.id, part, None)
+def _fetched(plan: Plan, root: Path, manifest: Manifest, folder: Path) -> Facts:
+    """A catalogue entry's files; what an older manifest does not say is taken from the catalogue as it is now."""
+    execution, entry = manifest.execution, plan.study.catalog.entries.get(manifest.label)
+    files = [asdict(file) for file in fetched_files(manifest, folder, entry)]
+    for file in files:
+        if file["path"] and Path(file["path"]).is_relative_to(root.resolve()):
+            file["path"] = str(Path(file["path"]).relative_to(root.resolve()))
+    about = execution.get("about") or (entry.about if entry else None)
+    licence = execution.get("licence") or (entry.licence if entry else "unknown")
+    return {"about": about, "licence": licence, "files": files}
 
 
 def _drawn(manifest: Manifest, folder: Path) -> Facts:
@@ -141,28 +125,122 @@ def _drawn(manifest: Manifest, folder: Path) -> Facts:
 
 def _selection(manifest: Manifest, folder: Path) -> Facts:
     """Each candidate with its learning rate, its CIDEr (None if selection.json is lost) and its results' names."""
-    try:
-        ciders = [one["CIDEr"] for one in json.loads((folder / "selection.json").read_text())["candidates"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        ciders = []
     rates: Any = manifest.settings["learning_rates"]
-    tuned, scores = several(manifest, "candidates"), several(manifest, "scores")
+    ciders: list[Any] = [None] * len(rates)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads((folder / "selection.json").read_text())["candidates"]
+        ciders = [*(one["CIDEr"] for one in known), *ciders]
     candidates = [
         {
             "learning_rate": rate,
-            "CIDEr": ciders[place] if place < len(ciders) else None,
+            "CIDEr": cider,
             "chosen": rate == manifest.metrics.get("learning_rate"),
-            "result": tuned[place].name,
-            "score": scores[place].name,
+            "result": tuned.name,
+            "score": score.name,
         }
-        for place, rate in enumerate(rates)
+        for rate, cider, tuned, score in zip(
+            rates, ciders, players(manifest, "candidates"), players(manifest, "scores"), strict=False
+        )
     ]
     return {"metric": f"CIDEr on Flickr30k {manifest.settings['split']}", "candidates": candidates}
 
 
 def _numbers(folder: Path) -> list[Facts]:
     """What was measured, and what it is compared with; nothing if the file is lost."""
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         return list(json.loads((folder / MEASURED).read_text())["numbers"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    return []
+
+
+# --- questions and answers --------------------------------------------------------------------------------------------
+
+_DELETED = "{} is deleted since; there is nothing to show"
+
+
+def examples(store: Store, score: InputRecord, number: int, wrong: bool = False) -> Facts:
+    """Up to ``number`` of a score's questions, spread evenly over the right answers and the wrong ones.
+
+    Captions are neither: theirs are spread over all from the best to the worst, with ``wrong`` they are the worst. What
+    is chosen depends on the scores alone. If the score, its answers or its questions are deleted since or damaged,
+    ``problem`` says so and none are shown.
+
+    Raises:
+        UserError: questions of this kind of score cannot be shown.
+    """
+    benchmark = of_score(score.stage)
+    if benchmark is None:
+        raise UserError(f"{score.name}: its questions cannot be shown; only those of {', '.join(score_stages())} can")
+    try:
+        return _examples(store, score, benchmark, number, wrong)
+    except FileNotFoundError as error:
+        return {"problem": _DELETED.format(error.filename), "shown": []}
+    except UserError as error:
+        return {"problem": str(error), "shown": []}
+
+
+def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: int, wrong: bool) -> Facts:
+    manifest = _manifest(store, score)
+    (asked,), (said,) = players(manifest, "questions"), players(manifest, "answers")
+    predicted = _manifest(store, said)
+    (images,) = players(predicted, "images")
+    archive, questions = read_questions(store.root / asked.name)
+    answers = read_answers(store.root / said.name)
+    scores = json.loads((store.root / score.name / PER_ITEM_SCORES).read_text())["questions"]
+    how = benchmark.examples
+    right = how.right(store.root / asked.name)
+    grades = [how.grade(scores[question.id]) for question in questions]
+    passed = [None if how.passed is None else grade >= how.passed for grade in grades]
+
+    def shown(place: int) -> Facts:
+        question: Question = questions[place]
+        return {
+            "id": question.id,
+            "image": question.image,
+            "question": question.text,
+            "answer": answers[question.id],
+            "right": list(right[question.id]),
+            "score": scores[question.id],
+            "described": how.describe(scores[question.id]),
+            "passed": passed[place],
+        }
+
+    settings: Any = predicted.settings
+    return {
+        "images": str(store.root / images.name / archive),
+        "prompt": settings["prompting"]["prompt"],
+        "blind": settings["blind"],
+        "questions": len(questions),
+        "passed": None if how.passed is None else sum(map(bool, passed)),
+        "shown": [shown(place) for place in _chosen(grades, passed, number, wrong)],
+    }
+
+
+def _manifest(store: Store, record: InputRecord) -> Manifest:
+    path = store.root / record.name / MANIFEST
+    if not path.is_file():
+        raise UserError(_DELETED.format(path.parent))
+    return read_manifest(path)
+
+
+def _chosen(grades: Sequence[float], passed: Sequence[bool | None], number: int, wrong: bool) -> list[int]:
+    """The places of the questions to show: by grade where answers are only better or worse, else in their order."""
+    places = range(len(grades))
+    if None in passed:
+        best_first = sorted(places, key=lambda place: -grades[place])
+        return best_first[-number:] if wrong else _spread(best_first, number)
+    failed = [place for place in places if not passed[place]]
+    if wrong:
+        return _spread(failed, number)
+    fine = [place for place in places if passed[place]]
+    most_failed = max(number // 2, number - len(fine))
+    few = _spread(failed, most_failed)
+    return sorted(few + _spread(fine, number - len(few)))
+
+
+def _spread(items: Sequence[int], number: int) -> list[int]:
+    """The first, the last, and as many as are wanted at even distances between them."""
+    if number >= len(items):
+        return list(items)
+    if number < 2:
+        return list(items[:number])
+    return [items[round(k * (len(items) - 1) / (number - 1))] for k in range(number)]

@@ -5,14 +5,12 @@ selection's candidates the chosen one is shown in full, each other as a line.
 """
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages
-from lntune.commands.trace.examples import examples_text
+from lntune.commands.trace.derivation import Facts
 from lntune.units import seconds_text
-
-Facts = dict[str, Any]
 
 _WIDTH = 120
 _MEANING = {
@@ -26,6 +24,7 @@ _TRAINED = (
 _ROLES = {"select": "selection", "measure": "measurement", "similarity": "similarity"}
 """What a result is called that a cell is read from, where it is no score."""
 
+_STATES = {"there": "", "deleted": "  (deleted since)", "damaged": "  (damaged)"}
 _NOTES = {"recorded": "recorded at the first download", "copied": "from a copy on disk"}
 _SENTENCES = {
     "connector": _TRAINED,
@@ -43,11 +42,11 @@ def trace_text(found: Facts) -> str:
     number = len({one["seed"] for one in found["from"]})
     seeds = f", of {number} seeds" if number > 1 else ""
     if found["from"]:
-        lines += [f"{value}  (scale: {found['scale']}{seeds})", *_Tree(found).lines(), *_closing(found)]
+        lines += [f"{value}  (scale: {found['scale']}{seeds})", *_Tree(found).lines()]
     else:
         lines += [value, *_wrapped(found["because"], "")]
     for one, examples in zip(found["from"], found.get("examples", ()), strict=False):
-        lines += ["", *([_whose(found, one)] if len(found["from"]) > 1 else []), *examples_text(examples, _WIDTH)]
+        lines += ["", *([_whose(found, one)] if len(found["from"]) > 1 else []), *_examples(examples)]
     return "\n".join(lines)
 
 
@@ -58,26 +57,10 @@ def _whose(found: Facts, one: Facts) -> str:
     return ", ".join([*row, *([f"seed {one['seed']}"] if several else [])])
 
 
-def _there(found: Facts) -> list[Facts]:
-    return [one for one in found["results"].values() if one["state"] == "there"]
-
-
 def _did(result: Facts) -> str:
     """The result that did the work: this one, or that which it was linked from."""
     by = result["origin"] or result
     return f"{result['stage']}/{by['label']}-{by['id']}"
-
-
-def _closing(found: Facts) -> Iterator[str]:
-    """Where the score was made, and how much work there is behind it."""
-    there = _there(found)
-    if there:
-        works = {_did(one): one["wall_seconds"] for one in there}
-        seconds = seconds_text(sum(works.values()))
-        yield f"cell of {found['result']}; {len(there)} results behind it, {seconds} of work in all"
-        yield f"made on {_machine(there[0])} unless said otherwise"
-        if any(one["git"] and one["git"]["dirty"] for one in there):
-            yield "-dirty: that commit with uncommitted changes"
 
 
 class _Tree:
@@ -87,18 +70,25 @@ class _Tree:
         self._found = found
         self._results: dict[str, Facts] = found["results"]
         self._starts: list[Facts] = found["from"]
-        self._machine = _machine(there[0]) if (there := _there(found)) else ""
+        self._there = [one for one in self._results.values() if one["state"] == "there"]
+        self._machine = _machine(self._there[0]) if self._there else ""
         self._shown: set[str] = set()
 
     def lines(self) -> Iterator[str]:
-        """All lines."""
+        """The results; last, how much work they were, and where the first was made."""
         for one in self._starts:
-            stage = one["result"].partition("/")[0]
-            role = _ROLES.get(stage, "score")
+            role = _ROLES.get(one["result"].partition("/")[0], "score")
             if len(self._starts) > 1:
                 role = f"{role} of {_whose(self._found, one)}{', ' + one['value'] if one['value'] else ''}"
             changed = self._results[one["result"]].get("content", one["content"]) != one["content"]
             yield from self._result(role, {**one, "changed": changed}, "", "")
+        if self._there:
+            works = {_did(one): one["wall_seconds"] for one in self._there}
+            work = f"{seconds_text(sum(works.values()))} of work in all"
+            yield f"cell of {self._found['result']}; {len(self._there)} results behind it, {work}"
+            yield f"made on {self._machine} unless said otherwise"
+        if any(one["git"] and one["git"]["dirty"] for one in self._there):
+            yield "-dirty: that commit with uncommitted changes"
 
     def _result(self, role: str, given: Facts, branch: str, bar: str) -> Iterator[str]:
         """A result and what it was made from: its first line after ``branch``, all others after ``bar``."""
@@ -107,7 +97,7 @@ class _Tree:
         part = f", its folder {given['part']}/" if given.get("part") else ""
         again = name in self._shown
         self._shown.add(name)
-        title = f"{role}: {name}{part}{_gone(result)}" + ("  (above)" if again else "")
+        title = f"{role}: {name}{part}{_STATES[result['state']]}" + ("  (above)" if again else "")
         yield from _wrapped(title, branch, f"{bar}   ")
         below = [] if again else list(self._below(result))
         inner = bar + ("│  " if below else "   ")
@@ -138,7 +128,8 @@ class _Tree:
                 if self._starts[0]["result"].startswith("select/"):
                     yield "its score", given[one["score"]]
             else:
-                yield f"not chosen, {of}: {one['result']}{_gone(self._results[one['result']])}", None
+                state = self._results[one["result"]]["state"]
+                yield f"not chosen, {of}: {one['result']}{_STATES[state]}", None
 
     def _facts(self, given: Facts, result: Facts, again: bool) -> Iterator[str]:
         """What is said of a result below its name."""
@@ -153,26 +144,25 @@ class _Tree:
         if result["state"] != "there" or again:
             return
         yield from _told(result)
-        yield from self._made(result)
+        yield self._made(result)
         for edit in result["accepted"]:
             names = ", ".join([*edit["code"], *edit["packages"]])
             yield f'declared equivalent: "{edit["because"]}" ({edit["date"][:10]}, of {names})'
-        yield from _raw(result)
+        if "raw" in result:
+            yield from _raw(result["raw"])
 
-    def _made(self, result: Facts) -> Iterator[str]:
+    def _made(self, result: Facts) -> str:
         """When, how long, from which seed and commit, and where if not on the score's machine."""
-        seed = [] if result["seed"] is None else [f"seed {result['seed']}"]
-        machine = [] if _machine(result) == self._machine else [f"on {_machine(result)}"]
-        made = [result["started"][:10], seconds_text(result["wall_seconds"]), *seed, _commit(result), *machine]
+        made = [result["started"][:10], seconds_text(result["wall_seconds"])]
+        if result["seed"] is not None:
+            made.append(f"seed {result['seed']}")
+        git = result["git"]
+        made.append(f"commit {git['commit'][:10]}{'-dirty' * git['dirty']}" if git else "no commit")
+        if _machine(result) != self._machine:
+            made.append(f"on {_machine(result)}")
         origin = result["origin"]
-        if origin is None:
-            yield ", ".join(made)
-        else:
-            yield f"linked from {_did(result)} on {origin['linked'][:10]}; computed then: {', '.join(made)}"
-
-
-def _gone(result: Facts) -> str:
-    return {"there": "", "deleted": "  (deleted since)", "damaged": "  (damaged)"}[result["state"]]
+        linked = f"linked from {_did(result)} on {origin['linked'][:10]}; computed then: " if origin else ""
+        return linked + ", ".join(made)
 
 
 def _told(result: Facts) -> Iterator[str]:
@@ -191,11 +181,10 @@ def _told(result: Facts) -> Iterator[str]:
         yield from _measured(result)
         return
     parts = []
-    if any(name.startswith("dropped: ") for name in metrics) or stage == "prepare":
-        dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
+    dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
+    if dropped or stage == "prepare":
         parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
-    training = result["settings"].get("training")
-    if training:
+    if training := result["settings"].get("training"):
         parts.append(f"learning rate {training['learning_rate']:g}")
     if result["settings"].get("blind"):
         parts.append("blind: the image features are zeroed")
@@ -204,7 +193,6 @@ def _told(result: Facts) -> Iterator[str]:
 
 def _measured(result: Facts) -> Iterator[str]:
     """What a training step was measured to take, what was predicted, and what the paper prints."""
-    settings = result["settings"]
     known = {(one["name"], one["label"]): one for one in result["numbers"]}
     if not known:
         yield "what was measured is deleted or damaged since"
@@ -222,10 +210,8 @@ def _measured(result: Facts) -> Iterator[str]:
     share = f"{counts[0]:,} of {counts[1]:,} parameters train, {counts[2]}%"
     of_paper = known.get(("trainable_percent", "paper"))
     yield share + (f"; the paper prints {of_paper['value']}%" if of_paper else "")
-    yield (
-        f"a step of {settings['micro_batch']} samples of {settings['length']:,} positions, engine "
-        f"{settings['engine']}, {settings['precision']}"
-    )
+    step = "a step of {micro_batch} samples of {length:,} positions, engine {engine}, {precision}"
+    yield step.format_map(result["settings"])
 
 
 def _bytes(size: int | str) -> str:
@@ -244,11 +230,8 @@ def _figure(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _raw(result: Facts) -> Iterator[str]:
+def _raw(raw: Facts) -> Iterator[str]:
     """What raw files are, and of each the sha256, as ``sha256sum`` prints it, and where it came from."""
-    raw = result.get("raw")
-    if raw is None:
-        return
     yield f"{raw['about']}; licence: {raw['licence']}"
     sources = [file["url"] or file["path"] for file in raw["files"]]
     ends = [f"/{file['name']}" for file in raw["files"]]
@@ -264,17 +247,9 @@ def _raw(result: Facts) -> Iterator[str]:
             yield f"  from {source}"
 
 
-def _commit(result: Facts) -> str:
-    git = result["git"]
-    if git is None:
-        return "no commit"
-    return f"commit {git['commit'][:10]}" + ("-dirty" if git["dirty"] else "")
-
-
 def _machine(result: Facts) -> str:
     machine = result["machine"]
-    gpus = machine["gpus"]
-    kinds = [f"{gpus.count(gpu)} x {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in dict.fromkeys(gpus)]
+    kinds = [f"{number} x {gpu}" if number > 1 else gpu for gpu, number in Counter(machine["gpus"]).items()]
     return f"{machine['host']} ({machine['cpu']}, {' and '.join(kinds) or 'no GPU'})"
 
 
@@ -284,3 +259,30 @@ def _wrapped(text: str, first: str, then: str | None = None) -> list[str]:
     return textwrap.wrap(
         text, _WIDTH, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
     )
+
+
+def _examples(found: Facts) -> Iterator[str]:
+    """Questions, answers and scores, as :func:`lntune.commands.trace.derivation.examples` found them."""
+    if "problem" in found:
+        yield f"questions: {found['problem']}"
+        return
+    passed = "" if found["passed"] is None else f", {found['passed']} answered rightly"
+    yield f"{len(found['shown'])} of {found['questions']} questions{passed}"
+    yield f"images: {found['images']}" + (" (the model was blind to them)" if found["blind"] else "")
+    if found["prompt"] != "{question}":
+        yield f"asked as: {found['prompt']!r}"
+    for one in found["shown"]:
+        yield ""
+        yield f"{one['id']}  {one['image']}"
+        lines = [("asked", one["question"]), ("answer", one["answer"] or "(nothing)")]
+        lines += [("right", right) for right in _right_lines(one)]
+        for name, text in [*lines, ("score", one["described"])]:
+            yield from textwrap.wrap(text, _WIDTH, initial_indent=f"  {name:8}", subsequent_indent=" " * 10)
+
+
+def _right_lines(one: Facts) -> list[str]:
+    """A label, or each reference, or the ten humans' answers in one line, the most frequent first."""
+    counts: Counter[str] = Counter(one["right"])
+    if one["passed"] is None or len(one["right"]) == 1:
+        return list(counts)
+    return [", ".join(f"{text} ({count} of {len(one['right'])})" for text, count in counts.most_common())]

@@ -10,35 +10,44 @@ made again from the stored answers. Training and asking models is not repeated.
 
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from lntune.commands.verify.basis import Basis
-from lntune.commands.verify.findings import Counts, Findings, Report, differing_cells
-from lntune.commands.verify.rescore import check_again
-from lntune.commands.verify.stored import (
-    check_fetched,
-    check_files,
-    check_manifests,
-    hash_results,
-    note_accepted,
-    note_deleted,
-    note_links,
-    read_manifests,
-)
-from lntune.plan.node import is_done, manifest_path
+from lntune.benchmarks.captions.formats import read_references
+from lntune.benchmarks.captions.words import WORDS, all_captions, read_words, tokenize, tokenize_group
+from lntune.benchmarks.registry import score_stages
+from lntune.commands.verify.findings import Basis, Counts, Findings, differing_cells
+from lntune.commands.verify.stored import MISSING, SURPLUS, File, Held, Manifests, check_stored, note_limits
+from lntune.data.samples import read_answers
+from lntune.errors import UserError
+from lntune.plan.node import Node, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.plan import Plan
+from lntune.plan.stages import STAGES_OF_REPORT_ITEMS, stage_module
 from lntune.plan.study import Study
 from lntune.plan.targets import Target, is_right, targets_of
-from lntune.report.published import difference
+from lntune.progress import track
+from lntune.report.published import difference, differing_values
+from lntune.stages.select import CHOSEN
+from lntune.store.identity import digest, hash_tree
+from lntune.store.job import Job
+from lntune.units import counted
+
+_MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_REPORT_ITEMS)
+"""Besides scores."""
+
+_TOKENIZED = ("score-captions", "tokenize-references")
+"""The stages that have captions tokenized."""
 
 
 def verify(
@@ -46,42 +55,34 @@ def verify(
     targets: Sequence[str] = (),
     jobs: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> Report:
+) -> Findings:
     """Check everything that the targets rest on.
 
     Args:
         root: the checkout.
-        targets: as :func:`lntune.plan.targets.targets_of` takes them; without any, all that the config asks for.
+        targets: as :func:`lntune.plan.targets.targets_of` takes them; UserError as there.
         jobs: how many processes score, and how many files are hashed, at a time; all cores unless given.
         overrides: values over config.yaml's, as the run had them.
-
-    Raises:
-        UserError: a target means nothing under this config, or the config is wrong.
     """
     started = time.monotonic()
     jobs = jobs or len(os.sched_getaffinity(0))
     plan = Plan(Study.read(root, overrides))
     asked = targets_of(plan, targets)
-    basis, findings = Basis(plan, asked), Findings()
+    findings = Findings(Basis(plan, asked))
     with (
         _terminations_raise(),
         tempfile.TemporaryDirectory(prefix="lntune-verify-") as folder,
         _workers(jobs, Path(folder)) as pool,
     ):
         _check_published(plan, root, asked, findings)
-        manifests = read_manifests(basis, findings)
-        check_manifests(basis, manifests, findings)
-        held = hash_results(basis, jobs, findings)
-        check_files(basis, manifests, held, findings)
-        check_fetched(basis, held, plan.study.catalog_lock, findings)
-        scores = check_again(basis, manifests, held, findings, pool, Path(folder))
-    note_deleted(basis, findings)
-    note_accepted(basis, manifests, findings)
-    note_links(basis, manifests, findings)
+        manifests, held = check_stored(plan.study.catalog_lock, jobs, findings)
+        scores = _check_again(manifests, held, findings, pool, Path(folder))
+    note_limits(manifests, findings)
     files = {id(file): file for stored in held.values() for file in stored.values()}
     total = sum(file.bytes for file in files.values())
-    counts = Counts(len(basis.done), len(files), total, scores, round(time.monotonic() - started, 3))
-    return findings.report(basis, counts)
+    seconds = round(time.monotonic() - started, 3)
+    findings.counts = Counts(len(findings.basis.done), len(files), total, scores, seconds)
+    return findings
 
 
 def _check_published(plan: Plan, root: Path, targets: list[Target], findings: Findings) -> None:
@@ -104,6 +105,182 @@ def _check_published(plan: Plan, root: Path, targets: list[Target], findings: Fi
                 findings.problem(file, what, [target.node], cells=())
 
 
+# --- scores, selections, tables and figures made again ----------------------------------------------------------------
+
+Made = tuple[Mapping[str, Any], str]
+"""What a job gave: its metrics, and if there are none, why."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job to be done again, and the results that it is to give: several, where it was done under other names."""
+
+    stage: str
+    job: Job[Any, Any]
+    results: list[Node]
+
+
+def _make(stage: str, job: Job[Any, Any], options: Mapping[str, Any]) -> Made:
+    """Do a job; ``options`` go to the stage's ``run``, and whatever that raises becomes one line."""
+    job.out.mkdir()
+    try:
+        return stage_module(stage).run(job, **options), ""
+    except UserError as error:
+        return {}, str(error)
+    except Exception as error:
+        return {}, " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _check_again(manifests: Manifests, held: Held, findings: Findings, pool: ProcessPoolExecutor, folder: Path) -> int:
+    """Make all scores, selections, tables and figures again, in ``folder``; return how many scores that were."""
+    works = _works_of(held, findings, folder)
+    with track(sum(len(work.results) for work in works), "scoring", "results") as progress:
+        futures = _submit(pool, works)
+        try:
+            for future in as_completed(futures):
+                work = futures[future]
+                _compare(manifests, held, findings, work, future.result())
+                shutil.rmtree(work.job.out)
+                progress.advance(len(work.results))
+        except BrokenProcessPool:
+            raise UserError("verify: a process that scores was killed; `--jobs 1` takes less memory") from None
+    return sum(len(work.results) for work in works if work.stage in score_stages())
+
+
+# --- what to make ------------------------------------------------------------------------------------------------
+
+
+def _works_of(held: Held, findings: Findings, folder: Path) -> list[Work]:
+    """What is to be made again, each distinct work once; what lacks an input that was deleted is noted."""
+    works: dict[str, Work] = {}
+    lacking = 0
+    for node in findings.basis.done:
+        if node.stage not in (*score_stages(), *_MADE_AGAIN):
+            continue
+        read = [role for role in node.inputs if (node.stage, role) != ("select", "candidates")]
+        if any(parent not in held for role in read for parent in node.players(role)):
+            lacking += 1
+            continue
+        key = _key(node, held)
+        if key in works:
+            works[key].results.append(node)
+        else:
+            out, inputs = folder / key[:16], input_folders(findings.basis.store, node)
+            if node.stage == "select":
+                inputs["candidates"] = _stand_ins(node, held, out.with_suffix(".candidates"))
+            job = Job[Any, Any](node.label, node.settings, node.execution, inputs, out, out.with_suffix(".scratch"))
+            works[key] = Work(node.stage, job, [node])
+    if lacking:
+        findings.notes.append(f"{counted(lacking, 'result')} not made again: what they are made from was deleted")
+    return list(works.values())
+
+
+def _key(node: Node, held: Held) -> str:
+    """The hash of the work: stage, settings, and the bytes that lie in the folders of the inputs."""
+    contents = {
+        role: [{path: file.blake3 for path, file in held.get(one, {}).items()} for one in node.players(role)]
+        for role in node.inputs
+    }
+    return digest([node.stage, node.settings.model_dump(mode="json"), contents])
+
+
+def _stand_ins(node: Node, held: Held, folder: Path) -> tuple[Path, ...]:
+    """Candidates for a selection that only puts files into place: in each file stands the hash of the real one."""
+    start = f"{CHOSEN}/"
+    names = [path.removeprefix(start) for path in held[node] if path.startswith(start)]
+    folders = []
+    for place, candidate in enumerate(node.players("candidates")):
+        folders.append(folder / str(place))
+        files = held.get(candidate, {})
+        for file in {*names, *files}:
+            (folders[-1] / file).parent.mkdir(parents=True, exist_ok=True)
+            (folders[-1] / file).write_text(files[file].blake3 if file in files else "")
+    return tuple(folders)
+
+
+# --- making it ---------------------------------------------------------------------------------------------------
+
+
+class TokenizedBefore:
+    """A group of captions that was tokenized before; any other group is tokenized when it comes.
+
+    The whole group is remembered, not captions, because the words of a caption depend on the captions next to it: after
+    "No." at a line's end, for one, a number that begins the next line decides whether the point is kept.
+    """
+
+    def __init__(self, captions: Sequence[str], lines: list[str]) -> None:
+        self._captions, self._lines = list(captions), lines
+
+    def __call__(self, captions: Sequence[str]) -> list[str]:
+        """The lines, as :func:`lntune.benchmarks.captions.words.tokenize_group` gives them."""
+        return self._lines if list(captions) == self._captions else tokenize_group(captions)
+
+
+def _submit(pool: ProcessPoolExecutor, works: Sequence[Work]) -> dict[Future[Made], Work]:
+    """Start all works: captions last, the longest first, tokenized by one run of Java while the others are made."""
+    futures = {pool.submit(_make, work.stage, work.job, {}): work for work in works if work.stage not in _TOKENIZED}
+    groups = [(_captions(work), work) for work in works if work.stage in _TOKENIZED]
+    distinct = list(dict.fromkeys(group for group, _ in groups if group))
+    lines = dict(zip(distinct, tokenize(*distinct), strict=True)) if distinct else {}
+    for group, work in sorted(groups, key=lambda item: -len(item[0])):
+        options = {"tokenizer": TokenizedBefore(group, lines[group])} if group else {}
+        futures[pool.submit(_make, work.stage, work.job, options)] = work
+    return futures
+
+
+def _captions(work: Work) -> tuple[str, ...]:
+    """The captions that a job will have tokenized; nothing where it is going to stop for a fault in its files."""
+    try:
+        if work.stage == "tokenize-references":
+            return tuple(all_captions(read_references(work.job.folder("questions") / "references.json")))
+        texts = {int(id): text for id, text in read_answers(work.job.folder("answers")).items()}
+        return tuple(texts[int(image)] for image in read_words(work.job.folder("references") / WORDS))
+    except Exception:
+        return ()
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------
+
+
+def _compare(manifests: Manifests, held: Held, findings: Findings, work: Work, made: Made) -> None:
+    """Compare what was made again with what is stored in each result that did this work."""
+    metrics, trouble = made
+    for node in work.results:
+        if trouble:
+            what = f"cannot be made again from its inputs: {trouble}"
+            findings.problem(result_folder(findings.basis.store, node), what, [node])
+            continue
+        right = _compare_files(held[node], findings, node, work.job.out)
+        changed = differing_values(dict(metrics), manifests[node].metrics) if node in manifests else ""
+        if right and changed:
+            what = f"does not hold the metrics that its inputs give: it has {changed}"
+            findings.problem(manifest_path(findings.basis.store, node), what, [node])
+
+
+def _compare_files(stored: Mapping[str, File], findings: Findings, node: Node, out: Path) -> bool:
+    """Compare the files in ``out`` with those that a result holds; return whether they are the same."""
+    folder, off = result_folder(findings.basis.store, node), dict[str, str]()
+    made = {path: file.blake3 for path, file in hash_tree(out).items()}
+    for path in made.keys() | stored.keys():
+        if path not in stored:
+            off[path] = MISSING
+        elif path not in made:
+            off[path] = SURPLUS
+        elif node.stage == "select" and path.startswith(f"{CHOSEN}/"):
+            if (out / path).read_text() not in ("", stored[path].blake3):
+                off[path] = "is not the file of the best candidate"
+        elif stored[path].blake3 not in ("", made[path]):
+            off[path] = f"is not what its inputs give: it has {difference(out / path, folder / path)}"
+    for path in sorted(off):
+        both = path in stored and path in made
+        cells = differing_cells(node.settings, out / path, folder / path) if both else None
+        findings.problem(folder / path, off[path], [node], cells=cells)
+    return not off
+
+
+# --- the processes that make them ------------------------------------------------------------------------------------
+
+
 @contextmanager
 def _workers(number: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes whose temporary files lie in ``folder``; on any exception they are ended at once."""
@@ -112,7 +289,7 @@ def _workers(number: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), _begin, (str(folder),))
     try:
         for _ in range(number):
-            pool.submit(_wake)  # so that they have started by the time they are needed
+            pool.submit(int)  # so that they have started by the time they are needed
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -124,15 +301,12 @@ def _workers(number: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(folder: str) -> None:
+    import numpy  # noqa: F401 - most tasks need it
+
     tempfile.tempdir = folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _wake() -> None:
-    """Load what most tasks need."""
-    import numpy  # noqa: F401
 
 
 def _end_with_parent() -> None:
@@ -145,14 +319,7 @@ def _end_with_parent() -> None:
 @contextmanager
 def _terminations_raise() -> Iterator[None]:
     """Have SIGTERM raise SystemExit in the block, as Ctrl-C raises KeyboardInterrupt, so that all is tidied up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:

@@ -1,29 +1,88 @@
-"""What a verification found: problems, each with the cells that rest on it, and notes; as text and as JSON."""
+"""What a verification found: problems, each with the cells that rest on it, and notes; as text and as JSON.
+
+Which cell rests on which result is known from the plan, whose ids chain, so that it is known even where a manifest is
+damaged or a result deleted.
+"""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.verify.basis import Basis, Cell, cells_text
 from lntune.config import Frozen
-from lntune.plan.node import Node
+from lntune.plan.node import Node, closure, is_done
+from lntune.plan.plan import Plan
+from lntune.plan.targets import Target
 from lntune.report.published import Shown, shown_in
-from lntune.report.rows import ShownItemSettings
+from lntune.report.rows import LEARNING_RATE, ShownItemSettings
 from lntune.units import bytes_text, counted, seconds_text
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A file or a result that is off.
+class Cell:
+    """One cell of a table or figure; the learning rate of a row is one, too."""
+
+    table: str
+    row: str
+    column: str
+
+
+class Basis:
+    """The results behind some targets.
 
     Attributes:
-        path: where it lies.
-        what: all that is wrong with it, in words.
-        also: other names of the same file, in results that share it.
-        cells: the cells of the targets that rest on it.
+        nodes: all of them, inputs before what needs them.
+        done: those that are there.
+        cells: all cells of the targets that are tables or figures, one after the other, row by row.
     """
+
+    def __init__(self, plan: Plan, targets: Sequence[Target]) -> None:
+        self.store = plan.store
+        asked = list(dict.fromkeys(target.node for target in targets))
+        self.nodes = closure(asked)
+        self.done = [node for node in self.nodes if is_done(plan.store, node)]
+        self._sources = {
+            cell: (node, sources)
+            for node in asked
+            if isinstance(node.settings, ShownItemSettings)
+            for cell, sources in _cells(node, node.settings)
+        }
+        self.cells = tuple(self._sources)
+
+    def made_from(self, results: Iterable[Node]) -> set[Node]:
+        """These results and all that were made from them, directly or not."""
+        found = set(results)
+        for node in self.nodes:
+            if not found.isdisjoint(node.parents()):
+                found.add(node)
+        return found
+
+    def resting(self, results: Collection[Node]) -> tuple[Cell, ...]:
+        """The cells that rest on any of these results: on what shows them, or on something behind the cell."""
+        hit = self.made_from(results)
+        return tuple(
+            cell
+            for cell, (report_item, sources) in self._sources.items()
+            if report_item in results or not hit.isdisjoint(sources)
+        )
+
+
+def _cells(report_item: Node, settings: ShownItemSettings) -> Iterator[tuple[Cell, tuple[Node, ...]]]:
+    """Each cell of a table or figure with the results, or the selections, that it shows; one for each seed."""
+    for row in settings.rows:
+        for column, nodes in settings.sources(row, report_item.players("scores")).items():
+            yield Cell(settings.name, row.name, column), nodes
+        if row.selections:
+            yield Cell(settings.name, row.name, LEARNING_RATE), row.chosen(report_item.players("selections"))
+
+
+# --- what was found --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or result that is off: all that is wrong, its names in other results, and the cells that rest on it."""
 
     path: str
     what: tuple[str, ...]
@@ -35,45 +94,11 @@ class Problem:
 class Counts:
     """How much was looked at: results, distinct files and their bytes, scores that were made again, seconds."""
 
-    results: int
-    files: int
-    bytes: int
-    scores: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that a verification found; all is right if there are no problems, whatever the notes say."""
-
-    problems: tuple[Problem, ...]
-    notes: tuple[str, ...]
-    counts: Counts
-    cells: tuple[Cell, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON types."""
-        return {
-            "problems": [asdict(problem) for problem in self.problems],
-            "notes": list(self.notes),
-            "verified": asdict(self.counts),
-        }
-
-    def text(self) -> str:
-        """A line for each problem and below it the cells that rest on it; then the notes; last, the counts."""
-        lines = []
-        for problem in self.problems:
-            also = f"; the same file is {', '.join(problem.also)}" if problem.also else ""
-            lines.append(f"{problem.path}: {'; '.join(problem.what)}{also}")
-            lines += [f"    {line}" for line in cells_text(problem.cells, self.cells)]
-        lines += [f"note: {note}" for note in self.notes]
-        counts = self.counts
-        lines.append(
-            f"verified {counted(counts.results, 'result')}, {counted(counts.files, 'file')}, "
-            f"{bytes_text(counts.bytes)}, {counted(counts.scores, 'score')} in {seconds_text(counts.seconds)}: "
-            + (counted(len(self.problems), "problem") if self.problems else "all right")
-        )
-        return "\n".join(lines)
+    results: int = 0
+    files: int = 0
+    bytes: int = 0
+    scores: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -85,11 +110,13 @@ class _Found:
 
 
 class Findings:
-    """Gathers problems by path, so that a file that is off in several ways is named once."""
+    """Gathers problems by path, so that a file that is off in several ways is named once; and notes, which are none."""
 
-    def __init__(self) -> None:
-        self._found: dict[str, _Found] = {}
+    def __init__(self, basis: Basis) -> None:
+        self.basis = basis
         self.notes: list[str] = []
+        self.counts = Counts()
+        self._found: dict[str, _Found] = {}
 
     def problem(
         self,
@@ -108,25 +135,83 @@ class Findings:
         if cells is not None:
             found.cells = (found.cells or {}) | dict.fromkeys(cells)
 
-    def report(self, basis: Basis, counts: Counts) -> Report:
-        """All that was gathered, with the cells that rest on it."""
-        problems = tuple(
-            Problem(
-                path,
-                tuple(found.what),
-                tuple(found.also),
-                tuple(basis.resting(found.results) if found.cells is None else found.cells),
-            )
-            for path, found in self._found.items()
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All problems, with the cells that rest on them."""
+        problems = []
+        for path, found in self._found.items():
+            cells = self.basis.resting(found.results) if found.cells is None else tuple(found.cells)
+            problems.append(Problem(path, tuple(found.what), tuple(found.also), cells))
+        return tuple(problems)
+
+    def to_json(self) -> dict[str, Any]:
+        """All that was found as JSON types."""
+        problems = [asdict(problem) for problem in self.problems]
+        return {"problems": problems, "notes": self.notes, "verified": asdict(self.counts)}
+
+    def text(self) -> str:
+        """A line for each problem and below it the cells that rest on it; then the notes; last, the counts."""
+        lines, problems, counts = [], self.problems, self.counts
+        for problem in problems:
+            also = f"; the same file is {', '.join(problem.also)}" if problem.also else ""
+            lines.append(f"{problem.path}: {'; '.join(problem.what)}{also}")
+            lines += [f"    {line}" for line in cells_text(problem.cells, self.basis.cells)]
+        lines += [f"note: {note}" for note in self.notes]
+        lines.append(
+            f"verified {counted(counts.results, 'result')}, {counted(counts.files, 'file')}, "
+            f"{bytes_text(counts.bytes)}, {counted(counts.scores, 'score')} in {seconds_text(counts.seconds)}: "
+            + (counted(len(problems), "problem") if problems else "all right")
         )
-        return Report(problems, tuple(self.notes), counts, tuple(basis.cells))
+        return "\n".join(lines)
+
+
+# --- cells as text ---------------------------------------------------------------------------------------------------
+
+_MOST_ROWS = 3
+
+
+def cells_text(chosen: Collection[Cell], known: Sequence[Cell]) -> list[str]:
+    """The chosen cells of all known ones in a few lines: whole tables, then columns of all rows, then rows."""
+    lines = []
+    for table in dict.fromkeys(cell.table for cell in known):
+        whole, mine = (_by_row(cell for cell in cells if cell.table == table) for cells in (known, chosen))
+        complete = [row for row, columns in mine.items() if _figures(columns) == _figures(whole.get(row, []))]
+        if len(complete) == len(mine) == len(whole):
+            number = sum(len(_figures(columns)) for columns in whole.values())
+            lines.append(f"all {number} cells of {table}" if number > 1 else f"the one cell of {table}")
+            continue
+        alike: dict[str, list[str]] = {}
+        for row, columns in mine.items():
+            alike.setdefault("the whole row" if row in complete else ", ".join(columns), []).append(row)
+        for text, rows in alike.items():
+            if len(rows) == len(whole) > 1:
+                lines.append(f"{table}: {text} of all {len(rows)} rows")
+                continue
+            lines += [f"{table}: {row}: {text}" for row in rows[:_MOST_ROWS]]
+            if len(rows) > _MOST_ROWS:
+                lines.append(f"{table}: ... and {len(rows) - _MOST_ROWS} more rows")
+    return lines
+
+
+def _by_row(cells: Iterable[Cell]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        found.setdefault(cell.row, []).append(cell.column)
+    return found
+
+
+def _figures(columns: Sequence[str]) -> list[str]:
+    """The columns without the learning rate, unless there is nothing else, as in a figure of curves."""
+    return [column for column in columns if column != LEARNING_RATE] or list(columns)
+
+
+# --- two versions of a file ------------------------------------------------------------------------------------------
 
 
 def differing_cells(settings: Frozen, one: Path, other: Path) -> list[Cell] | None:
     """The cells that two versions of a file of a table or figure show differently; None if that is unclear.
 
-    It is unclear when a row or column is there in one of them only, or the rows are not the table's own, or a file is
-    not to be read as cells.
+    As where a row or column is in one of them only, or the rows are not the table's own, or no cells can be read.
     """
     if not isinstance(settings, ShownItemSettings):
         return None

@@ -6,20 +6,18 @@ file is read once, whatever the number of its names.
 """
 
 import hashlib
-import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lntune.commands.verify.basis import Basis
-from lntune.commands.verify.basis import name as folder_name
-from lntune.commands.verify.findings import Findings
+from lntune.commands.verify.findings import Basis, Findings
 from lntune.config.catalog import LOCK, ORIGINS, CatalogLock
 from lntune.errors import UserError
 from lntune.plan.fetched import origins_of
-from lntune.plan.node import Node, compared, manifest_path
+from lntune.plan.node import Node, compared, manifest_path, result_folder
 from lntune.progress import track
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.stages.fetch import Settings as FetchSettings
@@ -52,14 +50,32 @@ Held = Mapping[Node, Mapping[str, File]]
 """What each result holds: its files by name, the manifest left out."""
 
 
+def check_stored(lock: CatalogLock, jobs: int, findings: Findings) -> tuple[Manifests, Held]:
+    """Check manifests and files, ``jobs`` at a time, against each other; return those that are there."""
+    manifests = _read_manifests(findings)
+    for node, manifest in manifests.items():
+        for what in _own_faults(node, manifest):
+            findings.problem(manifest_path(findings.basis.store, node), what, [node])
+    _check_contents(manifests, findings)
+    held = _hash_results(jobs, findings)
+    _check_files(manifests, held, findings)
+    _check_fetched(held, lock, findings)
+    return manifests, held
+
+
 # --- manifests -----------------------------------------------------------------------------------------------------
 
 
-def read_manifests(basis: Basis, findings: Findings) -> dict[Node, Manifest]:
+def _name(node: Node) -> str:
+    """A result's folder, below the store."""
+    return f"{node.stage}/{node.name}"
+
+
+def _read_manifests(findings: Findings) -> dict[Node, Manifest]:
     """The manifests of all results that are there; a damaged one is a problem and left out."""
     found = {}
-    for node in basis.done:
-        path = manifest_path(basis.store, node)
+    for node in findings.basis.done:
+        path = manifest_path(findings.basis.store, node)
         try:
             found[node] = read_manifest(path)
         except UserError as error:
@@ -67,39 +83,25 @@ def read_manifests(basis: Basis, findings: Findings) -> dict[Node, Manifest]:
     return found
 
 
-def check_manifests(basis: Basis, manifests: Manifests, findings: Findings) -> None:
-    """Whether each manifest agrees with its folder, with itself and with what was made from the result."""
-    for node, manifest in manifests.items():
-        for what in _own_faults(node, manifest):
-            findings.problem(manifest_path(basis.store, node), what, [node])
-    _check_contents(basis, manifests, findings)
-
-
-def _own_faults(node: Node, manifest: Manifest) -> list[str]:
-    faults = []
-    if manifest.name != folder_name(node):
-        faults.append(f"says that it is {manifest.name}")
+def _own_faults(node: Node, manifest: Manifest) -> Iterator[str]:
+    if manifest.name != _name(node):
+        yield f"says that it is {manifest.name}"
     try:
         edited = manifest.identity().id != manifest.id
     except ValueError:
         edited = True  # a number that no identity can hold
     if edited:
-        faults.append(f"was edited: its content does not make the id {manifest.id}{_changes(node, manifest)}")
+        changes = compared(node.identity, manifest.identity())  # today's plan goes by the same id
+        texts = [f"{one.what} was {one.was} and is {one.now}" for one in changes]
+        changed = f" ({'; '.join(texts[:_MOST_NAMES])})" if texts else ""
+        yield f"was edited: its content does not make the id {manifest.id}{changed}"
     if content_digest(manifest.outputs) != manifest.content:
-        faults.append("was edited: `content` is not the digest of its outputs")
+        yield "was edited: `content` is not the digest of its outputs"
     if manifest.seed != manifest.settings.get("seed"):
-        faults.append(f"was edited: it notes the seed {manifest.seed}, its settings {manifest.settings.get('seed')}")
-    return faults
+        yield f"was edited: it notes the seed {manifest.seed}, its settings {manifest.settings.get('seed')}"
 
 
-def _changes(node: Node, manifest: Manifest) -> str:
-    """What in an edited manifest is not as today's plan has it, which goes by the same id."""
-    reasons = compared(node.identity, manifest.identity())
-    texts = [f"{reason.what} was {reason.was} and is {reason.now}" for reason in reasons if reason.kind != "new"]
-    return f" ({'; '.join(texts[:_MOST_NAMES])})" if texts else ""
-
-
-def _check_contents(basis: Basis, manifests: Manifests, findings: Findings) -> None:
+def _check_contents(manifests: Manifests, findings: Findings) -> None:
     """Whether each result still holds what those that were made from it found there.
 
     Where none of them agrees with it, the result is off; where some do, the others are.
@@ -116,63 +118,24 @@ def _check_contents(basis: Basis, manifests: Manifests, findings: Findings) -> N
         off = [child for child, agrees in children.items() if not agrees]
         if off and len(off) == len(children):
             what = f"does not hold what {_names(off)} {'was' if len(off) == 1 else 'were'} made from"
-            findings.problem(manifest_path(basis.store, parent), what, [parent])
+            findings.problem(manifest_path(findings.basis.store, parent), what, [parent])
             continue
         for child in off:
-            what = f"was made from other content than {folder_name(parent)} has, from which others were made"
-            findings.problem(manifest_path(basis.store, child), what, [child])
+            what = f"was made from other content than {_name(parent)} has, from which others were made"
+            findings.problem(manifest_path(findings.basis.store, child), what, [child])
 
 
 def _names(nodes: list[Node]) -> str:
-    text = ", ".join(folder_name(node) for node in nodes[:_MOST_NAMES])
+    text = ", ".join(_name(node) for node in nodes[:_MOST_NAMES])
     return text + (f" and {len(nodes) - _MOST_NAMES} more" if len(nodes) > _MOST_NAMES else "")
-
-
-def note_deleted(basis: Basis, findings: Findings) -> None:
-    """Note, stage by stage, what was deleted although results rest on it: no fault, but there the chain ends."""
-    done = set(basis.done)
-    needed = {parent for node in basis.done for parent in node.parents()} - done
-    for stage in dict.fromkeys(node.stage for node in basis.nodes if node in needed):
-        gone = [node for node in basis.nodes if node in needed and node.stage == stage]
-        resting = sum(any(basis.rests(node, one) for one in gone) for node in basis.done)
-        verb = "was" if len(gone) == 1 else "were"
-        findings.notes.append(
-            f"{_names(gone)} {verb} deleted; {counted(resting, 'result')} that rest on "
-            f"{'it' if len(gone) == 1 else 'them'} cannot be followed further there"
-        )
-
-
-def note_accepted(basis: Basis, manifests: Manifests, findings: Findings) -> None:
-    """Note what rests on an edit that was declared equivalent: to change no result."""
-    declared: dict[tuple[str, str, str], tuple[str, set[Node]]] = {}
-    for node in basis.done:
-        noted = manifests[node].accepted if node in manifests else ()
-        for edit in (*node.code_version.accepted, *noted):
-            changed = ", ".join([*edit.code, *edit.packages])
-            declared.setdefault((edit.stage, edit.date, edit.because), (changed, set()))[1].add(node)
-    for (stage, date, because), (changed, nodes) in declared.items():
-        verb = "rests" if len(nodes) == 1 else "rest"
-        edit_text = f"an edit declared equivalent on {date}: {because!r} ({changed})"
-        findings.notes.append(f"{counted(len(nodes), 'result')} of {stage} {verb} on {edit_text}")
-
-
-def note_links(basis: Basis, manifests: Manifests, findings: Findings) -> None:
-    """Note how many results were linked, and of how many the result that did the work is still there."""
-    origins = [(node.stage, one.origin) for node, one in manifests.items() if one.origin is not None]
-    if origins:
-        there = sum(basis.store.is_done(stage, origin.label, origin.id) for stage, origin in origins)
-        findings.notes.append(
-            f"{counted(len(origins), 'result')} {'was' if len(origins) == 1 else 'were'} linked instead of computed; "
-            f"the results that did the work are there for {there} of {len(origins)}"
-        )
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def hash_results(basis: Basis, jobs: int, findings: Findings) -> dict[Node, dict[str, File]]:
+def _hash_results(jobs: int, findings: Findings) -> dict[Node, dict[str, File]]:
     """Hash the files of all results that are there, ``jobs`` at a time; those that cannot be read are problems."""
-    held, files = _listed(basis, findings)
+    held, files = _listed(findings)
     with ThreadPoolExecutor(jobs) as pool, track(len(files), "hashing", "files") as progress:
         try:
             for file, trouble in zip(files, pool.map(_hash, files), strict=True):
@@ -186,33 +149,22 @@ def hash_results(basis: Basis, jobs: int, findings: Findings) -> dict[Node, dict
     return held
 
 
-def _listed(basis: Basis, findings: Findings) -> tuple[dict[Node, dict[str, File]], list[File]]:
+def _listed(findings: Findings) -> tuple[dict[Node, dict[str, File]], list[File]]:
     by_inode: dict[tuple[int, int], File] = {}
     held: dict[Node, dict[str, File]] = {}
-    for node in basis.done:
-        held[node] = {}
-        for name, entry in _entries(basis.folder(node)):
-            path = Path(entry.path)
-            if not entry.is_file(follow_symlinks=False):
+    for node in findings.basis.done:
+        folder, held[node] = result_folder(findings.basis.store, node), {}
+        for path in sorted(folder.rglob("*")):
+            name, status = path.relative_to(folder).as_posix(), path.lstat()
+            if name == MANIFEST or stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISREG(status.st_mode):
                 findings.problem(path, "is a link or a device; a result holds plain files alone", [node])
                 continue
-            stat = entry.stat(follow_symlinks=False)
-            file = by_inode.setdefault((stat.st_dev, stat.st_ino), File(stat.st_size))
+            file = by_inode.setdefault((status.st_dev, status.st_ino), File(status.st_size))
             file.holders.append((node, path))
             held[node][name] = file
     return held, list(by_inode.values())
-
-
-def _entries(folder: Path, inside: str = "") -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Everything below a folder but folders and the manifest, by relative path."""
-    with os.scandir(folder / inside) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        name = inside + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(folder, f"{name}/")
-        elif name != MANIFEST:
-            yield name, entry
 
 
 def _hash(file: File) -> str:
@@ -228,10 +180,10 @@ def _hash(file: File) -> str:
     return ""
 
 
-def check_files(basis: Basis, manifests: Mapping[Node, Manifest], held: Held, findings: Findings) -> None:
+def _check_files(manifests: Manifests, held: Held, findings: Findings) -> None:
     """Compare what is there with the manifests: missing files, surplus ones, and those of other bytes."""
     for node, manifest in manifests.items():
-        folder = basis.folder(node)
+        folder = result_folder(findings.basis.store, node)
         for name in held[node].keys() - manifest.outputs.keys():
             findings.problem(folder / name, SURPLUS, [node])
         for name, record in manifest.outputs.items():
@@ -244,27 +196,28 @@ def check_files(basis: Basis, manifests: Mapping[Node, Manifest], held: Held, fi
                 _off(findings, file, "does not hold the bytes that its manifest says")
 
 
-def check_fetched(basis: Basis, held: Held, lock: CatalogLock, findings: Findings) -> None:
+def _check_fetched(held: Held, lock: CatalogLock, findings: Findings) -> None:
     """Compare fetched files with the sha256 that their result is named after, whatever their manifest says now.
 
     Those that the catalogue does not pin are compared with what the first download recorded, in ``lock``, and with what
     their own folder says that it found.
     """
     for node, files in held.items():
-        if isinstance(node.settings, FetchSettings):
-            for name, (sha256, what) in _known(basis, node, lock).items():
-                file = files.get(name)
-                if file is None:
-                    findings.problem(basis.folder(node) / name, MISSING, [node])
-                elif file.sha256 and sha256 and file.sha256 != sha256:
-                    _off(findings, file, what)
+        for name, (sha256, what) in _known(findings.basis, node, lock).items():
+            file = files.get(name)
+            if file is None:
+                findings.problem(result_folder(findings.basis.store, node) / name, MISSING, [node])
+            elif file.sha256 and sha256 and file.sha256 != sha256:
+                _off(findings, file, what)
 
 
 def _known(basis: Basis, node: Node, lock: CatalogLock) -> dict[str, tuple[str | None, str]]:
     """Of each file of a fetch the sha256 that it must have, if known, and what is wrong with a file of another."""
     settings, execution = node.settings, node.execution
-    assert isinstance(settings, FetchSettings) and isinstance(execution, FetchExecution)
-    recorded, origins = lock.entries.get(execution.entry, {}), origins_of(basis.folder(node))
+    if not isinstance(settings, FetchSettings):
+        return {}
+    assert isinstance(execution, FetchExecution)
+    recorded, origins = lock.entries.get(execution.entry, {}), origins_of(result_folder(basis.store, node))
     known: dict[str, tuple[str | None, str]] = {
         name: (sha256, "has another sha256 than the catalogue gave") for name, sha256 in settings.files.items()
     }
@@ -281,3 +234,49 @@ def _off(findings: Findings, file: File, what: str) -> None:
     """A file that is wrong is wrong in all results that hold it."""
     (_, path), *others = file.holders
     findings.problem(path, what, [node for node, _ in file.holders], also=[other for _, other in others])
+
+
+# --- notes ---------------------------------------------------------------------------------------------------------
+
+
+def note_limits(manifests: Manifests, findings: Findings) -> None:
+    """Note what is no fault, but bounds what a verification can say."""
+    basis = findings.basis
+    findings.notes += [*_deleted(basis), *_accepted(basis, manifests), *_linked(basis, manifests)]
+
+
+def _deleted(basis: Basis) -> Iterator[str]:
+    """Stage by stage, what was deleted although results rest on it: no fault, but there the chain ends."""
+    done = set(basis.done)
+    needed = {parent for node in basis.done for parent in node.parents()} - done
+    deleted = [node for node in basis.nodes if node in needed]
+    for stage in dict.fromkeys(node.stage for node in deleted):
+        gone = [node for node in deleted if node.stage == stage]
+        resting = len(basis.made_from(gone) & done)
+        verb, them = ("was", "it") if len(gone) == 1 else ("were", "them")
+        lost = f"{counted(resting, 'result')} that rest on {them} cannot be followed further there"
+        yield f"{_names(gone)} {verb} deleted; {lost}"
+
+
+def _accepted(basis: Basis, manifests: Manifests) -> Iterator[str]:
+    """What rests on an edit that was declared equivalent: to change no result."""
+    declared: dict[tuple[str, str, str], tuple[str, set[Node]]] = {}
+    for node in basis.done:
+        noted = manifests[node].accepted if node in manifests else ()
+        for edit in (*node.code_version.accepted, *noted):
+            changed = ", ".join([*edit.code, *edit.packages])
+            declared.setdefault((edit.stage, edit.date, edit.because), (changed, set()))[1].add(node)
+    for (stage, date, because), (changed, nodes) in declared.items():
+        verb = "rests" if len(nodes) == 1 else "rest"
+        edit_text = f"an edit declared equivalent on {date}: {because!r} ({changed})"
+        yield f"{counted(len(nodes), 'result')} of {stage} {verb} on {edit_text}"
+
+
+def _linked(basis: Basis, manifests: Manifests) -> Iterator[str]:
+    """How many results were linked, and of how many the result that did the work is still there."""
+    origins = [(node.stage, one.origin) for node, one in manifests.items() if one.origin is not None]
+    if origins:
+        there = sum(basis.store.is_done(stage, origin.label, origin.id) for stage, origin in origins)
+        verb = "was" if len(origins) == 1 else "were"
+        linked = f"{counted(len(origins), 'result')} {verb} linked instead of computed"
+        yield f"{linked}; the results that did the work are there for {there} of {len(origins)}"
