@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from lntune.errors import UserError
-from lntune.estimate.shapes import LLAMA, VOCABULARY
+from lntune.estimate.shapes import LLMS
 from lntune.model.multimodal import MultimodalModel
 
 
@@ -37,7 +37,15 @@ def clip_config() -> CLIPVisionConfig:
 
 def llama_config(scale: str) -> LlamaConfig:
     """LLaMA at "7B" or "13B": 32,000 words, as many key as query heads, the output head not tied."""
-    if scale not in LLAMA:
-        raise UserError(f"there is no LLaMA of scale '{scale}': choose one of {', '.join(LLAMA)}")
-    sizes = LLAMA[scale]
-    return LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=4096, tie_word_embeddings=False, **sizes)
+    if scale not in LLMS:
+        raise UserError(f"there is no LLaMA of scale '{scale}': choose one of {', '.join(LLMS)}")
+    shape = LLMS[scale]
+    return LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+    )

@@ -11,8 +11,7 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 from lntune.errors import UserError
-from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
-from lntune.estimate.memory import PROMPT_TOKENS
+from lntune.estimate.jobs import PREFIX_TOKENS, PROMPT_TOKENS, START_UP, prediction_seconds
 from lntune.paper.memory import text as paper_text
 from lntune.plan.memory_fit import llm_shape, training_job
 from lntune.plan.models import Variant

@@ -13,7 +13,7 @@ from snakemake.resources import Resource
 
 from checkout import ROOT, Checkout
 from lntune.config.training import LoraSettings
-from lntune.estimate import hours
+from lntune.estimate import jobs
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS
 from lntune.plan.plan import Plan
@@ -58,7 +58,7 @@ def _heavy(command: tuple[str, ...], root: Path, more: dict[str, str]) -> set[st
 def test_predictions_that_were_kept_are_those_that_are_made(tmp_path: Path) -> None:
     code = (
         "import json, sys; from lntune.estimate.memory import Setup, predict_memory;"
-        "from lntune.estimate.fit import predicted;"
+        "from lntune.estimate.jobs import predicted;"
         "print(json.dumps([predicted(Setup.model_validate_json(text)).model_dump() for text in json.load(sys.stdin)]));"
         "print(predict_memory.cache_info().misses)"
     )
@@ -82,7 +82,7 @@ def test_predictions_that_were_kept_are_those_that_are_made(tmp_path: Path) -> N
 def test_forecasts_of_equal_jobs_are_those_of_each() -> None:
     for setup in SETUPS:
         given = (setup.llm, setup.vision, setup.method, setup.lora)
-        assert hours.tuned_bytes(*given) == hours.tuned_bytes.__wrapped__(*given) == hours.tuned_bytes(*given)
+        assert jobs.tuned_bytes(*given) == jobs.tuned_bytes.__wrapped__(*given) == jobs.tuned_bytes(*given)
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from typing import Any
 from lntune.config.study import GpuSettings, MethodSettings
 from lntune.config.training import LoraSettings, Precision, Schedule
 from lntune.errors import UserError
-from lntune.estimate.fit import TrainingJob, choose, usable
-from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
+from lntune.estimate.jobs import TrainingJob, choose, predicted, usable
+from lntune.estimate.memory import MemoryAccount, Setup
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
 from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study, check_known
@@ -102,7 +102,7 @@ def _answer(study: Study, question: Question, llm: str, method: str, settings: M
     micro_batch = choice.micro_batch if choice else question.micro_batch or default
     stage = choice.zero_stage if choice else (3 if refusal and job.engine == "deepspeed" else job.zero_stage)
     setup = job.setup(micro_batch, stage)
-    account = predict_memory(setup)
+    account = predicted(setup)
     return Answer(llm, method, setup, account, None if gpu is None else account.peak <= usable(gpu), refusal)
 
 
@@ -229,7 +229,7 @@ def traced(answer: Answer) -> dict[str, Any]:
     from lntune.estimate.training_step import trace_memory
 
     setup = answer.setup.model_copy(update={"engine": "plain", "device": "cpu", "ranks": 1})
-    trace, account = trace_memory(setup), predict_memory(setup)
+    trace, account = trace_memory(setup), predicted(setup)
     unseen = account.parts.get("AdamW's moments", 0) if setup.precision == "bf16-weights" else 0
     return {
         "traced_bytes": trace.peak,

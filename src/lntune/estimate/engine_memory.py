@@ -6,28 +6,24 @@ fused one, which works in place.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
+from lntune.estimate.memory_constants import (
+    ALLREDUCE_BUCKET,
+    DOUBLE,
+    FULL,
+    PERSISTENT,
+    PREFETCH,
+    REDUCE_BUCKET,
+    REUSE_DISTANCE,
+    SMALLEST_BUCKET,
+    SUB_GROUP,
+)  # fmt: skip
 from lntune.estimate.shadow import Buffer, Ledger
 from lntune.estimate.shapes import Module, Skeleton, Weight
 
 GRADIENTS, BUFFERS, STEP = "gradients", "DeepSpeed's buffers", "copies of the optimiser's step"
 FETCHED, LOADED = "weights fetched from all ranks", "weights as they are loaded"
-
-REDUCE_BUCKET = 500_000_000
-"""Numbers in a bucket at most (reduce_bucket_size); no more than train, no fewer than SMALLEST_BUCKET."""
-
-SMALLEST_BUCKET = 1_000_000
-
-ALLREDUCE_BUCKET = 500_000_000
-"""Numbers that stage 0 reduces at a time (MEMORY_OPT_ALLREDUCE_SIZE)."""
-
-PERSISTENT = 100_000
-"""ZeRO-3 shards no parameter smaller than this (stage3_param_persistence_threshold)."""
-
-REUSE_DISTANCE, PREFETCH, SUB_GROUP = 1_000_000_000, 50_000_000, 1_000_000_000
-"""ZeRO-3 keeps what is used again within the first, fetches the second ahead, updates the third at a time (numbers)."""
-
-FULL, DOUBLE = 4, 8
 
 
 class EngineMemory:
@@ -48,8 +44,7 @@ class EngineMemory:
         raise NotImplementedError
 
     def optimiser_step(self) -> None:
-        """Clip and update."""
-        raise NotImplementedError
+        """Clip and update; the default is for clipping and a fused update that work in place."""
 
 
 class PlainMemory(EngineMemory):
@@ -57,12 +52,10 @@ class PlainMemory(EngineMemory):
 
     def __init__(self, ledger: Ledger, model: Skeleton, weight: int, *, reduces: bool) -> None:
         self.ledger, self.model, self.weight, self.reduces = ledger, model, weight, reduces
-        trained = model.trained
-        total = sum(one.numel for one in trained)
         self.held = [
             *_frozen(ledger, model, weight, ranks=1),
-            ledger.new(total * weight, "weights that train"),
-            ledger.new(total * 2 * weight + FULL * len(trained), "AdamW's moments"),
+            ledger.new(model.trainable * weight, "weights that train"),
+            ledger.new(model.trainable * 2 * weight + FULL * len(model.trained), "AdamW's moments"),
         ]
         self.gradients: dict[Weight, Buffer] = {}
 
@@ -77,10 +70,6 @@ class PlainMemory(EngineMemory):
             self.ledger.moment = "the reduction of gradients"
             for numel in _full_buckets([one.numel for one in self.gradients]):
                 self.ledger.touch(numel * self.weight, part=BUFFERS)
-
-    def optimiser_step(self) -> None:
-        """Clipping and the fused update work in place."""
-        self.gradients.clear()
 
 
 def _full_buckets(numels: Sequence[int]) -> list[int]:
@@ -106,9 +95,8 @@ class _Sharded(EngineMemory):
 
     def __init__(self, ledger: Ledger, model: Skeleton, weight: int, ranks: int) -> None:
         self.ledger, self.model, self.weight, self.ranks = ledger, model, weight, ranks
-        trained = model.trained
-        matrices = [one for one in trained if len(one.shape) >= 2]
-        vectors = [one for one in trained if len(one.shape) < 2]
+        matrices = [one for one in model.trained if len(one.shape) >= 2]
+        vectors = [one for one in model.trained if len(one.shape) < 2]
         self.groups = [group for group in (matrices, vectors) if group]
         self.total = model.trainable
         self.share = sum(self.part(group) for group in self.groups)
@@ -133,15 +121,16 @@ class _Sharded(EngineMemory):
         """Sum the bucket over the ranks."""
         raise NotImplementedError
 
-    def norm(self, largest: int) -> None:
-        """The gradients' norm is taken in float64, one gradient after the other."""
+    def step(self, largest: int, partitions: Sequence[int]) -> None:
+        """The gradients' norm in float64, one gradient after the other; then each group's copy, flat and in float32.
+
+        A group of one tensor is not copied, and float32 is not cast.
+        """
         self.ledger.moment = "the optimiser's step"
         self.ledger.touch(largest * DOUBLE, part=STEP)
-
-    def flatten(self, numel: int, tensors: int) -> Buffer:
-        """Join a group's gradients (a group of one tensor is not copied), then cast them to float32; the result."""
-        flat = self.ledger.new(numel * self.weight if tensors > 1 else 0, STEP)
-        return flat if self.weight == FULL else self.ledger.new(numel * FULL, STEP)
+        for group, numel in zip(self.groups, partitions, strict=True):
+            flat = numel * self.weight if len(group) > 1 else 0
+            self.ledger.touch(flat, 0 if self.weight == FULL else numel * FULL, part=STEP)
 
 
 class ZeroMemory(_Sharded):
@@ -150,9 +139,8 @@ class ZeroMemory(_Sharded):
     def __init__(self, ledger: Ledger, model: Skeleton, weight: int, ranks: int, stage: int) -> None:
         super().__init__(ledger, model, weight, ranks)
         self.stage = stage
-        ledger.touch(
-            (model.numel - model.vision.numel + self.total) * weight, part=LOADED
-        )  # flattened beside themselves
+        loaded = model.numel - model.vision.numel + self.total  # those that train are flattened beside themselves
+        ledger.touch(loaded * weight, part=LOADED)
         self.held = [
             *_frozen(ledger, model, weight, ranks=1),
             ledger.new(self.total * weight, "weights that train"),  # bit16_groups_flat
@@ -168,11 +156,10 @@ class ZeroMemory(_Sharded):
         """Numbers of the parameters of which a rank updates at least a part (params_in_partition)."""
         found = 0
         for group in self.groups:
-            size, start = self.part(group), 0
-            for one in group:
-                if start < (rank + 1) * size and start + one.numel > rank * size:
+            size, ends = self.part(group), accumulate(one.numel for one in group)
+            for one, end in zip(group, ends, strict=True):
+                if end - one.numel < (rank + 1) * size and end > rank * size:
                     found += one.numel
-                start += one.numel
         return found
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
@@ -206,13 +193,9 @@ class ZeroMemory(_Sharded):
         self.new = self.bucket = None
 
     def optimiser_step(self) -> None:
-        """The norm; then group by group a flat float32 copy of this rank's gradients, for AdamW."""
-        self.norm(max(min(one.numel, self.part(group)) for group in self.groups for one in group))
-        for place, group in enumerate(self.groups):
-            flat = self.flatten(self.part(group), len(group))
-            if place == len(self.groups) - 1:
-                self.averaged = None
-            del flat
+        """On this rank's gradients."""
+        largest = max(min(one.numel, self.part(group)) for group in self.groups for one in group)
+        self.step(largest, [self.part(group) for group in self.groups])
 
 
 class Zero3Memory(_Sharded):
@@ -274,14 +257,12 @@ class Zero3Memory(_Sharded):
         self.reduce()
 
     def optimiser_step(self) -> None:
-        """Weights are given back; then sub-group by sub-group as in the other stages."""
+        """Weights are given back; then sub-group by sub-group."""
         self.fetched = {}
-        self.norm(max(-(-one.numel // self.ranks) for group in self.groups for one in group))
-        for group in self.groups:
-            largest = max(one.numel for one in group) // self.ranks
-            numel = min(self.part(group), SUB_GROUP + largest)
-            flat = self.flatten(numel, len(group))
-            del flat
+        largest = [max(one.numel for one in group) for group in self.groups]
+        sub_groups = [SUB_GROUP + numel // self.ranks for numel in largest]
+        numels = [min(self.part(group), most) for group, most in zip(self.groups, sub_groups, strict=True)]
+        self.step(-(-max(largest) // self.ranks), numels)
 
 
 def engine_memory(

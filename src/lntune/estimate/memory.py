@@ -9,11 +9,9 @@ long as PyTorch would hold it (docs/memory.md). Nothing is fitted. Pure Python: 
 The dry step follows :class:`lntune.model.multimodal.MultimodalModel` and transformers' LlamaModel line by line, with
 gradient checkpointing as torch.utils.checkpoint does it without reentry: a block's input is kept, and all else is made
 again when the block's gradients are computed, up to the last tensor that they need.
-
-The memory that asking a tuned model takes, unlike training's, has not been checked against a measurement.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -23,17 +21,10 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.training import EngineName, LoraSettings, Precision
-from lntune.estimate import shadow_ops
 from lntune.estimate.engine_memory import EngineMemory, engine_memory
-from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Source, Tensor, run_backward
+from lntune.estimate.memory_constants import CUBLAS_WORKSPACE, FULL, WEIGHT_BYTES
+from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Tensor, run_backward
 from lntune.estimate.shapes import Block, LlmShape, Module, Skeleton, VisionShape
-
-Device = Literal["cuda", "cpu"]
-
-WEIGHT_BYTES: Mapping[Precision, int] = {"fp32": 4, "tf32": 4, "bf16": 4, "bf16-weights": 2}
-
-CUBLAS_WORKSPACE = 2 * 8 * 4096 * 1024
-"""CUBLAS_WORKSPACE_CONFIG=:4096:8, which model/device.py asks for, in the forward and in the backward thread."""
 
 
 class Setup(Frozen):
@@ -57,7 +48,7 @@ class Setup(Frozen):
     length: int = Field(default=512, ge=1)
     answer_tokens: int = Field(default=128, ge=1)
     accumulation: bool = False
-    device: Device = "cuda"
+    device: Literal["cuda", "cpu"] = "cuda"
 
     @property
     def stage(self) -> int | None:
@@ -80,20 +71,22 @@ class MemoryAccount(Frozen):
 @lru_cache(maxsize=4096)
 def predict_memory(setup: Setup) -> MemoryAccount:
     """Run one step dry and return the account at its peak."""
-    ledger = Ledger()
-    ledger.moment = "before the step"
+    ledger = Ledger("before the step")
     weight = WEIGHT_BYTES[setup.precision]
     model = Skeleton(setup.llm, setup.vision, setup.method, setup.lora)
-    stage = setup.stage
-    engine = engine_memory(ledger, model, weight, stage, setup.ranks, gloo=setup.device == "cpu")
-    workspace = ledger.new(CUBLAS_WORKSPACE if setup.device == "cuda" else 0, "cuBLAS workspace")
-    run = Shadow(ledger, weight, autocast=setup.precision == "bf16", device=setup.device, keeps_casts=stage != 3)
-    step = Step(run, model, setup.llm, setup.checkpointing, engine)
-    batch = Batch(setup.micro_batch, setup.length, setup.micro_batch * setup.answer_tokens, setup.micro_batch)
+    on_cpu = setup.device == "cpu"
+    engine = engine_memory(ledger, model, weight, setup.stage, setup.ranks, gloo=on_cpu)
+    workspace = ledger.new(0 if on_cpu else CUBLAS_WORKSPACE, "cuBLAS workspace")
+    run = Shadow(
+        ledger=ledger,
+        weight=weight,
+        autocast=setup.precision == "bf16",
+        keeps_casts=setup.stage != 3,
+        device=setup.device,
+    )
+    step = Step(run, model, setup, engine)
     for last in (False, True) if setup.accumulation else (True,):
-        loss = step.forward(batch, setup.vision)
-        step.backward(loss)
-        del loss
+        step.backward(step.forward())
         engine.end_of_backward(last)
     engine.optimiser_step()
     del workspace
@@ -114,129 +107,121 @@ LOGITS, VISION = "logits and loss", "vision encoder's pass"
 AnyModule = TypeVar("AnyModule", bound=Module)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A micro-batch: samples of ``length`` positions each (image tokens included), answers in ``answers`` of them."""
-
-    samples: int
-    length: int
-    answers: int
-    images: int
-
-
-def see(run: Shadow, shape: VisionShape, batch: Batch) -> Tensor:
+def see(run: Shadow, shape: VisionShape, images: int) -> Tensor:
     """The vision encoder's pass, float32 and without gradients; its features."""
     ledger = run.ledger
     ledger.moment, ledger.part = "the vision encoder's pass", VISION
-    rows, width = batch.images * (shape.tokens + 1), shape.width
-    pixels = ledger.new(batch.images * 3 * shape.image**2 * shadow_ops.FULL)
-    residual = ledger.new(rows * width * shadow_ops.FULL)
+    rows, width = images * (shape.tokens + 1), shape.width
+    pixels = ledger.new(images * 3 * shape.image**2 * FULL)
+    residual = ledger.new(rows * width * FULL)
     del pixels
     # In a block: the residual, the norm's output, and the widest of what follows (queries, keys, values and their
     # mixture, or the MLP's inner numbers before and after their activation).
     inside = max(4 * width + width, 2 * shape.intermediate) + 2 * width
-    ledger.touch(rows * inside * shadow_ops.FULL)
+    ledger.touch(rows * inside * FULL)
     del residual
-    return run.tensor(batch.images * shape.tokens * width, shadow_ops.FULL)
+    return run.tensor(images * shape.tokens * width, FULL)
 
 
-def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmShape) -> Tensor:
+def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, heads: int) -> Tensor:
     """LlamaDecoderLayer.forward."""
     attention, mlp, itemsize = block.self_attn, block.mlp, x.itemsize
-    normed = shadow_ops.norm(run, x, block.input_layernorm.weight, rows)
-    q = shadow_ops.linear(run, normed, attention.q_proj, rows)
-    k = shadow_ops.linear(run, normed, attention.k_proj, rows)
-    v = shadow_ops.linear(run, normed, attention.v_proj, rows)
-    q, k = shadow_ops.rotate(run, q, itemsize), shadow_ops.rotate(run, k, itemsize)
-    mixed = shadow_ops.attention(run, q, k, v, rows, shape.heads)
-    mixed = shadow_ops.linear(run, mixed, attention.o_proj, rows)
+    normed = run.norm(x, block.input_layernorm.weight, rows)
+    q, k, v = (run.linear(normed, layer, rows) for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
+    q, k = run.rotate(q, itemsize), run.rotate(k, itemsize)
+    mixed = run.linear(run.attention(q, k, v, rows, heads), attention.o_proj, rows)
     del q, k, v, normed
-    x = shadow_ops.add(run, x, mixed)
+    x = run.add(x, mixed)
     del mixed
-    normed = shadow_ops.norm(run, x, block.post_attention_layernorm.weight, rows)
-    gate = shadow_ops.silu(run, shadow_ops.linear(run, normed, mlp.gate_proj, rows))
-    product = shadow_ops.multiply(run, gate, shadow_ops.linear(run, normed, mlp.up_proj, rows))
+    normed = run.norm(x, block.post_attention_layernorm.weight, rows)
+    gate = run.silu(run.linear(normed, mlp.gate_proj, rows))
+    product = run.multiply(gate, run.linear(normed, mlp.up_proj, rows))
     del gate
-    down = shadow_ops.linear(run, product, mlp.down_proj, rows)
+    down = run.linear(product, mlp.down_proj, rows)
     del product, normed
-    return shadow_ops.add(run, x, down)
+    return run.add(x, down)
 
 
-def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, shape: LlmShape, hook: GradientHook) -> Tensor:
+def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, heads: int, hook: GradientHook) -> Tensor:
     """A block of which the input alone is kept."""
-    trains = block.trains
+    numel, itemsize, kept, needs = x.numel, x.itemsize, x.buffer, x.needs
     run.recording = False
-    result = block_forward(run, block, Tensor(x.numel, x.itemsize, x.buffer), rows, shape)
+    result = block_forward(run, block, Tensor(numel, itemsize, kept), rows, heads)
     run.recording = True
-    if not (x.needs or trains):
+    if not (needs or block.trains):
         return result
-    numel, itemsize, kept = x.numel, x.itemsize, x.buffer
-    needs = x.needs
 
-    def backward(gradient: Buffer) -> list[Buffer | None]:
+    def backward(gradient: Buffer) -> Sequence[Buffer | None]:
+        towards_input: list[Buffer] = []
+
+        def arrive(gradient: Buffer) -> Sequence[Buffer]:
+            towards_input.append(gradient)
+            return ()
+
         run.ledger.part = RECOMPUTED
         cached, run.cast_weights = run.cast_weights, {}
-        source = Source() if needs else None
-        inner = block_forward(run, block, Tensor(numel, itemsize, kept, source), rows, shape).maker
+        source = Function((), arrive) if needs else None
+        inner = block_forward(run, block, Tensor(numel, itemsize, kept, source), rows, heads).maker
         run.cast_weights = cached
         run.ledger.part = BACKWARD
         assert inner is not None
         run_backward(inner, gradient, hook)
-        return [source.gradient if source is not None else None]
+        return towards_input or [None]
 
-    maker = x.maker if needs else None
-    result.maker = Function([maker], backward, [x.buffer])
+    result.maker = Function([x.maker], backward, [kept])
     return result
 
 
 @dataclass
 class Step:
-    """A dry step of one micro-batch."""
+    """A dry step of one micro-batch: ``setup.micro_batch`` samples of ``setup.length`` positions, an image in each."""
 
     run: Shadow
     model: Skeleton
-    shape: LlmShape
-    checkpointing: bool
+    setup: Setup
     engine: EngineMemory
 
-    def embedded(self, batch: Batch, features: Tensor) -> Tensor:
+    @property
+    def rows(self) -> int:
+        """Positions of all samples."""
+        return self.setup.micro_batch * self.setup.length
+
+    def embedded(self, features: Tensor) -> Tensor:
         """MultimodalModel.embed: words, and the projected features in the image's places."""
-        run, rows = self.run, batch.samples * batch.length
+        run = self.run
         run.ledger.moment, run.ledger.part = "the forward pass", ACTIVATIONS
         table = self._enter(self.model.llm.model.embed_tokens)
-        words = shadow_ops.look_up(run, table.weight, rows, leaf=self.checkpointing)
+        words = run.look_up(table.weight, self.rows, leaf=self.setup.checkpointing)
         connector = self._enter(self.model.connector)
         image_rows = features.numel // connector.inputs
         if not run.autocast:
-            features = shadow_ops.cast(run, features, run.weight)
-        projected = shadow_ops.cast(run, shadow_ops.linear(run, features, connector, image_rows), words.itemsize)
+            features = run.cast(features, run.weight)
+        projected = run.cast(run.linear(features, connector, image_rows), words.itemsize)
         for module in (table, connector):
-            self.engine.leave(module, self._distance(self.shape.parameters))
-        return shadow_ops.insert(run, words, projected)
+            self.engine.leave(module, self._distance(self.setup.llm.parameters))
+        return run.insert(words, projected)
 
-    def forward(self, batch: Batch, vision: VisionShape) -> Function:
+    def forward(self) -> Function:
         """Loss of a micro-batch; returns its function."""
-        run, rows, head = self.run, batch.samples * batch.length, self.model.llm.lm_head
-        features = see(run, vision, batch)
-        embedded = x = self.embedded(batch, features)
+        run, setup, head = self.run, self.setup, self.model.llm.lm_head
+        features = see(run, setup.vision, setup.micro_batch)
+        embedded = x = self.embedded(features)
         run.ledger.part = ACTIVATIONS
-        rotation = run.ledger.new(2 * batch.length * self.shape.head_dim * x.itemsize)  # cosine and sine
+        rotation = run.ledger.new(2 * setup.length * setup.llm.head_dim * x.itemsize)  # cosine and sine
         layers = self.model.llm.model.layers
         size = layers[0].numel
         for place, block in enumerate(layers, start=1):
             run.ledger.moment = f"the forward pass of block {place}"
-            x = self._block(self._enter(block), x, rows, place)
+            x = self._block(self._enter(block), x, place)
             self.engine.leave(block, self._distance((len(layers) - place) * size + head.numel))
         run.ledger.moment = "the loss"
-        last = shadow_ops.norm(run, x, self.model.llm.model.norm.weight, rows)
+        last = run.norm(x, self.model.llm.model.norm.weight, self.rows)
         del x
-        chosen = shadow_ops.mark(
-            run, shadow_ops.select(run, last, batch.answers * self.shape.hidden), self._leaver(head)
-        )
+        answers = setup.micro_batch * setup.answer_tokens
+        chosen = run.mark(run.select(last, answers * setup.llm.hidden), self._leaver(head))
         run.ledger.part = LOGITS
-        logits = shadow_ops.linear(run, chosen, self._enter(head), batch.answers)
-        logits = shadow_ops.cast(run, logits, shadow_ops.FULL)
-        loss = shadow_ops.answer_loss(run, logits)
+        logits = run.cast(run.linear(chosen, self._enter(head), answers), FULL)
+        loss = run.answer_loss(logits)
         del embedded, rotation, features
         assert loss is not None, "nothing trains"
         return loss
@@ -245,21 +230,21 @@ class Step:
         """All gradients, each handed to the engine."""
         self.run.cast_weights.clear()  # autocast has ended
         self.run.ledger.moment, self.run.ledger.part = "the backward pass", BACKWARD
-        run_backward(loss, self.run.ledger.new(shadow_ops.FULL), self.engine.gradient)
+        run_backward(loss, self.run.ledger.new(FULL), self.engine.gradient)
 
-    def _block(self, block: Block, x: Tensor, rows: int, place: int) -> Tensor:
+    def _block(self, block: Block, x: Tensor, place: int) -> Tensor:
         """A block's forward pass, between marks at which the backward pass enters and leaves it."""
 
         def enter() -> None:
             self.run.ledger.moment = f"the backward pass of block {place}"
             self.engine.use(block, backward=True)
 
-        x = shadow_ops.mark(self.run, x, self._leaver(block))
-        if self.checkpointing:
-            x = checkpointed(self.run, block, x, rows, self.shape, self.engine.gradient)
+        x = self.run.mark(x, self._leaver(block))
+        if self.setup.checkpointing:
+            x = checkpointed(self.run, block, x, self.rows, self.setup.llm.heads, self.engine.gradient)
         else:
-            x = block_forward(self.run, block, x, rows, self.shape)
-        return shadow_ops.mark(self.run, x, enter)
+            x = block_forward(self.run, block, x, self.rows, self.setup.llm.heads)
+        return self.run.mark(x, enter)
 
     def _enter(self, module: AnyModule) -> AnyModule:
         self.engine.use(module, backward=False)
@@ -270,23 +255,4 @@ class Step:
 
     def _distance(self, after: int) -> int:
         """Numbers that are used before the backward pass comes back over ``after`` of them, twice if it recomputes."""
-        return after * (3 if self.checkpointing else 2)
-
-
-# --- asking a tuned model -------------------------------------------------------------------------------------------
-
-PROMPT_TOKENS = 120
-"""Tokens of text before an answer begins (assumed)."""
-
-
-def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int) -> int:
-    """Memory of asking: float32 weights, and keys and values of a batch."""
-    tokens = vision.tokens + PROMPT_TOKENS + new_tokens
-    cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * 4 * tokens * batch
-    return 4 * (llm.parameters + vision.parameters) + cache
-
-
-def similarity_bytes(llm: LlmShape, vision: VisionShape, batch: int) -> int:
-    """Memory of comparing layers: float32 weights, a batch's states of all layers, one prompt's twice in float64."""
-    state = llm.layers * llm.hidden * (vision.tokens + PROMPT_TOKENS)
-    return 4 * (llm.parameters + vision.parameters) + 4 * state * batch + 2 * 8 * state
+        return after * (3 if self.setup.checkpointing else 2)

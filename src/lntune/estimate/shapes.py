@@ -20,26 +20,6 @@ from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 
-LLAMA: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {
-        "7B": {
-            "hidden_size": 4096,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-        },
-        "13B": {
-            "hidden_size": 5120,
-            "intermediate_size": 13824,
-            "num_hidden_layers": 40,
-            "num_attention_heads": 40,
-        },
-    }
-)
-"""What differs between the two sizes (Touvron et al., 2023, and the models' config.json)."""
-
-VOCABULARY = 32000
-
 
 class LlmShape(Frozen):
     """A LLaMA: widths, blocks, heads, words. The output head is a matrix of its own."""
@@ -51,20 +31,6 @@ class LlmShape(Frozen):
     kv_heads: int
     head_dim: int
     vocabulary: int
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "LlmShape":
-        """The shape that a config.json of transformers' LLaMA gives."""
-        heads = config["num_attention_heads"]
-        return cls(
-            hidden=config["hidden_size"],
-            intermediate=config["intermediate_size"],
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            vocabulary=config["vocab_size"],
-        )
 
     @property
     def parameters(self) -> int:
@@ -102,8 +68,16 @@ class VisionShape(Frozen):
 
 
 LLMS: Mapping[str, LlmShape] = MappingProxyType(
-    {size: LlmShape.from_config({**sizes, "vocab_size": VOCABULARY}) for size, sizes in LLAMA.items()}
+    {
+        "7B": LlmShape(
+            hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, head_dim=128, vocabulary=32000
+        ),
+        "13B": LlmShape(
+            hidden=5120, intermediate=13824, layers=40, heads=40, kv_heads=40, head_dim=128, vocabulary=32000
+        ),
+    }
 )
+"""The two sizes of LLaMA (Touvron et al., 2023, and the models' config.json)."""
 
 VISIONS: Mapping[str, VisionShape] = MappingProxyType(
     {
@@ -115,39 +89,38 @@ VISIONS: Mapping[str, VisionShape] = MappingProxyType(
 
 
 def llm_on_disk(folder: Path) -> LlmShape:
-    """The shape of an LLM whose config.json is there."""
-    return LlmShape.from_config(_read(folder / "config.json"))
+    """The shape of an LLM whose config.json, of transformers' LLaMA, is there."""
+    config = _read(folder / "config.json")
+    heads = config["num_attention_heads"]
+    return LlmShape(
+        hidden=config["hidden_size"],
+        intermediate=config["intermediate_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        vocabulary=config["vocab_size"],
+    )
 
 
 def vision_on_disk(folder: Path, library: str) -> VisionShape:
     """The shape of a vision encoder whose config is there; what a timm config leaves out is ViT-Base's."""
-    if library == "open_clip":
+    clip = library == "open_clip"
+    if clip:
         given = _read(folder / "open_clip_config.json")["model_cfg"]["vision_cfg"]
-        width = given["width"]
-        return VisionShape(
-            width=width,
-            intermediate=int(width * given.get("mlp_ratio", 4.0)),
-            layers=given["layers"],
-            image=given["image_size"],
-            patch=given["patch_size"],
-            pre_norm=True,
-        )
-    config = _read(folder / "config.json")
-    given = _TIMM.get(config["architecture"], {}) | config.get("model_args", {})
-    width = given.get("embed_dim", 768)
+        width, layers, image = given["width"], given["layers"], given["image_size"]
+    else:
+        config = _read(folder / "config.json")
+        large = {"embed_dim": 1024, "depth": 24} if config["architecture"] == "vit_large_patch16_224" else {}
+        given = _VIT_BASE | large | config.get("model_args", {})
+        width, layers, image = given["embed_dim"], given["depth"], given["img_size"]
+    intermediate = int(width * given.get("mlp_ratio", 4.0))
     return VisionShape(
-        width=width,
-        intermediate=int(width * given.get("mlp_ratio", 4.0)),
-        layers=given.get("depth", 12),
-        image=given.get("img_size", 224),
-        patch=given.get("patch_size", 16),
-        pre_norm=False,
+        width=width, intermediate=intermediate, layers=layers, image=image, patch=given["patch_size"], pre_norm=clip
     )
 
 
-_TIMM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"vit_large_patch16_224": {"embed_dim": 1024, "depth": 24}, "vit_base_patch16_224": {}}
-)
+_VIT_BASE = {"embed_dim": 768, "depth": 12, "img_size": 224, "patch_size": 16}
 
 
 def _read(path: Path) -> Any:
@@ -167,22 +140,19 @@ class Weight:
 class Module:
     """Named weights and modules, to be asked as a torch module is."""
 
-    def requires_grad_(self, flag: bool = True) -> "Module":
+    def requires_grad_(self, flag: bool = True) -> None:
         """Mark all weights below."""
         for weight in self.weights():
             weight.trains = flag
-        return self
 
     def weights(self) -> Iterator[Weight]:
         """All weights below, in order."""
         for value in vars(self).values():
             if isinstance(value, Weight):
                 yield value
-            elif isinstance(value, Module):
-                yield from value.weights()
-            elif isinstance(value, list):
-                for one in value:
-                    yield from one.weights()
+            for module in value if isinstance(value, list) else [value]:
+                if isinstance(module, Module):
+                    yield from module.weights()
 
     @property
     def trains(self) -> bool:
@@ -248,8 +218,7 @@ class Block(Module):
 
     def linears(self) -> list[Linear]:
         """The seven matrices that LoRA wraps."""
-        found = (*vars(self.self_attn).values(), *vars(self.mlp).values())
-        return [value for value in found if isinstance(value, Linear)]
+        return [*vars(self.self_attn).values(), *vars(self.mlp).values()]
 
 
 class Decoder(Module):

@@ -87,7 +87,8 @@ _WITHOUT_MASK = "lntune-without-mask"
 
 def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], None], steps: int = 2) -> None:
     """Train for some optimiser steps; ``before_each`` is called at the start of each, so that the last is measured."""
-    features = EncodedImages(model.vision, lambda index: _pixels(model.vision), setup.micro_batch, cache=False)
+    size = model.vision.image_size
+    features = EncodedImages(model.vision, lambda index: torch.zeros(3, size, size), setup.micro_batch, cache=False)
     samples = made_up_samples(setup, model.vision.tokens)
     with training_mode(model, setup.checkpointing):
         engine = _engine(model, setup)
@@ -99,17 +100,26 @@ def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], No
                 engine.backward(samples, seen, count_answer_tokens(samples), last)
                 del seen
             if setup.precision == "bf16-weights" and setup.engine == "plain":
-                _forget_gradients(engine)  # the update is DeepSpeed's
+                for parameter in engine.named.values():
+                    parameter.grad = None  # the update is DeepSpeed's
             else:
                 engine.step(1e-4)
 
 
 def _engine(model: MultimodalModel, setup: Setup) -> Any:
-    settings = training_settings(setup)
-    if setup.engine == "plain":
-        if settings.precision == "bf16-weights":
-            # Forward and backward are those of the bfloat16 weights that the model has; the update is not made.
-            settings = settings.model_copy(update={"precision": "fp32"})
+    plain = setup.engine == "plain"
+    settings = TrainingSettings(
+        learning_rate=1e-4,
+        epochs=1,
+        global_batch=setup.micro_batch,
+        warmup_ratio=0,
+        weight_decay=0,
+        max_length=setup.length,
+        # Plainly, forward and backward are those of the bfloat16 weights that the model has; the update is not made.
+        precision="fp32" if plain and setup.precision == "bf16-weights" else setup.precision,
+        gradient_checkpointing=setup.checkpointing,
+    )
+    if plain:
         return PlainEngine(model, settings)
     from lntune.training.deepspeed_engine import DeepSpeedEngine
 
@@ -120,15 +130,6 @@ def _engine(model: MultimodalModel, setup: Setup) -> Any:
     return DeepSpeedEngine(model, settings, execution)
 
 
-def _forget_gradients(engine: PlainEngine) -> None:
-    for parameter in engine.named.values():
-        parameter.grad = None
-
-
-def _pixels(encoder: VisionEncoder) -> Tensor:
-    return torch.zeros(3, encoder.image_size, encoder.image_size)
-
-
 def made_up_samples(setup: Setup, image_tokens: int) -> list[EncodedSample]:
     """A micro-batch of samples that fill ``setup.length`` positions, with as many answer tokens as it says."""
     text = setup.length - image_tokens - 1
@@ -136,20 +137,6 @@ def made_up_samples(setup: Setup, image_tokens: int) -> list[EncodedSample]:
     ids = [1, IMAGE_ID, *[3 + place % 5 for place in range(text)]]
     labels = [IGNORE] * (len(ids) - setup.answer_tokens) + ids[len(ids) - setup.answer_tokens :]
     return [EncodedSample(ids, labels, number) for number in range(setup.micro_batch)]
-
-
-def training_settings(setup: Setup) -> TrainingSettings:
-    """Settings under which the step is that of the setup."""
-    return TrainingSettings(
-        learning_rate=1e-4,
-        epochs=1,
-        global_batch=setup.micro_batch,
-        warmup_ratio=0,
-        weight_decay=0,
-        max_length=setup.length,
-        precision=setup.precision,
-        gradient_checkpointing=setup.checkpointing,
-    )
 
 
 def build_model(setup: Setup) -> MultimodalModel:
@@ -182,19 +169,19 @@ def llama_config(shape: LlmShape) -> LlamaConfig:
 
 
 def _vision(shape: VisionShape) -> VisionEncoder:
+    heads, mlp_ratio = max(shape.width // 64, 1), shape.intermediate / shape.width
     if shape.pre_norm:
         from open_clip.transformer import VisionTransformer
 
         tower: Any = VisionTransformer(
-            image_size=shape.image, patch_size=shape.patch, width=shape.width, layers=shape.layers,
-            heads=max(shape.width // 64, 1), mlp_ratio=shape.intermediate / shape.width, output_dim=shape.width,
-        )  # fmt: skip
+            shape.image, shape.patch, shape.width, shape.layers, heads, mlp_ratio, output_dim=shape.width
+        )
         return open_clip_encoder(tower, _no_images)
     from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 
     tower = TimmTransformer(
-        img_size=shape.image, patch_size=shape.patch, embed_dim=shape.width, depth=shape.layers, num_classes=0,
-        num_heads=max(shape.width // 64, 1), mlp_ratio=shape.intermediate / shape.width,
+        shape.image, shape.patch, embed_dim=shape.width, depth=shape.layers, num_classes=0,
+        num_heads=heads, mlp_ratio=mlp_ratio,
     )  # fmt: skip
     return timm_encoder(tower, _no_images, shape.image)
 
@@ -205,7 +192,7 @@ def _no_images(image: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a trace found: the most bytes alive in a step, the operation that made them so, and the seconds it took."""
+    """The most bytes alive in a step, the operation that made them so, and the seconds that the trace took."""
 
     peak: int
     operation: str

@@ -8,7 +8,7 @@ from pathlib import Path
 from lntune.config.load import shown
 from lntune.config.training import Schedule
 from lntune.errors import UserError
-from lntune.estimate.fit import TrainingJob, prediction_batch
+from lntune.estimate.jobs import TrainingJob, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.paper.memory import TABLE, read_rows
 from lntune.plan.study import Study

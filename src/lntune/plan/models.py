@@ -14,7 +14,7 @@ from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Execution, Schedule
-from lntune.estimate.fit import choose, predicted
+from lntune.estimate.jobs import choose
 from lntune.plan.memory_fit import batch_of_questions, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
 from lntune.plan.stages import CodeVersion, code_version, read_accepted, stage_module
@@ -167,7 +167,7 @@ class Models:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
         job = training_job(self.study, stage, llm, vision, method, schedule)
-        choice = choose(job, execution.gpu, execution.micro_batch, predicted) if job and execution.gpu else None
+        choice = choose(job, execution.gpu, execution.micro_batch) if job and execution.gpu else None
         ranks = choice.ranks if choice else 1
         return Execution(
             micro_batch=choice.micro_batch if choice else execution.micro_batch,

@@ -6,7 +6,7 @@ What counts as pending is what ``snakemake -n`` lists: results that are not ther
 What a finished result was made from is not made again, even if it was deleted.
 
 Of a job that never ran, what it will take on the scale's GPU is predicted from the models' sizes under the assumptions
-of lntune.estimate.hours. A scale without a GPU (the demo) gets none of it: its jobs are known from earlier results, or
+of lntune.estimate.jobs. A scale without a GPU (the demo) gets none of it: its jobs are known from earlier results, or
 by their time limit.
 """
 
@@ -20,15 +20,17 @@ from typing import Any, get_args
 
 from lntune.benchmarks.registry import benchmarks
 from lntune.config.study import SelectionSplit
-from lntune.estimate.fit import TrainingJob, predicted
-from lntune.estimate.hours import (
+from lntune.estimate.jobs import (
     ANSWER_BYTES,
     SIMILARITY_BYTES,
+    TrainingJob,
+    predicted,
+    prediction_bytes,
     prediction_seconds,
+    similarity_bytes,
     training_seconds,
     tuned_bytes,
 )
-from lntune.estimate.memory import prediction_bytes, similarity_bytes
 from lntune.plan.fetched import check_recorded
 from lntune.plan.memory_fit import training_job
 from lntune.plan.node import Node, Reason, can_link, closure, is_done, why

@@ -1,0 +1,290 @@
+"""What jobs take on a GPU before anything has run: the micro-batch and ZeRO stage that fit, hours, and disk.
+
+    choice = choose(job, gpu, limit=execution.micro_batch)
+    choice.micro_batch, choice.zero_stage, choice.account.peak
+    training_seconds(job, data, gpu)
+
+Pure Python: the plan asks for every training job before anything is queued. A job that nothing makes fit is refused.
+
+A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
+layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A GPU does
+``teraflops`` x ``utilisation`` of them a second. What is assumed besides is in the constants here. The memory that
+asking a tuned model takes, unlike training's, has not been checked against a measurement.
+"""
+
+import atexit
+import sys
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+from lntune.config.study import GpuSettings, TrainingData
+from lntune.config.training import EngineName, LoraSettings, Precision, Schedule
+from lntune.errors import UserError
+from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
+from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
+from lntune.store.fingerprint import code_fingerprint, read_cached, versions, write_cached
+from lntune.store.identity import digest
+
+PROMPT_TOKENS = 120
+"""Tokens of text before an answer begins (assumed)."""
+
+PREFIX_TOKENS = 45
+"""Of PROMPT_TOKENS, those before the image's (assumed: Vicuna's system text)."""
+
+TEXT_TOKENS: Mapping[str, tuple[int, int]] = {"llava-pretrain": (20, 16), "llava-instruct": (260, 180)}
+"""Tokens of text of an average sample, and those of them that are answers (assumed)."""
+
+SAMPLES: Mapping[str, int] = {"llava-pretrain": 595_375, "llava-instruct": 80_000}
+"""Samples of the two sets where the scale takes all."""
+
+START_UP = 180.0
+"""Seconds until a job's first step: imports, reading weights, joining the ranks (assumed)."""
+
+FP32_SHARE: Mapping[Precision, float] = {"fp32": 1.0, "tf32": 1 / 8, "bf16": 1 / 16, "bf16-weights": 1 / 16}
+"""What predict and similarity, which compute in float32, reach of the GPU's speed at the scale's precision (A100)."""
+
+READ_BYTES = 1e12
+"""Bytes of weights a second that generating reads, all of them for every token of a batch (assumed: half an A100's)."""
+
+ANSWER_BYTES = 200
+"""Of one answer's line."""
+
+SIMILARITY_BYTES = 4 * 24
+"""Of one number as text, for each of four choices of tokens."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What decides the memory of one training job; ``label`` names it in an error, ``stage`` its key in the scale."""
+
+    label: str
+    stage: str
+    llm: LlmShape
+    vision: VisionShape
+    method: str
+    lora: LoraSettings | None
+    schedule: Schedule
+    engine: EngineName
+    ranks: int
+    zero_stage: int
+
+    def setup(self, micro_batch: int, zero_stage: int) -> Setup:
+        """Its step at a micro-batch and ZeRO stage: every sample as long as the schedule lets it be, most of it answer.
+
+        So no batch that the data may hold takes more.
+        """
+        return Setup(
+            llm=self.llm,
+            vision=self.vision,
+            method=self.method,
+            lora=self.lora,
+            precision=self.schedule.precision,
+            checkpointing=self.schedule.gradient_checkpointing,
+            engine=self.engine,
+            zero_stage=zero_stage,
+            ranks=self.ranks,
+            micro_batch=micro_batch,
+            length=self.schedule.max_length,
+            answer_tokens=max(self.schedule.max_length - self.vision.tokens - 1, 1),
+            accumulation=self.schedule.global_batch > self.ranks * micro_batch,
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a job is carried out, and what it is predicted to take at its peak on each GPU."""
+
+    ranks: int
+    micro_batch: int
+    zero_stage: int
+    account: MemoryAccount
+
+
+def usable(gpu: GpuSettings) -> float:
+    """Bytes of a GPU that tensors may take."""
+    return (gpu.memory_gb - gpu.reserve_gb) * 1e9
+
+
+def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
+    """The largest micro-batch up to ``limit`` that fits, at the method's ZeRO stage, or a higher one if none does.
+
+    Micro-batches that divide a rank's share of the global batch are preferred: others leave a smaller one at the end
+    of every step.
+
+    Raises:
+        UserError: not even one sample at a time fits, with all that DeepSpeed can share out.
+    """
+    stages = range(job.zero_stage, 4) if job.engine == "deepspeed" else (0,)
+    for zero_stage in stages:
+        peak = partial(_peak, job, zero_stage)
+        for sizes in _micro_batches(job.schedule.global_batch, job.ranks, limit):
+            fitting = bisect_right(sizes, usable(gpu), key=peak)  # more samples never take less
+            if fitting:
+                micro_batch = sizes[fitting - 1]
+                return Choice(job.ranks, micro_batch, zero_stage, predicted(job.setup(micro_batch, zero_stage)))
+    needed = _peak(job, stages[-1], 1)
+    sharded = f", ZeRO {stages[-1]}" if job.engine == "deepspeed" else ""
+    raise UserError(
+        f"{job.label} on {job.ranks} x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB a GPU (predicted) "
+        f"at micro-batch 1{sharded}, has {usable(gpu) / 1e9:.0f}; {_remedy(job)}"
+    )
+
+
+def _peak(job: TrainingJob, zero_stage: int, micro_batch: int) -> int:
+    return predicted(job.setup(micro_batch, zero_stage)).peak
+
+
+def _remedy(job: TrainingJob) -> str:
+    ways = []
+    if job.engine == "deepspeed":
+        ways.append(f"give the stage more GPUs (execution.stages.{job.stage}.gpus)")
+    else:
+        ways.append("choose execution.engine: deepspeed, which shares the work among several GPUs")
+    if not job.schedule.gradient_checkpointing:
+        ways.append("turn gradient_checkpointing on")
+    if job.schedule.precision != "bf16-weights" and job.engine == "deepspeed":
+        ways.append("choose precision: bf16-weights")
+    ways.append("lower max_length")
+    return ", or ".join(ways)
+
+
+def _micro_batches(global_batch: int, ranks: int, limit: int) -> list[list[int]]:
+    """Sizes to try, smallest first: those that divide a rank's share, then powers of two."""
+    most = min(limit, -(-global_batch // ranks))
+    dividing = [size for size in range(1, most + 1) if global_batch % (ranks * size) == 0]
+    powers = [1 << power for power in range(most.bit_length())]
+    return [sizes for sizes in (dividing, powers) if sizes]
+
+
+_MOST = 2000
+"""More predictions are not cached: then it begins again."""
+
+
+@cache
+def predicted(setup: Setup) -> MemoryAccount:
+    """As :func:`lntune.estimate.memory.predict_memory`, cached between processes: a plan for a GPU asks for dozens.
+
+    A prediction follows from the setup and the code of lntune.estimate.memory alone, so it is cached under their hash.
+    """
+    known, key = _known(), digest(setup.model_dump(mode="json"))
+    if key not in known:
+        known[key] = predict_memory(setup).model_dump(mode="json")
+    return MemoryAccount.model_validate(known[key])
+
+
+@cache
+def _known() -> dict[str, Any]:
+    """Setup to account, as this code predicts it; what is added is written when the process ends."""
+    key = digest([code_fingerprint("lntune.estimate.memory"), versions(["pydantic"]), sys.version])
+    found = read_cached("memory", key)
+    known: dict[str, Any] = dict(found) if isinstance(found, dict) and len(found) < _MOST else {}
+    before = len(known)
+    atexit.register(lambda: write_cached("memory", key, known) if len(known) > before else None)
+    return known
+
+
+# --- asking a tuned model -------------------------------------------------------------------------------------------
+
+
+def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int) -> int:
+    """Memory of asking: float32 weights, and keys and values of a batch."""
+    tokens = vision.tokens + PROMPT_TOKENS + new_tokens
+    cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * 4 * tokens * batch
+    return 4 * (llm.parameters + vision.parameters) + cache
+
+
+def similarity_bytes(llm: LlmShape, vision: VisionShape, batch: int) -> int:
+    """Memory of comparing layers: float32 weights, a batch's states of all layers, one prompt's twice in float64."""
+    state = llm.layers * llm.hidden * (vision.tokens + PROMPT_TOKENS)
+    return 4 * (llm.parameters + vision.parameters) + 4 * state * batch + 2 * 8 * state
+
+
+def prediction_batch(
+    label: str, llm: LlmShape, vision: VisionShape, new_tokens: int, gpu: GpuSettings, limit: int
+) -> int:
+    """How many questions to ask at a time on one GPU: ``limit``, halved until they fit.
+
+    Raises:
+        UserError: not even one question fits next to the weights.
+    """
+    batch = limit
+    while (needed := prediction_bytes(llm, vision, new_tokens, batch)) > usable(gpu):
+        if batch == 1:
+            raise UserError(
+                f"{label} on 1 x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB (predicted) to ask one "
+                f"question in float32, has {usable(gpu) / 1e9:.0f}; name a larger GPU (execution.gpu)"
+            )
+        batch //= 2
+    return batch
+
+
+# --- hours and disk -------------------------------------------------------------------------------------------------
+
+
+def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
+    """Operations of one sample's forward pass: of the LLM, its head at ``answers`` positions; of the vision encoder."""
+    tokens = vision.tokens + text
+    matrices = llm.parameters - 2 * llm.vocabulary * llm.hidden
+    attention = 2 * llm.layers * tokens * tokens * llm.heads * llm.head_dim  # causal: half of 4 t^2 d
+    head = 2 * answers * llm.vocabulary * llm.hidden
+    seen = 2 * vision.parameters * (vision.tokens + 1)
+    return 2.0 * matrices * tokens + attention + head, float(seen)
+
+
+@cache
+def step_operations(job: TrainingJob, text: int, answers: int) -> float:
+    """Operations of one sample's forward and backward pass, vision encoder included."""
+    forward, seen = forward_operations(job.llm, job.vision, text, answers)
+    model = Skeleton(job.llm, job.vision, job.method, job.lora)
+    tables = (model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
+    weights = sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in tables)
+    trained = 2.0 * weights * (job.vision.tokens + text)
+    if model.llm.lm_head.weight.trains:
+        trained += 2.0 * answers * job.llm.vocabulary * job.llm.hidden
+    again = forward if job.schedule.gradient_checkpointing else 0.0
+    return seen + forward + again + forward + trained
+
+
+def training_seconds(job: TrainingJob, data: TrainingData, gpu: GpuSettings) -> float:
+    """Seconds of a training job on ``job.ranks`` GPUs."""
+    text, answers = TEXT_TOKENS[data.format]
+    samples = job.schedule.epochs * (data.samples or SAMPLES[data.format])
+    if job.schedule.max_steps is not None:
+        samples = min(samples, job.schedule.max_steps * job.schedule.global_batch)
+    return START_UP + samples * step_operations(job, text, answers) / (_speed(gpu) * job.ranks)
+
+
+def prediction_seconds(
+    llm: LlmShape,
+    vision: VisionShape,
+    questions: int,
+    images: int,
+    new_tokens: int,
+    batch: int,
+    gpu: GpuSettings,
+    precision: Precision,
+) -> float:
+    """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one GPU in float32.
+
+    The questions are about so many ``images``, each of which is seen and read once, with what stands before it.
+    Without new tokens, it is that of reading.
+    """
+    prefix, seen = forward_operations(llm, vision, PREFIX_TOKENS, 0)
+    whole, _ = forward_operations(llm, vision, PROMPT_TOKENS, 1)
+    operations = images * (seen + prefix) + questions * (whole - prefix)
+    generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
+    return START_UP + operations / (_speed(gpu) * FP32_SHARE[precision]) + questions * generating
+
+
+@cache
+def tuned_bytes(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:
+    """Bytes of tuned.safetensors or connector.safetensors: what trained, in float32."""
+    return 4 * Skeleton(llm, vision, method, lora).trainable
+
+
+def _speed(gpu: GpuSettings) -> float:
+    """Operations a second of one GPU."""
+    return gpu.teraflops * 1e12 * gpu.utilisation
