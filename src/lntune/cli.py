@@ -1,28 +1,19 @@
-"""The command line: ``lntune plan | memory | doctor | trace | verify | compare | accept | gc | export | score | pin``.
+"""The command line: Snakemake does the work, and these commands look at it.
 
-    lntune plan tables/table3.csv                       what is pending, why, and what it will take
-    lntune doctor --profile slurm tables/table3.csv     what is missing on this cluster, and what to do about it
-    lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" MSCOCO    where a number comes from
-    lntune verify tables/table3.csv                     hash everything behind a table, and score it, again
-    lntune compare table3                               a table compared with the paper's
-    lntune accept finetune --because "..."              declare that an edit changes no result
-    lntune gc                                           what nothing needs any more
-    lntune export tables/table3.csv OUT.zip             a table or figure and all behind it as an RO-Crate
-    lntune score captions REFERENCES.json ANSWERS.json     official scores of anyone's predictions
-    lntune memory --method layernorm --llm 13B          what training takes on the GPU, predicted
-    lntune pin demo-my-llm FOLDER                       add a folder of weights to the catalogue
-
-Snakemake does the work (``snakemake tables/table3.csv``); these commands look at it.
+Each imports what it needs when it is called, so that all start quickly. docs/commands.md shows what they print.
 """
 
 import json
 import sys
+from collections.abc import Callable
+from importlib import import_module
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lntune.commands.score import app as score_app
+from lntune.benchmarks.registry import Scorer, benchmarks
 from lntune.config.training import Precision
 from lntune.errors import UserError
 from lntune.snakefile.speed import collect_rarely
@@ -30,6 +21,7 @@ from lntune.snakefile.speed import collect_rarely
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. docs/commands.md shows each command."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+score_app = typer.Typer(no_args_is_help=True, help="Score predictions in the benchmarks' official formats.")
 app.add_typer(score_app, name="score")
 
 Targets = Annotated[
@@ -49,12 +41,7 @@ def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
 
 
 @app.command()
-def plan(
-    targets: Targets = None,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    config: Config = None,
-) -> None:
+def plan(targets: Targets = None, as_json: AsJson = False, profile: Profile = None, config: Config = None) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
     from lntune.commands.plan import pending_json, pending_text
     from lntune.plan.pending import pending
@@ -111,8 +98,7 @@ def accept(
     from lntune.commands.accept import accept as declare
     from lntune.plan.stages import ACCEPTED
 
-    for acceptance in declare(Path("."), stages, because):
-        print(acceptance.text)
+    print("\n".join(declare(Path("."), stages, because)))
     print(f"written to {ACCEPTED}; commit it with the edit")
 
 
@@ -126,19 +112,20 @@ def gc(
     config: Config = None,
 ) -> None:
     """List what no current target needs, with sizes and reasons; delete it on request."""
-    from lntune.commands.gc.collect import collect
-    from lntune.commands.gc.deletion import delete as delete_all
-    from lntune.commands.gc.deletion import forget as forget_lease
-    from lntune.commands.gc.listing import deleted_text, document, text
+    from lntune.commands.gc import collect, garbage
+    from lntune.plan.study import Study
+    from lntune.store.leases import forget_lease
+    from lntune.store.manifest import Store
 
     overrides = _overrides(profile, config)
     if forget:
-        print(f"dropped: {forget_lease(Path('.'), forget, overrides).text}", file=sys.stderr)
+        store = Store(Study.read(Path("."), overrides).store)
+        print(f"dropped: {forget_lease(store, forget).text}", file=sys.stderr)
     found = collect(Path("."), overrides)
-    print(json.dumps(document(found), indent=1) if as_json else text(found, everything=everything))
+    print(json.dumps(garbage.document(found), indent=1) if as_json else garbage.text(found, everything=everything))
     if delete:
-        done = delete_all(found)
-        print(deleted_text(done), file=sys.stderr)
+        done = garbage.delete(found)
+        print(done.text, file=sys.stderr)
         for failure in done.failures:
             print(f"error: {failure}", file=sys.stderr)
         raise typer.Exit(1 if done.failures else 0)
@@ -168,7 +155,7 @@ def export(
     config: Config = None,
 ) -> None:
     """Write a table or figure with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
-    from lntune.commands.export.export import export as write
+    from lntune.commands.export import export as write
 
     print(write(Path("."), report_item, out, _overrides(profile, config)))
 
@@ -235,6 +222,33 @@ def pin(
 
     enter(Path("."), name, folder, about or name, licence)
     print(f"{CATALOG}: {name}")
+
+
+def _score(scorer: Scorer, module: str) -> Callable[..., None]:
+    """What typer makes a command of, as a benchmark's descriptor says; ``module`` is imported when it is called."""
+
+    def command(**given: Any) -> None:
+        score = import_module(module).score
+        files = [given[name] for name in scorer.arguments]
+        print(json.dumps(score(*files, **{name: given[name] for name in scorer.options}), indent=2))
+
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [
+        Parameter(name, kind, annotation=Annotated[Path, typer.Argument(help=text)])
+        for name, text in scorer.arguments.items()
+    ]
+    parameters += [
+        Parameter(name, kind, default=default, annotation=Annotated[type_, typer.Option(help=text)])
+        for name, (type_, default, text) in scorer.options.items()
+    ]
+    vars(command)["__signature__"] = Signature(parameters)
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+for _one in benchmarks():
+    if _one.scorer:
+        score_app.command(_one.scorer.command, help=_one.scorer.about)(_score(_one.scorer, _one.score.module))
 
 
 def main() -> None:

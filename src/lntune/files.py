@@ -17,12 +17,9 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file so that at every moment there is the old one or all of the new one; text as UTF-8.
+    """Write a file in a folder that is there, so that at every moment there is the old one or all of the new one.
 
-    Args:
-        path: the file; its folder must be there.
-        content: all that it is to hold.
-        durable: return only when it is on the disk, so that a power cut cannot take it back.
+    Text is written as UTF-8. If ``durable``, it is on the disk at the end, so that a power cut cannot take it back.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -51,8 +48,7 @@ def flush(path: Path) -> None:
 def link(source: Path, target: Path) -> bool:
     """Make a hard link; False where that is not allowed.
 
-    Another disk, too many links, no links at all; and Linux refuses to link another user's file unless one may write
-    it (``fs.protected_hardlinks``).
+    On another disk, say; and Linux refuses to link another user's file that one may not write (protected_hardlinks).
     """
     try:
         os.link(source, target)
@@ -69,15 +65,11 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def locked(path: Path, busy: Callable[[], bool], *, shared: bool = False) -> Iterator[bool]:
-    """Hold the lock on ``path``, and delete the file afterwards; give whether it is held.
+    """Hold the lock on ``path``, which is made and in the end deleted; give whether it is held.
 
     The lock ends with the process, however that ends. On a file system without locks it counts as held: then two
-    processes may do the same work.
-
-    Args:
-        path: the lock's file; made if it is not there.
-        busy: called if another process holds the lock; returns whether to wait for it.
-        shared: whether others may hold it too who ask for a shared one. It needs no right to write the file.
+    processes may do the same work. ``busy`` is called if another process holds it, and returns whether to wait. Others
+    who ask for a ``shared`` one may hold it too; that needs no right to write the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _acquire(path, busy, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)

@@ -10,139 +10,115 @@ It goes to standard error, so that standard output holds results alone.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from lntune.units import bytes_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Progress(Protocol):
+class Progress:
     """What :func:`track` gives to the loop."""
+
+    def __init__(self, total: int, unit: str, done: int) -> None:
+        self._total, self._unit, self._done, self._first = total, unit, done, done
+        self._started = time.monotonic()
+        self._info = ""
 
     def advance(self, n: int = 1, **info: object) -> None:
         """Count ``n`` more units as done and show the latest ``info``, such as ``loss=0.7``."""
+        self._done += n
+        self._info = _info_text(info) or self._info
+        self._show()
 
     def extend(self, n: int) -> None:
         """Count ``n`` more units as to be done, where it turns out on the way how many there are."""
+        self._total += n
+
+    def _show(self) -> None:
+        raise NotImplementedError
+
+    def _rate(self) -> float:
+        seconds = time.monotonic() - self._started
+        return (self._done - self._first) / seconds if seconds > 0 else 0.0
 
 
 @contextmanager
-def track(
-    total: int,
-    label: str,
-    unit: str,
-    *,
-    done: int = 0,
-    stream: TextIO | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Progress]:
-    """Show the progress of a loop until the block ends.
+def track(total: int, label: str, unit: str, *, done: int = 0, stream: TextIO | None = None) -> Iterator[Progress]:
+    """Show the progress of a loop, on standard error unless a stream is given, until the block ends.
 
-    Args:
-        total: units in all.
-        label: what is being done.
-        unit: what is counted, in the plural ("steps", "questions"); "bytes" are shown as MB, GB and so on.
-        done: units that an earlier attempt has done; they do not count towards the rate.
-        stream: where to write; standard error unless given, so that standard output stays clean.
-        clock: seconds from any origin.
+    ``unit`` is what is counted, in the plural ("steps", "questions"); "bytes" are shown as MB, GB and so on. What an
+    earlier attempt has ``done`` of the total does not count towards the rate.
     """
     stream = sys.stderr if stream is None else stream
     if stream.isatty() and os.environ.get("TERM") != "dumb":
-        with _bar(total, label, unit, done, stream) as bar:
-            yield bar
+        with _columns(unit, stream) as drawn:
+            yield _Bar(total, label, unit, done, drawn)
         return
-    lines = _Lines(total, label, unit, done, stream, clock)
+    lines = _Lines(total, label, unit, done, stream)
     try:
         yield lines
     finally:
         lines.finish()
 
 
-class _Lines:
+class _Lines(Progress):
     """Plain lines: done, total, rate and time left, at most one every ten seconds and one at the end."""
 
-    def __init__(
-        self, total: int, label: str, unit: str, done: int, stream: TextIO, clock: Callable[[], float]
-    ) -> None:
-        self._total, self._label, self._unit = total, label, unit
-        self._done = self._first = done
-        self._stream, self._clock = stream, clock
-        self._started = self._written = clock()
-        self._info = ""
+    def __init__(self, total: int, label: str, unit: str, done: int, stream: TextIO) -> None:
+        super().__init__(total, unit, done)
+        self._label, self._stream, self._written = label, stream, self._started
 
-    def advance(self, n: int = 1, **info: object) -> None:
-        self._done += n
-        self._info = _info_text(info) or self._info
-        now = self._clock()
+    def _show(self) -> None:
+        now = time.monotonic()
         if now - self._written >= SECONDS_BETWEEN_LINES and self._done < self._total:
             self._written = now
-            rate = self._rate(now)
+            rate = self._rate()
             left = f", {duration((self._total - self._done) / rate)} left" if rate else ""
             self._write(f"{rate_text(rate, self._unit)}{left}")
 
-    def extend(self, n: int) -> None:
-        self._total += n
-
     def finish(self) -> None:
-        now = self._clock()
         stopped = "" if self._done >= self._total else "stopped, "
-        spent = f"{stopped}{duration(now - self._started)} in all"
-        self._write(f"{rate_text(self._rate(now), self._unit)}, {spent}")
-
-    def _rate(self, now: float) -> float:
-        seconds = now - self._started
-        return (self._done - self._first) / seconds if seconds > 0 else 0.0
+        spent = duration(time.monotonic() - self._started)
+        self._write(f"{rate_text(self._rate(), self._unit)}, {stopped}{spent} in all")
 
     def _write(self, text: str) -> None:
         head = f"{self._label}: {count_text(self._done, self._total, self._unit)}"
         print(", ".join(part for part in (head, text, self._info) if part), file=self._stream, flush=True)
 
 
-class _Bar:
+class _Bar(Progress):
     """A moving bar, drawn by rich."""
 
-    def __init__(self, bar: "RichProgress", task: "TaskID", total: int, unit: str, done: int) -> None:
-        self._bar, self._task, self._total, self._unit = bar, task, total, unit
-        self._done, self._first, self._started = done, done, time.monotonic()
+    def __init__(self, total: int, label: str, unit: str, done: int, drawn: "RichProgress") -> None:
+        super().__init__(total, unit, done)
+        self._drawn, self._task = drawn, drawn.add_task(label, total=total, completed=done, rate=unit, info="")
 
-    def advance(self, n: int = 1, **info: object) -> None:
-        self._done += n
-        seconds = time.monotonic() - self._started
-        rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
-        fields = {"rate": rate_text(rate, self._unit)}
-        if info:
-            fields["info"] = _info_text(info)
-        self._bar.update(self._task, advance=n, **fields)  # type: ignore[arg-type]
-
-    def extend(self, n: int) -> None:
-        self._total += n
-        self._bar.update(self._task, total=self._total)
+    def _show(self) -> None:
+        rate = rate_text(self._rate(), self._unit)
+        self._drawn.update(self._task, completed=self._done, total=self._total, rate=rate, info=self._info)
 
 
-@contextmanager
-def _bar(total: int, label: str, unit: str, done: int, stream: TextIO) -> Iterator[_Bar]:
+def _columns(unit: str, stream: TextIO) -> "RichProgress":
     # Loaded here, since no job on a cluster needs it.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (
+    return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn() if unit == "bytes" else MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
+        console=Console(file=stream),
     )
-    with RichProgress(*columns, console=Console(file=stream)) as bar:
-        yield _Bar(bar, bar.add_task(label, total=total, completed=done, rate=unit, info=""), total, unit, done)
 
 
 def _info_text(info: dict[str, object]) -> str:

@@ -17,7 +17,7 @@ import pytest
 from blake3 import blake3
 
 from checkout import ROOT, Checkout
-from lntune.commands.export.contents import Contents, Licences, Result, is_copied
+from lntune.commands.export.contents import Contents, Result, fetched, is_copied, licences_of
 from lntune.commands.export.metadata import made_text
 from lntune.config.catalog import Catalog
 from lntune.store.manifest import AcceptedEdit, Manifest
@@ -28,7 +28,7 @@ TABLE = "tables/tiny.csv"
 CODE = """
 import sys
 from pathlib import Path
-from lntune.commands.export.export import export
+from lntune.commands.export import export
 from lntune.errors import UserError
 try:
     print(export(Path("."), sys.argv[1], Path(sys.argv[2])))
@@ -290,20 +290,20 @@ def test_licences_of_fetched_files_are_those_of_the_manifest_or_else_of_the_cata
     catalog = Catalog.model_validate({"entries": {"demo-clip": entry}})
     silent = manifest.model_copy(update={"execution": {}})
     contents = Contents("t", ("tables/t.csv",), {silent.name: Result(silent, ROOT)}, (), {})
-    licences = Licences(contents, catalog)
-    assert [one.name for one in licences.all()] == ["Apache-2.0", "Some Licence 2"]
-    assert licences.of(contents.last)[0].id == "#licence/Some-Licence-2"
-    assert licences.fetched(silent).properties("clip.bin")["description"] == "a CLIP"  # and no path of the machine
+    (licence,) = licences_of(contents, catalog)[silent.name]
+    assert (licence.name, licence.id) == ("Some Licence 2", "#licence/Some-Licence-2")
+    by_catalog = fetched(Result(silent, ROOT), catalog)
+    assert by_catalog.properties("clip.bin")["description"] == "a CLIP"  # and no path of the machine
     urls = {"open_clip_config.json": "https://example.org/config.json"}
     execution = {"licence": "MIT", "about": "another", "urls": urls}
-    fetched = licences.fetched(manifest.model_copy(update={"execution": execution}))
-    assert (fetched.licence, fetched.about) == ("MIT", "another")
-    assert {name: file.url for name, file in fetched.files.items() if file.url} == urls
+    found = fetched(Result(manifest.model_copy(update={"execution": execution}), ROOT), catalog)
+    assert (found.licence, found.about) == ("MIT", "another")
+    assert {name: file.url for name, file in found.files.items() if file.url} == urls
     hub = {"hub": {"repo": "a/b", "type": "model", "revision": "main"}, "member": "config.json"}
     execution = {"licence": "MIT", "about": "another", "places": {"open_clip_config.json": hub}}
     unpinned = {"settings": {"files": {}, "addresses": {"open_clip_config.json": "hf://a/b@main/config.json"}}}
-    fetched = licences.fetched(manifest.model_copy(update={"execution": execution, **unpinned}))
-    properties = fetched.properties("open_clip_config.json")
-    assert list(fetched.files) == ["open_clip_config.json"]
+    found = fetched(Result(manifest.model_copy(update={"execution": execution, **unpinned}), ROOT), catalog)
+    properties = found.properties("open_clip_config.json")
+    assert list(found.files) == ["open_clip_config.json"]
     assert properties["contentUrl"] == "https://huggingface.co/a/b/resolve/main/config.json"
     assert properties["description"] == "another; sha256 recorded at the first download"

@@ -19,10 +19,8 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout, ask_for, copy_checkout
-from lntune.commands.gc import deletion
-from lntune.commands.gc.collect import collect
-from lntune.commands.gc.deletion import delete, forget
-from lntune.commands.gc.listing import Deleted, Garbage, Item, deleted_text, document, text
+from lntune.commands.gc import collect, garbage
+from lntune.commands.gc.garbage import Deleted, Garbage, Item, delete, document, text
 from lntune.errors import UserError
 from lntune.plan.node import Node, closure, input_folders
 from lntune.plan.plan import Plan
@@ -436,11 +434,11 @@ def test_another_checkouts_lease_protects_and_is_forgotten_on_request(toy: Toy, 
     assert re.fullmatch(r"/shared/lntune of alice on elsewhere on \d{4}-\d\d-\d\d", lease.text)
     assert lease.text in text(found) and found.notes == ()
     with pytest.raises(UserError, match=r"--forget /nowhere: has no lease on results; there are: elsewhere:/shared/l"):
-        forget(Path("."), "/nowhere")
+        forget_lease(toy.store, "/nowhere")
     lease_elsewhere(toy.store, Path("/shared/lntune"), [], "bob", "third")
     with pytest.raises(UserError, match="several hosts have such a checkout; name one of: elsewhere:/shared/lntune; "):
-        forget(Path("."), "/shared/lntune")
-    assert forget(Path("."), "elsewhere:/shared/lntune") == lease
+        forget_lease(toy.store, "/shared/lntune")
+    assert forget_lease(toy.store, "elsewhere:/shared/lntune") == lease
     found = collect(Path("."))
     assert names(found) == sorted(map(name_of, (raw, data, other)))
     assert [item.kind for item in found.items if item.kind != "result"] == ["scratch", "unfinished"]
@@ -459,7 +457,7 @@ def test_a_checkout_that_is_no_longer_there_is_reported_and_protected(toy: Toy, 
         f"{tmp_path / 'gone'} of " in found.notes[0]
         and "is no longer there; its lease alone keeps 1 result " in found.notes[0]
     )
-    forget(Path("."), str(tmp_path / "gone"))
+    forget_lease(toy.store, str(tmp_path / "gone"))
     assert names(collect(Path("."))) == [name_of(data)]
 
 
@@ -473,7 +471,7 @@ def test_this_checkouts_last_run_is_kept_until_the_next(toy: Toy) -> None:
     write_lease(toy.store, toy.root, ["prepare/other-0123456789ab"])
     assert len(read_leases(toy.store)) == 1 and names(collect(Path("."))) == [name_of(data)]
     write_lease(toy.store, toy.root, [name_of(data)])
-    forget(Path("."), ".")
+    forget_lease(toy.store, ".")
     assert names(collect(Path("."))) == [name_of(data)]
 
 
@@ -524,7 +522,7 @@ def test_deletion_stops_when_a_workflow_starts(disturb: str, toy: Toy, monkeypat
             Path(".snakemake/locks").mkdir(parents=True)
             Path(".snakemake/locks/0.input.lock").touch()
 
-    monkeypatch.setattr(deletion.shutil, "rmtree", removed)
+    monkeypatch.setattr(garbage.shutil, "rmtree", removed)
     done = delete(found)
     assert done.folders == 1 and len(done.failures) == 1 and len(toy.present()) == 3
     assert ("has started meanwhile" if disturb == "lease" else "a workflow runs here") in done.failures[0]
@@ -686,13 +684,13 @@ def test_what_cannot_be_deleted_is_a_line_and_the_rest_goes(toy: Toy, monkeypatc
     def shut(path: str, mode: int) -> bool:
         return Path(path) != folders[1] / "inner" and access(path, mode)
 
-    monkeypatch.setattr(deletion.os, "access", shut)
+    monkeypatch.setattr(garbage.os, "access", shut)
     found = collect(Path("."))
     done = delete(found)
     assert done.failures == (f"{folders[1]}: Permission denied; left as it is",) and done.folders == 2
     assert toy.present() == [name_of(folders[1])]
     toy.verify(toy.present())
-    assert done.freed < found.freed and deleted_text(done).startswith("2 folders and 3 small files deleted, ")
+    assert done.freed < found.freed and done.text.startswith("2 folders and 3 small files deleted, ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is shut to root")
@@ -714,7 +712,7 @@ def test_a_removal_that_fails_halfway_leaves_nothing_to_be_believed(toy: Toy, mo
         raise OSError(5, "Input/output error", "manifest.json")
 
     with monkeypatch.context() as patched:
-        patched.setattr(deletion.shutil, "rmtree", fail)
+        patched.setattr(garbage.shutil, "rmtree", fail)
         (line,) = delete(collect(Path("."))).failures
     assert re.fullmatch(rf"{folder}: Input/output error; what is left of it lies in results/prepare/\..*\.old", line)
     assert toy.present() == []
@@ -723,8 +721,8 @@ def test_a_removal_that_fails_halfway_leaves_nothing_to_be_believed(toy: Toy, mo
 SLOW = """
 import os, sys, time
 from pathlib import Path
-from lntune.commands.gc.collect import collect
-from lntune.commands.gc.deletion import delete
+from lntune.commands.gc import collect
+from lntune.commands.gc.garbage import delete
 
 unlink = os.unlink
 def slowly(*given, **named):
@@ -809,9 +807,8 @@ def test_a_listing_of_two_thousand_fits_on_a_page() -> None:
 COLLECT = """
 import json, sys
 from pathlib import Path
-from lntune.commands.gc.collect import collect
-from lntune.commands.gc.deletion import delete
-from lntune.commands.gc.listing import document
+from lntune.commands.gc import collect
+from lntune.commands.gc.garbage import delete, document
 
 found = collect(Path("."))
 done = delete(found) if "--delete" in sys.argv else None

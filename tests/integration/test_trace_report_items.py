@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from checkout import Checkout, ask_for
-from lntune.commands.export.export import export
-from lntune.commands.gc.collect import collect
+from lntune.commands.export import export
+from lntune.commands.gc import collect
 from lntune.commands.trace.cell import trace_cell
 from lntune.commands.trace.text import trace_text
 from lntune.commands.verify.check import verify

@@ -19,14 +19,21 @@ class Clock:
         return self.now
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr("lntune.progress.time.monotonic", found)
+    return found
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def test_lines_come_every_ten_seconds_and_at_the_end() -> None:
-    clock, stream = Clock(), io.StringIO()
-    with track(40, "finetune", "steps", stream=stream, clock=clock) as progress:
+def test_lines_come_every_ten_seconds_and_at_the_end(clock: Clock) -> None:
+    stream = io.StringIO()
+    with track(40, "finetune", "steps", stream=stream) as progress:
         for step in range(40):
             clock.now += 0.5
             progress.advance(1, loss=2.0 / (step + 1))
@@ -36,9 +43,9 @@ def test_lines_come_every_ten_seconds_and_at_the_end() -> None:
     ]
 
 
-def test_steps_of_an_earlier_attempt_do_not_count_as_speed() -> None:
-    clock, stream = Clock(), io.StringIO()
-    with track(100, "finetune", "steps", done=80, stream=stream, clock=clock) as progress:
+def test_steps_of_an_earlier_attempt_do_not_count_as_speed(clock: Clock) -> None:
+    stream = io.StringIO()
+    with track(100, "finetune", "steps", done=80, stream=stream) as progress:
         clock.now += 10
         progress.advance(10)
         clock.now += 10
@@ -49,9 +56,9 @@ def test_steps_of_an_earlier_attempt_do_not_count_as_speed() -> None:
     ]
 
 
-def test_an_exception_is_seen_in_the_last_line() -> None:
-    clock, stream = Clock(), io.StringIO()
-    with pytest.raises(KeyError), track(4, "score", "answers", stream=stream, clock=clock) as progress:
+def test_an_exception_is_seen_in_the_last_line(clock: Clock) -> None:
+    stream = io.StringIO()
+    with pytest.raises(KeyError), track(4, "score", "answers", stream=stream) as progress:
         clock.now += 2
         progress.advance(1)
         raise KeyError
@@ -68,9 +75,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "predict" in stream.getvalue() and "2/2" in stream.getvalue() and "batch 12" in stream.getvalue()
 
 
-def test_nothing_to_do_is_no_error() -> None:
+def test_nothing_to_do_is_no_error(clock: Clock) -> None:
     stream = io.StringIO()
-    with track(0, "fetch", "files", stream=stream, clock=Clock()):
+    with track(0, "fetch", "files", stream=stream):
         pass
     assert stream.getvalue() == "fetch: 0/0 files (100%), 0 files/s, 0:00 in all\n"
 

@@ -1,8 +1,4 @@
-"""``lntune compare``: the tables of this config compared with the paper's.
-
-compared = compare_tables(Path("."), ["table3"])
-print(text(compared.values))
-"""
+"""``lntune compare``: the tables of this config compared with the paper's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,12 +45,9 @@ class Comparison:
 
 
 def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Comparison:
-    """Tables compared with the paper's; the result of this config is read, as it is published.
+    """Tables, by name or published file, compared with the paper's; the results of this config are read.
 
-    Args:
-        root: the checkout.
-        tables: names or published files; without any, those of config.yaml that the paper has and that are made.
-        overrides: values over config.yaml's, as the run had them.
+    Without any: those of config.yaml that the paper has and that are made.
 
     Raises:
         UserError: the paper has no such table, or it is not made yet, or none is.
@@ -75,8 +68,6 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     if pending and (asked or not made):
         listed = " ".join(pending)
         raise UserError(f"{listed}: not made yet under this config; run `snakemake {listed}`")
-    values: list[Compared] = []
-    for name in made:
-        ours = read_ours(name, result_folder(plan.store, plan.report_item(name)))
-        values += compare(read_paper(papers[name]), ours)
+    ours = {name: read_ours(name, result_folder(plan.store, plan.report_item(name))) for name in made}
+    values = [one for name in made for one in compare(read_paper(papers[name]), ours[name])]
     return Comparison(study.settings.scale, study.settings.protocol, values, pending)

@@ -1,8 +1,5 @@
 """``lntune memory``: what training takes on a GPU, predicted from the models' sizes; every number says so.
 
-    lntune memory                                       all methods and LLMs of the config's scale
-    lntune memory --method layernorm --llm 13B --gpus 2 one of them, itemised
-
 No torch is imported unless a case is also traced.
 """
 
@@ -22,10 +19,9 @@ from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study, check_known
 from lntune.units import counted
 
-PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
+_PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
 """Taken for 7B and 13B by themselves: the rank that gives the percentages of the paper's Table 2."""
-
-PAPERS_LENGTH = 2048
+_PAPERS_LENGTH = 2048
 
 
 @dataclass(frozen=True)
@@ -39,11 +35,6 @@ class Question:
     length: int | None = None
     precision: Precision | None = None
     zero_stage: int | None = None
-
-    @property
-    def itemised(self) -> bool:
-        """Whether single cases are asked about rather than the whole table."""
-        return self.method is not None or self.llm is not None
 
 
 @dataclass(frozen=True)
@@ -67,16 +58,12 @@ def report(
         UserError: the config is wrong, or what is asked about does not exist or is not possible.
     """
     study = Study.read(root, overrides)
-    found = answers(study, question)
-    traces = {place: traced(answer) for place, answer in enumerate(found)} if trace else {}
+    cases = [(answer, _traced(answer) if trace else None) for answer in answers(study, question)]
     if as_json:
-        return json.dumps(document(found, traces), indent=1)
-    if not question.itemised and not trace:
-        return table(study, found)
-    lines = []
-    for place, answer in enumerate(found):
-        lines += [itemised(study, answer), *([traced_text(traces[place])] if trace else [])]
-    return "\n".join(lines)
+        return json.dumps([_document(*case) for case in cases], indent=1)
+    if question.method is None and question.llm is None and not trace:
+        return _table(study, [answer for answer, _ in cases])
+    return "\n".join(_itemised(study, *case) for case in cases)
 
 
 def answers(study: Study, question: Question) -> list[Answer]:
@@ -92,41 +79,38 @@ def answers(study: Study, question: Question) -> list[Answer]:
 def _answer(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> Answer:
     job = _job(study, question, llm, method, settings)
     gpu, limit = study.scale.execution.gpu, study.scale.execution.micro_batch
-    refusal, choice = "", None
+    micro_batch, zero_stage, refusal = question.micro_batch or (1 if llm in LLMS else limit), job.zero_stage, ""
     if gpu is not None and question.micro_batch is None:
         try:
             choice = choose(job, gpu, limit)
+            micro_batch, zero_stage = choice.micro_batch, choice.zero_stage
         except UserError as error:
-            refusal = str(error)
-    default = 1 if refusal or llm in LLMS else limit
-    micro_batch = choice.micro_batch if choice else question.micro_batch or default
-    stage = choice.zero_stage if choice else (3 if refusal and job.engine == "deepspeed" else job.zero_stage)
-    setup = job.setup(micro_batch, stage)
+            micro_batch, refusal = 1, str(error)
+            zero_stage = 3 if job.engine == "deepspeed" else zero_stage
+    setup = job.setup(micro_batch, zero_stage)
     account = predicted(setup)
     return Answer(llm, method, setup, account, None if gpu is None else account.peak <= usable(gpu), refusal)
 
 
 def _job(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> TrainingJob:
     execution, schedule = study.scale.execution, _schedule(study, question, llm)
-    vision = vision_shape(study, study.scale.vision)
-    if llm in LLMS:
-        vision = VISIONS[study.scale.visions[study.scale.vision].library]
+    name = study.scale.vision
+    vision = VISIONS[study.scale.visions[name].library] if llm in LLMS else vision_shape(study, name)
     if schedule.max_length < vision.tokens + 2:
         raise UserError(f"--length {schedule.max_length}: the image alone takes {vision.tokens} positions; give more")
     gpus = question.gpus or execution.of("finetune").gpus or 1
     sharing = gpus > 1 or question.zero_stage is not None or schedule.precision == "bf16-weights"
-    zero_stage = settings.zero_stage if question.zero_stage is None else question.zero_stage
     return TrainingJob(
         label=f"finetune {llm} {method}",
         stage="finetune",
         llm=_shape(study, llm),
         vision=vision,
         method=method,
-        lora=PAPERS_LORA if llm in LLMS and settings.lora is not None else settings.lora,
+        lora=_PAPERS_LORA if llm in LLMS and settings.lora is not None else settings.lora,
         schedule=schedule,
         engine="deepspeed" if sharing else execution.engine,
         ranks=gpus,
-        zero_stage=zero_stage,
+        zero_stage=settings.zero_stage if question.zero_stage is None else question.zero_stage,
     )
 
 
@@ -137,7 +121,7 @@ def _schedule(study: Study, question: Question, llm: str) -> Schedule:
     if question.length is not None:
         changed["max_length"] = question.length
     if llm in LLMS and study.scale.execution.gpu is None:
-        changed |= {"gradient_checkpointing": True, "max_length": question.length or PAPERS_LENGTH}
+        changed |= {"gradient_checkpointing": True, "max_length": question.length or _PAPERS_LENGTH}
     return schedule.model_copy(update=changed)
 
 
@@ -151,14 +135,10 @@ def _shape(study: Study, llm: str) -> LlmShape:
     return llm_shape(study, llm)
 
 
-def table(study: Study, found: Sequence[Answer]) -> str:
+def _table(study: Study, found: Sequence[Answer]) -> str:
     """A line a case."""
-    gpu = study.scale.execution.gpu
-    lines = [
-        _gpu_text(gpu),
-        "",
-        f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'micro-batch':>11}  engine",
-    ]
+    head = f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'micro-batch':>11}  engine"
+    lines = [_gpu_text(study.scale.execution.gpu), "", head]
     for answer in found:
         fits = "?" if answer.fits is None else "yes" if answer.fits else "no"
         lines.append(
@@ -169,7 +149,7 @@ def table(study: Study, found: Sequence[Answer]) -> str:
     return "\n".join([*lines, *(f"refused: {answer.refusal}" for answer in found if answer.refusal)])
 
 
-def itemised(study: Study, answer: Answer) -> str:
+def _itemised(study: Study, answer: Answer, trace: Mapping[str, Any] | None) -> str:
     """One case, part by part."""
     setup, account = answer.setup, answer.account
     lines = [
@@ -183,7 +163,15 @@ def itemised(study: Study, answer: Answer) -> str:
     gpu = study.scale.execution.gpu
     if gpu is not None:
         lines.append(f"  {_gpu_text(gpu)}: {'fits' if answer.fits else 'does not fit'}")
-    return "\n".join([*lines, *([f"  refused: {answer.refusal}"] if answer.refusal else [])])
+    if answer.refusal:
+        lines.append(f"  refused: {answer.refusal}")
+    if trace:
+        predicted, peak = trace["predicted_bytes"], trace["traced_bytes"]
+        lines.append(
+            f"  traced: {peak / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted for the same, "
+            f"one process of plain PyTorch: {predicted / 1e9:.3f} GB ({predicted / peak - 1:+.2%})"
+        )
+    return "\n".join(lines)
 
 
 def _gpu_text(gpu: GpuSettings | None) -> str:
@@ -199,32 +187,26 @@ def _engine(setup: Setup) -> str:
 
 
 def _assumptions(setup: Setup) -> str:
-    recomputed = "with" if setup.checkpointing else "without"
-    return (
-        f"samples of {setup.length} positions, {setup.answer_tokens} of them answer, {setup.precision}, "
-        f"{recomputed} gradient checkpointing"
-    )
+    samples = f"samples of {setup.length} positions, {setup.answer_tokens} of them answer"
+    return f"{samples}, {setup.precision}, {'with' if setup.checkpointing else 'without'} gradient checkpointing"
 
 
-def document(found: Sequence[Answer], traces: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """The same for scripts; ``traces`` are those of the cases at these places."""
-    return [
-        {
-            "llm": answer.llm,
-            "method": answer.method,
-            "predicted_bytes": answer.account.peak,
-            "predicted_parts": answer.account.parts,
-            "moment": answer.account.moment,
-            "fits": answer.fits,
-            "refused": answer.refusal,
-            "setup": answer.setup.model_dump(mode="json"),
-            **({"traced": traces[place]} if place in traces else {}),
-        }
-        for place, answer in enumerate(found)
-    ]
+def _document(answer: Answer, trace: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One case for scripts."""
+    return {
+        "llm": answer.llm,
+        "method": answer.method,
+        "predicted_bytes": answer.account.peak,
+        "predicted_parts": answer.account.parts,
+        "moment": answer.account.moment,
+        "fits": answer.fits,
+        "refused": answer.refusal,
+        "setup": answer.setup.model_dump(mode="json"),
+        **({"traced": trace} if trace else {}),
+    }
 
 
-def traced(answer: Answer) -> dict[str, Any]:
+def _traced(answer: Answer) -> dict[str, Any]:
     """The case's plain step run on tensors without numbers, and predicted alike; imports torch, takes seconds."""
     from lntune.estimate.training_step import trace_memory
 
@@ -237,12 +219,3 @@ def traced(answer: Answer) -> dict[str, Any]:
         "seconds": round(trace.seconds, 1),
         "predicted_bytes": account.peak - unseen,
     }
-
-
-def traced_text(trace: Mapping[str, Any]) -> str:
-    """One line about a trace."""
-    off = trace["predicted_bytes"] / trace["traced_bytes"] - 1
-    return (
-        f"  traced: {trace['traced_bytes'] / 1e9:.3f} GB, at {trace['operation']} ({trace['seconds']} s); predicted "
-        f"for the same, one process of plain PyTorch: {trace['predicted_bytes'] / 1e9:.3f} GB ({off:+.2%})"
-    )

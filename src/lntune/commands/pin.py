@@ -1,7 +1,6 @@
 """Enters a folder of files into the catalogue, with the bytes and the sha256 of each."""
 
 import hashlib
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -17,42 +16,38 @@ _HEADER = """\
 # made from is the sha256; the address only says where to find it. `lntune pin NAME FOLDER` writes an entry.
 """
 
-_WIDTH = 110
 
+def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()) -> None:
+    """Write or replace the entry ``name`` of a folder's files; the rest of the catalogue stays, comments and all.
 
-def entry_of(root: Path, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()) -> dict[str, object]:
-    """The catalogue entry of a folder's files; paths are relative to ``root`` where they lie below it."""
+    Paths are relative to ``root`` where the files lie below it.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    files: dict[str, object] = {}
+    files, top = {}, root.resolve()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in leave_out and not path.name.startswith("."):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            inside = path.resolve().is_relative_to(root.resolve())
-            shown = os.path.relpath(path.resolve(), root.resolve()) if inside else str(path.resolve())
-            files[path.name] = {"path": shown, "bytes": path.stat().st_size, "sha256": digest}
+            found = path.resolve()
+            shown = found.relative_to(top) if found.is_relative_to(top) else found
+            files[path.name] = {"path": str(shown), "bytes": path.stat().st_size, "sha256": digest}
     if not files:
         raise UserError(f"{folder}: holds no files")
-    return {"about": about, "licence": licence, "files": files}
-
-
-def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out: Collection[str] = ()) -> None:
-    """Write or replace the entry ``name``; the rest of the catalogue stays as it is, comments and all."""
-    path = root / CATALOG
-    entry = entry_of(root, folder, about, licence, leave_out)
-    before = load(path, Catalog) if path.is_file() else Catalog(entries={})
+    entry = {"about": about, "licence": licence, "files": files}
+    catalog = root / CATALOG
+    before = load(catalog, Catalog) if catalog.is_file() else Catalog(entries={})
     entries: dict[str, object] = before.model_dump(mode="json", exclude_defaults=True)["entries"]
     entries[name] = entry
-    wanted = validate({"entries": entries}, Catalog, path)
-    text = _spliced(path.read_text(), name, entry) if before.entries else None
+    wanted = validate({"entries": entries}, Catalog, catalog)
+    text = _spliced(catalog.read_text(), name, entry) if before.entries else None
     if text is None or not _means(text, wanted):
         text = _HEADER + _dumped({"entries": dict(sorted(entries.items()))})
-    write_whole(path, text)
+    write_whole(catalog, text)
 
 
 def _dumped(value: Mapping[str, object]) -> str:
-    return yaml.safe_dump(value, sort_keys=False, width=_WIDTH)
+    return yaml.safe_dump(value, sort_keys=False, width=110)
 
 
 def _means(text: str, wanted: Catalog) -> bool:

@@ -1,8 +1,4 @@
-"""``lntune plan``: what is pending for some targets, why, and what it will take, as text and as JSON.
-
-found = pending(Plan(Study.read(Path("."))), ["tables/table3.csv"])       # lntune.plan.pending
-print(pending_text(found))
-"""
+"""``lntune plan``: what :mod:`lntune.plan.pending` found for some targets, as text and as JSON."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +10,7 @@ from lntune.plan.stages import STAGES
 from lntune.units import bytes_text, counted, seconds_text
 
 _SHOWN_REASONS = 3
+_FETCH = ("download", "copy", "unknown")
 
 
 def _summed(results: Iterable[Pending]) -> tuple[float, int]:
@@ -79,18 +76,13 @@ def _total_lines(found: PendingWork) -> list[str]:
             f"perhaps linked: {len(may):,} cost nothing if their inputs come out as they were "
             f"({seconds_text(_summed(may)[0])} of the above)"
         )
-    lines.append(_fetch_line(results))
-    lines.append(f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free")
-    return lines
-
-
-def _fetch_line(results: Sequence[Pending]) -> str:
-    unknown = sum(result.unknown for result in results)
-    more = f" and {counted(unknown, 'file')} of unknown size" if unknown else ""
-    return (
-        f"fetch: {bytes_text(sum(result.download for result in results))}{more} to download, "
-        f"{bytes_text(sum(result.copy for result in results))} to copy"
-    )
+    fetch = {key: sum(getattr(result, key) for result in results) for key in _FETCH}
+    more = f" and {counted(fetch['unknown'], 'file')} of unknown size" if fetch["unknown"] else ""
+    return [
+        *lines,
+        f"fetch: {bytes_text(fetch['download'])}{more} to download, {bytes_text(fetch['copy'])} to copy",
+        f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free",
+    ]
 
 
 def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
@@ -109,10 +101,8 @@ def _gpu_lines(on_gpu: Mapping[str, Mapping[str, float]]) -> list[str]:
     hours = {stage: of_stage["predicted_gpu_hours"] for stage, of_stage in on_gpu.items()}
     by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
     memory = ", ".join(f"{stage} {one['predicted_peak_bytes'] / 1e9:.0f} GB" for stage, one in on_gpu.items())
-    return [
-        f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})",
-        f"peak memory on a GPU, predicted: {memory}",
-    ]
+    total = f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})"
+    return [total, f"peak memory on a GPU, predicted: {memory}"]
 
 
 def pending_json(found: PendingWork) -> dict[str, Any]:
@@ -125,7 +115,7 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "done": dict(found.done),
         "seconds": round(seconds, 1),
         "bytes": size,
-        "fetch": {key: sum(getattr(one, key) for one in found.results) for key in ("download", "copy", "unknown")},
+        "fetch": {key: sum(getattr(one, key) for one in found.results) for key in _FETCH},
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
         "on_gpu": _on_gpu(found.results),

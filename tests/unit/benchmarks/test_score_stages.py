@@ -14,7 +14,7 @@ from lntune.benchmarks.intervals import over_items, read_strata, value
 from lntune.benchmarks.mme import score as mme_score
 from lntune.benchmarks.pope import questions as pope_questions
 from lntune.benchmarks.vqav2 import score as vqav2_score
-from lntune.commands.score import app
+from lntune.cli import score_app as app
 from lntune.data.samples import read_questions, write_answers
 from lntune.report.cells import cell_of
 from score_formats import format_of

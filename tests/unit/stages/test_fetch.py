@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from lntune.commands.pin import entry_of, pin
+from lntune.commands.pin import pin
 from lntune.config.catalog import CATALOG, Catalog, Place
 from lntune.config.load import load
 from lntune.errors import UserError
@@ -173,7 +173,7 @@ def test_pinning_into_a_catalogue_in_another_style_rewrites_it(tmp_path: Path) -
 
 def test_pinning_refuses_an_empty_or_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere: no such folder$"):
-        entry_of(tmp_path, tmp_path / "nowhere", "", "")
+        pin(tmp_path, "a", tmp_path / "nowhere", "", "")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: holds no files$"):
-        entry_of(tmp_path, tmp_path / "empty", "", "")
+        pin(tmp_path, "a", tmp_path / "empty", "", "")

@@ -1,0 +1,228 @@
+"""``lntune export``: a table or figure with everything that it rests on, as a crate to be read without lntune.
+
+The same store and checkout give the same bytes, whenever and wherever they are exported.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from lntune.commands.export.contents import RESULTS, Contents, Result, Source, contents_of
+from lntune.commands.export.metadata import METADATA, README, Stated, describe
+from lntune.errors import UserError
+from lntune.plan.plan import Plan, shown_settings
+from lntune.plan.study import Study
+from lntune.plan.targets import report_item_name
+from lntune.progress import track
+from lntune.report.rows import CELLS, ShownItemSettings
+from lntune.stages.select import CHOSEN
+from lntune.stages.table import Settings as TableSettings
+from lntune.store.manifest import MANIFEST
+from lntune.units import bytes_text
+
+_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+_MODE = 0o100644 << 16
+_UNIX = 3
+
+
+def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
+    """Write the crate of a table or figure to ``out``, whole or not at all; return what was written, in a line.
+
+    A store with a relative path and the published files lie in the working directory. ``overrides`` are values over
+    config.yaml's, as the run had them.
+
+    Raises:
+        UserError: as :func:`contents_of`; a file is damaged, or ``out`` cannot be written.
+    """
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}; make it first, or name another file")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file in it, such as {out / report_item_name(report_item)}.zip")
+    plan = Plan(Study.read(root, overrides))
+    contents = contents_of(plan, report_item)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        number = _write(part, contents, plan.study)
+        os.replace(part, out)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: {error.strerror}; {out} was not written") from error
+    finally:
+        with suppress(OSError):  # it is gone if all went well
+            part.unlink()
+    left_out = [file for result in contents.results.values() for file in result.left_out().values()]
+    return (
+        f"{out}: {len(contents.results):,} results, {number:,} files ({bytes_text(out.stat().st_size)}); "
+        f"{len(left_out):,} more ({bytes_text(sum(file.bytes for file in left_out))}) are named by their hashes"
+    )
+
+
+def _write(path: Path, contents: Contents, study: Study) -> int:
+    """Write the zip: the files in the order of their names, then the metadata that states their hashes; their number.
+
+    Its bytes depend on what is put into it alone: times, modes and the order of files are fixed. They are packed by
+    zlib, so that another build of zlib may give other bytes.
+    """
+    sources: dict[str, Source | bytes] = {**contents.files, README: _readme(contents)}
+    written: dict[str, Stated] = {}
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        track(len(sources), f"export {contents.report_item}", "files") as progress,
+    ):
+        for name, source in sorted(sources.items()):
+            written[name] = _add(archive, name, source if isinstance(source, bytes) else _read(source))
+            progress.advance()
+        _add(archive, METADATA, describe(contents, study, written))
+    return len(written) + 1
+
+
+def _read(source: Source) -> bytes:
+    """A file's bytes, if they are what its manifest says."""
+    again = f"delete the folder of {source.result} and run snakemake" if source.result else "try again"
+    try:
+        content = source.path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{source.path}: is gone; {again}") from None
+    if source.blake3 not in (None, blake3(content).hexdigest()):
+        raise UserError(f"{source.path}: is not what its manifest says (BLAKE3 {source.blake3}); {again}")
+    return content
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> Stated:
+    """Add one file, and return what is to be stated of it."""
+    info = zipfile.ZipInfo(name, _TIME)
+    info.compress_type, info.external_attr, info.create_system = zipfile.ZIP_DEFLATED, _MODE, _UNIX
+    archive.writestr(info, content)
+    sha256, mine = hashlib.sha256(content).hexdigest(), blake3(content).hexdigest()
+    return {"contentSize": str(len(content)), "sha256": sha256, "blake3": mine}
+
+
+# --- the README: how to follow a number with nothing but a text editor ---------------------------------------------
+
+_TEXT = """\
+# {title}
+
+{files}: {kind} made by lntune, a Snakemake workflow that reproduces
+"Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning". This folder is a Workflow Run RO-Crate
+(https://w3id.org/ro/wfrun/provenance/0.5) with everything that it rests on. All numbers are text: no program is
+needed to read them, not even lntune.
+
+Scale: {scale}. Protocol: {protocol}.
+{scale_note}
+
+## From a number to its raw files
+
+Every result lies in `{results}/<stage>/<label>-<id>/`, and its `{manifest}` lists what made it: settings, seed, code
+and package versions, machine, times, the hashes of its files (`outputs`), and the results that it was made from
+(`inputs`). An input `{{"stage": S, "label": L, "id": I}}` lies in `{results}/S/L-I/`; where it has a `part`, only that
+folder in it was used.
+
+1. Open `{last}/{cells}`. For each row and column it gives `scores`, one for each seed: the places of inputs in
+   `{manifest}` next to it, in the list `scores`, counted from 0. `selections` are in the same way those that chose the
+   learning rate. A figure of curves has no such cells; its rows, in the settings of `{manifest}`, name `selections`.
+2. In the folder of that input, `scores.json` holds the score and `per_item_scores.json` that of each question; the
+   other files are those that the benchmark's own script reads. What was measured instead is in `measure.json`, with
+   what was predicted; how similar layers are, in `similarity.json`.
+3. In its `{manifest}`, the input `answers` leads to the model's answers (`answers.jsonl`), `questions` to the
+   questions.
+4. From the answers, `tuned` leads to the tuned weights: to a selection of the learning rate (`selection.json`, whose
+   inputs `candidates` and `scores` lead on), or to one finetuning. The weights themselves are not here; `outputs` in
+   the manifest holds the hash of `tuned.safetensors`, which a selection has as `chosen/tuned.safetensors`.
+5. From there, `connector`, `llm`, `vision`, `samples` and `images` lead to pretraining, weights and data.
+
+{example}
+Where a manifest has an `origin`, its files were linked from that result, because settings, code, packages and the bytes
+of the inputs are equal; times and machine are those of that work.
+
+{literature}## What is here, and what is only named
+
+`ro-crate-metadata.json` describes every file and every step: the files that are here with size, sha256 and BLAKE3;
+those that are only named with size and BLAKE3, and if they were fetched, with their sha256, licence and origin. The
+latter have an `@id` that starts with `#`; a file that you have is the right one if its hash is. The workflow's
+definition is here (`Snakefile`, `config.yaml`, `workflow/`, `envs/`); lntune's own code is named by its hashes in each
+manifest.
+
+{stages}
+The workflow is under Apache-2.0. Data and weights that came from elsewhere, and the questions and references taken from
+them, are under the licences that `ro-crate-metadata.json` and `workflow/catalog.yaml` name.
+"""
+
+_LITERATURE = """\
+Rows whose `source` is `literature` are no work of this workflow: the paper prints them, from the literature, and their
+values are in `{file}`.
+
+"""
+
+_ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw", "llm")
+
+
+def _readme(contents: Contents) -> bytes:
+    """The text of README.md."""
+    settings = shown_settings(contents.last.manifest, str(contents.published[0]))
+    has_literature = isinstance(settings, TableSettings) and settings.literature
+    literature = _LITERATURE.format(file=f"workflow/paper/{contents.report_item}.csv")
+    return _TEXT.format(
+        title=f"{contents.report_item}: {settings.title}",
+        files=", ".join(f"`{path}`" for path in contents.published),
+        kind=contents.kind,
+        results=RESULTS,
+        manifest=MANIFEST,
+        cells=CELLS,
+        last=contents.last.path,
+        scale=settings.scale,
+        scale_note=settings.scale_note,
+        protocol=settings.protocol,
+        example=_example(contents, settings),
+        literature=literature if has_literature else "",
+        stages=_stages(contents),
+    ).encode()
+
+
+def _example(contents: Contents, settings: ShownItemSettings) -> str:
+    """The way of the first cell, folder by folder; where there are no cells, of the first learning rate."""
+    row, role = settings.rows[0], "scores" if settings.columns else "selections"
+    inputs = [record for one, record in contents.last.manifest.parents() if one == role]
+    if not inputs:
+        return ""
+    shown, read_from = "the first learning rate", row.chosen(inputs)
+    if settings.columns:
+        value = json.loads((contents.last.folder / CELLS).read_text())[0]["value"]
+        column, read_from = next(iter(settings.sources(row, inputs).items()))
+        shown = f"{row.name!r}, {column}, {value}"
+    result = contents.results[read_from[0].name]
+    lines = [f"For example {shown}:", "", f"    {role:<12}{result.path}"]
+    while step := _next(contents, result):
+        role, result = step
+        lines.append(f"    {role:<12}{result.path}")
+    return "\n".join([*lines, ""])
+
+
+def _next(contents: Contents, result: Result) -> tuple[str, Result] | None:
+    """The input that leads on to the raw files, and its role."""
+    parents = list(result.manifest.parents())
+    for role in _ROLES:
+        if playing := [record for one, record in parents if one == role]:
+            chosen = result.manifest.part_content(CHOSEN)  # of the candidates, the one that was chosen
+            best = next((record for record in playing if record.content == chosen), playing[0])
+            return role, contents.results[best.name]
+    return None
+
+
+def _stages(contents: Contents) -> str:
+    """A table of the stages: how many results, and how many of their files are here or only named."""
+    by_stage: dict[str, list[Result]] = defaultdict(list)
+    for result in contents.results.values():
+        by_stage[result.manifest.stage].append(result)
+    lines = ["| stage | results | files here (besides manifests) | named by hash |", "| --- | --- | --- | --- |"]
+    for stage, results in by_stage.items():
+        left_out = [file.bytes for result in results for file in result.left_out().values()]
+        named = f"{len(left_out)} ({bytes_text(sum(left_out))})" if left_out else 0
+        lines.append(f"| {stage} | {len(results)} | {sum(len(one.copied()) for one in results)} | {named} |")
+    return "\n".join([*lines, ""])

