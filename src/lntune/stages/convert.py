@@ -88,34 +88,27 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     for name in _COPIED:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
-    return {"files": len(names), "tensors": len(weight_map), "bytes": total, "vocabulary": _convert_tokenizer(job)}
+    vocabulary = _convert_tokenizer(folder, out)
+    return {"files": len(names), "tensors": len(weight_map), "bytes": total, "vocabulary": vocabulary}
 
 
-def _convert_tokenizer(job: Job[Settings, NoExecution]) -> int:
+def _convert_tokenizer(folder: Path, out: Path) -> int:
     """Write the tokenizer as tokenizer.json; return the vocabulary's size."""
-    source = job.folder("llm")
-    path = source / "tokenizer.model"
+    path, source = folder / "tokenizer.model", folder / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: missing; a checkpoint to convert needs its SentencePiece model")
     tokenizer = fast_tokenizer(path)
-    tokenizer.save(str(job.out / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "LlamaTokenizer",
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": _longest(source / "config.json"),
-    }
-    (job.out / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-    return int(tokenizer.get_vocab_size())
-
-
-def _longest(config: Path) -> int:
+    tokenizer.save(str(out / "tokenizer.json"))
     try:
-        return int(json.loads(config.read_text())["max_position_embeddings"])
+        longest = int(json.loads(source.read_text())["max_position_embeddings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config}: names no max_position_embeddings ({error!r}); download it again") from None
+        raise UserError(f"{source}: names no max_position_embeddings ({error!r}); download it again") from None
+    config = {
+        "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False, "model_max_length": longest,
+    }  # fmt: skip
+    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    return int(tokenizer.get_vocab_size())
 
 
 def fast_tokenizer(path: Path) -> "Tokenizer":

@@ -1,11 +1,7 @@
 """train-llm: one of the demo's LLMs, pretrained on text alone, or a base one tuned further on dialogue.
 
-The weights are written as float16, as LLaMA's are. ``examination.json`` says what it can do without images.
-
-The demo's tokenizer: whole words of a closed vocabulary, as a Hugging Face tokenizer file.
-
-Words are lower-cased; a mark is a token of its own, ``###`` is one, and so is a line's end, which ends a caption in
-the plain template.
+The weights are written as float16, as LLaMA's are. ``examination.json`` says what it can do without images. The
+tokenizer knows the whole words of a closed vocabulary.
 """
 
 import json
@@ -31,6 +27,13 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 IGNORE = -100
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+_PIECES = r"\n|\w+|#+|[^\w\s#]"
+_LONGEST = 512
+"""Tokens that a model can read."""
+
+Row = tuple[list[int], list[int]]
+"""Token ids and labels of a document."""
 
 
 class Shape(Frozen):
@@ -72,7 +75,7 @@ class Execution(Frozen):
     threads: int = Field(ge=1)
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", documents: list[corpus.Document]) -> list[tuple[list[int], list[int]]]:
+def encode(tokenizer: "PreTrainedTokenizerFast", documents: list[corpus.Document]) -> list[Row]:
     """Token ids and labels of each document, the start token first."""
     batch = tokenizer([d.text for d in documents], add_special_tokens=False, return_offsets_mapping=True)
     found = []
@@ -83,17 +86,13 @@ def encode(tokenizer: "PreTrainedTokenizerFast", documents: list[corpus.Document
     return found
 
 
-def padded(rows: list[tuple[list[int], list[int]]]) -> "tuple[Tensor, Tensor]":
+def padded(rows: list[Row]) -> "tuple[Tensor, Tensor]":
     """Ids and labels, (rows, longest), padded on the right."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORE)
-    for number, (row, row_labels) in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-        labels[number, : len(row)] = torch.tensor(row_labels)
-    return ids, labels
+    ids = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True)
+    return ids, pad_sequence([torch.tensor(labels) for _, labels in rows], batch_first=True, padding_value=IGNORE)
 
 
 def answer_logits(model: "LlamaForCausalLM", ids: "Tensor", labels: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
@@ -113,8 +112,7 @@ def examine(model: "LlamaForCausalLM", tokenizer: Any, settings: Settings, words
     model.eval()
     found = {}
     for skill in corpus.SKILLS:
-        template = settings.templates[0]
-        documents = [corpus.examination(skill, rng, template) for _ in range(settings.questions)]
+        documents = [corpus.examination(skill, rng, settings.templates[0]) for _ in range(settings.questions)]
         with torch.no_grad():
             logits, wanted, rows = answer_logits(model, *padded(encode(tokenizer, documents)))
         wrong = logits.argmax(-1) != wanted
@@ -137,20 +135,11 @@ def _model(job: Job[Settings, Execution], size: int) -> "LlamaForCausalLM":
     if shape is None:
         return load_llm(job.folder("base"))
     config = LlamaConfig(
-        vocab_size=size,
-        hidden_size=shape.width,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        max_position_embeddings=512,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        attn_implementation="sdpa",
-    )
+        vocab_size=size, hidden_size=shape.width, intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
+        max_position_embeddings=_LONGEST, rms_norm_eps=1e-5, tie_word_embeddings=False,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, attn_implementation="sdpa",
+    )  # fmt: skip
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight.normal_(0.0, job.settings.embedding_std)
@@ -161,8 +150,8 @@ def _optimizers(model: "LlamaForCausalLM", settings: Settings) -> list[Any]:
     import torch
 
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    chosen = set(matrices)
+    others = [p for p in model.parameters() if p not in chosen]
     return [
         torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.01, momentum=0.95),
         torch.optim.AdamW(others, lr=settings.adam_learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
@@ -188,9 +177,10 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     tokenizer = load_tokenizer(job.out)
     model = _model(job, size).train()
     optimizers = _optimizers(model, settings)
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [group["lr"] for group in groups]
     rng = np.random.default_rng(settings.seed)
-    blocks: list[list[tuple[list[int], list[int]]]] = []
+    blocks: list[list[Row]] = []
     lines = []
     with job.track(settings.steps, "steps") as progress:
         for step in range(settings.steps):
@@ -201,10 +191,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
                 ]
                 rows = sorted(encode(tokenizer, documents), key=lambda row: len(row[0]))
                 blocks = [rows[k * settings.batch : (k + 1) * settings.batch] for k in rng.permutation(4)]
-            pace = _pace(step, settings.steps)
-            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
             for group, peak in zip(groups, peaks, strict=True):
-                group["lr"] = peak * pace
+                group["lr"] = peak * _pace(step, settings.steps)
             logits, wanted, _ = answer_logits(model, *padded(blocks.pop()))
             loss = torch.nn.functional.cross_entropy(logits, wanted)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -225,12 +213,12 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     return {"parameters": sum(p.numel() for p in model.parameters()), **examination}
 
 
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-_PIECES = r"\n|\w+|#+|[^\w\s#]"
-
-
 def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
-    """Write tokenizer.json and tokenizer_config.json for every word in ``texts``; return the vocabulary's size."""
+    """Write tokenizer.json and tokenizer_config.json for every word in ``texts``; return the vocabulary's size.
+
+    Words are lower-cased; a mark is a token of its own, ``###`` is one, and so is a line's end, which ends a caption
+    in the plain template.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     split = pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
@@ -242,12 +230,8 @@ def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "model_max_length": 512,
-    }
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>",
+        "unk_token": "<unk>", "model_max_length": _LONGEST,
+    }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return len(vocabulary)
