@@ -67,9 +67,6 @@ class Members:
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
-
     def names(self) -> list[str]:
         """The members, in the archive's order."""
         return list(self._places)

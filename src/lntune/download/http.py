@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BY_HAND = "get it in another way and name its folder under `copies` in config.yaml"
 _OTHER_FILE = "it is not the file that it was: find out why before you change what is recorded"
+_REFUSALS = {401: "asks for a password", 403: "refuses it", 404: "has no such file", 410: "has no such file any more"}
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WHOLE = re.compile(r"bytes \*/(\d+)")
 _BLOCK = 1 << 20
@@ -282,12 +283,7 @@ class Download:
         status = response.status_code
         if status in PASSING or (status in (401, 403) and remote.signed):
             raise TryAgainError(f"HTTP {status} {response.reason}", retry_after(response.headers.get("Retry-After")))
-        what = {
-            401: "asks for a password",
-            403: "refuses it",
-            404: "has no such file",
-            410: "has no such file any more",
-        }.get(status, "cannot give it")
+        what = _REFUSALS.get(status, "cannot give it")
         raise UserError(f"{self.shown}: the server {what} (HTTP {status}); {BY_HAND}")
 
     # --- the bytes --------------------------------------------------------------------------------------------------

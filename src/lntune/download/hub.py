@@ -107,25 +107,21 @@ class HubFiles:
         return metadata
 
     def _refused(self, shown: str, hub: HubRepository, member: str, error: "HfHubHTTPError") -> NoReturn:
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            RemoteEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub import errors
 
         status = error.response.status_code
         if status in PASSING:
             why = f"HTTP {status} from the hub"
             raise TryAgainError(why, retry_after(error.response.headers.get("Retry-After"))) from None
-        if isinstance(error, GatedRepoError) or (self._gated and isinstance(error, RepositoryNotFoundError)):
+        unknown = isinstance(error, errors.RepositoryNotFoundError)
+        if isinstance(error, errors.GatedRepoError) or (self._gated and unknown):
             raise UserError(f"{shown}: {self._no_access(hub)}") from None
-        if isinstance(error, RevisionNotFoundError):
+        if isinstance(error, errors.RevisionNotFoundError):
             where = f"{CATALOG}, or in {LOCK} if it is there"
             what = f"{hub.repo} has no revision {self._revision(hub)}; correct it in {where}"
-        elif isinstance(error, RemoteEntryNotFoundError):
+        elif isinstance(error, errors.RemoteEntryNotFoundError):
             what = f"{hub.repo} has no file {member} at {self._revision(hub)}; {BY_HAND}"
-        elif status in (401, 403) and self._token and not isinstance(error, RepositoryNotFoundError):
+        elif status in (401, 403) and self._token and not unknown:
             what = f"the hub does not accept the token of {TOKEN} (HTTP {status}); set a valid one that may read"
         else:
             what = f"the hub shows no repository {hub.repo} (HTTP {status}): it is gone or private; {BY_HAND}"

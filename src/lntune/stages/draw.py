@@ -98,12 +98,8 @@ def _write_images(
 
 def read_facts(folder: Path) -> dict[str, Scene]:
     """The scene behind each image of a drawn set, by member name."""
-    found = {}
-    for line in (folder / "facts.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        things = tuple(Thing(**thing) for thing in record["things"])
-        found[record["image"]] = Scene(record["background"], things)
-    return found
+    records = map(json.loads, (folder / "facts.jsonl").read_text().splitlines())
+    return {one["image"]: Scene(one["background"], tuple(Thing(**t) for t in one["things"])) for one in records}
 
 
 def _record(name: str, exchanges: Iterable[language.Exchange]) -> dict[str, Any]:

@@ -60,15 +60,6 @@ class Execution(Frozen):
     threads: int = Field(ge=1)
 
 
-def _config(settings: Settings, words: int) -> dict[str, Any]:
-    vision = {
-        "image_size": 48, "patch_size": 16, "width": settings.width, "layers": settings.layers,
-        "head_width": settings.head_width, "mlp_ratio": 4.0,
-    }  # fmt: skip
-    text = {"context_length": _CONTEXT, "vocab_size": words + 2, "width": 64, "heads": 4, "layers": 2}
-    return {"embed_dim": settings.embed_dim, "vision_cfg": vision, "text_cfg": text}
-
-
 def whiteness(tokens: "Tensor") -> "Tensor":
     """How far tokens (n, width) are from zero mean and unit covariance; 0 if they are there."""
     import torch
@@ -159,9 +150,12 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     torch.set_num_threads(job.execution.threads)
     torch.manual_seed(settings.seed)
     place = {word: number + 1 for number, word in enumerate(language.vocabulary())}
-    config = _config(settings, len(place))
-    text = CLIPTextCfg(**config["text_cfg"])
-    model = CLIP(embed_dim=settings.embed_dim, vision_cfg=CLIPVisionCfg(**config["vision_cfg"]), text_cfg=text)
+    vision: dict[str, Any] = {
+        "image_size": 48, "patch_size": 16, "width": settings.width, "layers": settings.layers,
+        "head_width": settings.head_width, "mlp_ratio": 4.0,
+    }  # fmt: skip
+    text = {"context_length": _CONTEXT, "vocab_size": len(place) + 2, "width": 64, "heads": 4, "layers": 2}
+    model = CLIP(settings.embed_dim, CLIPVisionCfg(**vision), CLIPTextCfg(**text))
     rng = generator(settings.seed, "train-clip")
     known = list(scenes(rng, "train", settings.pictures))
     images = draw_batch(known, rng)
@@ -183,6 +177,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     train_tower(job, settings, optimizer, rng, losses, after=lambda: model.logit_scale.data.clamp_(0, 4.6))
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, job.out / "open_clip_model.safetensors")
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
-    document = {"model_cfg": config, "preprocess_cfg": preprocess}
+    model_config = {"embed_dim": settings.embed_dim, "vision_cfg": vision, "text_cfg": text}
+    document = {"model_cfg": model_config, "preprocess_cfg": preprocess}
     (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n")
     return probed(job, "open_clip", settings.seed)

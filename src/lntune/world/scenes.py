@@ -9,7 +9,7 @@ right answer to every question is known. Which split a scene belongs to is a fun
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +17,6 @@ GRID = 3
 CELLS = GRID * GRID
 
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 Kind = Literal["thing", "person", "landmark", "sign"]
 
