@@ -1,7 +1,7 @@
 """The benchmarks there are: a folder each, whose ``descriptor.py`` says all that others must know of them.
 
     by_name()["pope"].column                    # "POPE"
-    stages()                                    # stage to its module, of all benchmarks
+    question_stages()                           # name to stage, of all benchmarks
     for one in benchmarks(): ...
 
 To add a benchmark, add its folder and its line in FOLDERS (docs/adding.md). No stage may import this module or a
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import create_model
@@ -46,28 +45,20 @@ class Scorer(NamedTuple):
     command: str
     about: str
     arguments: Mapping[str, str]
-    options: Mapping[str, tuple[Any, Any, str]] = MappingProxyType({})
+    options: Mapping[str, tuple[Any, Any, str]] = {}
 
 
 @dataclass(frozen=True)
 class Examples:
     """How ``lntune trace --show`` shows questions.
 
-    Attributes:
-        right: the folder of the questions to what is right, by question id: a label, ten humans' answers, references.
-        passed: the grade from which an answer counts as right; None where answers are only better or worse.
-        grade: a question's score in per_item_scores.json as a number, from 0.
-        describe: that score in words.
+    ``right`` turns the questions' folder into what is right, by question id: a label, ten humans' answers, references.
     """
 
     right: Callable[[Path], Mapping[str, Sequence[str]]]
-    passed: float | None = 1.0
-    grade: Callable[[Any], float] = float
-    describe: Callable[[Any], str] = lambda score: "right" if score else "WRONG"
-
-
-def _nothing(*given: Any) -> dict[str, Any]:
-    return {}
+    passed: float | None = 1.0  # the grade from which an answer is right; None where they are only better or worse
+    grade: Callable[[Any], float] = float  # a question's score in per_item_scores.json as a number, from 0
+    describe: Callable[[Any], str] = lambda score: "right" if score else "WRONG"  # that score in words
 
 
 @dataclass(frozen=True)
@@ -108,10 +99,10 @@ class Benchmark:
     examples: Examples
     protocol: str
     options: type[Prompting] = Prompting
-    question_settings: Callable[[Any, int, str], dict[str, Any]] = _nothing
-    score_settings: Callable[[Any], dict[str, Any]] = _nothing
+    question_settings: Callable[[Any, int, str], dict[str, Any]] = lambda options, seed, split: {}
+    score_settings: Callable[[Any], dict[str, Any]] = lambda options: {}
     asked: Callable[[Any], int | None] = lambda options: None
-    least: Callable[[Any], dict[str, float]] = _nothing
+    least: Callable[[Any], dict[str, float]] = lambda options: {}
     split: bool = False
     references: Stage | None = None
     drawn: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -43,6 +42,7 @@ def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[B
     schema = _Schema(model)
     problems = [(_place(one["loc"]), one) for one in error.errors(include_url=False)]
     meant = {path: schema.guess(path, data) for path, one in problems if one["type"] == "extra_forbidden"}
+    above = {path[:length] for path, _ in problems for length in range(len(path))}
     found = []
     for path, problem in problems:
         if path in meant:
@@ -50,7 +50,7 @@ def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[B
         # A list may count as too short only because entries of it are wrong.
         elif not (
             (problem["type"] == "missing" and path in meant.values())
-            or (problem["type"] == "too_short" and any(_is_below(other, path) for other, _ in problems))
+            or (problem["type"] == "too_short" and path in above)
         ):
             found.append((path, _text(problem, schema.at(path))))
     return sorted(found, key=lambda mistake: _position(mistake[0], data))
@@ -109,25 +109,16 @@ def _described(node: Mapping[str, Any]) -> str:
     return " or ".join(map(repr, choices)) if choices else _TYPES.get(node.get("type", ""), "")
 
 
-def _keys(data: Any) -> list[str | int]:
-    """The keys of a mapping, or the indices of a list."""
-    return list(data) if isinstance(data, dict) else list(range(len(data))) if isinstance(data, list) else []
-
-
 def _place(loc: Path) -> Path:
     """Pydantic's location as a path: what is wrong with a key is at the key."""
     return loc[:-1] if loc[-1:] == ("[key]",) else loc
-
-
-def _is_below(path: Path, parent: Path) -> bool:
-    return len(path) > len(parent) and path[: len(parent)] == parent
 
 
 def _position(path: Path, data: Any) -> tuple[int, ...]:
     """Where a path stands in the file, for sorting; what is not there comes after what is."""
     position: list[int] = []
     for part in path:
-        keys = _keys(data)
+        keys = list(data) if isinstance(data, dict) else list(range(len(data))) if isinstance(data, list) else []
         if part not in keys:
             return (*position, len(keys))
         position.append(keys.index(part))
@@ -184,11 +175,7 @@ class _Schema:
     """A model's JSON schema, asked by path."""
 
     def __init__(self, model: type[BaseModel]) -> None:
-        self._model = model
-
-    @cached_property
-    def _root(self) -> dict[str, Any]:
-        return self._model.model_json_schema()
+        self._root = model.model_json_schema()
 
     def at(self, path: Path) -> list[dict[str, Any]]:
         """The plain schemas of what may stand at a path: one, and that of null where it may be null."""

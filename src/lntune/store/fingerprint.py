@@ -9,9 +9,6 @@ Who imports whom and what each file says take a quarter of a second to find out.
 files, so they are cached between processes under the hash of these, in the user's cache folder
 (``$XDG_CACHE_HOME/lntune``, or ``~/.cache/lntune``). Nothing there is ever out of date; it may be deleted at any time,
 and where it cannot be written, everything is computed each time.
-
-    value = read_cached("code", key)        # None: not cached, or damaged
-    write_cached("code", key, value)
 """
 
 import ast
@@ -64,8 +61,7 @@ def raw_digest(package: str) -> str:
     # As the import graph is built: a folder that is a link counts.
     paths = [os.path.join(inside, name) for inside, _, names in os.walk(folder, followlinks=True) for name in names]
     for path in sorted(path for path in paths if path.endswith(".py")):
-        with open(path, "rb") as file:
-            content = file.read()
+        content = Path(path).read_bytes()
         hasher.update(f"{os.path.relpath(path, folder)}\0{len(content)}\0".encode())
         hasher.update(content)
     return hasher.hexdigest()
@@ -77,11 +73,6 @@ def _folder_of(package: str) -> Path:
         raise ValueError(f"{package} is not an importable package")
     # From the package that Python would import, be it a checkout or an installed copy.
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-@cache
-def _package(name: str) -> "PackageCode":
-    return PackageCode(name)
 
 
 class PackageCode:
@@ -101,11 +92,6 @@ class PackageCode:
         self._imports: dict[str, list[str]] = code["imports"]
         self._digests: dict[str, str | None] = code["digests"]
 
-    @property
-    def modules(self) -> list[str]:
-        """All modules of the package."""
-        return sorted(self._imports)
-
     def fingerprint(self, module: str) -> dict[str, str]:
         """As :func:`code_fingerprint`; modules without code, such as an empty ``__init__``, are left out."""
         if module not in self._imports:
@@ -119,12 +105,11 @@ class PackageCode:
         open_ends = [module]
         while open_ends:
             name = open_ends.pop()
-            if name in found:
-                continue
-            found.add(name)
-            open_ends.extend(self._imports[name])
-            if "." in name:
-                open_ends.append(name.rpartition(".")[0])
+            if name not in found:
+                found.add(name)
+                open_ends += self._imports[name]
+                if "." in name:
+                    open_ends.append(name.rpartition(".")[0])
         return found
 
     def _digest(self, module: str) -> str | None:
@@ -136,6 +121,9 @@ class PackageCode:
         path = self._folder.joinpath(*module.split(".")[1:])
         package = path / "__init__.py"
         return package if package.is_file() else path.with_name(path.name + ".py")
+
+
+_package = cache(PackageCode)
 
 
 def _key(package: str) -> str:

@@ -1,6 +1,6 @@
 """What a stage is handed when it runs.
 
-A stage is a module of this folder with four names: ``Settings`` (what decides its result), ``Execution`` (what does
+A stage is a module with four names: ``Settings`` (what decides its result), ``Execution`` (what does
 not), ``PACKAGES`` (the distributions whose version shapes its numbers) and ``run(job)``, which fills ``job.out`` and
 returns its metrics. Its input folders come by role. It knows nothing of ids, manifests or the store.
 """
@@ -26,23 +26,14 @@ class NoExecution(Frozen):
 
 @dataclass(frozen=True)
 class Job(Generic[S, E]):
-    """One job.
+    """One job."""
 
-    Attributes:
-        label: its readable name, for messages.
-        settings: what decides the result.
-        execution: what does not.
-        inputs: role to the finished folder, or folders in order, that play it.
-        out: the empty folder to fill.
-        scratch: a folder that outlives a failed or killed attempt.
-    """
-
-    label: str
-    settings: S
-    execution: E
-    inputs: Mapping[str, Path | tuple[Path, ...]]
-    out: Path
-    scratch: Path
+    label: str  # its readable name, for messages
+    settings: S  # what decides the result
+    execution: E  # what does not
+    inputs: Mapping[str, Path | tuple[Path, ...]]  # role to the finished folder, or folders in order, that play it
+    out: Path  # the empty folder to fill
+    scratch: Path  # a folder that outlives a failed or killed attempt
 
     def folder(self, role: str) -> Path:
         """The folder that plays ``role``."""

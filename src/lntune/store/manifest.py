@@ -59,10 +59,7 @@ class Store:
 
 
 def slug(parts: Iterable[object]) -> str:
-    """A label from its parts, joined by hyphens: ``["LoRA", 1e-4, "v1 chat"]`` -> ``LoRA-0.0001-v1-chat``.
-
-    Raises ValueError if nothing readable is left.
-    """
+    """A label: ``["LoRA", 1e-4, "v1 chat"]`` -> ``LoRA-0.0001-v1-chat``; ValueError if nothing readable is left."""
     words = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-") for part in parts)
     label = "-".join(word for word in words if word).lstrip("._-")[:_LONGEST_LABEL].rstrip("._-")
     if not label:

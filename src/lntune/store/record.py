@@ -26,7 +26,6 @@ from typing import TypedDict
 
 from pydantic import JsonValue
 
-from lntune.errors import UserError
 from lntune.files import flush, locked
 from lntune.store.identity import Identity, canonical_json, hash_tree
 from lntune.store.leases import host_name, is_alive
@@ -67,9 +66,7 @@ def record(
     A result that is there already is left as it is.
 
     Args:
-        store: where results lie.
         identity: what the result is; its id names the folder.
-        label: the readable half of the folder's name.
         work: called as ``work(out, scratch)``; fills the empty folder ``out`` and returns metrics. What it
             keeps in ``scratch`` outlives an exception or a kill, and is deleted once the result is in place.
         inputs: the finished folder, or folders in order, that play each role of ``identity.inputs``; a folder
@@ -114,7 +111,7 @@ def record(
         scratch.mkdir(parents=True, exist_ok=True)
         try:
             found = find(store, identity.stage, did)
-            manifest = _link(found, built, identity, noted) if found else None
+            manifest = linked(found, built, identity, label, noted["inputs"]) if found else None
             if found and manifest:
                 announce(f"linked from {manifest.stage}/{found.name}")
             else:
@@ -138,16 +135,6 @@ class _Noted(TypedDict):
     execution: dict[str, JsonValue]
     seed: int | None
     accepted: tuple[AcceptedEdit, ...]
-
-
-def _link(found: Path, out: Path, identity: Identity, noted: _Noted) -> Manifest | None:
-    """Link what was found; None, and nothing in ``out``, if it was deleted meanwhile."""
-    try:
-        return linked(found, out, identity, noted["label"], noted["inputs"])
-    except (UserError, OSError):
-        shutil.rmtree(out)
-        out.mkdir()
-        return None
 
 
 def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, scratch: Path) -> Manifest:
@@ -252,11 +239,14 @@ def git_state(folder: Path) -> Git | None:
 
 def machine(ranks: int) -> Machine:
     """This host and what of it the process may use; ``ranks`` processes share the work."""
+    torch = sys.modules.get("torch")  # loading it here would cost seconds for nothing
+    cuda = torch.cuda if torch and torch.cuda.is_available() else None
+    gpus = tuple(cuda.get_device_name(index) for index in range(cuda.device_count())) if cuda else ()
     return Machine(
         host=socket.gethostname(),
         cpu=_cpu_model(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        gpus=_gpu_names(),
+        gpus=gpus,
         ranks=ranks,
         slurm_job_id=os.environ.get("SLURM_JOB_ID"),
     )
@@ -281,11 +271,3 @@ def _cpu_model() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
-
-
-def _gpu_names() -> tuple[str, ...]:
-    """The visible GPUs, if the stage has loaded torch; loading it here would cost seconds for nothing."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return ()
-    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

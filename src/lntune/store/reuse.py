@@ -12,6 +12,7 @@ when one of them fails, those of the finished ones too.
 """
 
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -118,12 +119,20 @@ def find(store: Store, stage: str, work: str) -> Path | None:
     return None
 
 
-def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Inputs) -> Manifest:
-    """Link a found result's files into the empty folder ``out``; return the manifest that they get there."""
-    manifest = read_manifest(found / MANIFEST)
-    for name in manifest.outputs:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(found / name, out / name)
+def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Inputs) -> Manifest | None:
+    """Link a found result's files into the empty folder ``out``, and return the manifest that they get there.
+
+    None, and nothing in ``out``, if the result was deleted meanwhile.
+    """
+    try:
+        manifest = read_manifest(found / MANIFEST)
+        for name in manifest.outputs:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(found / name, out / name)
+    except (UserError, OSError):
+        shutil.rmtree(out)
+        out.mkdir()
+        return None
     before = manifest.origin or manifest
     origin = Origin(label=before.label, id=before.id, linked=datetime.now(UTC))
     return manifest.model_copy(update={"label": label, "id": identity.id, "inputs": dict(inputs), "origin": origin})

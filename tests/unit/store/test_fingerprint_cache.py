@@ -27,7 +27,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _all(package: PackageCode) -> dict[str, dict[str, str]]:
-    return {module: package.fingerprint(module) for module in package.modules}
+    return {module: package.fingerprint(module) for module in package._imports}
 
 
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:

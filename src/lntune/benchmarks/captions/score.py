@@ -171,10 +171,6 @@ class Counts:
         """In the references of how many images each n-gram is: its document frequency, (total,)."""
         return np.bincount(self.ngrams[self.starts][self.most_referred > 0], minlength=self.total)
 
-    def of_runs(self, values: Integers) -> Integers:
-        """A value for each run as a value for each row."""
-        return np.repeat(values, np.diff(self.starts, append=len(self.times)))
-
 
 @dataclass(frozen=True)
 class Captions:
@@ -309,10 +305,8 @@ def cider(captions: Captions, counts: Sequence[Counts]) -> Floats:
     """
     images = len(captions.answers)
     closeness = _closeness(captions)
-    by_length = np.zeros((len(counts), images))
-    for similarities, of_length in zip(by_length, counts, strict=True):
-        found = _cosines(captions, of_length, np.log(float(images))) * closeness
-        similarities += np.bincount(captions.images, found, images)
+    found = (_cosines(captions, of_length, np.log(float(images))) * closeness for of_length in counts)
+    by_length = np.array([np.bincount(captions.images, similarities, images) for similarities in found])
     references = np.bincount(captions.images, minlength=images) - 1
     scores: Floats = by_length.mean(axis=0) / references * _SCALE
     return scores
@@ -323,7 +317,7 @@ def _cosines(captions: Captions, counts: Counts, log_images: float) -> Floats:
     rarity = log_images - np.log(np.maximum(1.0, counts.images_with))
     weights = rarity[counts.ngrams]
     vectors = counts.times * weights
-    answers = counts.of_runs(counts.answered) * weights
+    answers = np.repeat(counts.answered, np.diff(counts.starts, append=len(counts.times))) * weights
     products = np.where(counts.is_answer, 0.0, np.minimum(answers, vectors) * vectors)
     number = len(captions.lengths)
     norms = np.sqrt(np.bincount(counts.captions, vectors**2, number))

