@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -89,7 +90,12 @@ class Cell:
 
     def bounds(self, interval: Interval) -> str:
         """An interval as it is written; "-" if there is none."""
-        return "-" if interval is None else f"{interval[0]:.{self.decimals}f}..{interval[1]:.{self.decimals}f}"
+        ends = self.ends(interval)
+        return "-" if ends is None else "..".join(ends)
+
+    def ends(self, interval: Interval) -> tuple[str, str] | None:
+        """The lower and the upper end of an interval as they are written."""
+        return None if interval is None else (f"{interval[0]:.{self.decimals}f}", f"{interval[1]:.{self.decimals}f}")
 
 
 def number(text: str) -> float | None:
@@ -137,9 +143,9 @@ def cell_of(column: str, folders: Sequence[Path], format: ScoreFormat | None, to
     """A cell of a column.
 
     Args:
-        column: its title.
+        column: its title: a benchmark's, or Mem. (GB) or #param. (Table 2), or Similarity (Table 6).
         folders: the results that it is read from, a seed each.
-        format: of a benchmark's column; None for Mem. (GB) and #param. (Table 2) and Similarity (Table 6).
+        format: of a benchmark's column.
         tokens: of Similarity, the tokens whose states are compared.
     """
     if format is not None:
@@ -163,23 +169,16 @@ def _scores(folders: Sequence[Path], format: ScoreFormat) -> Cell:
     strata = [read_strata(folder) for folder in folders]
     values = []
     for value in format.values:
-        found = tuple(_at(one, value.keys) for one in scores)
+        found = tuple(float(reduce(getitem, value.keys, one)) for one in scores)
         text = f"{fmean(found):.{format.decimals}f}"
         values.append(Value(text, found, tuple(one.get(value.part, ()) for one in strata)))
     return Cell(tuple(values), format.decimals)
 
 
-def _at(document: Any, keys: Sequence[str]) -> float:
-    for key in keys:
-        document = document[key]
-    return float(document)
-
-
 def _memory(folder: Path) -> Cell:
     measured = _labelled(folder, "peak_bytes", "measured")
-    predicted = _gigabytes(_labelled(folder, "peak_bytes", "predicted"))
     text = measured if isinstance(measured, str) else _gigabytes(measured)
-    return Cell((Value(text),), beside={"predicted": predicted})
+    return Cell((Value(text),), beside={"predicted": _gigabytes(_labelled(folder, "peak_bytes", "predicted"))})
 
 
 def _gigabytes(size: float) -> str:

@@ -16,6 +16,7 @@ from lntune.errors import UserError
 from lntune.report.layout import LITERATURE_NOTE, LaidOut, ShownCell, ShownValue, Title
 
 _COMMANDS = {
+    "\0": "{}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "`": r"\textasciigrave{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
@@ -83,19 +84,12 @@ def _quoted(text: str) -> str:
 
 def _characters(text: str) -> str:
     apart = _LIGATURES.sub("\0", unicodedata.normalize("NFC", text))
-    return "".join(_character(character, apart[:place]) for place, character in enumerate(apart))
-
-
-def _character(character: str, before: str) -> str:
-    if character == "\0":
-        return "{}"
-    if character in _COMMANDS:
-        return _COMMANDS[character]
-    if not _LETTERS.match(character):
-        shown = f"{character!r} (U+{ord(character):04X})"
-        place = f"behind {before[-30:]!r}" if before else "at the beginning of a text"
-        raise UserError(f"LaTeX's T1 fonts have no {shown}, which stands {place}; write it in other characters")
-    return character
+    for place, character in enumerate(apart):
+        if character not in _COMMANDS and not _LETTERS.match(character):
+            shown, before = f"{character!r} (U+{ord(character):04X})", apart[:place]
+            where = f"behind {before[-30:]!r}" if before else "at the beginning of a text"
+            raise UserError(f"LaTeX's T1 fonts have no {shown}, which stands {where}; write it in other characters")
+    return "".join(_COMMANDS.get(character, character) for character in apart)
 
 
 # --- in which size a table fits ---
@@ -257,14 +251,14 @@ def _tabular(table: LaidOut, size: Size, *, scaled: bool) -> Iterator[str]:
             yield rf"\multicolumn{{{table.columns}}}{{c}}{{\textit{{{escaped(block.title)}}}}} \\"
             yield r"\addlinespace[2pt]"
         for line in block.lines:
-            yield _line([_title(line.title), *map(_cell, line.cells)])
+            yield _line([_title(line.title), *("/".join(map(_figure, cell)) for cell in line.cells)])
     yield r"\bottomrule"
     yield r"\end{tabular}" + ("}" if scaled else "")
 
 
 def _header(table: LaidOut) -> Iterator[str]:
     for line in table.header:
-        yield _line([_spanning(title) for title in line])
+        yield _line(list(map(_title, line)))
         ends, rules = 0, []
         for title in line:
             if title.span > 1:
@@ -278,16 +272,9 @@ def _line(cells: Sequence[str]) -> str:
     return f"{' & '.join(cells)} \\\\"
 
 
-def _spanning(title: Title) -> str:
-    return _title(title) if title.span == 1 else rf"\multicolumn{{{title.span}}}{{c}}{{{_title(title)}}}"
-
-
 def _title(title: Title) -> str:
-    return escaped(title.text) + (DAGGER if title.literature else "")
-
-
-def _cell(figures: ShownCell) -> str:
-    return "/".join(map(_figure, figures))
+    text = escaped(title.text) + (DAGGER if title.literature else "")
+    return text if title.span == 1 else rf"\multicolumn{{{title.span}}}{{c}}{{{text}}}"
 
 
 def _figure(figure: ShownValue) -> str:

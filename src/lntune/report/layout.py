@@ -9,10 +9,11 @@ the second best value of a group, column by column.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Literal, NamedTuple
 
 from lntune.errors import UserError
-from lntune.report.cells import Cell, Value, number
+from lntune.report.cells import Cell, number
 
 Emphasis = Literal["best-and-second", "best", "none"]
 Mark = Literal["best", "second", "none"]
@@ -26,25 +27,18 @@ def marks(cells: Sequence[Cell], emphasis: Emphasis, *, lower_is_better: bool = 
 
     Values are ranked as they are written: those that are written alike are not told apart. What is no number ("-",
     "OOM") has no rank. The best is marked if there are at least two different values, the second if there are three.
-
-    Args:
-        cells: the column's cells, each with as many values.
-        emphasis: what is marked.
-        lower_is_better: whether the lowest is the best.
     """
-    ranks = [_ranks(cells, part, emphasis, lower_is_better) for part in range(max(len(cell.parts) for cell in cells))]
-    return [tuple(ranks[part].get(_finite(text), "none") for part, text in enumerate(cell.parts)) for cell in cells]
+    by_part = zip_longest(*(cell.parts for cell in cells), fillvalue="")
+    ranks = [_ranks(texts, emphasis, lower_is_better) for texts in by_part]
+    marked = [zip(cell.parts, ranks, strict=False) for cell in cells]
+    return [tuple(its.get(_finite(text), "none") for text, its in one) for one in marked]
 
 
-def _ranks(cells: Sequence[Cell], part: int, emphasis: Emphasis, lower_is_better: bool) -> dict[float | None, Mark]:
-    written = {_finite(cell.parts[part]) for cell in cells if part < len(cell.parts)}
-    found = sorted((value for value in written if value is not None), reverse=not lower_is_better)
-    ranks: dict[float | None, Mark] = {}
-    if len(found) > 1 and emphasis != "none":
-        ranks[found[0]] = "best"
-        if len(found) > 2 and emphasis == "best-and-second":
-            ranks[found[1]] = "second"
-    return ranks
+def _ranks(texts: Sequence[str], emphasis: Emphasis, lower_is_better: bool) -> dict[float | None, Mark]:
+    values = {value for value in map(_finite, texts) if value is not None}
+    found = sorted(values, reverse=not lower_is_better)
+    marked: dict[Emphasis, tuple[Mark, ...]] = {"none": (), "best": ("best",), "best-and-second": ("best", "second")}
+    return dict(zip(found[:-1], marked[emphasis], strict=False))
 
 
 def _finite(text: str) -> float | None:
@@ -137,14 +131,6 @@ class LaidOut:
             yield from block.lines
 
 
-class _Group(NamedTuple):
-    """A group's rows by title, each with what its cells show."""
-
-    title: str
-    literature: bool
-    rows: dict[str, tuple[ShownCell, ...]]
-
-
 def lay_out(
     rows: Sequence[TableRow], columns: Sequence[str], layout: Layout, emphasis: Emphasis, *, intervals: bool = False
 ) -> LaidOut:
@@ -162,86 +148,57 @@ def lay_out(
         UserError: a group has two rows of one title.
     """
     groups = _groups(rows, columns, emphasis, intervals)
-    return {"groups": _in_groups, "groups-across": _groups_across, "rows-across": _rows_across}[layout](groups, columns)
+    if layout == "groups":
+        blocks = [
+            Block(group, tuple(Line(Title(title, 1, literature), cells) for title, cells in its.items()))
+            for (group, literature), its in groups.items()
+        ]
+        return LaidOut((tuple(map(Title, ("Method", *columns))),), tuple(blocks))
+    titles, empty = list(dict.fromkeys(title for its in groups.values() for title in its)), ((),) * len(columns)
+    if layout == "groups-across":
+        first, over = "Method", [Title(group, len(columns), literature) for group, literature in groups]
+        named = [(Title(title), [its.get(title, empty) for its in groups.values()]) for title in titles]
+    else:
+        first, over = "Model", [Title(title, len(columns)) for title in titles]
+        named = [
+            (Title(group, 1, literature), [its.get(title, empty) for title in titles])
+            for (group, literature), its in groups.items()
+        ]
+    lines = [Line(title, tuple(chain.from_iterable(cells))) for title, cells in named]
+    return LaidOut(_header(first, over, columns), (Block(None, tuple(lines)),))
 
 
-def _groups(rows: Sequence[TableRow], columns: Sequence[str], emphasis: Emphasis, intervals: bool) -> list[_Group]:
-    found: dict[tuple[str, bool], list[TableRow]] = {}
-    for row in rows:
-        its = found.setdefault((row.group, row.literature), [])
-        if row.title in [other.title for other in its]:
-            raise UserError(f"{row.group}: two rows are called {row.title!r}; give them different titles")
-        its.append(row)
-    return [
-        _Group(title, literature, _shown(its, columns, "none" if literature else emphasis, intervals))
-        for (title, literature), its in found.items()
-    ]
-
-
-def _shown(
+def _groups(
     rows: Sequence[TableRow], columns: Sequence[str], emphasis: Emphasis, intervals: bool
-) -> dict[str, tuple[ShownCell, ...]]:
-    """The rows of one group by title, with the values of each cell."""
-    marked = [
-        marks([row.cells[place] for row in rows], emphasis, lower_is_better=column in LOWER_IS_BETTER)
-        for place, column in enumerate(columns)
-    ]
-    return {
-        row.title: tuple(_shown_cell(cell, marked[place][at], intervals) for place, cell in enumerate(row.cells))
-        for at, row in enumerate(rows)
-    }
+) -> dict[tuple[str, bool], dict[str, tuple[ShownCell, ...]]]:
+    """What each group's rows show, by title; groups by title and whether they are from the literature."""
+    found: dict[tuple[str, bool], dict[str, TableRow]] = {}
+    for row in rows:
+        its = found.setdefault((row.group, row.literature), {})
+        if row.title in its:
+            raise UserError(f"{row.group}: two rows are called {row.title!r}; give them different titles")
+        its[row.title] = row
+    shown = {}
+    for (group, literature), its in found.items():
+        by_column = zip(*(row.cells for row in its.values()), strict=True)
+        marked = [
+            marks(cells, "none" if literature else emphasis, lower_is_better=column in LOWER_IS_BETTER)
+            for column, cells in zip(columns, by_column, strict=True)
+        ]
+        shown[group, literature] = {
+            title: tuple(_shown_cell(cell, marked[place][at], intervals) for place, cell in enumerate(row.cells))
+            for at, (title, row) in enumerate(its.items())
+        }
+    return shown
 
 
 def _shown_cell(cell: Cell, its_marks: tuple[Mark, ...], intervals: bool) -> ShownCell:
     if cell.text == cell.parts[0] and number(cell.text) is None:
         return (ShownValue(cell.text),) if cell.text else ()
     return tuple(
-        ShownValue(one.text, mark, _ends(one, cell.decimals) if intervals else None)
+        ShownValue(one.text, mark, cell.ends(one.interval) if intervals else None)
         for one, mark in zip(cell.values, its_marks, strict=True)
     )
-
-
-def _ends(value: Value, decimals: int | None) -> tuple[str, str] | None:
-    interval = value.interval
-    return None if interval is None else (f"{interval[0]:.{decimals}f}", f"{interval[1]:.{decimals}f}")
-
-
-def _in_groups(groups: Sequence[_Group], columns: Sequence[str]) -> LaidOut:
-    blocks = [
-        Block(group.title, tuple(Line(Title(title, 1, group.literature), cells) for title, cells in group.rows.items()))
-        for group in groups
-    ]
-    return LaidOut((tuple(Title(text) for text in ("Method", *columns)),), tuple(blocks))
-
-
-def _groups_across(groups: Sequence[_Group], columns: Sequence[str]) -> LaidOut:
-    over = [Title(group.title, len(columns), group.literature) for group in groups]
-    lines = [
-        Line(Title(title), tuple(cell for group in groups for cell in _cells(group, title, columns)))
-        for title in _row_titles(groups)
-    ]
-    return LaidOut(_header("Method", over, columns), (Block(None, tuple(lines)),))
-
-
-def _rows_across(groups: Sequence[_Group], columns: Sequence[str]) -> LaidOut:
-    titles = _row_titles(groups)
-    over = [Title(title, len(columns)) for title in titles]
-    lines = [
-        Line(
-            Title(group.title, 1, group.literature),
-            tuple(cell for title in titles for cell in _cells(group, title, columns)),
-        )
-        for group in groups
-    ]
-    return LaidOut(_header("Model", over, columns), (Block(None, tuple(lines)),))
-
-
-def _row_titles(groups: Sequence[_Group]) -> list[str]:
-    return list(dict.fromkeys(title for group in groups for title in group.rows))
-
-
-def _cells(group: _Group, title: str, columns: Sequence[str]) -> tuple[ShownCell, ...]:
-    return group.rows.get(title, ((),) * len(columns))
 
 
 def _header(first: str, over: Sequence[Title], columns: Sequence[str]) -> tuple[tuple[Title, ...], ...]:

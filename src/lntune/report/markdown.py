@@ -30,7 +30,9 @@ def markdown_table(table: LaidOut, *, title: str, notes: Sequence[str]) -> str:
 
 
 def _lines(table: LaidOut) -> list[str]:
-    lines = [_line(_header(table)), "|" + " --- |" * table.columns]
+    above = [[_title(title) for title in line for _ in range(title.span)] for line in table.header]
+    header = [": ".join(filter(None, over)) for over in zip(*above, strict=True)]
+    lines = [_line(header), "|" + " --- |" * table.columns]
     for block in table.blocks:
         if block.title is not None:
             lines.append(_line([f"*{_text(block.title)}*"] + [""] * (table.columns - 1)))
@@ -40,11 +42,6 @@ def _lines(table: LaidOut) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
-
-
-def _header(table: LaidOut) -> list[str]:
-    lines = [[_title(title) for title in line for _ in range(title.span)] for line in table.header]
-    return [": ".join(text for text in over if text) for over in zip(*lines, strict=True)]
 
 
 def _title(title: Title) -> str:

@@ -55,16 +55,13 @@ def write_csv(path: Path, readings: Sequence[Reading]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(_record(one) for one in readings)
-
-
-def _record(one: Reading) -> tuple[str, ...]:
-    claim = one.claim
-    worded = ("yes" if one.worded else "no") if one.name else ""
-    return (
-        claim.id, claim.place, claim.claim, claim.kind, claim.claimed, "yes" if claim.implied else "", one.name, worded,
-        one.formula, one.shown(one.paper), one.agrees, one.shown(one.ours), one.ours_agrees, claim.note,
-    )  # fmt: skip
+        for one in readings:
+            claim, worded = one.claim, "yes" if one.worded else "no"
+            writer.writerow((
+                claim.id, claim.place, claim.claim, claim.kind, claim.claimed, "yes" if claim.implied else "", one.name,
+                worded if one.name else "", one.formula, one.shown(one.paper), one.agrees, one.shown(one.ours),
+                one.ours_agrees, claim.note,
+            ))  # fmt: skip
 
 
 def nearest(its: Sequence[Reading]) -> Reading:

@@ -39,22 +39,17 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     settings = job.settings
     counted = [read_counts(folder) for folder in job.folders("sets")]
     reasons = sorted({reason for counts in counted for reason in counts.dropped})
-    records = [_record(row, counts, reasons) for row, counts in zip(settings.rows, counted, strict=True)]
+    records = [
+        {
+            "set": row.name, "use": row.use, "source": row.source, "unit": counts.unit, "read": counts.read,
+            **{f"dropped: {reason}": counts.dropped.get(reason, 0) for reason in reasons},
+            "kept": counts.kept,
+        }
+        for row, counts in zip(settings.rows, counted, strict=True)
+    ]  # fmt: skip
     pd.DataFrame(records).to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
     (job.out / f"{settings.name}.md").write_text(_markdown(settings, counted))
     return {"sets": len(records), "reasons": len(reasons)}
-
-
-def _record(row: Row, counts: Counts, reasons: list[str]) -> dict[str, str | int]:
-    return {
-        "set": row.name,
-        "use": row.use,
-        "source": row.source,
-        "unit": counts.unit,
-        "read": counts.read,
-        **{f"dropped: {reason}": counts.dropped.get(reason, 0) for reason in reasons},
-        "kept": counts.kept,
-    }
 
 
 def _markdown(settings: Settings, counted: list[Counts]) -> str:

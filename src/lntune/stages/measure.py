@@ -11,6 +11,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.training import EngineName, Execution, Library, LoraSettings, Precision
+from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -49,12 +50,8 @@ class Settings(Frozen):
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write measure.json."""
-    if job.execution.engine == "deepspeed":
-        from lntune.stages.rank import run_on_ranks, runs_on_ranks
-
-        if runs_on_ranks(job):
-            metrics: Metrics = run_on_ranks(job, __name__)
-            return metrics
+    if runs_on_ranks(job):
+        return run_on_ranks(job, __name__)
     from lntune.estimate.memory import predict_memory
     from lntune.model.device import numerics
     from lntune.model.multimodal import assemble
@@ -73,7 +70,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         {"name": "trainable", "value": report.trainable, "label": "measured"},
         {"name": "parameters", "value": report.total, "label": "measured"},
         {"name": "trainable_percent", "value": printed_percent(report.percent), "label": "measured"},
-        {"name": "peak_bytes", "value": measured, "label": "measured", "how": _how(setup)},
+        {"name": "peak_bytes", "value": measured, "label": "measured", "how": _HOW[setup.device]},
         {"name": "peak_bytes", "value": account.peak, "label": "predicted", "parts": account.parts},
     ]
     if settings.paper is not None:
@@ -86,10 +83,10 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     return {"trainable": report.trainable, "parameters": report.total, "predicted_bytes": account.peak}
 
 
-def _how(setup: "Setup") -> str:
-    if setup.device == "cuda":
-        return "torch.cuda.max_memory_allocated in the second step"
-    return "bytes of live tensors at the second step's peak, on the CPU"
+_HOW = {
+    "cuda": "torch.cuda.max_memory_allocated in the second step",
+    "cpu": "bytes of live tensors at the second step's peak, on the CPU",
+}
 
 
 def _setup(job: Job[Settings, Execution], model: "MultimodalModel") -> "Setup":

@@ -9,11 +9,12 @@ FOLDER, and the launching process prints it once.
 import json
 import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+
+from pydantic import TypeAdapter
 
 from lntune.config import Frozen
 from lntune.config.training import Execution
@@ -35,45 +36,20 @@ def run_on_ranks(job: Job[AnySettings, Execution], stage: str) -> Metrics:
     """
     import torch  # noqa: F401  (loaded, so that the manifest names the GPUs)
 
-    document = {
-        "stage": stage,
-        "label": job.label,
-        "settings": job.settings.model_dump(mode="json"),
-        "execution": job.execution.model_dump(mode="json"),
-        "inputs": {
-            role: str(given) if isinstance(given, Path) else list(map(str, given)) for role, given in job.inputs.items()
-        },
-        "out": str(job.out),
-        "scratch": str(job.scratch),
-    }
+    document = {"stage": stage, "job": TypeAdapter(Job[Any, Any]).dump_python(job, mode="json")}
     metrics: Metrics = launch(__name__, document, job.execution.ranks, job.execution.threads, job.label)
     return metrics | {"deepspeed": version("deepspeed")}
-
-
-def read_job(document: dict[str, Any]) -> tuple[Callable[[Any], Metrics], Job[Any, Execution]]:
-    """The stage's function and the job that :func:`run_on_ranks` wrote down."""
-    module = import_module(document["stage"])  # the module that runs here in the end, so its code is in the identity
-    inputs = {
-        role: Path(given) if isinstance(given, str) else tuple(map(Path, given))
-        for role, given in document["inputs"].items()
-    }
-    job = Job(
-        label=document["label"],
-        settings=module.Settings.model_validate_json(json.dumps(document["settings"])),
-        execution=module.Execution.model_validate_json(json.dumps(document["execution"])),
-        inputs=inputs,
-        out=Path(document["out"]),
-        scratch=Path(document["scratch"]),
-    )
-    return module.run, job
 
 
 def main(folder: Path) -> NoReturn:
     """Run the job in ``folder`` as one of its ranks, and end."""
 
     def work() -> Metrics:
-        run, job = read_job(read_document(folder))
-        return run(job)
+        document = read_document(folder)
+        stage: Any = import_module(document["stage"])  # runs here in the end, so its code is in the identity
+        job = TypeAdapter(Job[stage.Settings, stage.Execution]).validate_json(json.dumps(document["job"]))
+        metrics: Metrics = stage.run(job)
+        return metrics
 
     run_as_rank(folder, work)
 

@@ -57,11 +57,17 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.csv, NAME.md, NAME.tex and cells.json."""
     settings = job.settings
     cells = cells_of(settings, job.folders("scores"))
-    paired = _paired(settings, cells)
+    others = [settings.compared_with(row) for row in settings.rows]
+    paired = [None if other is None else cells[settings.rows.index(other)] for other in others]
     ours = [_record(job, *one) for one in zip(settings.rows, cells, paired, strict=True)]
-    literature = [_literature(settings, printed) for printed in settings.literature]
+    literature = [
+        {"model": one.group, "method": one.title}
+        | dict(zip(settings.columns, one.cells, strict=True))
+        | {"source": LITERATURE}
+        for one in settings.literature
+    ]
     _write_csv(job.out / f"{settings.name}.csv", ours, literature)
-    _write_readable(job, cells)
+    _write_readable(job.out, settings, cells)
     write_cells(job.out, settings, cells)
     return {"rows": len(literature) + len(ours), "cells": sum(map(len, cells))}
 
@@ -82,23 +88,16 @@ def _write_csv(path: Path, ours: Sequence[Record], literature: Sequence[Record])
     table.fillna("").to_csv(path, index=False, lineterminator="\n")
 
 
-def _write_readable(job: Job[Settings, NoExecution], cells: Sequence[Sequence[Cell]]) -> None:
+def _write_readable(out: Path, settings: Settings, cells: Sequence[Sequence[Cell]]) -> None:
     """The table as Markdown and as LaTeX."""
-    settings = job.settings
     rows = [TableRow(one.group, one.title, _as_printed(one), literature=True) for one in settings.literature]
     rows += [TableRow(row.group, row.title, tuple(its)) for row, its in zip(settings.rows, cells, strict=True)]
     table = lay_out(rows, settings.columns, settings.layout, settings.emphasis, intervals=settings.intervals)
     below = notes(settings)
-    (job.out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=below), "utf-8")
+    (out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=below), "utf-8")
     about = f"{settings.title} ({settings.name}). Scale: {settings.scale}. Protocol: {settings.protocol}."
     text = latex_table(table, name=settings.name, title=settings.title, notes=below, about=about)
-    (job.out / f"{settings.name}.tex").write_text(text, "utf-8")
-
-
-def _paired(settings: Settings, cells: Sequence[Sequence[Cell]]) -> list[Sequence[Cell] | None]:
-    """For each row the cells of the row that it is compared with; None where there is none."""
-    others = [settings.compared_with(row) for row in settings.rows]
-    return [None if other is None else cells[settings.rows.index(other)] for other in others]
+    (out / f"{settings.name}.tex").write_text(text, "utf-8")
 
 
 def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], paired: Sequence[Cell] | None) -> Record:
@@ -125,12 +124,6 @@ def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], pa
         "scale": settings.scale,
         "source": OURS,
     }
-
-
-def _literature(settings: Settings, printed: Printed) -> Record:
-    """A row from the literature as a line of the CSV."""
-    record = {"model": printed.group, "method": printed.title}
-    return record | dict(zip(settings.columns, printed.cells, strict=True)) | {"source": LITERATURE}
 
 
 def _as_printed(printed: Printed) -> tuple[Cell, ...]:
