@@ -52,10 +52,7 @@ def code_fingerprint(module: str) -> dict[str, str]:
 
 
 def raw_digest(package: str) -> str:
-    """BLAKE3 over the bytes of every source file of a package: equal means that no fingerprint has changed.
-
-    It takes a few milliseconds; fingerprints that are not cached take hundreds.
-    """
+    """BLAKE3 over the bytes of a package's source files, in a few milliseconds; equal: no fingerprint has changed."""
     folder = str(_folder_of(package))
     hasher = blake3()
     # As the import graph is built: a folder that is a link counts.

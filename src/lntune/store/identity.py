@@ -69,8 +69,7 @@ def canonical_json(value: Any) -> str:
     """The one JSON text of a value: keys sorted, no spaces, ASCII only; tuples are written as lists.
 
     Raises TypeError for what JSON has no type for, such as a path or a key that is no text, and for subclasses of the
-    plain types (NumPy scalars, enums), whose text is not settled by their value; ValueError for a number that is not
-    finite.
+    plain types (NumPy scalars, enums), whose text their value does not settle; ValueError for inf and nan.
     """
     _check(value, "value")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
