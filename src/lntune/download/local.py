@@ -51,9 +51,7 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.version = _read_version(path)
-        self.size = 0
-        self._hash = hashlib.sha256()
+        self.version, self.size, self._hash = _read_version(path), 0, hashlib.sha256()
         if self.version is not None and path.is_file():
             with path.open("rb") as file:
                 self._hash = hashlib.file_digest(file, "sha256")

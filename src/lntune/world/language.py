@@ -234,8 +234,9 @@ Pair = tuple[str, str]
 Ask = Callable[[Scene, np.random.Generator], Pair]
 
 
-def _other(options: Sequence[str], right: str, rng: np.random.Generator) -> str:
-    return str(rng.choice([o for o in options if o != right]))
+def _pair(asked: str, right: str, options: Sequence[str], rng: np.random.Generator) -> Pair:
+    """The question with the right one of the options, and with another."""
+    return asked.format(right), asked.format(rng.choice([o for o in options if o != right]))
 
 
 def _shows(asked: str) -> Ask:
@@ -260,28 +261,23 @@ def _of_kind(kind: Kind, asked: str) -> Ask:
 
     def ask(scene: Scene, rng: np.random.Generator) -> Pair:
         right = next(c for c in scene.categories if CATEGORIES[c].kind == kind)
-        return asked.format(right), asked.format(_other(names_of(kind), right, rng))
+        return _pair(asked, right, names_of(kind), rng)
 
     return ask
 
 
 def _position(scene: Scene, rng: np.random.Generator) -> Pair:
     thing = scene.first(present(scene, rng))
-    asked = f"is the {thing.category} on the {{}} ?"
-    right = COLUMNS[thing.column]
-    return asked.format(right), asked.format(_other(COLUMNS, right, rng))
+    return _pair(f"is the {thing.category} on the {{}} ?", COLUMNS[thing.column], COLUMNS, rng)
 
 
 def _color(scene: Scene, rng: np.random.Generator) -> Pair:
     name = str(rng.choice([c for c in scene.categories if CATEGORIES[c].kind != "person"]))
-    right = scene.first(name).colour
-    asked = f"is the {name} {{}} ?"
-    return asked.format(right), asked.format(_other(CATEGORIES[name].colours, right, rng))
+    return _pair(f"is the {name} {{}} ?", scene.first(name).colour, CATEGORIES[name].colours, rng)
 
 
 def _scene(scene: Scene, rng: np.random.Generator) -> Pair:
-    asked = "does this image show the {} ?"
-    return asked.format(scene.background), asked.format(_other(PLACES, scene.background, rng))
+    return _pair("does this image show the {} ?", scene.background, PLACES, rng)
 
 
 def _commonsense(scene: Scene, rng: np.random.Generator) -> Pair:
