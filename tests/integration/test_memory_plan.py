@@ -153,7 +153,7 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
 
 def test_a_image_is_predicted_to_be_read_once(cards: Checkout) -> None:
     plan = plan_of(cards)
-    job = training_job(plan.study, "finetune", "llama2-7b", "clip", "layernorm", plan.scale.finetune)
+    job = training_job(plan.study, "finetune", "llama2-7b", "clip", "layernorm")
     assert job is not None and plan.scale.execution.gpu is not None
 
     def seconds(questions: int, images: int) -> float:

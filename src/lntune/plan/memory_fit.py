@@ -6,12 +6,11 @@ Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 from pathlib import Path
 
 from lntune.config.load import shown
-from lntune.config.training import Schedule
 from lntune.errors import UserError
 from lntune.estimate.jobs import TrainingJob, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.paper.memory import TABLE, read_rows
-from lntune.plan.study import Study
+from lntune.plan.study import Study, once
 from lntune.stages.measure import Paper
 
 DEFAULT_ZERO_STAGE = 2
@@ -46,10 +45,9 @@ def _folder(study: Study, entry: str, config: str) -> Path | None:
     return (study.root / file.path).parent if file is not None and file.path is not None else None
 
 
-def training_job(
-    study: Study, stage: str, llm: str, vision: str, method: str, schedule: Schedule
-) -> TrainingJob | None:
-    """What decides a job's memory; None where the scale names no GPU to fit."""
+@once
+def training_job(study: Study, stage: str, llm: str, vision: str, method: str) -> TrainingJob | None:
+    """What decides the memory of a model's training; None where the scale names no GPU to fit."""
     execution = study.scale.execution
     if execution.gpu is None:
         return None
@@ -61,7 +59,7 @@ def training_job(
         vision=vision_shape(study, vision),
         method=method,
         lora=settings.lora if settings else None,
-        schedule=schedule,
+        schedule=study.scale.connector.schedule if stage == "connector" else study.scale.finetune,
         engine=execution.engine,
         ranks=max(execution.of(stage).gpus, 1) if execution.engine == "deepspeed" else 1,
         zero_stage=settings.zero_stage if settings else DEFAULT_ZERO_STAGE,

@@ -13,7 +13,7 @@ from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
-from lntune.config.training import Execution, Schedule
+from lntune.config.training import Execution
 from lntune.estimate.jobs import choose
 from lntune.plan.memory_fit import batch_of_questions, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
@@ -163,10 +163,10 @@ class Models:
     # --- training --------------------------------------------------------------------------------------------------
 
     @once
-    def _training_execution(self, stage: str, llm: str, vision: str, method: str, schedule: Schedule) -> Execution:
+    def _training_execution(self, stage: str, llm: str, vision: str, method: str) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
-        job = training_job(self.study, stage, llm, vision, method, schedule)
+        job = training_job(self.study, stage, llm, vision, method)
         choice = choose(job, execution.gpu, execution.micro_batch) if job and execution.gpu else None
         ranks = choice.ranks if choice else 1
         return Execution(
@@ -196,7 +196,7 @@ class Models:
             "samples": self.samples(stage.data),
             "images": self.source(self.scale.data[stage.data].source),
         }
-        execution = self._training_execution("connector", llm, vision, "connector-only", stage.schedule)
+        execution = self._training_execution("connector", llm, vision, "connector-only")
         return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
 
     @once
@@ -221,9 +221,7 @@ class Models:
             "images": self.source(self.scale.data[variant.data].source),
         }
         label = [*self._label(variant), f"{learning_rate:g}"]
-        execution = self._training_execution(
-            "finetune", variant.llm, variant.vision, variant.method, self.scale.finetune
-        )
+        execution = self._training_execution("finetune", variant.llm, variant.vision, variant.method)
         return self.node("finetune", label, settings, inputs, execution)
 
     @once

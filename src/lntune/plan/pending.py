@@ -37,7 +37,6 @@ from lntune.plan.node import Node, Reason, can_link, closure, is_done, why
 from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
-from lntune.plan.study import once
 from lntune.plan.targets import is_right, targets_of
 from lntune.stages.fetch import Execution as FetchExecution
 from lntune.store.manifest import slug
@@ -248,12 +247,7 @@ class Forecast:
         """The training job that a node is, or whose model it asks."""
         llm, vision = self._llms[id(_parent(node, "llm"))], self._visions[id(_parent(node, "vision"))]
         method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
-        return self._job_of(node.stage, llm, vision, method)
-
-    @once
-    def _job_of(self, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
-        schedule = self._scale.connector.schedule if stage == "connector" else self._scale.finetune
-        job = training_job(self._study, stage, llm, vision, method, schedule)
+        job = training_job(self._study, node.stage, llm, vision, method)
         assert job is not None, "there is a GPU"
         return job
 

@@ -45,13 +45,12 @@ SUMMARIES = ("data", "claims", "comparison")
 """The tables that every study has besides the report items of its config."""
 
 
-def names(models: Models) -> list[str]:
-    """Those of these tables that a checkout can have: without workflow/paper, there is nothing to compare with."""
-    return [name for name in SUMMARIES if name == "data" or (models.study.root / PAPER).is_dir()]
-
-
 class Plan(Models):
     """All results, each made once, so equal results are the same Node."""
+
+    def summaries(self) -> list[str]:
+        """Those of SUMMARIES that a checkout can have: without workflow/paper, there is nothing to compare with."""
+        return [name for name in SUMMARIES if name == "data" or (self.study.root / PAPER).is_dir()]
 
     @once
     def report_item(self, name: str) -> Node:

@@ -6,6 +6,7 @@ should hold.
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from lntune.errors import UserError
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.pages import PAGES, page_path, page_text
 from lntune.plan.plan import SUMMARIES, Plan
-from lntune.plan.plan import names as summaries
 from lntune.plan.study import Study
 
 TABLES, FIGURES = "tables", "figures"
@@ -69,7 +69,7 @@ def asked_files(study: Study, target: str) -> list[Path]:
 
 def shown_names(plan: Plan) -> list[str]:
     """The tables and figures that a plain ``snakemake`` makes."""
-    return list(dict.fromkeys((*plan.study.settings.report_items, *summaries(plan))))
+    return list(dict.fromkeys((*plan.study.settings.report_items, *plan.summaries())))
 
 
 def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
@@ -101,7 +101,7 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
     """The node of a result's folder, whichever table or figure rests on it; UserError if there is none."""
     found = plan.find(stage, name)
     if found is None:
-        for report_item in (*plan.study.report_items(), *summaries(plan)):
+        for report_item in (*plan.study.report_items(), *plan.summaries()):
             plan.report_item(report_item)
         found = plan.find(stage, name)
     if found is None:
@@ -115,12 +115,11 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
 def is_right(plan: Plan, file: Path) -> bool:
     """Whether a published file is there and holds what its result holds; a page, what is written of its result."""
     node = plan.report_item(file.stem)
+    if not is_done(plan.store, node):
+        return False
     folder = result_folder(plan.store, node)
-    try:
-        if not is_done(plan.store, node):
-            return False
+    with suppress(FileNotFoundError):
         if file.parent.name == PAGES:
             return file.read_text(encoding="utf-8") == page_text(folder, file.stem)
         return file.read_bytes() == (folder / file.name).read_bytes()
-    except FileNotFoundError:
-        return False
+    return False

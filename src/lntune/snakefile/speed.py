@@ -1,7 +1,4 @@
-"""Functions that Snakemake calls for jobs.
-
-What makes every start quicker, of the command line and of Snakemake alike; nothing else follows from it.
-"""
+"""What makes every start quicker, of the command line and of Snakemake alike; nothing else follows from it."""
 
 import gc
 import inspect

@@ -32,7 +32,6 @@ from lntune.errors import UserError
 from lntune.files import is_locked
 from lntune.plan.node import Node, closure, compared
 from lntune.plan.plan import Plan
-from lntune.plan.plan import names as summaries
 from lntune.plan.stages import STAGES, STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
 from lntune.plan.targets import FORMATS
@@ -57,7 +56,7 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     plan = Plan(Study.read(root, overrides))
     state, leases = leases_state(plan.store), read_leases(plan.store)
     folders = _StoreFolders(plan.store)
-    report_items = closure([plan.report_item(name) for name in (*plan.study.report_items(), *summaries(plan))])
+    report_items = closure([plan.report_item(name) for name in (*plan.study.report_items(), *plan.summaries())])
     weights = closure([*DemoWeightsPlan(root).nodes().values()]) if (root / RECIPES).is_file() else []
 
     folders.keep((f"{node.stage}/{node.name}" for node in report_items), _TODAY)
