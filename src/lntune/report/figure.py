@@ -213,15 +213,10 @@ def write_figure(
     rows: Iterable[Sequence[object]],
     cells: Sequence[Sequence[Cell]],
 ) -> None:
-    """Write a figure with its note, NAME.csv with what it shows, and cells.json.
+    """Write NAME.pdf, NAME.svg and NAME.png, NAME.csv with what is drawn, and cells.json.
 
-    Args:
-        out: the folder.
-        settings: its name, and what it says besides.
-        figure: without the note on the scale, which stands under it.
-        header: of the CSV, without the scale's column.
-        rows: of the CSV.
-        cells: each row's.
+    ``figure`` comes without the note on the scale, which is put under it; ``header`` and ``rows``, the CSV's, without
+    the column of the scale.
     """
     with look():
         add_note(figure, settings.scale, scale_note(settings))

@@ -116,13 +116,15 @@ def chosen_rates(row: Row, selections: Sequence[Path]) -> str:
 
 def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> None:
     """Write cells.json: row, column, value, its parts, and the places of the inputs that each cell was read from."""
-    found = []
-    for row, its in zip(settings.rows, cells, strict=True):
-        for (column, places), cell in zip(settings.places(row).items(), its, strict=True):
-            where = {"row": row.name, "column": column, "value": cell.text}
-            format = settings.formats.get(column)
-            parts = [one.part for one in format.values] if format else [""]
-            found.append({**where, "parts": parts, "scores": places, "selections": row.selections})
+    parts = {column: [one.part for one in format.values] for column, format in settings.formats.items()}
+    found = [
+        {
+            "row": row.name, "column": column, "value": cell.text, "parts": parts.get(column, [""]),
+            "scores": places, "selections": row.selections,
+        }
+        for row, its in zip(settings.rows, cells, strict=True)
+        for (column, places), cell in zip(settings.places(row).items(), its, strict=True)
+    ]  # fmt: skip
     (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
 
 

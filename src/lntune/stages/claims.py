@@ -6,7 +6,7 @@ claim, with the reading that comes nearest.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -77,10 +77,7 @@ def nearest(its: Sequence[Reading]) -> Reading:
 
 def by_claim(readings: Sequence[Reading]) -> list[list[Reading]]:
     """The readings of each claim together."""
-    found: dict[str, list[Reading]] = {}
-    for one in readings:
-        found.setdefault(one.claim.id, []).append(one)
-    return list(found.values())
+    return [[one for one in readings if one.claim.id == id] for id in dict.fromkeys(one.claim.id for one in readings)]
 
 
 def summary(readings: Sequence[Reading]) -> str:
@@ -104,7 +101,8 @@ def markdown(readings: Sequence[Reading], *, title: str, notes: Sequence[str]) -
     header = ("claim", "place", "says", "claimed", "nearest reading", "the paper's tables yield", "agrees", "ours")
     lines += [f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
     lines += [_line(its) for its in by_claim(readings)]
-    return "\n".join([*lines, "", *_footnotes(readings)]).rstrip() + "\n"
+    footnotes = [f"- {its[0].claim.id}: {its[0].claim.note}" for its in by_claim(readings) if its[0].claim.note]
+    return "\n".join([*lines, "", *footnotes]).rstrip() + "\n"
 
 
 def _line(its: Sequence[Reading]) -> str:
@@ -120,9 +118,3 @@ def _line(its: Sequence[Reading]) -> str:
         one.shown(one.ours),
     )  # fmt: skip
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _footnotes(readings: Sequence[Reading]) -> Iterator[str]:
-    for its in by_claim(readings):
-        if its[0].claim.note:
-            yield f"- {its[0].claim.id}: {its[0].claim.note}"
