@@ -117,9 +117,8 @@ def _job(study: Study, question: Question, llm: str, method: str, settings: Meth
 def _schedule(study: Study, question: Question, llm: str) -> Schedule:
     """The scale's finetuning, changed as asked; a size by itself is taken with checkpoints, and long enough."""
     schedule = study.scale.finetune
-    changed: dict[str, Any] = {"precision": question.precision or schedule.precision}
-    if question.length is not None:
-        changed["max_length"] = question.length
+    precision, length = question.precision or schedule.precision, question.length or schedule.max_length
+    changed: dict[str, Any] = {"precision": precision, "max_length": length}
     if llm in LLMS and study.scale.execution.gpu is None:
         changed |= {"gradient_checkpointing": True, "max_length": question.length or _PAPERS_LENGTH}
     return schedule.model_copy(update=changed)

@@ -87,9 +87,6 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     return Garbage(root, plan.store, tuple(_measured(items)), small, stays, tuple(notes), refusal, state)
 
 
-# --- what there is -----------------------------------------------------------------------------------------------
-
-
 class _StoreFolders:
     """What lies in a store now: results, what processes left next to them, and marks. Links are not followed.
 
@@ -175,9 +172,6 @@ def _age(path: Path) -> float:
         return math.inf
 
 
-# --- what stays --------------------------------------------------------------------------------------------------
-
-
 def _published(root: Path, folders: _StoreFolders) -> Iterator[tuple[str, list[str]]]:
     """Every published file, and the results of tables and figures that hold its bytes."""
     report_items = [name for name in folders.finished if name.partition("/")[0] in STAGES_OF_REPORT_ITEMS]
@@ -218,9 +212,6 @@ def _lease_notes(leases: Sequence[Lease], root: Path, stays: Counter[str]) -> It
             yield f"the lease of this checkout's last run {keeps}; the next run replaces it ({drop})"
         elif not own and lease.abandoned:
             yield f"{lease.checkout} of {lease.user} is no longer there; its lease {keeps} ({drop})"
-
-
-# --- what goes ---------------------------------------------------------------------------------------------------
 
 
 class _Differences:
