@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from lntune.config.study import GpuSettings, MethodSettings
-from lntune.config.training import LoraSettings, Precision, Schedule
+from lntune.config.training import Precision, Schedule
 from lntune.errors import UserError
 from lntune.estimate.jobs import TrainingJob, choose, predicted, usable
 from lntune.estimate.memory import MemoryAccount, Setup
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
+from lntune.paper import memory as paper
 from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study, check_known
 from lntune.units import counted
 
-_PAPERS_LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
-"""Taken for 7B and 13B by themselves: the rank that gives the percentages of the paper's Table 2."""
 _PAPERS_LENGTH = 2048
 
 
@@ -106,7 +105,7 @@ def _job(study: Study, question: Question, llm: str, method: str, settings: Meth
         llm=_shape(study, llm),
         vision=vision,
         method=method,
-        lora=_PAPERS_LORA if llm in LLMS and settings.lora is not None else settings.lora,
+        lora=paper.LORA if llm in LLMS and settings.lora is not None else settings.lora,
         schedule=schedule,
         engine="deepspeed" if sharing else execution.engine,
         ranks=gpus,

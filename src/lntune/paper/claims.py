@@ -11,31 +11,29 @@ The rule. A claimed number agrees if the value, rounded to as many digits as the
 it is only when digits are cut off instead, the verdict is "cut off". A bound agrees if the value keeps it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, InvalidOperation
-from itertools import product
+from itertools import groupby, product
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from lntune.config import Frozen
 from lntune.errors import UserError
-from lntune.paper.formula import Formula, Tables, Value
-from lntune.paper.values import AbsentError, FormulaError
+from lntune.paper.formula import AbsentError, Formula, FormulaError, Tables, Value
 
 Relation = Literal["equal", "about", "over", "at least", "at most", "under"]
 Kind = Literal["relative", "points", "share", "amount", "ratio", "count", "setting"]
 
 
 def _is_number(text: str) -> str:
-    try:
-        finite = Decimal(text).is_finite()
-    except InvalidOperation:
-        finite = False
-    if not finite:
-        raise ValueError(f"expected a number in quotes, as the paper prints it, got {text!r}")
-    return text
+    with suppress(InvalidOperation):
+        if Decimal(text).is_finite():
+            return text
+    raise ValueError(f"expected a number in quotes, as the paper prints it, got {text!r}")
 
 
 Figure = Annotated[str, AfterValidator(_is_number)]
@@ -150,14 +148,10 @@ def assess(claims: Claims, *, paper: Tables, ours: Tables) -> list[Reading]:
     Raises:
         UserError: a formula cannot be read, or asks the paper's tables for what they do not have.
     """
-    seen: set[str] = set()
-    found = []
-    for claim in claims.claims:
-        if claim.id in seen:
-            raise UserError(f"{FILE}: {claim.id}: two claims bear this id; rename one")
-        seen.add(claim.id)
-        found += list(_readings(claims, claim, paper, ours))
-    return found
+    for name, number in Counter(claim.id for claim in claims.claims).items():
+        if number > 1:
+            raise UserError(f"{FILE}: {name}: two claims bear this id; rename one")
+    return [reading for claim in claims.claims for reading in _readings(claims, claim, paper, ours)]
 
 
 def _readings(claims: Claims, claim: Claim, paper: Tables, ours: Tables) -> Iterator[Reading]:
@@ -190,12 +184,10 @@ def _readings(claims: Claims, claim: Claim, paper: Tables, ours: Tables) -> Iter
 def _used(formula: Formula, let: Mapping[str, Formula]) -> set[str]:
     """The names that a formula uses, itself or by way of ``let``."""
     used: set[str] = set()
-    waiting = list(formula.names)
+    waiting = set(formula.names)
     while waiting:
-        name = waiting.pop()
-        if name not in used:
-            used.add(name)
-            waiting += let[name].names if name in let else []
+        used |= waiting
+        waiting = {inner for name in waiting if name in let for inner in let[name].names} - used
     return used
 
 
@@ -206,8 +198,7 @@ def _choices(claim: Claim, used: set[str]) -> list[dict[str, str]]:
 
 
 def _written(claim: Claim, text: str, choice: Mapping[str, str]) -> str:
-    parts = [*(f"{name} = {chosen}" for name, chosen in choice.items())]
-    parts += [f"{name} = {formula}" for name, formula in claim.let.items()]
+    parts = [f"{name} = {formula}" for name, formula in [*choice.items(), *claim.let.items()]]
     return f"{text} where {', '.join(parts)}" if parts else text
 
 
@@ -255,10 +246,12 @@ def verdicts(readings: Sequence[Reading]) -> dict[str, str]:
     that the words do not allow), "cut off" (none, unless digits are cut off), "no reading", "not printed" (the tables
     do not hold what is needed), "setting" (nothing to compute).
     """
-    by_claim: dict[str, list[Reading]] = {}
-    for reading in readings:
-        by_claim.setdefault(reading.claim.id, []).append(reading)
-    return {name: _verdict(its) for name, its in by_claim.items()}
+    return {its[0].claim.id: _verdict(its) for its in by_claim(readings)}
+
+
+def by_claim(readings: Sequence[Reading]) -> list[list[Reading]]:
+    """The readings of each claim together, as they come."""
+    return [list(its) for _, its in groupby(readings, lambda one: one.claim.id)]
 
 
 def _verdict(its: Sequence[Reading]) -> str:

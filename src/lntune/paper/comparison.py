@@ -46,11 +46,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Order:
-    """How alike the rows of one group are ordered by one figure.
+    """How alike the rows of one group are ordered by one figure, of those rows that have it on both sides.
 
-    Attributes:
-        tau: Kendall's tau-b: 1 the same order, -1 the reverse; None if one side has fewer than two different values.
-        rows: how many rows have the figure on both sides.
+    ``tau`` is Kendall's tau-b: 1 the same order, -1 the reverse; None if one side has fewer than two different values.
     """
 
     table: str
@@ -82,14 +80,17 @@ def tau_b(a: Sequence[float], b: Sequence[float]) -> float | None:
     return concordance / sqrt(untied_a * untied_b) if untied_a and untied_b else None
 
 
+def _figure(one: Compared) -> tuple[str, str, str, str]:
+    """All of a place but its row."""
+    return one.place.table, one.place.group, one.place.column, one.place.part
+
+
 def orders(compared: Sequence[Compared]) -> list[Order]:
     """For each group and figure how the rows are ordered on the two sides, where there is anything of ours."""
     pairs: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
     for one in compared:
         if one.ours is not None and one.ours.number is not None and one.paper.number is not None:
-            place = one.place
-            key = (place.table, place.group, place.column, place.part)
-            pairs.setdefault(key, []).append((one.paper.number, one.ours.number))
+            pairs.setdefault(_figure(one), []).append((one.paper.number, one.ours.number))
     return [Order(*key, tau_b(*zip(*both, strict=True)), len(both)) for key, both in pairs.items()]
 
 
@@ -109,25 +110,19 @@ def write_csv(path: Path, compared: Sequence[Compared]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for one in compared:
-            place = one.place
-            order = found.get((place.table, place.group, place.column, place.part))
+            order = found.get(_figure(one))
             bounds = one.ours.bounds if one.ours and one.ours.bounds else ("", "")
-            row = [*place, one.paper.text, one.ours.text if one.ours else "", _signed(one), *map(str, bounds)]
-            writer.writerow([*row, _inside(one), _tau(order), str(order.rows) if order else ""])
-
-
-def _digits(one: Compared) -> int:
-    """As many as the side with fewer has: more would not mean anything."""
-    assert one.ours is not None
-    return min(len(text.strip("% ").partition(".")[2]) for text in (one.paper.text, one.ours.text))
+            row = [*one.place, one.paper.text, one.ours.text if one.ours else "", _signed(one), *map(str, bounds)]
+            inside = {None: "", True: "yes", False: "no"}[one.inside]
+            writer.writerow([*row, inside, _tau(order), str(order.rows) if order else ""])
 
 
 def _signed(one: Compared) -> str:
-    return "" if one.difference is None else f"{one.difference:+.{_digits(one)}f}"
-
-
-def _inside(one: Compared) -> str:
-    return "" if one.inside is None else "yes" if one.inside else "no"
+    """The difference with as many digits as the side with fewer has: more would not mean anything."""
+    if one.ours is None or one.difference is None:
+        return ""
+    digits = min(len(text.strip("% ").partition(".")[2]) for text in (one.paper.text, one.ours.text))
+    return f"{one.difference:+.{digits}f}"
 
 
 def _tau(order: Order | None) -> str:
@@ -192,10 +187,7 @@ def by_table(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
 
 def markdown(compared: Sequence[Compared], *, title: str, notes: Sequence[str]) -> str:
     """All tables, each with its orders; ``notes`` are paragraphs under the title, empty ones left out."""
-    lines = [f"# {title}", ""]
-    for note in notes:
-        if note:
-            lines += [note, ""]
+    lines = [line for paragraph in (f"# {title}", *notes) if paragraph for line in (paragraph, "")]
     for table, its in by_table(compared).items():
         lines += [f"## {table}", "", summary(its), ""]
         for rows in (figure_rows(its), order_rows(its)):

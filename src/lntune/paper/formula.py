@@ -6,38 +6,57 @@
 
 A formula is written like a Python expression and read with Python's parser, but nothing is executed: numbers, texts,
 lists, names, the four operations, and calls of the functions listed here are all there is (docs/claims.md).
+
+Its values know which cells they come from: :data:`Numbers` maps a :class:`Key` (group, row, column) to each. Two of
+them are matched by their keys; along an axis on which one has a single entry, that goes with all of the other's.
 """
 
 import ast
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 from lntune.paper.printed import Place, Printed
-from lntune.paper.values import (
-    AGGREGATES,
-    AbsentError,
-    FormulaError,
-    Key,
-    Numbers,
-    aggregate,
-    count_above,
-    count_below,
-    count_different,
-    count_missing,
-    gain,
-    pairwise,
-    row_of_highest,
-    row_titles,
-)
 
 EVERY = "every"
 """In place of rows: all that have numbers."""
 
+
+class FormulaError(Exception):
+    """What is wrong with a formula, in a few words."""
+
+
+class AbsentError(FormulaError):
+    """A formula asks for a cell that the tables do not have."""
+
+
+class Key(NamedTuple):
+    """Which cell a number comes from; empty along an axis that was averaged away."""
+
+    group: str
+    row: str
+    column: str
+
+
+Numbers = dict[Key, float]
+
+Aggregate = Callable[[Sequence[float]], float]
+
+
+AGGREGATES: dict[str, Aggregate] = {
+    "mean": fmean,
+    "median": median,
+    "lowest": min,
+    "highest": max,
+    "total": sum,
+    "count": lambda values: float(len(values)),
+}
+
 Value = float | str | tuple[str, ...] | Numbers
 
-_OF_PARTS = {"sum": sum, "mean": AGGREGATES["mean"]}
+_OF_PARTS: dict[str, Aggregate] = {"sum": sum, "mean": fmean}
 _OPERATIONS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -119,25 +138,93 @@ class Tables:
 
 
 def _texts(value: Value) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, tuple):
-        return value
+    if isinstance(value, str | tuple):
+        return (value,) if isinstance(value, str) else value
     raise FormulaError(f"a text or a list of texts is expected, not {value}")
 
 
-# What a formula may call besides pick and printed.
+def matched(a: Numbers, b: Numbers) -> dict[Key, tuple[float, float]]:
+    """The values of ``a``, each with the one of ``b`` that goes with it.
+
+    Raises:
+        FormulaError: a value of either has none to go with.
+    """
+    single = [(len({key[axis] for key in a}) == 1, len({key[axis] for key in b}) == 1) for axis in range(3)]
+    found: dict[Key, tuple[float, float]] = {}
+    used: set[Key] = set()
+    for mine, value in a.items():
+        for other, partner in b.items():
+            if all(mine[axis] == other[axis] or any(single[axis]) for axis in range(3)):
+                # The side with several entries gives the name.
+                names = [other[axis] if single[axis] == (True, False) else mine[axis] for axis in range(3)]
+                found[Key(*names)] = (value, partner)
+                used |= {mine, other}
+    lonely = next((key for key in [*a, *b] if key not in used), None)
+    if lonely is not None:
+        raise FormulaError(f"there is nothing to match with {', '.join(word for word in lonely if word)}")
+    return found
+
+
+def gain(a: float, b: float) -> float:
+    """How far ``a`` lies above ``b``, in percent of ``b``."""
+    if b == 0:
+        raise AbsentError("a percentage of nothing")
+    return 100 * (a / b - 1)
+
+
+def pairwise(function: Callable[[float, float], float], a: Numbers | float, b: Numbers | float) -> Numbers | float:
+    """``function`` of single values, or of those that match."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return {key: function(*pair) for key, pair in matched(a, b).items()}
+    if isinstance(a, dict) or isinstance(b, dict):
+        raise FormulaError("cells and a single number cannot be matched")
+    return function(a, b)
+
+
+def aggregate(function: Aggregate, numbers: Numbers, by: str = "") -> Numbers | float:
+    """One value of all, or with ``by`` (axes with commas between: "group, column") one for each entry of these axes."""
+    if not by:
+        return function(list(numbers.values()))
+    axes = [axis.strip() for axis in by.split(",")]
+    for axis in axes:
+        if axis not in Key._fields:
+            raise FormulaError(f"unknown axis {axis!r} (known: {', '.join(Key._fields)})")
+    grouped: dict[Key, list[float]] = {}
+    for key, value in numbers.items():
+        kept = Key(*(word if name in axes else "" for name, word in zip(Key._fields, key, strict=True)))
+        grouped.setdefault(kept, []).append(value)
+    return {key: function(values) for key, values in grouped.items()}
+
+
+def row_titles(numbers: Numbers) -> Numbers:
+    """The titles of the rows as numbers, where these are numbers (Table A1's learning rates)."""
+    try:
+        return {key: float(key.row) for key in numbers}
+    except ValueError as error:
+        raise FormulaError(f"row_titles: {error}") from None
+
+
+def row_of_highest(numbers: Numbers) -> float:
+    """The title, as a number, of the row that holds the highest value."""
+    best = max(numbers, key=lambda key: numbers[key])
+    return row_titles({best: 0.0})[best]
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: partial(aggregate, function) for name, function in AGGREGATES.items()},
     "gain": partial(pairwise, gain),
     "points": partial(pairwise, operator.sub),
-    "below": count_below,
-    "above": count_above,
-    "different": count_different,
-    "missing": count_missing,
+    "below": lambda numbers, bound: float(sum(value < bound for value in numbers.values())),
+    "above": lambda numbers, bound: float(sum(value > bound for value in numbers.values())),
+    "different": lambda a, b: float(sum(mine != other for mine, other in matched(a, b).values())),
+    "missing": lambda a, b: float(sum(value not in b.values() for value in a.values())),
     "row_titles": row_titles,
     "row_of_highest": row_of_highest,
 }
+"""What a formula may call besides pick and printed.
+
+"different" counts the values of ``a`` that differ from their match in ``b``, "missing" those that are nowhere in ``b``.
+"""
 
 
 class Formula:
@@ -172,14 +259,13 @@ class Formula:
     @staticmethod
     def _check(tree: ast.expr) -> None:
         plain = (ast.Name, ast.Load, ast.BinOp, ast.UnaryOp, ast.USub, ast.List, ast.Call, ast.keyword, *_OPERATIONS)
+        known = [*FUNCTIONS, "pick", "printed"]
         for node in ast.walk(tree):
             constant = isinstance(node, ast.Constant) and type(node.value) in (int, float, str)
             if not constant and not isinstance(node, plain):
                 raise FormulaError(f"{ast.unparse(node)!r} is not allowed in a formula")
-            if isinstance(node, ast.Call):
-                known = [*FUNCTIONS, "pick", "printed"]
-                if not isinstance(node.func, ast.Name) or node.func.id not in known:
-                    raise FormulaError(f"unknown function {ast.unparse(node.func)!r} (known: {', '.join(known)})")
+            if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in known):
+                raise FormulaError(f"unknown function {ast.unparse(node.func)!r} (known: {', '.join(known)})")
 
     def value(self, tables: Tables, names: Mapping[str, Value]) -> Value:
         """What it comes to.

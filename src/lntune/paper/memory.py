@@ -5,9 +5,11 @@ assumptions, all named, and none chosen by its outcome. The fit is another thing
 paper's own rows, of use to see whether the other rows follow.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import linear_regression
+from typing import Any
 
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
@@ -28,7 +30,6 @@ ASSUMED = ((1, 512), (4, 512), (4, 1024), (8, 1024), (16, 1024))
 _NAMES = [f"batch {batch}, {length} tokens" for batch, length in ASSUMED]
 
 FITTED = (("lora", "7B"), ("attn-qv", "7B"), ("layernorm", "7B"))
-"""The rows that the fit's two constants are taken from; all others are held out."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Row:
     size: str
     printed: float | None
     percent: float
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the fit's two constants are taken from it, among others; all other rows are held out."""
+        return (self.method, self.size) in FITTED
 
 
 METHODS = {
@@ -55,37 +61,33 @@ METHODS = {
 def read_rows(path: Path) -> list[Row]:
     """The paper's values, 7B first."""
     values = {(one.place.group, one.place.row, one.place.column): one.text for one in read_paper(path)}
+
+    def row(size: str, title: str) -> Row:
+        memory, share = (values[f"{size} scale", title, column] for column in ("Mem. (GB)", "#param."))
+        return Row(METHODS[title], size, None if memory == "OOM" else float(memory), float(share.rstrip("%")))
+
     try:
-        rows = []
-        for size in LLMS:
-            for title, method in METHODS.items():
-                memory, share = (values[f"{size} scale", title, column] for column in ("Mem. (GB)", "#param."))
-                printed = None if memory == "OOM" else float(memory)
-                rows.append(Row(method, size, printed, float(share.rstrip("%"))))
+        return [row(size, title) for size in LLMS for title in METHODS]
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as the paper's Table 2 ({error!r}); restore it from git") from None
-    return rows
 
 
 def predicted(row: Row, micro_batch: int, length: int) -> int:
     """Bytes at the paper's probable settings: bfloat16 weights, DeepSpeed ZeRO-2, one GPU, gradient checkpointing."""
-    vision = VISIONS["open_clip"]
-    setup = Setup(
-        llm=LLMS[row.size],
-        vision=vision,
-        method=row.method,
-        lora=LORA if row.method == "lora" else None,
-        micro_batch=micro_batch,
-        length=length,
-        answer_tokens=(length - vision.tokens) // 3,
-    )
+    answers = (length - VISIONS["open_clip"].tokens) // 3
+    setup = Setup(**_model(row), micro_batch=micro_batch, length=length, answer_tokens=answers)
     return predict_memory(setup).peak
 
 
 def counts(row: Row) -> tuple[int, int]:
     """Parameters that train, and all."""
-    model = Skeleton(LLMS[row.size], VISIONS["open_clip"], row.method, LORA if row.method == "lora" else None)
+    model = Skeleton(**_model(row))
     return model.trainable, model.numel
+
+
+def _model(row: Row) -> dict[str, Any]:
+    lora = LORA if row.method == "lora" else None
+    return {"llm": LLMS[row.size], "vision": VISIONS["open_clip"], "method": row.method, "lora": lora}
 
 
 def fit(rows: Sequence[Row]) -> tuple[float, float]:
@@ -95,12 +97,11 @@ def fit(rows: Sequence[Row]) -> tuple[float, float]:
     """
     points = []
     for row in rows:
-        if (row.method, row.size) in FITTED and row.printed is not None:
+        if row.fitted and row.printed is not None:
             trainable, total = counts(row)
             points.append((float(trainable), row.printed * 1e9 - 2 * total))
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
-    return slope, mean_y - slope * mean_x
+    slope, rest = linear_regression(*zip(*points, strict=True))
+    return slope, rest
 
 
 def fitted(row: Row, constants: tuple[float, float]) -> float:
@@ -109,11 +110,9 @@ def fitted(row: Row, constants: tuple[float, float]) -> float:
     return 2 * total + constants[0] * trainable + constants[1]
 
 
-def _compared(rows: Sequence[Row], constants: tuple[float, float]) -> Iterator[tuple[Row, list[int], float, bool]]:
-    """Each row, the bytes predicted under each of ASSUMED, those by the fit, and whether it was fitted on."""
-    for row in rows:
-        peaks = [predicted(row, *assumed) for assumed in ASSUMED]
-        yield row, peaks, fitted(row, constants), (row.method, row.size) in FITTED
+def _peaks(row: Row) -> list[int]:
+    """The bytes predicted under each of ASSUMED."""
+    return [predicted(row, *assumed) for assumed in ASSUMED]
 
 
 def document(root: Path) -> Mapping[str, object]:
@@ -128,11 +127,11 @@ def document(root: Path) -> Mapping[str, object]:
                 "method": row.method,
                 "size": row.size,
                 "paper_gb": row.printed if row.printed is not None else "OOM",
-                "predicted_gb": {name: round(peak / 1e9, 2) for name, peak in zip(_NAMES, peaks, strict=True)},
-                "fit_gb": round(by_fit / 1e9, 2),
-                "in_fit": in_fit,
+                "predicted_gb": {name: round(peak / 1e9, 2) for name, peak in zip(_NAMES, _peaks(row), strict=True)},
+                "fit_gb": round(fitted(row, constants) / 1e9, 2),
+                "in_fit": row.fitted,
             }
-            for row, peaks, by_fit, in_fit in _compared(rows, constants)
+            for row in rows
         ],
     }
 
@@ -143,11 +142,12 @@ def text(root: Path) -> str:
     slope, rest = fit(rows)
     head = ["", "paper", *(f"predicted, {name}" for name in _NAMES), "OOM agrees", "fit"]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    for row, peaks, by_fit, in_fit in _compared(rows, (slope, rest)):
+    for row in rows:
+        peaks, by_fit = _peaks(row), fitted(row, (slope, rest))
         agree = sum((peak > GPU) == (row.printed is None) for peak in peaks)
         cells = [f"{row.size} {row.method}", "OOM" if row.printed is None else f"{row.printed:.1f}"]
         cells += [*(_against(peak, row.printed) for peak in peaks), f"{agree} of {len(peaks)}"]
-        lines.append(f"| {' | '.join([*cells, _against(by_fit, row.printed) + (' *' if in_fit else '')])} |")
+        lines.append(f"| {' | '.join([*cells, _against(by_fit, row.printed) + (' *' if row.fitted else '')])} |")
     note = (
         "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the "
         "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the "

@@ -188,17 +188,11 @@ class Execution(Frozen):
 
 
 def check(paths: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, Path]:
-    """Name to path; UserError if a file is not the one that was planned with."""
-    found = {}
-    for name, sha256 in expected.items():
-        path = Path(paths[name])
-        try:
-            same = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; restore it from the repository") from None
-        if not same:
-            raise UserError(f"{path}: was edited since the run started; start the run again")
-        found[name] = path
+    """Name to path; UserError if a file is not there, or not the one that was planned with."""
+    found = {name: Path(paths[name]) for name in expected}
+    for name, sha256 in digests(found).items():
+        if sha256 != expected[name]:
+            raise UserError(f"{found[name]}: was edited since the run started; start the run again")
     return found
 
 

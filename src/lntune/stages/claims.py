@@ -11,16 +11,15 @@ from decimal import Decimal
 from pathlib import Path
 
 from lntune.config.load import load
-from lntune.paper.claims import CUT, UNKNOWN, YES, Claims, Reading, assess, verdicts
+from lntune.paper.claims import CUT, UNKNOWN, YES, Claims, Reading, assess, by_claim, verdicts
 from lntune.paper.formula import Tables
-from lntune.paper.printed import Execution, Settings, check, read_own, read_tables
+from lntune.paper.printed import CLAIMS, Execution, Settings, check, read_own, read_tables
 from lntune.store.job import Job, Metrics
 
 __all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
 PACKAGES = ()
 
-CLAIMS = "claims.yaml"
 TITLE = "The paper's claims, on the paper's tables and on ours"
 
 
@@ -75,11 +74,6 @@ def nearest(its: Sequence[Reading]) -> Reading:
     return min(its, key=distance)
 
 
-def by_claim(readings: Sequence[Reading]) -> list[list[Reading]]:
-    """The readings of each claim together."""
-    return [[one for one in readings if one.claim.id == id] for id in dict.fromkeys(one.claim.id for one in readings)]
-
-
 def summary(readings: Sequence[Reading]) -> str:
     """How many claims follow from the paper's tables."""
     found = list(verdicts(readings).values())
@@ -94,10 +88,7 @@ def summary(readings: Sequence[Reading]) -> str:
 
 def markdown(readings: Sequence[Reading], *, title: str, notes: Sequence[str]) -> str:
     """One line a claim; ``notes`` are paragraphs between title and table, empty ones left out."""
-    lines = [f"# {title}", ""]
-    for note in [*notes, summary(readings)]:
-        if note:
-            lines += [note, ""]
+    lines = [line for paragraph in (f"# {title}", *notes, summary(readings)) if paragraph for line in (paragraph, "")]
     header = ("claim", "place", "says", "claimed", "nearest reading", "the paper's tables yield", "agrees", "ours")
     lines += [f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
     lines += [_line(its) for its in by_claim(readings)]

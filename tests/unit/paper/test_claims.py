@@ -15,9 +15,8 @@ from lntune.config.report_item import RATE, ReportItem
 from lntune.config.study import ScaleSettings
 from lntune.errors import UserError
 from lntune.paper.claims import Claim, Claims, Reading, agreement, assess, verdicts
-from lntune.paper.formula import Formula, Tables
+from lntune.paper.formula import AbsentError, Formula, FormulaError, Tables
 from lntune.paper.printed import Place, Printed, digests, paper_files, read_ours, read_paper
-from lntune.paper.values import AbsentError, FormulaError
 from lntune.plan.study import Study
 from lntune.report.rows import rate_text
 from lntune.stages.claims import COLUMNS, nearest, summary
