@@ -138,17 +138,15 @@ def _peak(job: TrainingJob, zero_stage: int, micro_batch: int) -> int:
 
 
 def _remedy(job: TrainingJob) -> str:
-    ways = []
-    if job.engine == "deepspeed":
-        ways.append(f"give the stage more GPUs (execution.stages.{job.stage}.gpus)")
-    else:
-        ways.append("choose execution.engine: deepspeed, which shares the work among several GPUs")
-    if not job.schedule.gradient_checkpointing:
-        ways.append("turn gradient_checkpointing on")
-    if job.schedule.precision != "bf16-weights" and job.engine == "deepspeed":
-        ways.append("choose precision: bf16-weights")
-    ways.append("lower max_length")
-    return ", or ".join(ways)
+    sharded = job.engine == "deepspeed"
+    ways = {
+        f"give the stage more GPUs (execution.stages.{job.stage}.gpus)": sharded,
+        "choose execution.engine: deepspeed, which shares the work among several GPUs": not sharded,
+        "turn gradient_checkpointing on": not job.schedule.gradient_checkpointing,
+        "choose precision: bf16-weights": sharded and job.schedule.precision != "bf16-weights",
+        "lower max_length": True,
+    }
+    return ", or ".join(way for way, helps in ways.items() if helps)
 
 
 def _micro_batches(global_batch: int, ranks: int, limit: int) -> list[list[int]]:

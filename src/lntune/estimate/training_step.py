@@ -37,10 +37,7 @@ from lntune.training.loop import training_mode
 class LiveTensors(TorchDispatchMode):
     """Follows every storage from the operation that made it until nothing refers to it.
 
-    Attributes:
-        now: bytes alive.
-        peak: the most there were since the last :meth:`restart`.
-        operation: the one that reached the peak.
+    ``now`` are the bytes alive, ``peak`` the most since the last :meth:`restart`, and ``operation`` reached them.
     """
 
     def __init__(self, there: Iterable[Tensor] = ()) -> None:

@@ -89,14 +89,10 @@ class Reading:
     """One reading of one claim.
 
     Attributes:
-        claim: whose it is.
         name: what is meant; empty for a claim without a formula.
-        formula: as it is written in the file.
         worded: whether it is what the sentence says in words, and not only what may have been computed.
-        paper: what the paper's tables yield; None if they do not print what is needed.
-        agrees: whether that is what is claimed: yes, "cut off", no, or nothing.
-        ours: what our tables yield; None if they lack a cell.
-        ours_agrees: whether that is what is claimed.
+        paper, ours: what the tables yield; None if they do not print what is needed.
+        agrees, ours_agrees: whether that is what is claimed: yes, "cut off", no, or nothing.
     """
 
     claim: Claim

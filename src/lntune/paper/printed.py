@@ -52,13 +52,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Printed:
-    """One figure as it is printed.
-
-    Attributes:
-        place: where it stands.
-        text: as it is printed, "OOM" and "-" included.
-        bounds: its 95% interval, if its table has one.
-    """
+    """One figure as it is printed, "OOM" and "-" included, and its 95% interval, if its table has one."""
 
     place: Place
     text: str
