@@ -6,6 +6,7 @@ torchrun ... -m deepspeed_cells FOLDER             (by lntune.training.launch; F
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from lntune.errors import UserError
 
 Cell = Mapping[str, Any]
 """folder, method; and optionally settings, execution, samples, dropout; large: an embedding and a head that ZeRO-3 does
-not keep whole; plant: what goes wrong or is otherwise, by name; at: the step in which it does, on the last rank."""
+not keep whole; plant: what goes wrong or is otherwise, by name; at: the step in which it does, on the last rank; slow:
+the last rank writes its part of a checkpoint later than the others; turns: instead of training, load in turn or not."""
 
 SETTINGS = {
     "learning_rate": 1e-2,
@@ -76,12 +78,39 @@ def train_cell(cell: Cell) -> dict[str, Any]:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Train a cell; one that is stopped goes on from its checkpoint, as its next attempt would."""
+    from safetensors.torch import save_file
+
+    from lntune.training import checkpoint, ranks
     from lntune.training.interruption import Interrupted
 
+    if "turns" in cell:
+        return take_turns(in_turn=cell["turns"])
+    if cell.get("slow") and ranks.rank() == ranks.ranks() - 1:
+        vars(checkpoint)["save_file"] = late(save_file)
     try:
         return train_cell(cell)
     except Interrupted as stop:
         return {"stopped": str(stop), **train_cell({**cell, "plant": None})}
+
+
+def late(save: Callable[..., None]) -> Callable[..., None]:
+    def call(*args: Any) -> None:
+        time.sleep(0.5)
+        save(*args)
+
+    return call
+
+
+def take_turns(*, in_turn: bool) -> dict[str, list[int]]:
+    """When each rank came into the block that ranks go through in turn, and when it left it, in microseconds."""
+    from lntune.training import ranks
+
+    ranks.of_all(0)  # all are here
+    with ranks.one_at_a_time(in_turn):
+        began = time.monotonic_ns() // 1000
+        time.sleep(0.5)
+        ended = time.monotonic_ns() // 1000
+    return {"began": ranks.of_all(began), "ended": ranks.of_all(ended)}
 
 
 def _user_error() -> None:

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from checkout import Checkout
+from checkout import ROOT, Checkout
 from lntune.snakefile.workflow import Workflow
 from lntune.training import interruption
 from lntune.training.interruption import stop_requests
 
 pytestmark = pytest.mark.slow
+
+COLLECTIVES = "TESTED_COLLECTIVES"
+"""The variable that names a folder for the PYTHONPATH of jobs, whose ranks then have other collectives than gloo's."""
 
 OUTPUTS = ("tuned.safetensors", "metrics.jsonl")
 
@@ -35,6 +38,13 @@ def long(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
     return next(spec for spec in specs if not result_of(spec).exists())
 
 
+@pytest.fixture(params=["", "late_collectives"], ids=["gloo", "as NCCL"])
+def collectives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks talk as gloo does, or return to the host at once as NCCL does."""
+    if request.param:
+        monkeypatch.setenv(COLLECTIVES, str(ROOT / "tests" / "helpers" / request.param))
+
+
 def result_of(spec: Path) -> Path:
     return spec.parents[2] / "finetune" / spec.stem
 
@@ -48,7 +58,9 @@ def with_execution(spec: Path, **changes: Any) -> None:
 def start(spec: Path, module: str = "lntune.jobs.submit", server: Path | None = None) -> subprocess.Popen[str]:
     root = spec.parents[3]
     environment = (
-        os.environ | {"PYTHONPATH": str(root / "src")} | ({"LNTUNE_FORK_SERVER": str(server)} if server else {})
+        os.environ
+        | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{os.environ.get(COLLECTIVES, '')}"}
+        | ({"LNTUNE_FORK_SERVER": str(server)} if server else {})
     )
     command = [sys.executable, "-m", module, str(spec)]
     if module == "lntune.jobs.submit":
@@ -168,7 +180,7 @@ def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
     assert code == 1 and stopped_at(printed, label_of(long)) >= 5
 
 
-def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path) -> None:
+def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, collectives: None) -> None:
     """Two ranks, ZeRO-2; stopped and resumed on the way, with what Slurm tells of a job in the environment.
 
     Stopped and resumed, it is equal to the byte to DeepSpeed undisturbed. Each step has the plain loop's samples and
@@ -219,7 +231,7 @@ def metric_lines(result: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (result / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_ranks_end_with_a_launcher_that_is_killed(long: Path) -> None:
+def test_ranks_end_with_a_launcher_that_is_killed(long: Path, collectives: None) -> None:
     with_execution(long, engine="deepspeed", ranks=2, zero_stage=2)
     process = start(long, "lntune.jobs.run")
     wait_for_steps(long, process, 5)

@@ -60,7 +60,7 @@ def tune(
     fresh one is drawn from the seed. ``recorder_of`` is given the model once it is marked what trains, and returns what
     looks at its gradients. Of several ranks, only the first is given what trained.
     """
-    from lntune.model.device import place
+    from lntune.model.device import device, place
     from lntune.model.encode import encode_all
     from lntune.model.features import images_of
     from lntune.model.llm import load_tokenizer
@@ -70,7 +70,7 @@ def tune(
     from lntune.training.loop import train
 
     archive, samples = read_samples(job.folder("samples"))
-    with ranks.one_at_a_time():
+    with ranks.one_at_a_time(in_turn=device().type == "cuda"):
         model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
         if connector is not None:
             load_connector(model, connector)
@@ -117,4 +117,4 @@ def peak_gpu_memory() -> Metrics:
 
     if not torch.cuda.is_available():
         return {}
-    return {"peak_gpu_bytes": ranks.largest(torch.cuda.max_memory_allocated())}
+    return {"peak_gpu_bytes": max(ranks.of_all(torch.cuda.max_memory_allocated()))}

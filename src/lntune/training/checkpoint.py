@@ -1,21 +1,21 @@
 """A run's resumable state on disk: written whole or not at all, and used only by the run that it belongs to.
 
 A checkpoint is a folder ``step-<steps done>`` with trainable weights and optimiser state in safetensors files,
-``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps, the run's digest, the files).
-Every rank writes whole tensors, its share of them, so a checkpoint fits any engine and any number of ranks. There is no
-random state in it: every step seeds its own random numbers, and the order of samples follows from the seed.
+``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps, the run's digest, the names of the
+tensors in each file). One that lacks any of them is left out, and the one before it is used.
+Every rank writes whole tensors, its share of them, so a checkpoint fits any engine and any number of ranks. There is
+no random state in it: every step seeds its own random numbers, and the order of samples follows from the seed.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from blake3 import blake3
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -53,17 +53,21 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint under ``folder``, then remove the older ones; every rank gives its share of the tensors.
 
-    All files are on the disk before the folder gets its name, so a kill at any moment leaves the old state or the new.
+    All files are on the disk before the folder gets its name, so a kill at any moment leaves either the old
+    state or the new one. Raises RuntimeError, and keeps the older ones, if not every rank's tensors are there.
     """
     writing, first = folder / UNFINISHED, ranks.rank() == 0
     if first:
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
     ranks.barrier()
-    write_tensors(writing, tensors)
+    written = sum(ranks.of_all(write_tensors(writing, tensors)))
     ranks.barrier()
     if first:
-        names = sorted(path.name for path in writing.iterdir())
+        names = {path.name: sorted(tensor_names(path)) for path in sorted(writing.iterdir())}
+        found = sum(map(len, names.values()))
+        if found != written:
+            raise RuntimeError(f"{writing}: holds {found} tensors, not the {written} that all ranks have written")
         (writing / METRICS).write_text("".join(metrics))
         (writing / STATE).write_text(json.dumps({"step": step, "run": digest, "tensors": names}))
         for path in (writing / METRICS, writing / STATE, writing):
@@ -78,15 +82,17 @@ def save_checkpoint(
     ranks.barrier()
 
 
-def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Write this rank's tensors into files of its own, about ``FILE_BYTES`` each."""
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> int:
+    """Write this rank's tensors into files of its own, about ``FILE_BYTES`` each; return how many tensors."""
     held: dict[str, Tensor] = {}
-    numbers = count()
+    files = written = 0
 
     def write() -> None:
-        path = folder / f"tensors-{ranks.rank()}-{next(numbers)}.safetensors"
+        nonlocal files, written
+        path = folder / f"tensors-{ranks.rank()}-{files}.safetensors"
         save_file(held, path)
         flush(path)
+        files, written = files + 1, written + len(held)
         held.clear()
 
     for name, tensor in tensors:
@@ -95,36 +101,55 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
             write()
     if held:
         write()
+    return written
 
 
-def load_checkpoint(folder: Path, digest: str) -> tuple[list[str], LazyTensors] | None:
+def tensor_names(path: Path) -> Collection[str]:
+    """The names in a safetensors file; none if it is missing or not whole."""
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            names: list[str] = file.keys()
+            return names
+    except (OSError, SafetensorError):
+        return []
+
+
+def load_checkpoint(folder: Path, digest: str, trained: Collection[str]) -> tuple[list[str], LazyTensors] | None:
     """Return the log's lines and the engine's tensors of the run with this digest at its latest checkpoint, or None.
 
-    A checkpoint of another run is left out with a line in the log; it is removed when this run saves its first.
+    It must hold the weights of the parameters named ``trained``. One that is not whole, or of another run, is left out
+    with a line in the log; it is removed when this run saves its first. All ranks take the one that the first chooses.
     """
+    step = ranks.of_all(latest_step(folder, digest, trained) if ranks.rank() == 0 else 0)[0]
+    if step == 0:
+        return None
+    path = folder / f"step-{step}"
+    metrics = (path / METRICS).read_text().splitlines(keepends=True)
+    assert len(metrics) == step, "one line of the log a step"
+    readers: dict[str, Callable[[], Tensor]] = {}
+    for file, names in json.loads((path / STATE).read_text())["tensors"].items():
+        opened = safe_open(path / file, framework="pt")
+        readers |= {name: partial(opened.get_tensor, name) for name in names}
+    return metrics, LazyTensors(readers)
+
+
+def latest_step(folder: Path, digest: str, trained: Collection[str]) -> int:
+    """The steps done in the latest checkpoint that can be used; 0 without one."""
     for path in checkpoint_folders(folder):
         if not all((path / name).exists() for name in (METRICS, STATE)):
             continue  # an older one, whose removal was cut short
         state = json.loads((path / STATE).read_text())
-        files = [path / name for name in state["tensors"]]
-        if not all(file.exists() for file in files):
-            continue
-        if state["run"] != digest:
-            if ranks.rank() == 0:
-                logger.warning(
-                    "%s: ignored, made with other settings, seed, samples or base weights; training starts over",
-                    path,
-                )
-            continue
-        metrics = (path / METRICS).read_text().splitlines(keepends=True)
-        assert len(metrics) == state["step"], "one line of the log a step"
-        readers: dict[str, Callable[[], Tensor]] = {}
-        for file in files:
-            opened = safe_open(file, framework="pt")
-            names = opened.keys()  # type: ignore[no-untyped-call]
-            readers |= {name: partial(opened.get_tensor, name) for name in names}
-        return metrics, LazyTensors(readers)
-    return None
+        stored = {name for names in state["tensors"].values() for name in names}
+        whole = all(sorted(tensor_names(path / file)) == names for file, names in state["tensors"].items())
+        if not whole or any(f"weight/{name}" not in stored for name in trained):
+            logger.warning("%s: left out, it does not hold every rank's tensors", path)
+        elif state["run"] != digest:
+            logger.warning(
+                "%s: ignored, made with other settings, seed, samples or base weights; training starts over", path
+            )
+        else:
+            return int(state["step"])
+    return 0
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

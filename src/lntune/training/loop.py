@@ -95,10 +95,11 @@ def train(
         stop_requests() as asked,
     ):
         digest = ranks.from_first(lambda: run_digest(model, samples, settings, seed))
-        ranks.check_same(trainable(model).items(), "at the start of training")
+        trained = trainable(model)
+        ranks.check_same(trained.items(), "at the start of training")
         engine = make_engine(model, settings, execution)
         lines: list[str] = []
-        if checkpoint := load_checkpoint(scratch, digest):
+        if checkpoint := load_checkpoint(scratch, digest, trained):
             lines, tensors = checkpoint
             engine.load(tensors)
         done = len(lines)

@@ -45,9 +45,13 @@ def ranks() -> int:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait until every rank is here.
+
+    Only this makes the host wait: on NCCL every other collective returns once its work is queued on the GPU, and the
+    host waits no sooner than it reads what came out.
+    """
     if ranks() > 1:
-        dist.all_reduce(torch.zeros(1, device=device()))
+        dist.barrier(device_ids=[device().index] if dist.get_backend() == "nccl" else None)
 
 
 def total(value: Tensor) -> Tensor:
@@ -65,9 +69,9 @@ def anywhere(flag: bool) -> bool:
     return bool(total(torch.tensor([float(flag)], device=device())).item() > 0)
 
 
-def largest(value: int) -> int:
-    """The largest of the ranks' values."""
-    return max(int.from_bytes(row, "big") for row in _gathered(value.to_bytes(8, "big")))
+def of_all(value: int) -> list[int]:
+    """Every rank's value (not negative), in order of rank."""
+    return [int.from_bytes(row, "big") for row in _gathered(value.to_bytes(8, "big"))]
 
 
 def from_first(compute: Callable[[], str]) -> str:
@@ -104,13 +108,13 @@ def raw_bytes(value: Tensor) -> memoryview:
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Let the ranks through the block one after another where each leaves with its model on a GPU.
+def one_at_a_time(in_turn: bool) -> Iterator[None]:
+    """Let the ranks through the block one after another, or together where they need not go in turn.
 
-    So host memory holds one copy of the weights at a time, whatever the number of ranks. Without GPUs every rank keeps
-    its copy anyway, and they go together.
+    In turn, host memory holds one copy of the weights at a time if each rank leaves with its model on a GPU. Without
+    GPUs every rank keeps its copy anyway.
     """
-    turns = ranks() if torch.cuda.is_available() else 1
+    turns = ranks() if in_turn else 1
     for turn in range(turns):
         if turns == 1 or turn == rank():
             yield

@@ -1,4 +1,7 @@
-"""Real DeepSpeed on one and two ranks of this machine's CPU, held against the plain loop."""
+"""Real DeepSpeed on one and two ranks of this machine's CPU, held against the plain loop.
+
+All of it twice: with gloo's collectives, which make the host wait, and with such as NCCL's, which do not.
+"""
 
 import json
 import os
@@ -22,10 +25,13 @@ STAGES = (0, 2, 3)
 RESUMED = {"dropout": 0.1, "settings": {"epochs": 3.0, "max_steps": 14}}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _ranks_find_the_tests() -> Any:
+HELPERS = ROOT / "tests" / "helpers"
+
+
+@pytest.fixture(autouse=True, scope="module", params=[(), (HELPERS / "late_collectives",)], ids=["gloo", "as NCCL"])
+def _ranks_find_the_tests(request: pytest.FixtureRequest) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "helpers")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT / "src", HELPERS, *request.param))))
         yield
 
 
@@ -75,7 +81,9 @@ def resuming_cells(ranks: int, name: str, **more: Any) -> dict[str, dict[str, An
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, dict[str, Any]]:
+def made(
+    request: pytest.FixtureRequest, _ranks_find_the_tests: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, Path, dict[str, Any]]:
     """The number of ranks, the folder, and what all cells returned that run to their end in one launch."""
     ranks = request.param
     root = tmp_path_factory.mktemp(f"ranks{ranks}")
@@ -139,6 +147,19 @@ def test_a_stopped_run_resumes_to_the_same_bytes(made: tuple[int, Path, dict[str
         assert [line["step"] for line in lines(stopped)] == list(range(1, 15))
         for name in ("tuned.safetensors", "metrics.jsonl"):
             assert (stopped / name).read_bytes() == (whole / name).read_bytes(), (stage, name)
+
+
+def test_a_checkpoint_waits_for_the_rank_that_writes_last(tmp_path: Path) -> None:
+    slow = {"method": "layernorm", **RESUMED, "slow": True, "plant": "stop", "at": 5}
+    cells = {f"slow-{stage}": {**slow, "execution": deepspeed(2, stage, checkpoint_steps=2)} for stage in STAGES}
+    for cell in on_ranks(tmp_path, cells, 2).values():
+        assert cell["resumed_at"] == 6
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_ranks_load_in_turn_where_they_must(in_turn: bool, tmp_path: Path) -> None:
+    found = on_ranks(tmp_path, {"turns": {"turns": in_turn}}, 2)["turns"]
+    assert (max(found["began"]) >= min(found["ended"])) == in_turn
 
 
 KILLED = {"execution": deepspeed(2, 2, checkpoint_steps=4), "method": "layernorm", **RESUMED}
