@@ -11,12 +11,13 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 from lntune.errors import UserError
-from lntune.estimate.jobs import PREFIX_TOKENS, PROMPT_TOKENS, START_UP, prediction_seconds
+from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
+from lntune.estimate.jobs import PROMPT_TOKENS
 from lntune.paper.memory import text as paper_text
+from lntune.plan.forecast import Forecast
 from lntune.plan.memory_fit import llm_shape, training_job
 from lntune.plan.models import Variant
 from lntune.plan.node import Node
-from lntune.plan.pending import Forecast
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.stages import similarity

@@ -12,14 +12,8 @@ from checkout import ROOT
 from lntune.config.study import GpuSettings, TrainingData
 from lntune.config.training import LoraSettings, Schedule
 from lntune.errors import UserError
-from lntune.estimate.jobs import (
-    TrainingJob,
-    choose,
-    prediction_batch,
-    step_operations,
-    training_seconds,
-    usable,
-)
+from lntune.estimate.hours import step_operations, training_seconds
+from lntune.estimate.jobs import TrainingJob, choose, prediction_batch, usable
 from lntune.estimate.memory import Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, Skeleton, VisionShape, llm_on_disk, vision_on_disk
 from lntune.estimate.training_step import LiveTensors, build_model, run_steps, trace_memory

@@ -1,0 +1,106 @@
+"""Hours and disk that jobs take on a GPU before anything has run, from the models' sizes; none of it was measured.
+
+    training_seconds(job, data, gpu)
+
+A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
+layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A GPU does
+``teraflops`` x ``utilisation`` of them a second. What is assumed besides is in the constants here.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+
+from lntune.config.study import GpuSettings, TrainingData
+from lntune.config.training import LoraSettings, Precision
+from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob
+from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
+
+PREFIX_TOKENS = 45
+"""Of PROMPT_TOKENS, those before the image's (assumed: Vicuna's system text)."""
+
+TEXT_TOKENS: Mapping[str, tuple[int, int]] = {"llava-pretrain": (20, 16), "llava-instruct": (260, 180)}
+"""Tokens of text of an average sample, and those of them that are answers (assumed)."""
+
+SAMPLES: Mapping[str, int] = {"llava-pretrain": 595_375, "llava-instruct": 80_000}
+"""Samples of the two sets where the scale takes all."""
+
+START_UP = 180.0
+"""Seconds until a job's first step: imports, reading weights, joining the ranks (assumed)."""
+
+FP32_SHARE: Mapping[Precision, float] = {"fp32": 1.0, "tf32": 1 / 8, "bf16": 1 / 16, "bf16-weights": 1 / 16}
+"""What predict and similarity, which compute in float32, reach of the GPU's speed at the scale's precision (A100)."""
+
+READ_BYTES = 1e12
+"""Bytes of weights a second that generating reads, all of them for every token of a batch (assumed: half an A100's)."""
+
+ANSWER_BYTES = 200
+"""Of one answer's line."""
+
+SIMILARITY_BYTES = 4 * 24
+"""Of one number as text, for each of four choices of tokens."""
+
+
+def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
+    """Operations of one sample's forward pass: of the LLM, its head at ``answers`` positions; of the vision encoder."""
+    tokens = vision.tokens + text
+    matrices = llm.parameters - 2 * llm.vocabulary * llm.hidden
+    attention = 2 * llm.layers * tokens * tokens * llm.heads * llm.head_dim  # causal: half of 4 t^2 d
+    head = 2 * answers * llm.vocabulary * llm.hidden
+    seen = 2 * vision.parameters * (vision.tokens + 1)
+    return 2.0 * matrices * tokens + attention + head, float(seen)
+
+
+@cache
+def step_operations(job: TrainingJob, text: int, answers: int) -> float:
+    """Operations of one sample's forward and backward pass, vision encoder included."""
+    forward, seen = forward_operations(job.llm, job.vision, text, answers)
+    model = Skeleton(job.llm, job.vision, job.method, job.lora)
+    tables = (model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
+    weights = sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in tables)
+    trained = 2.0 * weights * (job.vision.tokens + text)
+    if model.llm.lm_head.weight.trains:
+        trained += 2.0 * answers * job.llm.vocabulary * job.llm.hidden
+    again = forward if job.schedule.gradient_checkpointing else 0.0
+    return seen + forward + again + forward + trained
+
+
+def training_seconds(job: TrainingJob, data: TrainingData, gpu: GpuSettings) -> float:
+    """Seconds of a training job on ``job.ranks`` GPUs."""
+    text, answers = TEXT_TOKENS[data.format]
+    samples = job.schedule.epochs * (data.samples or SAMPLES[data.format])
+    if job.schedule.max_steps is not None:
+        samples = min(samples, job.schedule.max_steps * job.schedule.global_batch)
+    return START_UP + samples * step_operations(job, text, answers) / (_speed(gpu) * job.ranks)
+
+
+def prediction_seconds(
+    llm: LlmShape,
+    vision: VisionShape,
+    questions: int,
+    images: int,
+    new_tokens: int,
+    batch: int,
+    gpu: GpuSettings,
+    precision: Precision,
+) -> float:
+    """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one GPU in float32.
+
+    The questions are about so many ``images``, each of which is seen and read once, with what stands before it.
+    Without new tokens, it is that of reading.
+    """
+    prefix, seen = forward_operations(llm, vision, PREFIX_TOKENS, 0)
+    whole, _ = forward_operations(llm, vision, PROMPT_TOKENS, 1)
+    operations = images * (seen + prefix) + questions * (whole - prefix)
+    generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
+    return START_UP + operations / (_speed(gpu) * FP32_SHARE[precision]) + questions * generating
+
+
+@cache
+def tuned_bytes(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:
+    """Bytes of tuned.safetensors or connector.safetensors: what trained, in float32."""
+    return 4 * Skeleton(llm, vision, method, lora).trainable
+
+
+def _speed(gpu: GpuSettings) -> float:
+    """Operations a second of one GPU."""
+    return gpu.teraflops * 1e12 * gpu.utilisation
