@@ -136,17 +136,22 @@ def made_up_samples(setup: Setup, image_tokens: int) -> list[EncodedSample]:
     return [EncodedSample(ids, labels, number) for number in range(setup.micro_batch)]
 
 
-def build_model(setup: Setup) -> MultimodalModel:
-    """The multi-modal model of these sizes with random weights, of which the method's train."""
-    vision = _vision(setup.vision)
-    model = MultimodalModel(
-        vision, nn.Linear(vision.width, setup.llm.hidden), LlamaForCausalLM(llama_config(setup.llm))
-    )
+def build_model(
+    setup: Setup, *, attention: str = _WITHOUT_MASK, preprocess: Callable[[Any], Tensor] | None = None
+) -> MultimodalModel:
+    """The multi-modal model of these sizes with random weights, of which the method's train, on torch's default device.
+
+    A model that is not traced takes ``attention`` "sdpa", as one that is loaded does. ``preprocess`` turns a PIL image
+    into the vision encoder's pixels, where images are to be seen.
+    """
+    vision = _vision(setup.vision, preprocess or _no_images)
+    llm = LlamaForCausalLM(llama_config(setup.llm, attention))
+    model = MultimodalModel(vision, nn.Linear(vision.width, setup.llm.hidden), llm)
     apply_method(model, setup.method, setup.lora)
     return set_precision(model, setup.precision)
 
 
-def llama_config(shape: LlmShape) -> LlamaConfig:
+def llama_config(shape: LlmShape, attention: str = _WITHOUT_MASK) -> LlamaConfig:
     """The config of a LLaMA of this shape whose attention is the fused kernel."""
     AttentionInterface.register(_WITHOUT_MASK, sdpa_attention_forward)
     AttentionMaskInterface.register(_WITHOUT_MASK, lambda *_, **__: None)
@@ -161,11 +166,11 @@ def llama_config(shape: LlmShape) -> LlamaConfig:
         max_position_embeddings=4096,
         tie_word_embeddings=False,
     )
-    config._attn_implementation = _WITHOUT_MASK
+    config._attn_implementation = attention
     return config
 
 
-def _vision(shape: VisionShape) -> VisionEncoder:
+def _vision(shape: VisionShape, preprocess: Callable[[Any], Tensor]) -> VisionEncoder:
     heads, mlp_ratio = max(shape.width // 64, 1), shape.intermediate / shape.width
     if shape.pre_norm:
         from open_clip.transformer import VisionTransformer
@@ -173,14 +178,14 @@ def _vision(shape: VisionShape) -> VisionEncoder:
         tower: Any = VisionTransformer(
             shape.image, shape.patch, shape.width, shape.layers, heads, mlp_ratio, output_dim=shape.width
         )
-        return open_clip_encoder(tower, _no_images)
+        return open_clip_encoder(tower, preprocess)
     from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 
     tower = TimmTransformer(
         shape.image, shape.patch, embed_dim=shape.width, depth=shape.layers, num_classes=0,
         num_heads=heads, mlp_ratio=mlp_ratio,
     )  # fmt: skip
-    return timm_encoder(tower, _no_images, shape.image)
+    return timm_encoder(tower, preprocess, shape.image)
 
 
 def _no_images(image: Any) -> Tensor:
