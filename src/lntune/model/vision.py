@@ -67,6 +67,22 @@ def timm_encoder(model: Any, preprocess: Callable[[Any], Tensor], image_size: in
     return VisionEncoder(model, len(model.blocks), preprocess, image_size)
 
 
+def _check_activations(tower: nn.Module, quick: bool, config: Path) -> None:
+    """UserError unless all activations of an open_clip tower are those its config states: QuickGELU, or else GELU.
+
+    OpenAI's CLIP was trained with QuickGELU, and with GELU gives other features without any error.
+    """
+    from open_clip.transformer import QuickGELU
+
+    found = {type(part).__name__ for part in tower.modules() if isinstance(part, nn.GELU | QuickGELU)}
+    wanted = QuickGELU.__name__ if quick else nn.GELU.__name__
+    if found != {wanted}:
+        raise UserError(
+            f"{config}: model_cfg.quick_gelu is {json.dumps(quick)}, which means {wanted}, but open_clip built "
+            f"{' and '.join(sorted(found)) or 'neither GELU nor QuickGELU'}; install the locked open_clip_torch"
+        )
+
+
 def load_vision(folder: Path, library: Library) -> VisionEncoder:
     """The encoder in ``folder``; UserError if a file of its library's format is missing or broken."""
     config, weights = (folder / name for name in _FILES[library])
@@ -74,13 +90,15 @@ def load_vision(folder: Path, library: Library) -> VisionEncoder:
         if not path.is_file():
             raise UserError(f"{path}: missing; a vision encoder of {library} needs {config.name} and {weights.name}")
     try:
-        json.loads(config.read_text())
+        stated = json.loads(config.read_text())
     except ValueError as error:
         raise UserError(f"{config}: not valid JSON ({error})") from None
     if library == "open_clip":
         import open_clip
 
+        # By a folder open_clip asks the config beside the weights; by a model's name ("ViT-L-14") it would take GELU.
         model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        _check_activations(model.visual, stated["model_cfg"].get("quick_gelu", False), config)
         return open_clip_encoder(model.visual, preprocess)
     import timm
     from timm.data import create_transform, resolve_model_data_config

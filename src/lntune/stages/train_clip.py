@@ -177,7 +177,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     train_tower(job, settings, optimizer, rng, losses, after=lambda: model.logit_scale.data.clamp_(0, 4.6))
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, job.out / "open_clip_model.safetensors")
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
-    model_config = {"embed_dim": settings.embed_dim, "vision_cfg": vision, "text_cfg": text}
+    model_config = {"embed_dim": settings.embed_dim, "quick_gelu": False, "vision_cfg": vision, "text_cfg": text}
     document = {"model_cfg": model_config, "preprocess_cfg": preprocess}
     (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n")
     return probed(job, "open_clip", settings.seed)
