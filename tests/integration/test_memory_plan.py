@@ -20,6 +20,7 @@ from lntune.plan.models import Variant
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
+from lntune.report.rows import notes
 from lntune.stages import similarity
 
 GIVEN = {"scale": "cards"}
@@ -69,6 +70,16 @@ def test_the_plan_chooses_what_fits_the_card(cards: Checkout) -> None:
     assert (large.ranks, large.zero_stage) == (4, 3) and large.micro_batch < 8
     connector = plan.connector("llama2-13b", "clip", 0).execution
     assert connector.ranks == 4 and 32 % (4 * connector.micro_batch) == 0
+
+
+def test_table_2_is_measured_in_the_precision_that_the_papers_gigabytes_fit() -> None:
+    paper, demo = (Plan(Study.read(ROOT, {"scale": scale})) for scale in ("paper", "demo"))
+    assert paper.scale.finetune.precision == "tf32"
+    for plan, precision in ((paper, "bf16-weights"), (demo, "fp32")):
+        assert plan.measure("llama2-7b", "clip", "layernorm").settings.precision == precision
+        for name in ("table2", "figure1"):
+            assert notes(plan.report_item(name).settings)[-1].endswith(f" Memory of training in {precision}.")
+        assert plan.report_item("table3").settings.measured_in == ""
 
 
 def test_what_is_chosen_is_no_part_of_a_results_name(cards: Checkout, tmp_path: Path) -> None:

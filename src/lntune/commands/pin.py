@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,7 +25,11 @@ def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    files, top = {}, root.resolve()
+    catalog = root / CATALOG
+    before = load(catalog, Catalog) if catalog.is_file() else Catalog(entries={})
+    entries: dict[str, Any] = before.model_dump(mode="json", exclude_defaults=True)["entries"]
+    known = entries.get(name, {}).get("files", {})
+    files, top = dict[str, dict[str, Any]](), root.resolve()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in leave_out and not path.name.startswith("."):
             with path.open("rb") as file:
@@ -32,12 +37,11 @@ def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out
             found = path.resolve()
             shown = found.relative_to(top) if found.is_relative_to(top) else found
             files[path.name] = {"path": str(shown), "bytes": path.stat().st_size, "sha256": digest}
+            if "holds" in known.get(path.name, {}):  # true of the file, wherever it lies
+                files[path.name]["holds"] = known[path.name]["holds"]
     if not files:
         raise UserError(f"{folder}: holds no files")
     entry = {"about": about, "licence": licence, "files": files}
-    catalog = root / CATALOG
-    before = load(catalog, Catalog) if catalog.is_file() else Catalog(entries={})
-    entries: dict[str, object] = before.model_dump(mode="json", exclude_defaults=True)["entries"]
     entries[name] = entry
     wanted = validate({"entries": entries}, Catalog, catalog)
     text = _spliced(catalog.read_text(), name, entry) if before.entries else None

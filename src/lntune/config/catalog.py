@@ -44,6 +44,21 @@ class HubRepository(Frozen):
     revision: str = Field(min_length=1, description="a commit of 40 digits, or a branch until one is known")
 
 
+Fields = dict[str, bool | int | str]
+"""Dotted keys of a JSON file, each to its value."""
+
+
+class Holds(Frozen):
+    """What a public file is known to hold, and from where that is known.
+
+    ``fields`` are checked when the file is fetched; ``counts`` are compared with ours in tables/data.csv.
+    """
+
+    source: str
+    fields: Fields = Field(default={})
+    counts: dict[str, int] = Field(default={}, description='what is counted ("records", "images of test") to how many')
+
+
 class Place(Frozen):
     """Where one file lies: on this disk, at an address, or in a repository of the hub; else a person must get it."""
 
@@ -52,6 +67,7 @@ class Place(Frozen):
     hub: HubRepository | None = None
     member: str | None = Field(default=None, description="its name in the hub's repository")
     bytes: int | None = None
+    fields: Fields = Field(default={}, description="what must stand in it")
 
     @property
     def address(self) -> str | None:
@@ -90,6 +106,7 @@ class FileEntry(Frozen):
     hub: HubRepository | None = Field(default=None, description="a repository other than the entry's")
     bytes: int | None = Field(default=None, ge=0)
     sha256: Hash | None = None
+    holds: Holds | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> "FileEntry":
@@ -119,10 +136,12 @@ class Entry(Frozen):
     def place(self, name: str) -> Place:
         """Where a file lies."""
         file = self.files[name]
+        fields = file.holds.fields if file.holds else {}
         if file.path or file.url:
-            return Place(path=file.path, url=file.url, bytes=file.bytes)
+            return Place(path=file.path, url=file.url, bytes=file.bytes, fields=fields)
         hub = file.hub or self.hub
-        return Place(hub=hub, member=(file.member or name) if hub else None, bytes=file.bytes)
+        member = (file.member or name) if hub else None
+        return Place(hub=hub, member=member, bytes=file.bytes, fields=fields)
 
 
 class Catalog(Frozen):

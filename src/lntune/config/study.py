@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.config.training import EngineName, Library, LoraSettings, Schedule
+from lntune.config.training import EngineName, Library, LoraSettings, Precision, Schedule
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
@@ -135,6 +135,12 @@ class SimilaritySettings(Frozen):
     tokens: TokenChoice
 
 
+class MeasureSettings(Frozen):
+    """The training step whose memory is measured (Table 2, Figure 1); what is not here is as in finetuning."""
+
+    precision: Precision
+
+
 class Stage(Frozen):
     """What one kind of job is given; none of it decides a result."""
 
@@ -199,6 +205,7 @@ class ScaleSettings(Frozen):
     )
     benchmarks: dict[str, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
     similarity: SimilaritySettings
+    measure: MeasureSettings | None = Field(default=None, description="null: as in finetuning")
     execution: ExecutionSettings
 
 

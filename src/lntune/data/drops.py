@@ -7,7 +7,7 @@ is counted alone.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +23,16 @@ COUNTS, LIST = "dropped.json", "dropped.jsonl"
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of one data set: ``read`` is the sum of ``kept`` and of all in ``dropped``."""
+    """The counts of one data set: ``read`` is the sum of ``kept`` and of all in ``dropped``.
+
+    ``files`` is what each file holds as a whole, before anything is left out: file, then what, to how many.
+    """
 
     unit: str
     read: int
     dropped: dict[str, int]
     kept: int
+    files: Mapping[str, Mapping[str, int]]
 
 
 class Drops:
@@ -48,11 +52,16 @@ class Drops:
         self.counts[reason] += 1
         self._faults.append({"source": source, "reason": reason, **more})
 
-    def write(self, folder: Path, unit: str, read: int, kept: int) -> dict[str, int | float | str]:
-        """Write both files; return the counts as metrics: ``unit`` (what was kept), ``read``, ``dropped: reason``."""
+    def write(
+        self, folder: Path, unit: str, read: int, kept: int, files: Mapping[str, Mapping[str, int]] = {}
+    ) -> dict[str, int | float | str]:
+        """Write both files; return the counts as metrics: ``unit`` (what was kept), ``read``, ``dropped: reason``.
+
+        ``files`` says what each file holds as a whole, and may leave out files of which nobody publishes counts.
+        """
         dropped = dict(sorted(self.counts.items()))
         assert read == kept + sum(dropped.values()), f"{read} read, {kept} kept, {dropped} dropped"
-        (folder / COUNTS).write_text(json.dumps(asdict(Counts(unit, read, dropped, kept)), indent=1) + "\n")
+        (folder / COUNTS).write_text(json.dumps(asdict(Counts(unit, read, dropped, kept, files)), indent=1) + "\n")
         (folder / LIST).write_text("".join(json.dumps(one) + "\n" for one in self._faults))
         return {unit: kept, "read": read, **{f"dropped: {reason}": number for reason, number in dropped.items()}}
 

@@ -62,12 +62,10 @@ def _digest(value: object) -> bytes:
     return blake2b(json.dumps(value).encode(), digest_size=16).digest()
 
 
-def _used(records: Sequence[Any], places: Sequence[int], file: str, prefix: str, drops: Drops) -> Iterator[Sample]:
-    """The usable ones of the records at these places."""
-    seen: set[bytes] = set()
-    for number in places:
-        record, source = records[number], f"{file}[{number}]"
-        turns = _turns(record)
+def _used(records: Sequence[Any], file: str, prefix: str, drops: Drops, seen: set[bytes]) -> Iterator[Sample]:
+    """The usable ones of a file's records; ``seen`` holds the digests of those that came before."""
+    for number, record in enumerate(records):
+        source, turns = f"{file}[{number}]", _turns(record)
         if isinstance(turns, str):
             drops.fault(turns, source)
             continue
@@ -82,33 +80,29 @@ def _used(records: Sequence[Any], places: Sequence[int], file: str, prefix: str,
         yield Sample(str(record.get("id")), f"{prefix}{record['image']}", turns, source)
 
 
-def pretrain_samples(folder: Path, drops: Drops) -> tuple[int, list[Sample]]:
-    """How many records CC3M-595K has, and its samples.
+def pretrain_samples(folder: Path, drops: Drops) -> tuple[dict[str, int], list[Sample]]:
+    """How many records ``chat.json`` of CC3M-595K has, by its name, and their samples.
 
     The caption alone follows the image, as the plain template has it.
     """
     records = read_records(folder / PRETRAIN_FILE)
-    return len(records), [
+    return {PRETRAIN_FILE: len(records)}, [
         Sample(sample.id, sample.image, (IMAGE, sample.turns[1]), sample.source)
-        for sample in _used(records, range(len(records)), PRETRAIN_FILE, "", drops)
+        for sample in _used(records, PRETRAIN_FILE, "", drops, set())
     ]
 
 
-def _key(record: Any) -> bytes:
-    """What a record of the 80K file and its copy in a type's file have in common: id and words.
+def instruct_samples(folder: Path, types: Sequence[str], drops: Drops) -> tuple[dict[str, int], list[Sample]]:
+    """How many records each file has that is read, and their samples: the 80K's, or those of the files of ``types``.
 
-    The image's mark stands before the first question in some records and after it in others.
+    LLaVA made the 80K of conversations and complex reasoning, 40K of each and one an image, so a type has a file of
+    its own: of detailed descriptions the 80K holds none, and of the others not all (LLaVA's README at 181a2f8).
     """
-    turns = _turns(record)
-    return _digest([record.get("id"), turns] if isinstance(turns, tuple) else [record])
-
-
-def instruct_samples(folder: Path, types: Sequence[str], drops: Drops) -> tuple[int, list[Sample]]:
-    """How many records LLaVA-Instruct-80K has, and its samples: all, or those that stand in the files of ``types``."""
-    wanted = {_key(record) for name in types for record in read_records(folder / TYPE_FILES[name])}
-    records = read_records(folder / INSTRUCT_FILE)
-    places: Sequence[int] = range(len(records))
-    if types:
-        places = [place for place in places if _key(records[place]) in wanted]
-        drops.choose("of another type", len(records) - len(places))
-    return len(records), list(_used(records, places, INSTRUCT_FILE, f"{INSTRUCT_FOLDER}/", drops))
+    read: dict[str, int] = {}
+    samples: list[Sample] = []
+    seen: set[bytes] = set()
+    for file in [TYPE_FILES[name] for name in types] or [INSTRUCT_FILE]:
+        records = read_records(folder / file)
+        read[file] = len(records)
+        samples += _used(records, file, f"{INSTRUCT_FOLDER}/", drops, seen)
+    return read, samples

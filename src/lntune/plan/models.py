@@ -13,7 +13,7 @@ from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
-from lntune.config.training import Execution
+from lntune.config.training import Execution, Precision
 from lntune.estimate.jobs import choose
 from lntune.plan.memory_fit import batch_of_questions, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
@@ -224,6 +224,11 @@ class Models:
         execution = self._training_execution("finetune", variant.llm, variant.vision, variant.method)
         return self.node("finetune", label, settings, inputs, execution)
 
+    @property
+    def measured_precision(self) -> Precision:
+        """Of the training step whose memory is measured."""
+        return (self.scale.measure or self.scale.finetune).precision
+
     @once
     def measure(self, llm: str, vision: str, method: str) -> Node:
         """What one LLM, encoder and method take: parameters that train, and memory (a row of the paper's Table 2)."""
@@ -234,7 +239,7 @@ class Models:
             lora=chosen.lora,
             library=self.scale.visions[vision].library,
             engine=engine,
-            precision=schedule.precision,
+            precision=self.measured_precision,
             gradient_checkpointing=schedule.gradient_checkpointing,
             zero_stage=chosen.zero_stage,
             micro_batch=MEASURED_BATCH,

@@ -86,6 +86,7 @@ class Plan(Models):
             columns=report_item.columns,
             tokens=similarity.tokens if similarity else None,
             similarity_on=compared_on,
+            measured_in=self.measured_precision if set(COST_COLUMNS) & set(report_item.columns) else "",
             formats={one: self._format(by_column()[one]) for one in report_item.columns if one in by_column()},
             rows=rows,
         )
@@ -159,16 +160,28 @@ class Plan(Models):
         """What all training sets and benchmarks of the scale are made of."""
         rows, sets = [], []
         for name, data in self.scale.data.items():
-            rows.append(data_table.Row(name=name, use="training", source=data.source))
+            known = self._known(data.source)
+            rows.append(data_table.Row(name=name, use="training", source=data.source, known=known))
             sets.append(self.samples(name))
         for benchmark, sources in self.scale.benchmarks.items():
             source = " + ".join(dict.fromkeys(sources))
-            rows.append(data_table.Row(name=by_name()[benchmark].column, use="benchmark", source=source))
+            column, known = by_name()[benchmark].column, self._known(sources[0])
+            rows.append(data_table.Row(name=column, use="benchmark", source=source, known=known))
             sets.append(self.questions(benchmark))
         settings = data_table.Settings(
             name="data", rows=tuple(rows), scale=self.study.settings.scale, scale_note=self.scale.note
         )
         return self.node("data-table", ["data"], settings, {"sets": tuple(sets)})
+
+    def _known(self, source: str) -> tuple[data_table.Known, ...]:
+        """What the catalogue knows of the files of a source; nothing of one that is drawn."""
+        entry = self.scale.sources[source].fetch
+        files = self.study.catalog_entry(entry).files if entry is not None else {}
+        return tuple(
+            data_table.Known(file=name, counts=file.holds.counts, source=file.holds.source)
+            for name, file in files.items()
+            if file.holds is not None and file.holds.counts
+        )
 
     def _with_paper(self, stage: str) -> Node:
         """Claims or comparison: what needs the paper's files, and the config's tables and figures that are in them."""

@@ -163,6 +163,12 @@ def _check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
     for name, rates in scale.sweeps.items():
         check_known(file, f"sweeps.{name}", name, scale.methods, "method")
         _check_distinct(file, {f"sweeps.{name}[{place}]": rate for place, rate in enumerate(rates)})
+    precisions = {"connector.schedule": scale.connector.schedule, "finetune": scale.finetune, "measure": scale.measure}
+    for key, settings in precisions.items():
+        if settings and settings.precision == "bf16-weights" and scale.execution.engine == "plain":
+            raise UserError(
+                f"{shown(file)}: {key}.precision: bf16-weights needs execution.engine: deepspeed, or take bf16"
+            )
     for stage in scale.execution.stages:
         check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
 

@@ -178,7 +178,11 @@ def _scores(folders: Sequence[Path], format: ScoreFormat) -> Cell:
 def _memory(folder: Path) -> Cell:
     measured = _labelled(folder, "peak_bytes", "measured")
     text = measured if isinstance(measured, str) else _gigabytes(measured)
-    return Cell((Value(text),), beside={"predicted": _gigabytes(_labelled(folder, "peak_bytes", "predicted"))})
+    predicted = _gigabytes(_labelled(folder, "peak_bytes", "predicted"))
+    return Cell(
+        (Value(text),),
+        beside={"predicted": predicted, "precision": _read(folder, "measure.json")["setup"]["precision"]},
+    )
 
 
 def _gigabytes(size: float) -> str:

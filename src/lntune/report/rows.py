@@ -77,6 +77,7 @@ class ShownItemSettings(Frozen):
     seeds: tuple[int, ...] = Field(strict=False)
     tokens: Literal["all", "image", "text", "last"] | None
     similarity_on: str = ""
+    measured_in: str = Field(default="", description="the precision of the training step whose memory is shown")
     formats: dict[str, ScoreFormat] = Field(description="how the cells of a benchmark's column are read, by column")
 
     def places(self, row: Row) -> dict[str, tuple[int, ...]]:
@@ -141,6 +142,8 @@ def notes(settings: ShownItemSettings) -> tuple[str, ...]:
         said += f" Learning rates chosen by CIDEr on Flickr30k's {settings.split} split{leak}."
     if settings.tokens is not None:
         said += f" Similarity over {_TOKENS[settings.tokens]} of the prompts of {settings.similarity_on}."
+    if settings.measured_in:
+        said += f" Memory of training in {settings.measured_in}."
     if len(settings.seeds) > 1:
         said += f" Means over {len(settings.seeds)} seeds."
     return tuple(note for note in (settings.scale_note, settings.note, said) if note)

@@ -120,24 +120,26 @@ def _draw_pretrain(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
     _write_images(out, "images.zip", named, ("bright" if k < images // 2 else "dim" for k in range(images)), rng)
 
 
-_TYPES: dict[str, tuple[Callable[[Scene, Rng], list[language.Exchange]], float]] = {
-    "conversation_58k.json": (partial(language.conversation, turns=4), 0.5),
-    "detail_23k.json": (language.detail, 0.25),
-    "complex_reasoning_77k.json": (language.reasoning, 0.25),
+_TYPES: dict[str, tuple[Callable[[Scene, Rng], list[language.Exchange]], float, float]] = {
+    "conversation_58k.json": (partial(language.conversation, turns=4), 0.0, 0.7),
+    "detail_23k.json": (language.detail, 0.4, 0.7),
+    "complex_reasoning_77k.json": (language.reasoning, 0.06, 1.0),
 }
-"""The file of a type of LLaVA-Instruct, what writes its conversations, and its share of the images."""
+"""The file of a type of LLaVA-Instruct, what writes its conversations, and from where to where among the images it has
+a record of each: of as large a share of them as LLaVA's, and with most of them shared between the files."""
 
 
 def _draw_instruct(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
-    """One record an image, of one of the three types; the 80K file holds them all, shuffled."""
+    """The types' files, and the 80K out of them, shuffled: one record an image, half conversations, half reasoning."""
     named = [(f"{k + 1:012d}.jpg", scene) for k, scene in enumerate(scenes(rng, "train", images))]
-    together: list[Any] = []
-    for file, (converse, share) in _TYPES.items():
-        mine = named[len(together) : len(together) + round(share * images)]
-        records = [_record(name, converse(scene, rng)) for name, scene in mine]
-        _dump(out / file, records)
-        together += records
-    _dump(out / "llava_instruct_80k.json", [together[k] for k in rng.permutation(len(together))])
+    records: dict[str, dict[str, Any]] = {}
+    for file, (converse, first, last) in _TYPES.items():
+        mine = named[round(first * images) : round(last * images)]
+        records[file] = {name: _record(name, converse(scene, rng)) for name, scene in mine}
+        _dump(out / file, list(records[file].values()))
+    conversation, _, reasoning = records.values()
+    together = [(conversation if k < images // 2 else reasoning)[name] for k, (name, _) in enumerate(named)]
+    _dump(out / "llava_instruct_80k.json", [together[k] for k in rng.permutation(images)])
     _write_images(out, "train2017.zip", [(f"train2017/{name}", scene) for name, scene in named], repeat("bright"), rng)
 
 

@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -190,6 +190,7 @@ class _Fetching:
             raise StoppedError
         source = self._source(name)
         found = self._download(name, shared) if source is None else self._from_disk(name, source, shared)
+        self._check_fields(name)
         if name not in self._pinned:
             recorded = record_found(self._lock, self._execution.entry, name, found)
             if recorded.sha256 != found.sha256:  # another job was first, since ours began
@@ -243,6 +244,23 @@ class _Fetching:
             path.unlink()
             raise UserError(f"{source}: {fault}; {remedy}")
         return LockedFile(bytes=size, sha256=sha256, origin=origin)
+
+    def _check_fields(self, name: str) -> None:
+        """UserError for a JSON file in which something else stands than must."""
+        path, fields = self._folder / name, self._execution.places[name].fields
+        try:
+            document = json.loads(path.read_bytes()) if fields else None
+            held = {key: reduce(lambda part, one: part.get(one), key.split("."), document) for key in fields}
+        except (ValueError, AttributeError):
+            held = {}
+        for key, wanted in fields.items():
+            if held.get(key) != wanted:
+                discard(path)
+                is_held, must = (json.dumps(value) for value in (held.get(key), wanted))
+                raise UserError(
+                    f"{self._execution.entry}: {name}: {key} is {is_held}, {CATALOG} says {must}: it belongs to other "
+                    f"weights or is of another version; name the right revision or file in the catalogue"
+                )
 
 
 class _SharedProgress:

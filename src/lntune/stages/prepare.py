@@ -82,11 +82,13 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     check.drop(faulty, len(kept) + len(faulty), drops)
     drops.choose("beyond the number asked for", len(found) - len(kept) - len(faulty))
     if settings.samples is not None and len(kept) < settings.samples:
+        held = ", ".join(f"{number} of {file}" for file, number in read.items())
         raise UserError(
-            f"data.{job.label}.samples: {settings.samples} are asked for, {len(kept)} are left after the filters; "
-            f"ask for fewer"
+            f"data.{job.label}.samples: {settings.samples} are asked for, {len(kept)} are left after the filters of "
+            f"the records there are ({held}); ask for fewer"
         )
     if not kept:
         raise UserError(f"{job.label}: no sample is left after the filters; are the files those of one set?")
     write_samples(job.out, name, kept)
-    return drops.write(job.out, "samples", read, len(kept))
+    files = {file: {"records": number} for file, number in read.items()}
+    return drops.write(job.out, "samples", sum(read.values()), len(kept), files)

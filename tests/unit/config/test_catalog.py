@@ -11,10 +11,15 @@ import pytest
 import yaml
 
 from checkout import ROOT
+from lntune.benchmarks.mme.release import ALL as MME_SUBTASKS
+from lntune.benchmarks.registry import by_name
 from lntune.commands.plan import pending_json, pending_text
 from lntune.config.catalog import CATALOG, Catalog, CatalogLock, LockedFile, read_lock, record_found, web_address
 from lntune.config.load import load
+from lntune.config.study import ScaleSettings
+from lntune.data.llava import TYPE_FILES
 from lntune.errors import UserError
+from lntune.estimate.jobs import SAMPLES
 from lntune.plan.pending import pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
@@ -65,7 +70,51 @@ def test_every_file_can_be_had_and_every_revision_is_a_commit_but_one() -> None:
 
 
 def test_the_same_file_in_two_entries_is_told_alike() -> None:
-    assert ENTRIES["coco"].files["caption_datasets.zip"] == ENTRIES["flickr30k"].files["caption_datasets.zip"]
+    """But for what each reads of it."""
+    coco, flickr30k = (
+        ENTRIES[name].files["caption_datasets.zip"].model_copy(update={"holds": None}) for name in ("coco", "flickr30k")
+    )
+    assert coco == flickr30k
+
+
+def known(entry: str, file: str) -> dict[str, int]:
+    holds = ENTRIES[entry].files[file].holds
+    assert holds is not None and holds.source
+    return holds.counts
+
+
+def test_what_files_are_known_to_hold_is_what_the_benchmarks_and_forecasts_say() -> None:
+    mme = known("mme", "MME_Benchmark_release_version.zip")
+    assert {f"questions of {name}" for name in MME_SUBTASKS} == mme.keys() - {"questions", "subtasks"}
+    assert sum(mme[f"questions of {name}"] for name in MME_SUBTASKS) == mme["questions"] == by_name()["mme"].size[0]
+    assert mme["subtasks"] == len(MME_SUBTASKS)
+    assert sum(known("pope", file)["questions"] for file in STUDY["pope"]) == by_name()["pope"].size[0]
+    for file in STUDY["vqav2"]:
+        assert list(known("vqav2", file).values()) == [by_name()["vqav2"].size[0]]
+    for entry, benchmark in (("coco", "mscoco"), ("flickr30k", "flickr30k")):
+        splits = known(entry, "caption_datasets.zip")
+        parts = [number for what, number in splits.items() if what.startswith("images of ")]
+        assert sum(parts) == splits["images"] and splits["images of test"] == by_name()[benchmark].size[0]
+    assert known("llava-pretrain", "chat.json")["records"] == SAMPLES["llava-pretrain"]
+    assert known("llava-instruct", "llava_instruct_80k.json")["records"] == SAMPLES["llava-instruct"]
+
+
+def test_every_type_of_the_papers_scale_has_as_many_records_as_are_asked_for() -> None:
+    scale = load(ROOT / "workflow/scales/paper.yaml", ScaleSettings)
+    typed = [data for data in scale.data.values() if data.types]
+    assert len(typed) == 3
+    for data in typed:
+        held = sum(known("llava-instruct", TYPE_FILES[name])["records"] for name in data.types)
+        assert data.samples is not None and data.samples <= held
+
+
+def test_the_table_of_data_knows_what_public_files_hold_and_nothing_of_drawn_ones() -> None:
+    of_paper, of_demo = (
+        Plan(Study.read(ROOT, {"scale": scale})).report_item("data").settings.rows for scale in ("paper", "demo")
+    )
+    assert all(row.known for row in of_paper) and not any(row.known for row in of_demo)
+    (chat,) = of_paper[0].known
+    assert (chat.file, chat.counts) == ("chat.json", {"records": 595_375})
 
 
 def test_the_plan_of_the_study_tells_what_is_to_be_downloaded() -> None:

@@ -133,6 +133,10 @@ IN_SCALE: dict[str, Edit] = {
     "dropout of one": (
         SCALE, "dropout: 0.0", "dropout: 1.0", "methods.lora.lora.dropout: expected less than 1, got 1.0",
     ),
+    "bfloat16 weights without DeepSpeed": (
+        SCALE, "\nsimilarity:", "\nmeasure: {precision: bf16-weights}\nsimilarity:",
+        "measure.precision: bf16-weights needs execution.engine: deepspeed, or take bf16",
+    ),
     "fraction of a batch": (
         SCALE, "    global_batch: 32", "    global_batch: 32.5",
         "connector.schedule.global_batch: expected a whole number, got 32.5",

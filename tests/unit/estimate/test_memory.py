@@ -20,6 +20,7 @@ from lntune.estimate.training_step import LiveTensors, build_model, run_steps, t
 from lntune.model.tuning import METHODS, apply_method, trainable_report
 from lntune.model.vision import load_vision
 from lntune.paper.memory import FITTED, TABLE, fit, fitted, read_rows
+from lntune.report.cells import _memory
 from real_shapes import paper_model
 from stage_runs import read, run
 
@@ -277,5 +278,25 @@ def test_measure_labels_every_number(tmp_path: Path) -> None:
     percent = 100 * numbers["trainable", "measured"] / numbers["parameters", "measured"]
     assert numbers["trainable_percent", "measured"] == f"{percent:.2f}"
     assert numbers["peak_bytes", "predicted"] == pytest.approx(numbers["peak_bytes", "measured"], rel=0.05)
+    assert _memory(tmp_path / "measure").beside["precision"] == "fp32"
     run(tmp_path / "again", "measure", settings, inputs, micro_batch=4, threads=1)
     assert (tmp_path / "again" / "measure.json").read_bytes() == (tmp_path / "measure" / "measure.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_measure_takes_the_papers_step_with_bfloat16_weights_on_deepspeed(tmp_path: Path) -> None:
+    inputs = {"llm": WEIGHTS / "llama2-13b", "vision": WEIGHTS / "clip"}
+    settings = {
+        "method": "layernorm", "lora": None, "library": "open_clip", "engine": "deepspeed", "zero_stage": 2,
+        "gradient_checkpointing": True, "micro_batch": 4, "length": 256, "seed": 0, "paper": None,
+    }  # fmt: skip
+    peaks = {}
+    for precision in ("tf32", "bf16-weights"):
+        out = tmp_path / precision
+        given = {"engine": "deepspeed", "zero_stage": 2, "micro_batch": 4, "threads": 1}
+        run(out, "measure", settings | {"precision": precision}, inputs, **given)
+        numbers = {(one["name"], one["label"]): one["value"] for one in read(out / "measure.json")["numbers"]}
+        assert numbers["peak_bytes", "predicted"] == pytest.approx(numbers["peak_bytes", "measured"], rel=0.05)
+        assert _memory(out).beside["precision"] == precision
+        peaks[precision] = numbers["peak_bytes", "measured"]
+    assert peaks["bf16-weights"] < 0.8 * peaks["tf32"]

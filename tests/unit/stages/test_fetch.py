@@ -139,6 +139,42 @@ def test_pinning_again_replaces_one_entry_and_repeats_its_bytes(tmp_path: Path) 
     assert [path.name for path in (tmp_path / "workflow").iterdir()] == ["catalog.yaml"]
 
 
+CONFIG = "open_clip_config.json"
+
+
+@pytest.mark.parametrize(
+    ("config", "held"),
+    [({"model_cfg": {"embed_dim": 768}}, "null"), ({"model_cfg": {"quick_gelu": False}}, "false"), ({}, "null"),
+     ([], "null")],
+)  # fmt: skip
+def test_a_config_without_quick_gelu_is_refused_for_openais_weights(tmp_path: Path, config: Any, held: str) -> None:
+    place = load(ROOT / CATALOG, Catalog).entries["clip-vit-l-14"].place(CONFIG)
+    given = execution(tmp_path, {}) | {"entry": "clip-vit-l-14", "places": {CONFIG: place}, "copies": {CONFIG: CONFIG}}
+    settings = {"addresses": {CONFIG: str(place.address)}}
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    assert refusal(tmp_path / "out", "fetch", settings, {}, **given) == (
+        f"clip-vit-l-14: {CONFIG}: model_cfg.quick_gelu is {held}, workflow/catalog.yaml says true: it belongs to "
+        "other weights or is of another version; name the right revision or file in the catalogue"
+    )
+    assert not (tmp_path / "catalog.lock.yaml").exists(), "what is refused is not recorded"
+    assert (tmp_path / CONFIG).read_text() == json.dumps(config), "a person's own copy stays"
+    (tmp_path / CONFIG).unlink()
+    (tmp_path / CONFIG).write_text('{"model_cfg": {"quick_gelu": true}}')
+    run(tmp_path / "right", "fetch", settings, {}, **given)
+    assert read(tmp_path / "right" / CONFIG) == {"model_cfg": {"quick_gelu": True}}
+
+
+def test_pinning_keeps_what_a_file_must_hold(tmp_path: Path) -> None:
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "clip").mkdir()
+    shutil.copy(ROOT / CATALOG, tmp_path / CATALOG)
+    (tmp_path / "clip" / CONFIG).write_text("{}")
+    before = load(ROOT / CATALOG, Catalog).entries["clip-vit-l-14"]
+    pin(tmp_path, "clip-vit-l-14", tmp_path / "clip", before.about, before.licence)
+    after = load(tmp_path / CATALOG, Catalog).entries["clip-vit-l-14"].place(CONFIG)
+    assert after.path is not None and after.fields == before.place(CONFIG).fields == {"model_cfg.quick_gelu": True}
+
+
 def test_pinning_keeps_the_comments_and_the_entries_of_others(tmp_path: Path) -> None:
     """On the real catalogue: an entry that is pinned again repeats its bytes, a new one is the only difference."""
     (tmp_path / "workflow" / "weights").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """What is left out of the data sets: broken images, other types; each counted and listed, or the stage stops."""
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ def test_as_many_samples_as_asked_for_are_kept_where_images_are_broken(mixed: Fo
         kept.append({sample.id for sample in read_samples(out)[1]})
     assert kept[0] < kept[1] < kept[2]
     assert refusal(tmp_path / "more", "prepare", settings | {"samples": 20}, mixed) == (
-        "data.more.samples: 20 are asked for, 19 are left after the filters; ask for fewer"
+        "data.more.samples: 20 are asked for, 19 are left after the filters of the records there are "
+        "(25 of chat.json); ask for fewer"
     )
 
 
@@ -102,37 +104,61 @@ def raw_instruct(folder: Path, whole: Sequence[Any], types: dict[str, Sequence[A
     return {"raw": folder}
 
 
-def test_a_type_is_chosen_by_id_and_words(tmp_path: Path) -> None:
-    talked = record("1", "<image>\nWhat?", "A cat.", "Where?", "There.")
-    detailed = record("1", "<image>\nDescribe it.", "A cat, there.")  # the same image and id, another type
-    other = record("2", "Why?\n<image>", "So.")
-    whole = [other, detailed, talked, detailed]
-    types = {
-        # The mark of the image stands elsewhere in the type's file, as it does between LLaVA's files.
-        "conversation": [record("1", "What?\n<image>", "A cat.", "Where?", "There."), record("9", "<image>\nX", "Y")],
-        "detail": [record("1", "<image>\nDescribe it.", "A cat, there. ")],  # one space more: other words
-        "complex_reasoning": [record("2", "<image>\nWhy?", "So."), record("1", "<image>\nWhy?", "So.")],
-    }
-    raw = raw_instruct(tmp_path / "raw", whole, types)
+@pytest.fixture
+def instruct(tmp_path: Path) -> Folders:
+    """LLaVA-Instruct in miniature, built as the public files are.
 
+    Ten images; a record an image in each file, under the image's id; the 80K of half conversations, half reasoning.
+    """
+    talks = [record(f"{k}", f"<image>\nWhat is {k}?", "A cat.", "Where?", "There.") for k in range(7)]
+    details = [record(f"{k}", f"Describe {k}.\n<image>", "A cat on a mat.") for k in range(4, 7)]
+    reasons = [record(f"{k}", f"<image>\nWhy {k}?", "So.") for k in range(1, 10)]
+    types = {"conversation": talks, "detail": details, "complex_reasoning": reasons}
+    # The mark of the image stands elsewhere than in the type's file, as it does between LLaVA's files.
+    moved = record("0", "What is 0?\n<image>", "A cat.", "Where?", "There.")
+    return raw_instruct(tmp_path / "raw", [reasons[4], moved, *talks[1:5], *reasons[5:]], types)
+
+
+def test_the_types_come_from_their_own_files_since_the_80k_holds_no_detail(instruct: Folders, tmp_path: Path) -> None:
     def chosen(*names: str) -> list[str]:
-        out = tmp_path / "-".join(names)
-        metrics = run(out, "prepare", INSTRUCT | {"types": names}, raw)
-        assert metrics["read"] == 4 == metrics["samples"] + sum(read(out / "dropped.json")["dropped"].values())
-        return [sample.source for sample in read_samples(out)[1]]
+        out = tmp_path / "-".join(("chosen", *names))
+        metrics = run(out, "prepare", INSTRUCT | {"types": names}, instruct)
+        samples = read_samples(out)[1]
+        assert metrics == {"samples": len(samples), "read": len(samples)}
+        assert all(sample.image == f"train2017/{sample.id}.jpg" for sample in samples)
+        return [sample.source for sample in samples]
 
-    assert chosen("conversation") == ["llava_instruct_80k.json[2]"]
-    assert chosen("complex_reasoning") == ["llava_instruct_80k.json[0]"]
-    assert chosen("conversation", "complex_reasoning") == ["llava_instruct_80k.json[0]", "llava_instruct_80k.json[2]"]
-    assert refusal(tmp_path / "detail", "prepare", INSTRUCT | {"types": ("detail",)}, raw) == (
-        "detail: no sample is left after the filters; are the files those of one set?"
-    )
-    out = tmp_path / "all"
-    assert run(out, "prepare", INSTRUCT, raw) == {"samples": 3, "read": 4, "dropped: repeats an earlier record": 1}
-    assert listed(out) == [{"source": "llava_instruct_80k.json[3]", "reason": "repeats an earlier record"}]
-    assert [sample.turns[0] for sample in read_samples(out)[1]] == [
-        "<image>\nWhy?", "<image>\nDescribe it.", "<image>\nWhat?",
-    ]  # fmt: skip
+    conversations = [f"conversation_58k.json[{k}]" for k in range(7)]
+    details = [f"detail_23k.json[{k}]" for k in range(3)]
+    assert chosen("detail") == details
+    assert chosen("conversation") == conversations
+    assert chosen("complex_reasoning") == [f"complex_reasoning_77k.json[{k}]" for k in range(9)]
+    assert chosen("conversation", "detail") == [*conversations, *details]
+    assert chosen() == [f"llava_instruct_80k.json[{k}]" for k in range(10)]
+
+
+def test_more_samples_than_the_files_hold_are_refused_by_file(instruct: Folders, tmp_path: Path) -> None:
+    said = "{} are asked for, {} are left after the filters of the records there are ({}); ask for fewer"
+    for name, types, held in (
+        ("Detail.20K", ("detail",), "3 of detail_23k.json"),
+        ("Mixed.20K", ("detail", "conversation"), "3 of detail_23k.json, 7 of conversation_58k.json"),
+    ):
+        number = 3 if len(types) == 1 else 10
+        assert run(tmp_path / f"{name}-all", "prepare", INSTRUCT | {"types": types, "samples": number}, instruct)
+        found = refusal(tmp_path / name, "prepare", INSTRUCT | {"types": types, "samples": number + 1}, instruct)
+        assert found == f"data.{name}.samples: {said.format(number + 1, number, held)}"
+
+
+def test_a_record_that_stands_twice_is_taken_once(tmp_path: Path) -> None:
+    talked, detailed = record("1", "<image>\nWhat?", "A cat."), record("1", "<image>\nDescribe it.", "A cat, there.")
+    types = {"conversation": [talked, detailed], "detail": [detailed]}
+    raw, out = raw_instruct(tmp_path / "raw", [detailed, talked, detailed], types), tmp_path / "80K"
+    dropped = {"dropped: repeats an earlier record": 1}
+    assert run(out, "prepare", INSTRUCT, raw) == {"samples": 2, "read": 3, **dropped}
+    assert listed(out) == [{"source": "llava_instruct_80k.json[2]", "reason": "repeats an earlier record"}]
+    out = tmp_path / "two"
+    assert run(out, "prepare", INSTRUCT | {"types": ("detail", "conversation")}, raw)["samples"] == 2
+    assert listed(out) == [{"source": "conversation_58k.json[1]", "reason": "repeats an earlier record"}]
 
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------
@@ -367,23 +393,64 @@ def test_mmes_archive_holds_every_subtask_once(tmp_path: Path) -> None:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_of_data_has_a_row_for_each_set_that_sums_up(mixed: Folders, tmp_path: Path) -> None:
+def table_of_data(tmp_path: Path, mixed: Folders, **known: object) -> Path:
+    """The table of a training set and of MME, whose sources' files are known to hold this."""
     run(tmp_path / "connector", "prepare", PRETRAIN | {"broken_share": 1.0}, mixed)
     run(tmp_path / "mme", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw2", OFFICIAL))
     rows = (
-        {"name": "connector", "use": "training", "source": "pretrain"},
-        {"name": "MME", "use": "benchmark", "source": "mme"},
+        {"name": "connector", "use": "training", "source": "pretrain", "known": known.get("pretrain", ())},
+        {"name": "MME", "use": "benchmark", "source": "mme", "known": known.get("mme", ())},
     )
     settings = {"name": "data", "rows": rows, "scale": "demo", "scale_note": "**This is the demo.**"}
     out = tmp_path / "table"
     metrics = run(out, "data-table", settings, {"sets": (tmp_path / "connector", tmp_path / "mme")})
     assert metrics == {"sets": 2, "reasons": 7}
+    return out
+
+
+def test_the_table_of_data_has_a_row_for_each_set_that_sums_up(mixed: Folders, tmp_path: Path) -> None:
+    out = table_of_data(tmp_path, mixed)
     assert (out / "data.csv").read_text() == (
         "set,use,source,unit,read,dropped: image CMYK,dropped: image animated,dropped: image broken,"
-        "dropped: image missing,dropped: image oversized,dropped: image truncated,dropped: of another subtask,kept\n"
-        "connector,training,pretrain,samples,25,1,1,1,1,1,1,0,19\n"
-        "MME,benchmark,mme,questions,10,0,0,0,0,0,0,2,8\n"
+        "dropped: image missing,dropped: image oversized,dropped: image truncated,dropped: of another subtask,kept,"
+        "known,differs\n"
+        "connector,training,pretrain,samples,25,1,1,1,1,1,1,0,19,,\n"
+        "MME,benchmark,mme,questions,10,0,0,0,0,0,0,2,8,,\n"
     )
     lines = (out / "data.md").read_text().splitlines()
     assert "**This is the demo.**" in lines and "Scale: demo." in lines[4]
-    assert lines[-1] == "| MME | benchmark | mme | 10 | 2 of another subtask | 8 questions |"
+    assert lines[-1] == "| MME | benchmark | mme | 10 | 2 of another subtask | 8 questions | - |"
+
+
+def test_the_table_of_data_says_where_files_differ_from_what_is_known_of_them(mixed: Folders, tmp_path: Path) -> None:
+    unread = {"file": "metadata.json", "counts": {"records": 1}, "source": "nobody"}
+    of_chat = {"file": "chat.json", "counts": {"records": 25}, "source": "a README"}
+    counts = {"questions": 2374, "subtasks": 3, "questions of OCR": 4, "questions of count": 60}
+    of_mme = {"file": MME, "counts": counts, "source": "its paper"}
+    out = table_of_data(tmp_path, mixed, pretrain=(of_chat, unread), mme=(of_mme,))
+    with (out / "data.csv").open() as file:
+        connector, mme = csv.DictReader(file)
+    assert (connector["known"], connector["differs"]) == ("chat.json: 25 records", "")
+    assert mme["known"] == f"{MME}: 2,374 questions, 3 subtasks, 4 questions of OCR, 60 questions of count"
+    differences = [
+        f"{MME}: 10 questions instead of 2,374 (-2,364)", f"{MME}: 0 questions of count instead of 60 (-60)",
+    ]  # fmt: skip
+    assert mme["differs"] == "; ".join(differences)
+    text = (out / "data.md").read_text()
+    assert "| 19 samples | the same |" in text and f"| **differs:** {mme['differs']} |" in text
+    assert text.endswith(f"\nKnown of the files:\n\n- chat.json: 25 records (a README)\n- {mme['known']} (its paper)\n")
+
+
+def test_what_a_file_holds_is_counted_before_anything_is_left_out(tmp_path: Path) -> None:
+    images = [karpathy_image(0, "restval"), *map(karpathy_image, (1, 2)), karpathy_image(3, "val")]
+    raw = raw_coco(tmp_path / "raw", images)
+    run(tmp_path / "coco", "questions-captions", CAPTIONS | {"broken_share": 0.5}, raw)
+    assert read(tmp_path / "coco" / "dropped.json")["files"] == {
+        "caption_datasets.zip": {
+            "images": 4, "images of restval": 1, "captions of restval": 5, "images of test": 2, "captions of test": 10,
+            "images of val": 1, "captions of val": 5,
+        }
+    }  # fmt: skip
+    run(tmp_path / "mme", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw2", OFFICIAL))
+    held = {"questions of OCR": 4, "questions of artwork": 4, "questions of code_reasoning": 2}
+    assert read(tmp_path / "mme" / "dropped.json")["files"] == {MME: {"questions": 10, "subtasks": 3, **held}}

@@ -194,14 +194,15 @@ def test_a_column_that_few_rows_have_stands_where_these_have_it(tmp_path: Path) 
     inputs = dict(table_inputs(tmp_path))
     numbers: list[dict[str, Any]] = [{"name": "peak_bytes", "label": "measured", "value": "OOM"}]
     numbers += [{"name": "peak_bytes", "label": "predicted", "value": 8e10}]
-    plain = _write(tmp_path / "plain", {"measure.json": {"numbers": numbers}})
+    plain = _write(tmp_path / "plain", {"measure.json": {"setup": {"precision": "tf32"}, "numbers": numbers}})
     inputs["scores"] = (*inputs["scores"], plain)
     rows = ({**TABLE["rows"][0], "scores": ((12,), (1,))}, {**TABLE["rows"][1], "scores": ((12,), (3,))})
     out = tmp_path / "table"
     run(out, "table", TABLE | {"columns": ("Mem. (GB)", "VQAv2"), "rows": rows}, inputs)
     found = _rows(out / "table9.csv")
-    assert list(found[0])[2:6] == ["Mem. (GB)", "Mem. (GB) predicted", "VQAv2", "VQAv2 95% interval"]
-    assert (found[0]["Mem. (GB)"], found[0]["Mem. (GB) predicted"]) == ("OOM", "80.0")
+    memory = ["Mem. (GB)", "Mem. (GB) predicted", "Mem. (GB) precision"]
+    assert list(found[0])[2:7] == [*memory, "VQAv2", "VQAv2 95% interval"]
+    assert [found[0][column] for column in memory] == ["OOM", "80.0", "tf32"]
     assert "| Finetune | OOM | 50.00 |" in (out / "table9.md").read_text().splitlines()
 
 

@@ -1,6 +1,7 @@
 """questions-captions: one split of a captioning set by Karpathy's file, and its references in COCO's format."""
 
 import json
+from collections import Counter
 from typing import Any, Literal
 
 from lntune.benchmarks.captions import formats
@@ -29,13 +30,16 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write questions.jsonl, set.json, references.json, dropped.json and dropped.jsonl."""
     settings, drops = job.settings, Drops()
     path = formats.split_path(job.folder("raw"), settings.dataset)
-    images = formats.read_split(job.folder("raw"), settings.dataset)
+    images: list[Any] = formats.read_split(job.folder("raw"), settings.dataset)
     questions: list[Question] = []
     references: dict[str, list[dict[str, Any]]] = {}
     sources: dict[str, str] = {}
+    counts = Counter({"images": len(images)})
     for number, image in enumerate(images):
         try:
             found = _asked(image, settings)
+            counts[f"images of {image['split']}"] += 1
+            counts[f"captions of {image['split']}"] += len(image["sentences"])
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r})") from None
         if found is not None:
@@ -51,7 +55,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
     (job.out / "references.json").write_text(json.dumps(document) + "\n")
     write_questions(job.out, archive, kept)
-    return drops.write(job.out, "questions", len(images), len(kept)) | {"references": len(annotations)}
+    metrics = drops.write(job.out, "questions", len(images), len(kept), {formats.ARCHIVE: dict(counts)})
+    return metrics | {"references": len(annotations)}
 
 
 def _asked(image: Any, settings: Settings) -> tuple[Question, list[dict[str, Any]]] | None:

@@ -31,9 +31,10 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     subtasks, unasked = read_release(Members(path))
     for subtask in settings.subtasks:
         if subtask not in subtasks:
-            held = ", ".join(subtasks) or "none"
-            raise UserError(f"{path}: holds no questions of MME's subtask {subtask}; it holds {held}")
-    read = sum(len(one.questions) for asked in subtasks.values() for one in asked)
+            others = ", ".join(subtasks) or "none"
+            raise UserError(f"{path}: holds no questions of MME's subtask {subtask}; it holds {others}")
+    held = {subtask: sum(len(one.questions) for one in asked) for subtask, asked in subtasks.items()}
+    read = sum(held.values())
     chosen = [(subtask, one) for subtask in settings.subtasks for one in subtasks[subtask]]
     looked_at = [Question(one.source, one.member or one.name, text) for _, one in chosen for text, _ in one.questions]
     drops.choose("of another subtask", read - len(looked_at))
@@ -48,5 +49,6 @@ def run(job: Job[Settings, Execution]) -> Metrics:
                     lines.append(f"{one.name}\t{text}\t{answer}\n")
         (job.out / f"{subtask}.txt").write_text("".join(lines))
     write_questions(job.out, ARCHIVE, questions)
-    metrics = drops.write(job.out, "questions", read, len(questions))
+    counts = {"questions": read, "subtasks": len(held), **{f"questions of {name}": n for name, n in held.items()}}
+    metrics = drops.write(job.out, "questions", read, len(questions), {ARCHIVE: counts})
     return metrics | {"pictures_without_questions": len(unasked)}

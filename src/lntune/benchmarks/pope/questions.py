@@ -47,7 +47,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         mine = [lines[question.id] + "\n" for question in kept if question.id.startswith(f"{kind}/")]
         (job.out / file_of(kind)).write_text("".join(mine), encoding="utf-8")
     write_questions(job.out, "val2014.zip", kept)
-    return drops.write(job.out, "questions", len(questions), len(kept))
+    files = {file_of(kind): {"questions": sum(id.startswith(f"{kind}/") for id in lines)} for kind in KINDS}
+    return drops.write(job.out, "questions", len(questions), len(kept), files)
 
 
 class PopeQuestion(NamedTuple):

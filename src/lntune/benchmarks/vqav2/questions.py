@@ -49,7 +49,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     (job.out / "questions.json").write_text(json.dumps(asked | {"questions": records}) + "\n")
     (job.out / "annotations.json").write_text(json.dumps(annotated | {"annotations": mine}) + "\n")
     write_questions(job.out, "val2014.zip", kept)
-    return drops.write(job.out, "questions", read, len(kept))
+    files = {_QUESTIONS: {"questions": read}, _ANNOTATIONS: {"annotations": len(known)}}
+    return drops.write(job.out, "questions", read, len(kept), files)
 
 
 def _parse_id(record: object) -> str:
