@@ -19,7 +19,7 @@ from lntune.config.load import load
 from lntune.config.study import ScaleSettings
 from lntune.data.llava import TYPE_FILES
 from lntune.errors import UserError
-from lntune.estimate.jobs import SAMPLES
+from lntune.estimate.hours import SAMPLES
 from lntune.plan.pending import pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
