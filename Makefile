@@ -1,11 +1,12 @@
 # make quick  environment in .venv, then a first table, a figure and the way to trace a number: two minutes
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
+# make rehearsal  two of the demo's LLMs, four methods: what each takes on this machine, on two DeepSpeed ranks of the CPU
 # make check  lint, format, types, layers and the tests that are not slow
 # make test   the same with all tests, as CI runs it (TEST_WORKERS=1: one at a time)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: quick demo check test lint environment demo-weights clean
+.PHONY: quick demo rehearsal check test lint environment demo-weights clean
 
 environment: .venv/installed
 
@@ -27,6 +28,11 @@ quick: environment
 demo: environment
 	$(BIN)/snakemake -c2 tables/table3.csv tables/table3.md
 	@cat tables/table3.md
+
+rehearsal: environment
+	$(BIN)/snakemake -c1 tables/rehearsal.csv tables/rehearsal.md --config \
+	  'rehearsal={llms: [vicuna-7b, llama2-13b], methods: [finetune, lora, layernorm, layernorm-simp], ranks: 2}'
+	@cat tables/rehearsal.md
 
 lint: environment
 	$(BIN)/ruff check src tests measurements

@@ -33,6 +33,14 @@ use rule stage as comparison with:
         stage="comparison",
 
 
+# What the rehearsals measured; only if asked for by name.
+use rule stage as rehearsal with:
+    input:
+        STUDY.inputs("rehearsal", rehearsals="rehearse"),
+    pathvars:
+        stage="rehearsal",
+
+
 # A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
 # what it should hold, and one that differs (the config was switched, someone edited it) is published again.
 rule publish:

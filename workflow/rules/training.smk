@@ -9,6 +9,14 @@ use rule stage as connector with:
         stage="connector",
 
 
+# One LLM and method tried for minutes on this machine, before it trains for hours.
+use rule stage as rehearse with:
+    input:
+        STUDY.inputs("rehearse"),
+    pathvars:
+        stage="rehearse",
+
+
 # One model tuned on instructions: one LLM, vision encoder, method, data set, learning rate and seed.
 use rule stage as finetune with:
     input:

@@ -15,6 +15,17 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
 
 
+class RehearsalSettings(Frozen):
+    """Which LLMs and methods are rehearsed, and in how many processes."""
+
+    llms: tuple[str, ...] = Field(default=(), strict=False, description="of the scale; none: all")
+    methods: tuple[str, ...] = Field(default=(), strict=False, description="of the scale; none: all")
+    ranks: int | None = Field(
+        default=None, ge=1, description="of DeepSpeed, where the scale trains in one process; null: as the scale says"
+    )
+    round: int = Field(default=1, ge=1, description="another number rehearses again, as after an update of the driver")
+
+
 class StudySettings(Frozen):
     """``config.yaml``: what to run, at which scale, under which choices."""
 
@@ -30,6 +41,7 @@ class StudySettings(Frozen):
         description="Flickr30k split on which learning rates are chosen: test, as in the paper, or validation"
     )
     store: str = Field(min_length=1, description="folder of all results; may be shared")
+    rehearsal: RehearsalSettings = RehearsalSettings()
     copies: dict[str, str] = Field(
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )

@@ -45,12 +45,22 @@ def _folder(study: Study, entry: str, config: str) -> Path | None:
     return (study.root / file.path).parent if file is not None and file.path is not None else None
 
 
-@once
+def folder_here(study: Study, entry: str) -> Path | None:
+    """The folder of a catalogue entry all of whose files are on this machine's disks; None if one is to be fetched."""
+    files = study.catalog_entry(entry).files.values()
+    folders = {(study.root / file.path).parent if file.path is not None else None for file in files}
+    return folders.pop() if len(folders) == 1 else None
+
+
 def training_job(study: Study, stage: str, llm: str, vision: str, method: str) -> TrainingJob | None:
     """What decides the memory of a model's training; None where the scale names no GPU to fit."""
+    return None if study.scale.execution.gpu is None else job_of(study, stage, llm, vision, method)
+
+
+@once
+def job_of(study: Study, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
+    """The same where there is no GPU, too."""
     execution = study.scale.execution
-    if execution.gpu is None:
-        return None
     settings = study.scale.methods.get(method)  # none for the connector
     return TrainingJob(
         label=f"{stage} {llm} {method}" if stage == "finetune" else f"{stage} {llm}",

@@ -163,7 +163,7 @@ class Models:
     # --- training --------------------------------------------------------------------------------------------------
 
     @once
-    def _training_execution(self, stage: str, llm: str, vision: str, method: str) -> Execution:
+    def training_execution(self, stage: str, llm: str, vision: str, method: str) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
         job = training_job(self.study, stage, llm, vision, method)
@@ -196,7 +196,7 @@ class Models:
             "samples": self.samples(stage.data),
             "images": self.source(self.scale.data[stage.data].source),
         }
-        execution = self._training_execution("connector", llm, vision, "connector-only")
+        execution = self.training_execution("connector", llm, vision, "connector-only")
         return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
 
     @once
@@ -221,7 +221,7 @@ class Models:
             "images": self.source(self.scale.data[variant.data].source),
         }
         label = [*self._label(variant), f"{learning_rate:g}"]
-        execution = self._training_execution("finetune", variant.llm, variant.vision, variant.method)
+        execution = self.training_execution("finetune", variant.llm, variant.vision, variant.method)
         return self.node("finetune", label, settings, inputs, execution)
 
     @property
@@ -280,6 +280,11 @@ class Models:
         }
         return settings, inputs
 
+    def asked(self, variant: Variant, benchmark: str, blind: bool = False) -> predict.Settings:
+        """How a tuned model is asked a benchmark's questions."""
+        settings, _ = self._asked(variant, benchmark)
+        return predict.Settings(**dict(settings), temperature=self.protocol.temperature, blind=blind)
+
     @once
     def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> PromptingExecution:
         batch, threads = batch_of_questions(self.study, llm, vision, new_tokens), self._threads(stage)
@@ -290,8 +295,7 @@ class Models:
         blind: bool = False,
     ) -> Node:  # fmt: skip
         """The score of one tuned model's answers to a benchmark's questions."""
-        asked, inputs = self._asked(variant, benchmark)
-        settings = predict.Settings(**dict(asked), temperature=self.protocol.temperature, blind=blind)
+        settings, (_, inputs) = self.asked(variant, benchmark, blind), self._asked(variant, benchmark)
         inputs |= {"tuned": tuned, "questions": questions}
         new_tokens = settings.prompting.max_new_tokens
         given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens)

@@ -33,7 +33,8 @@ from lntune.errors import UserError
 from lntune.paper.claims import Claims
 from lntune.paper.printed import CLAIMS, PAPER, Execution, Settings, digests, paper_files, printed_names, read_paper
 from lntune.plan.models import Models, Variant
-from lntune.plan.node import Node
+from lntune.plan.node import Node, closure
+from lntune.plan.rehearsals import rehearsal_table
 from lntune.plan.stages import stage_module
 from lntune.plan.study import once
 from lntune.report.cells import ScoreFormat, ScoreValue
@@ -41,16 +42,22 @@ from lntune.report.rows import Row, ShownItemSettings, rate_text
 from lntune.stages import data_table, figure_cost, figure_gradients, table
 from lntune.store.manifest import Manifest
 
-SUMMARIES = ("data", "claims", "comparison")
-"""The tables that every study has besides the report items of its config."""
+REHEARSAL = "rehearsal"
+SUMMARIES = ("data", "claims", "comparison", REHEARSAL)
+"""The tables that every study has besides the report items of its config; a rehearsal is made only if asked for."""
 
 
 class Plan(Models):
     """All results, each made once, so equal results are the same Node."""
 
     def summaries(self) -> list[str]:
-        """Those of SUMMARIES that a checkout can have: without workflow/paper, there is nothing to compare with."""
-        return [name for name in SUMMARIES if name == "data" or (self.study.root / PAPER).is_dir()]
+        """Those of SUMMARIES that a plain run makes: without workflow/paper, there is nothing to compare with."""
+        made = [name for name in SUMMARIES if name != REHEARSAL]
+        return [name for name in made if name == "data" or (self.study.root / PAPER).is_dir()]
+
+    def known_items(self) -> list[str]:
+        """All that can be asked for: every report item, and SUMMARIES."""
+        return [*self.study.report_items(), *self.summaries(), REHEARSAL]
 
     @once
     def report_item(self, name: str) -> Node:
@@ -64,6 +71,8 @@ class Plan(Models):
         path = self.study.report_item_path(name)
         if path.is_file():
             raise UserError(f"{path}: tables/{name} is no report item's; give this one another name")
+        if name == REHEARSAL:
+            return rehearsal_table(self, name, closure(list(map(self.report_item, self.study.settings.report_items))))
         return self._data_table() if name == "data" else self._with_paper(name)
 
     def _report_item(self, name: str) -> Node:

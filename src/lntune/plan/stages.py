@@ -15,6 +15,7 @@ from lntune.store.manifest import AcceptedEdit, undone
 
 STAGES_OF_REPORT_ITEMS = (
     "table", "figure-bars", "figure-cost", "figure-heat-maps", "figure-gradients", "claims", "comparison", "data-table",
+    "rehearsal",
 )  # fmt: skip
 """The stages whose results are published."""
 
@@ -27,7 +28,7 @@ STAGES = {
     **_modules("draw", "fetch", "convert", "prepare"),
     **{name: stage.module for name, stage in question_stages().items()},
     **{name: stage.module for name, stage in reference_stages().items()},
-    **_modules("connector", "finetune", "measure", "predict", "similarity"),
+    **_modules("rehearse", "connector", "finetune", "measure", "predict", "similarity"),
     **{name: stage.module for name, stage in score_stages().items()},
     **_modules("select", *STAGES_OF_REPORT_ITEMS),
     **_modules("train-clip", "train-vit", "train-llm"),

@@ -77,6 +77,9 @@ class Study:
         for name in settings.copies:
             check_known(root / CONFIG, f"copies.{name}", name, study.catalog.entries, "catalogue entry")
         _check_scale(study.scale_file, study.scale, study.catalog)
+        for key, kind, known in (("llms", "llm", study.scale.llms), ("methods", "method", study.scale.methods)):
+            for place, name in enumerate(getattr(settings.rehearsal, key)):
+                check_known(root / CONFIG, f"rehearsal.{key}[{place}]", name, known, kind)
         for place, name in enumerate(settings.report_items):
             if not study.report_item_path(name).is_file():
                 key = f"report_items[{place}]"

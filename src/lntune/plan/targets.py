@@ -101,7 +101,7 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
     """The node of a result's folder, whichever table or figure rests on it; UserError if there is none."""
     found = plan.find(stage, name)
     if found is None:
-        for report_item in (*plan.study.report_items(), *plan.summaries()):
+        for report_item in plan.known_items():
             plan.report_item(report_item)
         found = plan.find(stage, name)
     if found is None:

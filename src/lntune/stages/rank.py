@@ -11,6 +11,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -22,6 +23,7 @@ from lntune.store.job import Job, Metrics
 from lntune.training.launch import RANK_FOLDER, launch, read_document, run_as_rank
 
 AnySettings = TypeVar("AnySettings", bound=Frozen)
+AnyExecution = TypeVar("AnyExecution", bound=Execution)
 
 
 def runs_on_ranks(job: Job[AnySettings, Execution]) -> bool:
@@ -29,15 +31,17 @@ def runs_on_ranks(job: Job[AnySettings, Execution]) -> bool:
     return job.execution.engine == "deepspeed" and RANK_FOLDER not in os.environ
 
 
-def run_on_ranks(job: Job[AnySettings, Execution], stage: str) -> Metrics:
+def run_on_ranks(job: Job[AnySettings, AnyExecution], stage: str, seconds: float = inf) -> Metrics:
     """Run the stage in the module of that name on ``execution.ranks`` ranks; return the first rank's metrics.
+
+    After ``seconds`` they are ended, and RankCrash says so.
 
     DeepSpeed's version is one of them: like the engine it is no part of a result's identity.
     """
     import torch  # noqa: F401  (loaded, so that the manifest names the GPUs)
 
     document = {"stage": stage, "job": TypeAdapter(Job[Any, Any]).dump_python(job, mode="json")}
-    metrics: Metrics = launch(__name__, document, job.execution.ranks, job.execution.threads, job.label)
+    metrics: Metrics = launch(__name__, document, job.execution.ranks, job.execution.threads, job.label, seconds)
     return metrics | {"deepspeed": version("deepspeed")}
 
 

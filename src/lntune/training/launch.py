@@ -45,18 +45,24 @@ class RankCrash(RuntimeError):  # noqa: N818
     """A rank ended by a defect or was killed; its traceback is in the log."""
 
 
-def launch(module: str, document: dict[str, Any], ranks: int, threads: int, label: str) -> Any:
+def launch(
+    module: str, document: dict[str, Any], ranks: int, threads: int, label: str, seconds: float = float("inf")
+) -> Any:
     """Run ``python -m module FOLDER`` as this many ranks, ``document`` being in FOLDER; return the first's result.
 
-    ``module`` calls :func:`run_as_rank`. Raises UserError with the text of a rank's, and RankCrash for anything else.
+    ``module`` calls :func:`run_as_rank`. Raises UserError with the text of a rank's, and RankCrash for anything else,
+    as when they have not ended after ``seconds``.
     """
     with tempfile.TemporaryDirectory(prefix="lntune-ranks-") as name:
         folder = Path(name)
         (folder / DOCUMENT).write_text(json.dumps(document))
-        code = _run(module, folder, ranks, threads)
+        ends = time.monotonic() + seconds
+        code = _run(module, folder, ranks, threads, ends)
         result = folder / RESULT
         if code == 0 and result.is_file():
             return json.loads(result.read_text())
+        if time.monotonic() >= ends:
+            raise RankCrash(f"{label}: the ranks did not end within {seconds:.0f} s and were ended")
         raise _failure(folder, code, label)
 
 
@@ -77,9 +83,8 @@ def rank_environment(ranks: int, threads: int, folder: Path) -> dict[str, str]:
     }
 
 
-def _run(module: str, folder: Path, ranks: int, threads: int) -> int:
-    """Start torchrun, hand on signals, and return its exit code."""
-    limit = float("inf")
+def _run(module: str, folder: Path, ranks: int, threads: int, limit: float) -> int:
+    """Start torchrun, hand on signals, and return its exit code; at the time ``limit`` (monotonic) end it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lntune.training.launch", str(ranks), module, str(folder)],
         stdin=subprocess.PIPE,
@@ -95,7 +100,7 @@ def _run(module: str, folder: Path, ranks: int, threads: int) -> int:
                 except subprocess.TimeoutExpired:
                     if asked() and not (folder / STOP).exists():
                         (folder / STOP).touch()
-                        limit = time.monotonic() + GRACE_SECONDS
+                        limit = min(limit, time.monotonic() + GRACE_SECONDS)
             return 1
     finally:
         process.kill()

@@ -9,7 +9,6 @@ Samples are made up. On several ranks all call it alike, and the first writes th
 
 import json
 import math
-import os
 import resource
 import subprocess
 import time
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from lntune.config.training import Execution, TrainingSettings
 from lntune.files import write_whole
-from lntune.model.device import device, numerics
+from lntune.model.device import numerics
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
 from lntune.model.multimodal import MultimodalModel
@@ -56,11 +55,14 @@ class Notes:
 
     @contextmanager
     def part(self, name: str) -> Iterator[Found]:
-        """Measure one part into the dictionary given; it counts once the block ends without an error."""
+        """Measure one part into the dictionary given; it counts once the block ends without an error.
+
+        Its ``seconds`` are the block's unless it sets others.
+        """
         self._write(name)
-        found: Found = {}
+        found, started = Found(), time.perf_counter()
         yield found
-        self.parts[name] = found
+        self.parts[name] = {"seconds": time.perf_counter() - started} | found
         self._write("")
 
     def _write(self, doing: str) -> None:
@@ -68,8 +70,7 @@ class Notes:
             write_whole(self.path, json.dumps({"parts": self.parts, "doing": doing}))
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One optimiser step: the loss, the gradients' norm, and the seconds that it took."""
 
     loss: float
@@ -103,65 +104,52 @@ class Trial:
 
     def first(self, notes: Notes) -> None:
         """Measure the longest batches, typical ones, images, a checkpoint, and the steps after it."""
+        usual = self.settings.learning_rate
         with self._engine(notes) as (engine, digest):
             with notes.part("longest") as found:
                 restart_peak()
-                done = self.steps(engine, 0, LONGEST, self.settings.learning_rate)
+                done = self.steps(engine, 0, LONGEST, usual)
                 found |= {"positions": self.positions(0), "seconds": done[-1].seconds, "peak_bytes": peak_bytes()}
-            with notes.part("typical") as found:
-                with attention_kernels() as kernels:
-                    done += self.steps(engine, LONGEST, 1, self.settings.learning_rate)  # the first is not timed
-                typical = self.steps(engine, LONGEST + 1, TYPICAL - 1, self.settings.learning_rate)
-                done += typical
-                seconds, positions = median(one.seconds for one in typical), self.positions(LONGEST)
-                found |= {
-                    "positions": positions,
-                    "seconds": seconds,
-                    "tokens_per_second": self.settings.global_batch * positions / seconds,
-                    "peak_bytes": peak_bytes(),
-                    "attention": sorted(kernels),
-                }
+            with notes.part("typical") as found, attention_kernels() as kernels:
+                done += self.steps(engine, LONGEST, TYPICAL, usual)
+                seconds = median(step.seconds for step in done[LONGEST + 1 :])
+                tokens = self.settings.global_batch * self.positions(LONGEST)
+                found |= {"positions": self.positions(LONGEST), "seconds": seconds, "peak_bytes": peak_bytes()}
+                found |= {"tokens_per_second": tokens / seconds, "attention": sorted(kernels)}
             with notes.part("images") as found:
-                each = image_seconds(self.features, self.images, self.execution.workers)
+                started = time.perf_counter()
+                with ThreadPoolExecutor(self.execution.workers) as pool:  # read and decoded, not encoded
+                    list(pool.map(self.features.load, range(self.images)))
+                each = (time.perf_counter() - started) / self.images
                 needed = -(-self.settings.global_batch // ranks.ranks())
                 found |= {"seconds_each": each, "share_of_step": needed * each / seconds}
             with notes.part("checkpoint") as found:
-                lines = [json.dumps({"step": number, "loss": one.loss}) + "\n" for number, one in enumerate(done, 1)]
-                started = time.perf_counter()
+                lines = [json.dumps(step) + "\n" for step in done]
                 save_checkpoint(self.scratch, digest, CHECKPOINT, lines, engine.state())
-                found["seconds"] = time.perf_counter() - started
                 found["bytes"] = sum(path.stat().st_size for path in checkpoint_folders(self.scratch)[0].iterdir())
             with notes.part("more") as found:
-                found["steps"] = self._after_checkpoint(engine)
+                found["steps"] = [step[:2] for step in self.steps(engine, CHECKPOINT, MORE, usual)]
 
     def again(self, notes: Notes) -> None:
         """From the checkpoint of :meth:`first`, the steps after it, twice; then some at the highest learning rate.
 
         The second time shows whether two runs of the same steps are equal, the first whether a resumed one is.
         """
+        rate, highest = self.settings.learning_rate, self.highest_rate
         with self._engine(notes) as (engine, digest):
-
-            def resume() -> None:
-                found = load_checkpoint(self.scratch, digest, trainable(self.model).keys())
-                assert found is not None, "the first attempt has left a checkpoint"
-                engine.load(found[1])
-
-            for name in ("resume", "repeat"):
+            for name, steps, at in (("resume", MORE, rate), ("repeat", MORE, rate), ("highest rate", FASTEST, highest)):
                 with notes.part(name) as found:
-                    started = time.perf_counter()
-                    resume()
-                    found["seconds"] = time.perf_counter() - started
-                    found["steps"] = self._after_checkpoint(engine)
-            with notes.part("highest rate") as found:
-                resume()
-                steps = self.steps(engine, CHECKPOINT, FASTEST, self.highest_rate)
-                found |= {"rate": self.highest_rate, "diverged_at": None if steps[-1].finite else len(steps)}
-                found["steps"] = len(steps)
+                    checkpoint = load_checkpoint(self.scratch, digest, trainable(self.model).keys())
+                    assert checkpoint is not None, "the first attempt has left a checkpoint"
+                    engine.load(checkpoint[1])
+                    done = self.steps(engine, CHECKPOINT, steps, at)
+                    found |= {"rate": at, "diverged_at": None if done[-1].finite else len(done)}
+                    found["steps"] = [step[:2] for step in done if step.finite]
 
     def positions(self, step: int) -> int:
         """Positions of each sample of a step, counted from 0."""
-        image = self.model.vision.tokens
-        return self.settings.max_length if step < LONGEST else min(1 + image + self.text, self.settings.max_length)
+        usual = min(1 + self.model.vision.tokens + self.text, self.settings.max_length)
+        return self.settings.max_length if step < LONGEST else usual
 
     def batch(self, step: int) -> list[EncodedSample]:
         """The global batch of a step."""
@@ -173,7 +161,7 @@ class Trial:
         return [EncodedSample(ids, labels, (step * number + one) % self.images) for one in range(number)]
 
     def steps(self, engine: Engine, first: int, number: int, rate: float) -> list[Step]:
-        """Do optimiser steps, as :func:`lntune.training.loop.do_step` does them; the first that is not finite ends."""
+        """Do optimiser steps as :mod:`lntune.training.loop` does, up to the first that is not finite."""
         done: list[Step] = []
         for step in range(first, first + number):
             started = time.perf_counter()
@@ -186,33 +174,22 @@ class Trial:
                 break
         return done
 
-    def _after_checkpoint(self, engine: Engine) -> list[list[float]]:
-        done = self.steps(engine, CHECKPOINT, MORE, self.settings.learning_rate)
-        return [[one.loss, one.norm] for one in done]
-
     @contextmanager
     def _engine(self, notes: Notes) -> Iterator[tuple[Engine, str]]:
         """The engine, started as :func:`lntune.training.loop.train` starts it, and the run's digest."""
-        settings = self.settings
-        with (
-            numerics(self.execution.threads, settings.precision),
-            training_mode(self.model, settings.gradient_checkpointing),
-        ):
-            with notes.part("start") as found:
-                started = time.perf_counter()
+        settings, given = self.settings, self.execution
+        checkpointing = settings.gradient_checkpointing
+        with numerics(given.threads, settings.precision), training_mode(self.model, checkpointing):
+            with notes.part("start"):
                 digest = ranks.from_first(lambda: run_digest(self.model, self.batch(0), settings, self.seed))
                 ranks.check_same(trainable(self.model).items(), "at the start of training")
-                engine = make_engine(self.model, settings, self.execution)
-                found["seconds"] = time.perf_counter() - started
+                engine = make_engine(self.model, settings, given)
             yield engine, digest
 
 
-def image_seconds(features: EncodedImages, images: int, workers: int) -> float:
-    """Seconds an image, to read and decode ``images`` of them in ``workers`` threads, without the encoder's pass."""
-    started = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(features.load, range(images)))
-    return (time.perf_counter() - started) / images
+def equal_steps(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:
+    """Whether losses and norms are the same to the bit."""
+    return list(map(list, one)) == list(map(list, other))
 
 
 @contextmanager
@@ -248,25 +225,13 @@ def peak_bytes() -> int:
 
 
 def machine() -> Found:
-    """The GPU that this process computes on and what drives it; without one, what else there is."""
-    found: Found = {"gpu": None, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    """The GPU that this process computes on and what drives it; without one, None and torch's version."""
+    found: Found = {"gpu": None, "torch": torch.__version__}
     if not torch.cuda.is_available():
         return found
-    card = torch.cuda.get_device_properties(device())
     driver = ""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         driver = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split("\n")[0]
-    return found | {
-        "gpu": card.name,
-        "memory_bytes": card.total_memory,
-        "driver": driver,
-        "cuda": torch.version.cuda,
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())),  # type: ignore[no-untyped-call]
-        "visible": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-    }
-
-
-def equal_steps(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:
-    """Whether losses and norms are the same to the bit; what is not a number equals nothing."""
-    return list(map(list, one)) == list(map(list, other))
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    return {**found, "gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": torch.version.cuda, "nccl": nccl}

@@ -56,7 +56,7 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     plan = Plan(Study.read(root, overrides))
     state, leases = leases_state(plan.store), read_leases(plan.store)
     folders = _StoreFolders(plan.store)
-    report_items = closure([plan.report_item(name) for name in (*plan.study.report_items(), *plan.summaries())])
+    report_items = closure(list(map(plan.report_item, plan.known_items())))
     weights = closure([*DemoWeightsPlan(root).nodes().values()]) if (root / RECIPES).is_file() else []
 
     folders.keep((f"{node.stage}/{node.name}" for node in report_items), _TODAY)

@@ -1,0 +1,107 @@
+"""The rehearsals of a study: a result for each LLM and method, the table that shows them, and what they measured."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lntune.benchmarks.registry import by_name
+from lntune.estimate.hours import SAMPLES, TEXT_TOKENS
+from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of
+from lntune.plan.models import Models, Variant
+from lntune.plan.node import Node, is_done, result_folder
+from lntune.plan.study import once
+from lntune.stages import rehearsal, rehearse
+from lntune.store.manifest import slug
+from lntune.training.schedule import total_steps
+
+
+@once
+def rehearse_node(plan: Models, llm: str, method: str) -> Node:
+    """One LLM with the scale's vision encoder and one method, tried for minutes.
+
+    Raises:
+        UserError: it is predicted not to fit the scale's GPU at all.
+    """
+    scale, chosen, model = plan.scale, plan.study.settings.rehearsal, plan.scale.llms[llm]
+    vision, tuning = scale.vision, scale.methods[method]
+    given = plan.training_execution("finetune", llm, vision, method)
+    if chosen.ranks is not None:
+        shared = {"engine": "deepspeed", "ranks": chosen.ranks, "zero_stage": tuning.zero_stage}
+        given = given.model_copy(update=shared)
+    job = job_of(plan.study, "finetune", llm, vision, method)
+    asked = {name: plan.asked(Variant(llm, vision, method, "", plan.seed), name) for name in by_name()}
+    text, answers = TEXT_TOKENS["llava-instruct"]
+    settings = rehearse.Settings(
+        training=replace(job, engine=given.engine, ranks=given.ranks, zero_stage=given.zero_stage),
+        micro_batch=given.micro_batch,
+        library=scale.visions[vision].library,
+        template=model.template,
+        system=model.system,
+        lowest_rate=min(tuning.learning_rates),
+        highest_rate=max(tuning.learning_rates),
+        text=text,
+        answers=answers,
+        gpu=scale.execution.gpu,
+        asked=asked,
+        questions=min(
+            batch_of_questions(plan.study, llm, vision, one.prompting.max_new_tokens) for one in asked.values()
+        ),
+        seed=plan.seed,
+        round=chosen.round,
+    )
+    folders = [
+        _folder(plan, plan.llm(llm), model.weights),
+        _folder(plan, plan.vision(vision), scale.visions[vision].weights),
+    ]
+    weights = (folders[0], folders[1]) if folders[0] and folders[1] else None
+    return plan.node("rehearse", [llm, method], settings, execution=rehearse.Execution(**dict(given), weights=weights))
+
+
+def _folder(plan: Models, node: Node, entry: str) -> Path | None:
+    """Where weights lie that need no download: in the store, or as files of the checkout, if they are not converted."""
+    here = folder_here(plan.study, entry) if node.stage == "fetch" else None
+    found = result_folder(plan.store, node) if is_done(plan.store, node) else here
+    return found.absolute() if found else None
+
+
+def rehearsal_table(plan: Models, name: str, nodes: Sequence[Node]) -> Node:
+    """The table of the chosen rehearsals; a cell's trainings are those among ``nodes``."""
+    chosen, scale = plan.study.settings.rehearsal, plan.scale
+    rows, tried = [], []
+    for llm in chosen.llms or tuple(scale.llms):
+        for method in chosen.methods or tuple(scale.methods):
+            asked = [
+                steps(plan, node)
+                for node in nodes
+                if node.stage == "finetune" and node.players("llm") == (plan.llm(llm),)
+                and getattr(node.settings, "method", "") == method
+            ]  # fmt: skip
+            title = scale.llms[llm].title
+            rows.append(rehearsal.Row(model=title, method=method, trainings=len(asked), steps=sum(asked)))
+            tried.append(rehearse_node(plan, llm, method))
+    named = plan.study.settings.scale
+    settings = rehearsal.Settings(name=name, rows=tuple(rows), scale=named, scale_note=scale.note)
+    return plan.node("rehearsal", [name], settings, {"rehearsals": tuple(tried)})
+
+
+def steps(plan: Models, node: Node) -> int:
+    """How many optimiser steps a finetuning has."""
+    label, schedule = node.players("samples")[0].label, plan.scale.finetune
+    data = next(data for name, data in plan.scale.data.items() if slug([name]) == label)
+    drawn = plan.scale.sources[data.source].draw
+    samples = data.samples or (drawn.images if drawn else SAMPLES[data.format])
+    return total_steps(samples, schedule.at(1.0))
+
+
+def measured(plan: Models, llm: str, node: Node) -> tuple[float, str] | None:
+    """Seconds of a finetuning by its rehearsal, and on which GPU; None without one on the scale's kind of GPU."""
+    gpu, settings = plan.scale.execution.gpu, node.settings
+    if gpu is None or node.players("vision") != (plan.vision(plan.scale.vision),):
+        return None
+    tried = rehearse_node(plan, llm, getattr(settings, "method", ""))
+    if not is_done(plan.store, tried):
+        return None
+    parts = rehearsal.read(result_folder(plan.store, tried))["parts"]
+    name = str(parts.get("load", {}).get("gpu"))
+    found = rehearsal.seconds(parts, 1, steps(plan, node))
+    return None if found is None or gpu.name.lower() not in name.lower() else (found, name)
