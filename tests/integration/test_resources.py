@@ -18,7 +18,7 @@ from lntune.stages import similarity
 
 GPU = {"threads": 16, "mem_mb": 400_000, "runtime": 600, "gpus": 4}
 CLUSTER = {"partition": "cpu", "gpu_partition": "big", "gpu_model": "a100", "account": "lab", "qos": "long"}
-ANYWHERE = {"slurm_account": "lab", "qos": "long"}
+ANYWHERE = {"nodes": 1, "slurm_account": "lab", "qos": "long"}
 ON_GPUS = {"slurm_partition": "big", "gpu_model": "a100", "slurm_extra": "--signal=USR1@300", **ANYWHERE}
 
 
@@ -85,8 +85,8 @@ def test_the_other_stages_stay_off_the_gpus(checkout: Checkout, stage: str) -> N
 
 def test_what_is_not_named_is_left_to_the_cluster(checkout: Checkout) -> None:
     workflow = Workflow(checkout.root, {"cluster": {"warning_seconds": 0}})
-    assert _asked(workflow, "connector") == {"mem_mb": 400_000, "runtime": 600, "gpu": 4}
-    assert _asked(workflow, "draw") == {"mem_mb": 1500, "runtime": 30}
+    assert _asked(workflow, "connector") == {"mem_mb": 400_000, "runtime": 600, "gpu": 4, "nodes": 1}
+    assert _asked(workflow, "draw") == {"mem_mb": 1500, "runtime": 30, "nodes": 1}
 
 
 def _groups(workflow: Workflow) -> dict[str, Counter[str]]:

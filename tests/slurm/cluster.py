@@ -30,16 +30,15 @@ _SLURM_CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 {storage}
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
@@ -57,12 +56,15 @@ ReturnToService=1
 MinJobAge={min_job_age}
 KillWait={kill_wait}
 SlurmdTimeout=300
-NodeName={host} NodeAddr=127.0.0.1 CPUs=64 Sockets=1 CoresPerSocket=64 ThreadsPerCore=1 RealMemory=1000000 \\
-    Gres=gpu:a100:{gpus}
-PartitionName=cpu Nodes={host} Default=YES MaxTime=1-00:00:00 State=UP
-PartitionName=a100 Nodes={host} MaxTime=7-00:00:00 State=UP
-PartitionName=urgent Nodes={host} PriorityTier=10 MaxTime=1-00:00:00 State=UP
+{nodes}
+PartitionName=cpu Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
+PartitionName=a100 Nodes=ALL MaxTime=7-00:00:00 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=1-00:00:00 State=UP
 """
+
+_NODE = """\
+NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 Sockets=1 CoresPerSocket=64 \\
+    ThreadsPerCore=1 RealMemory=1000000 Gres=gpu:a100:{gpus}"""
 
 _DATABASE = """\
 AccountingStorageType=accounting_storage/slurmdbd
@@ -103,20 +105,26 @@ class Cluster:
     """A running cluster; ``folder`` holds its configuration, logs and state."""
 
     folder: Path
+    nodes: list[str]
     daemons: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
 
     @classmethod
     @contextmanager
-    def start(cls, *, database: bool = False, min_job_age: int = 900, kill_wait: int = 5) -> Iterator["Cluster"]:
+    def start(
+        cls, *, database: bool = False, min_job_age: int = 900, kill_wait: int = 5, nodes: int = 1
+    ) -> Iterator["Cluster"]:
         """A cluster that is up, and gone afterwards with every process and file of its own.
 
         Args:
             database: whether jobs are kept in an accounting database (slurmdbd on MariaDB) besides.
             min_job_age: seconds after which the controller forgets a finished job.
             kill_wait: seconds between SIGTERM and SIGKILL.
+            nodes: how many nodes this machine plays; the first has its name.
         """
         # The socket's path may have a hundred letters, and pytest's folders have long names.
-        cluster = cls(Path(tempfile.mkdtemp(prefix="lntune-slurm-")))
+        host = socket.gethostname()
+        names = [host, *(f"{host}-{number}" for number in range(1, nodes))]
+        cluster = cls(Path(tempfile.mkdtemp(prefix="lntune-slurm-")), names)
         try:
             port = _free_port() if database else None
             cluster._configure(port, min_job_age, kill_wait)
@@ -167,19 +175,20 @@ class Cluster:
         storage = "AccountingStorageType=accounting_storage/none"
         if database:
             storage = _DATABASE.format(folder=self.folder, port=database)
+        nodes = [_NODE.format(name=name, host=host, port=_free_port(), gpus=GPUS) for name in self.nodes]
         (self.folder / "slurm.conf").write_text(
             _SLURM_CONF.format(
                 folder=self.folder,
                 host=host,
                 controller_port=_free_port(),
-                node_port=_free_port(),
                 storage=storage,
                 min_job_age=min_job_age,
                 kill_wait=kill_wait,
-                gpus=GPUS,
+                nodes="\n".join(nodes),
             )
         )
-        (self.folder / "gres.conf").write_text(f"NodeName={host} Name=gpu Type=a100 {self._make_devices()}\n")
+        devices = f"NodeName={','.join(self.nodes)} Name=gpu Type=a100 {self._make_devices()}\n"
+        (self.folder / "gres.conf").write_text(devices)
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=autodetect\n")
         srun = self.folder / "bin" / "srun"
         srun.write_text(_SRUN.format(folder=self.folder, srun=shutil.which("srun")))
@@ -206,7 +215,8 @@ class Cluster:
 
             start_database(self, database, _free_port())
         self.spawn("slurmctld", "-D", "-i", "-f", f"{self.folder}/slurm.conf")
-        self.spawn("slurmd", "-D", "-f", f"{self.folder}/slurm.conf")
+        for name in self.nodes:
+            self.spawn("slurmd", "-D", "-N", name, "-f", f"{self.folder}/slurm.conf")
         wait_until(self._is_up, "slurmctld and slurmd")
 
     def spawn(self, *command: str) -> None:
@@ -270,7 +280,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class JobState:
-    """What the controller says of one job; GPUs as ``a100:4``, time limit in minutes, memory in MB."""
+    """What the controller says of one job; GPUs as ``a100:4``, nodes as ``1``, time limit in minutes, memory in MB."""
 
     id: int
     state: str
@@ -279,6 +289,7 @@ class JobState:
     cpus: int
     memory: int
     gpus: str
+    nodes: str
     limit: int
     restarts: int
 
@@ -296,6 +307,7 @@ class JobState:
             cpus=int(asked.get("cpu", 0)),
             memory=_megabytes(asked.get("mem", "0M")),
             gpus=said.get("TresPerJob", "").removeprefix("gres:gpu:"),
+            nodes=said["NumNodes"],
             limit=int(said["TimeLimit"].rpartition("-")[0] or 0) * 1440 + int(hours) * 60 + int(minutes),
             restarts=int(said["Restarts"]),
         )

@@ -114,6 +114,7 @@ class Allocations:
         if self.cluster is None:
             return found
         found[TURN] = function(lambda node: 1 if node.stage in GROUPED else None)
+        found["nodes"] = 1  # ranks are started on one node: SLURM may find the GPUs on two, if it is not told
         without, on = self.place(gpus=False), self.place(gpus=True)
         for name, value in on.items():
             if value != without[name]:
