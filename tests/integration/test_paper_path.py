@@ -102,7 +102,7 @@ def serve_here(entries: dict[str, Any], sets: dict[str, Path], server: FaultySer
 
 
 def shrink(scale: dict[str, Any]) -> None:
-    """Few samples, one learning rate, two GPUs a job; all else is the paper's."""
+    """Few samples, one learning rate, two ranks a job, on the CPU; all else is the paper's."""
     scale["connector"]["schedule"] |= {"epochs": 1.0, "global_batch": 16}
     scale["finetune"]["global_batch"] = 16
     for method in scale["methods"].values():
@@ -111,7 +111,7 @@ def shrink(scale: dict[str, Any]) -> None:
         scale["data"][name]["samples"] = 8
     for stage in ("connector", "finetune"):
         scale["execution"]["stages"][stage] |= {"gpus": 2, "threads": 1}
-    scale["execution"] |= {"micro_batch": 4, "checkpoint_steps": 1}
+    scale["execution"] |= {"device": "cpu", "micro_batch": 4, "checkpoint_steps": 1}
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ def on_slurm(checkout: Checkout) -> Checkout:
     No warning is given before a time limit, so that what is tested is the limit itself.
     """
     scale = checkout.yaml("workflow/scales/tiny.yaml")
+    scale["execution"]["device"] = "cpu"  # the cluster's GPUs are files
     scale["execution"]["stages"] = {**dict.fromkeys(("connector", "finetune", "predict"), GPU), "prepare": CPU}
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     site = checkout.yaml("slurm/site.yaml")

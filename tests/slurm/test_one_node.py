@@ -26,7 +26,8 @@ def test_a_job_is_not_split_between_two_nodes_that_have_its_gpus_together(made: 
     shutil.rmtree(checkout.root / "results/.works")
     with Cluster.start(nodes=2) as cluster:
         for node in cluster.nodes:
-            cluster.run("sbatch", "--partition=a100", "--gpus=a100:1", f"--nodelist={node}", "--wrap=sleep 900")
+            where = ("--partition=a100", "--gpus=a100:1", f"--nodelist={node}", "--output=/dev/null")
+            cluster.run("sbatch", *where, "--wrap=sleep 900")
         wait_until(lambda: len(cluster.jobs("RUNNING")) == 2, "both nodes to be busy")
         first, _ = cluster.jobs("RUNNING")
         process = start(checkout, cluster, f"{connector.relative_to(checkout.root)}/manifest.json")

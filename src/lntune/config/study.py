@@ -183,6 +183,9 @@ class ExecutionSettings(Frozen):
     """
 
     engine: EngineName = "plain"
+    device: Literal["auto", "cpu"] = Field(
+        default="auto", description="auto: a job that is given GPUs ends if it cannot use them; cpu: no job uses any"
+    )
     gpu: GpuSettings | None = None
     micro_batch: int = Field(ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)

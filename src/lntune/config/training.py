@@ -54,7 +54,27 @@ class LoraSettings(Frozen):
     dropout: float = Field(ge=0, lt=1)
 
 
-class Execution(Frozen):
+GPU_REQUIRED = "LNTUNE_GPU_REQUIRED"
+"""Set in the environment of a job that was given GPUs: it and its ranks must not compute on the CPU instead."""
+
+
+class PlannedGpu(Frozen):
+    """The GPU that a plan reckons with: part of its name, and its memory in 10**9 bytes."""
+
+    name: str
+    memory_gb: float
+
+
+class OnDevice(Frozen):
+    """Where a job computes: no part of a result's identity."""
+
+    device: Literal["auto", "gpu", "cpu"] = Field(
+        default="auto", description="gpu: the job was given GPUs, and ends if it cannot use them; auto: as there are"
+    )
+    gpu: PlannedGpu | None = Field(default=None, description="null: any")
+
+
+class Execution(OnDevice):
     """How a machine carries the run out: no part of a result's identity.
 
     The weights are the same to the byte for equal values, and the same up to rounding otherwise.

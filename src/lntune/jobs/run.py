@@ -44,10 +44,12 @@ def _check_unchanged(spec: dict[str, Any]) -> None:
 
 def run_spec(path: Path, *, link_only: bool = False) -> None:
     """Carry out the job spec in ``path``; UserError for what the user can fix, anything else is a defect."""
+    from lntune.config.training import OnDevice
     from lntune.store.identity import Identity
     from lntune.store.job import Job
     from lntune.store.manifest import AcceptedEdit, Store
     from lntune.store.record import record
+    from lntune.training.gpus import out_of_memory, take_device
 
     try:
         spec = json.loads(path.read_text())
@@ -65,11 +67,21 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     }
     settings = module.Settings.model_validate_json(json.dumps(document["settings"]))
     execution = module.Execution.model_validate_json(json.dumps(spec["execution"]))
+    ranks = spec["execution"].get("ranks", 1)
 
     def work(out: Path, scratch: Path) -> Any:
         if link_only:
             raise _NothingToLinkError
-        return module.run(Job(spec["label"], settings, execution, inputs, out, scratch))
+        job = f"{spec['stage']} {spec['label']}"
+        if isinstance(execution, OnDevice) and (warning := take_device(job, execution, ranks)):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        try:
+            return module.run(Job(spec["label"], settings, execution, inputs, out, scratch))
+        except RuntimeError as error:  # torch's, or that of a rank
+            if lacked := out_of_memory(str(error), spec["execution"], document["settings"].get("method")):
+                traceback.print_exc(file=sys.stdout)
+                raise UserError(f"{job}: {lacked}") from error
+            raise
 
     record(
         Store(Path(spec["store"])),
@@ -79,7 +91,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
         inputs=inputs,
         execution=spec["execution"],
         seed=document["settings"].get("seed"),
-        ranks=spec["execution"].get("ranks", 1),
+        ranks=ranks,
         accepted=[AcceptedEdit.model_validate(edit) for edit in spec["accepted"]],
         announce=lambda text: print(f"{spec['stage']} {spec['label']}: {text}", file=sys.stderr, flush=True),
     )

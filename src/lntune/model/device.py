@@ -1,21 +1,29 @@
 """Where and how a model computes: on which device, with how many threads, in which precision, deterministically."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 
-from lntune.config.training import Precision
+from lntune.config.training import GPU_REQUIRED, Precision
+from lntune.errors import UserError
 from lntune.model.multimodal import MultimodalModel
 
 
 def device() -> torch.device:
-    """The GPU with this process's local rank (0 unless torchrun says otherwise), or the CPU where there is none."""
+    """The GPU with this process's local rank (0 unless torchrun says otherwise), or the CPU where there is none.
+
+    Raises UserError where the job was given GPUs and this process cannot use its own.
+    """
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if GPU_REQUIRED in os.environ and torch.cuda.device_count() <= number:
+        raise UserError(f"rank {number} on {socket.gethostname()} cannot use its GPU; look at `nvidia-smi` there")
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", number)
 
 
 def place(model: MultimodalModel, precision: Precision = "fp32") -> MultimodalModel:

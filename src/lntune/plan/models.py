@@ -13,7 +13,7 @@ from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
-from lntune.config.training import Execution, Precision
+from lntune.config.training import Execution, OnDevice, PlannedGpu, Precision
 from lntune.estimate.jobs import choose
 from lntune.plan.memory_fit import batch_of_questions, papers_row, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
@@ -148,6 +148,15 @@ class Models:
     def _threads(self, stage: str) -> int:
         return self.scale.execution.of(stage).threads
 
+    def _on_device(self, stage: str) -> OnDevice:
+        """Where a stage's jobs compute."""
+        execution = self.scale.execution
+        if execution.device == "cpu" or not execution.of(stage).gpus:
+            return OnDevice(device=execution.device)
+        gpu = execution.gpu
+        planned = PlannedGpu(name=gpu.name, memory_gb=gpu.memory_gb) if gpu else None
+        return OnDevice(device="gpu", gpu=planned)
+
     @once
     def questions(self, benchmark: str, split: SelectionSplit = "test") -> Node:
         """The questions of a benchmark; ``split`` counts for those alone that have a validation split."""
@@ -170,6 +179,7 @@ class Models:
         choice = choose(job, execution.gpu, execution.micro_batch) if job and execution.gpu else None
         ranks = choice.ranks if choice else 1
         return Execution(
+            **dict(self._on_device(stage)),
             micro_batch=choice.micro_batch if choice else execution.micro_batch,
             threads=threads,
             workers=max(1, threads // ranks),
@@ -248,7 +258,11 @@ class Models:
             seed=self.seed,
         )
         given = Execution(
-            micro_batch=MEASURED_BATCH, threads=self._threads("measure"), engine=engine, zero_stage=chosen.zero_stage
+            **dict(self._on_device("measure")),
+            micro_batch=MEASURED_BATCH,
+            threads=self._threads("measure"),
+            engine=engine,
+            zero_stage=chosen.zero_stage,
         )
         inputs = {"llm": self.llm(llm), "vision": self.vision(vision)}
         label = [llm, *([] if vision == self.scale.vision else [vision]), method]
@@ -288,7 +302,8 @@ class Models:
     @once
     def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> PromptingExecution:
         batch, threads = batch_of_questions(self.study, llm, vision, new_tokens), self._threads(stage)
-        return PromptingExecution(batch_size=batch, threads=threads, workers=threads)
+        on = dict(self._on_device(stage))
+        return PromptingExecution(**on, batch_size=batch, threads=threads, workers=threads)
 
     def _scored(
         self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: str,

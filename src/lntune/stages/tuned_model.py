@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
-from lntune.config.training import Library, LoraSettings
+from lntune.config.training import Library, LoraSettings, OnDevice
 from lntune.data.samples import Question
 from lntune.model.prompts import Turn, render_prompt
 from lntune.store.job import Job
@@ -44,7 +44,7 @@ class TunedModelSettings(Frozen):
         return render_prompt(self.template, turns, system=self.system)
 
 
-class Execution(Frozen):
+class Execution(OnDevice):
     """Questions in one batch, and threads that compute and that decode images."""
 
     batch_size: int = Field(ge=1)

@@ -26,7 +26,7 @@ once by torchrun.
 
 def start() -> None:
     """Join the ranks that torchrun started: NCCL between GPUs, gloo between processes without one."""
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device().type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device())
     else:
