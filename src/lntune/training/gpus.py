@@ -100,7 +100,7 @@ def take_device(label: str, execution: OnDevice, ranks: int) -> str | None:
     os.environ[GPU_REQUIRED] = "1"
     gpus, node = gpus_here(), socket.gethostname()
     if len(gpus.names) >= ranks:
-        return _unlike(label, gpus, execution.gpu, node)
+        return unlike(label, gpus, execution.gpu, node)
     finds = f"finds {len(gpus.names)} of the {ranks} GPUs" if ranks > 1 else "cannot use the GPU"
     reason = f" ({gpus.error})" if gpus.error else ""
     raise UserError(
@@ -109,7 +109,7 @@ def take_device(label: str, execution: OnDevice, ranks: int) -> str | None:
     )
 
 
-def _unlike(label: str, gpus: Gpus, planned: PlannedGpu | None, node: str) -> str | None:
+def unlike(label: str, gpus: Gpus, planned: PlannedGpu | None, node: str) -> str | None:
     """What to say where a GPU is of another kind, or has less memory, than the plan reckons with."""
     if planned is None:
         return None
