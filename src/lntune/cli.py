@@ -135,6 +135,7 @@ def gc(
 def doctor(
     targets: Targets = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub about gated repositories.")] = False,
+    wait: Annotated[int, typer.Option(help="Seconds for probes of compute nodes; 0: none.", min=0)] = 300,
     as_json: AsJson = False,
     profile: Profile = None,
     config: Config = None,
@@ -142,7 +143,8 @@ def doctor(
     """Show what is missing on this machine, or with --profile slurm on its cluster, and how to fix it."""
     from lntune.commands.doctor import diagnose
 
-    found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline)
+    found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline,
+                     patience=wait)  # fmt: skip
     print(json.dumps(found.to_json(), indent=1) if as_json else found.text())
     raise typer.Exit(1 if found.missing else 0)
 

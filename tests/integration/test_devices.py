@@ -47,7 +47,7 @@ def test_training_on_gpus_that_do_not_work_never_starts_on_the_cpu(copy: Checkou
     with_gpus(copy, "connector")
     printed = copy.snakemake("-c2", "--config", "report_items=[tiny]", code=1)
     (line,) = {line for line in printed.splitlines() if line.startswith("error: connector ")}
-    assert "cannot use the GPU that it was given on" in line and f"CUDA {torch.version.cuda}" in line
+    assert "was given GPUs on" in line and "torch finds 0 of 1" in line and f"CUDA {torch.version.cuda}" in line
     assert not [*(copy.root / "results/.scratch").glob("connector-*/step-*")]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.config.training import EngineName, Library, LoraSettings, Precision, Schedule
+from lntune.config.training import EngineName, Library, LoraSettings, PlannedGpu, Precision, Schedule
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
@@ -162,14 +162,13 @@ class Stage(Frozen):
     gpus: int = Field(default=0, ge=0)
 
 
-class GpuSettings(Frozen):
+class GpuSettings(PlannedGpu):
     """The GPU that training is planned for, and its speed.
 
     ``memory_gb`` is what a program may take, in 10**9 bytes (torch.cuda.get_device_properties(0).total_memory): 85.0
     for an A100 of "80 GB", whose maker counts in 2**30.
     """
 
-    name: str
     memory_gb: float = Field(gt=0)
     reserve_gb: float = Field(default=4.0, ge=0, description="what CUDA, NCCL and fragmentation are left")
     teraflops: float = Field(gt=0, description="dense matrix products at the scale's precision, by the data sheet")

@@ -16,19 +16,14 @@ from lntune.config.training import GPU_REQUIRED, OnDevice, PlannedGpu
 from lntune.errors import UserError
 
 OLDEST_DRIVER = {"12": 525, "13": 580}
-"""CUDA's major version to the oldest driver that runs it (NVIDIA's release notes of the CUDA toolkit, table 3)."""
+"""CUDA's major version to the oldest driver that runs it (NVIDIA's release notes of the CUDA toolkit)."""
 
-_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # torch 2.14 reads both, the second one as deprecated
-_IN_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
-_ASKED = re.compile(r"(?:tried to allocate|Tried to allocate) ([\d.]+ (?:bytes|[KMGT]iB))")
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # torch 2.14 reads both
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """What torch finds: NVIDIA's driver, torch and the CUDA it is built for, each GPU's name and bytes of memory.
-
-    ``error``: why torch cannot use a GPU; empty if it can.
-    """
+    """NVIDIA's driver, torch, the CUDA it is built for, each GPU's name and bytes; ``error``: why torch finds none."""
 
     driver: str | None
     torch: str
@@ -38,20 +33,28 @@ class Gpus:
     error: str = ""
 
     @property
-    def versions(self) -> str:
-        """Driver, torch and CUDA in words."""
+    def text(self) -> str:
+        """All of it in words."""
+        found = f"{len(self.names)} x {self.names[0]} with {min(self.memory) / 1e9:.1f} GB, " if self.names else ""
         driver = f"driver {self.driver}" if self.driver else "no NVIDIA driver"
-        return f"{driver}, torch {self.torch} for {f'CUDA {self.cuda}' if self.cuda else 'no CUDA'}"
+        error = f" ({self.error})" if self.error else ""
+        return f"{found}{driver}, torch {self.torch} for {f'CUDA {self.cuda}' if self.cuda else 'no CUDA'}{error}"
 
     @property
     def remedy(self) -> str:
-        """What makes torch find a GPU here."""
+        """What makes torch find its GPUs here."""
         if self.cuda is None:
             return "install the locked torch, which is built for CUDA: `make environment`"
-        needed = OLDEST_DRIVER.get(self.cuda.split(".")[0])
-        if needed and (self.driver is None or int(self.driver.split(".")[0]) < needed):
+        needed = OLDEST_DRIVER.get(self.cuda.split(".")[0], 0)
+        if int((self.driver or "0").split(".")[0]) < needed:
             return f"use nodes with a driver of {needed} or newer, or install torch for an older CUDA"
         return "look at `nvidia-smi` there: a GPU may be broken, in use, or not given to the job"
+
+    def differ_from(self, planned: PlannedGpu | None) -> bool:
+        """Whether a GPU is of another kind, or has less memory, than the plan reckons with."""
+        words = re.findall(r"[a-z0-9]+", planned.name.lower()) if planned else []
+        other = any(word not in name.lower() for name in self.names for word in words)
+        return planned is not None and (other or min(self.memory) < 0.99e9 * planned.memory_gb)
 
 
 def driver_version() -> str | None:
@@ -69,12 +72,12 @@ def driver_version() -> str | None:
 
 
 def gpus_here() -> Gpus:
-    """The GPUs that this process may use; no memory is taken on any."""
+    """The GPUs that this process may use."""
     import torch
 
     versions = driver_version(), str(torch.__version__), torch.version.cuda
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the driver is too old, which is the error, too
+        warnings.simplefilter("ignore")  # they say what the error says
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
             found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
@@ -90,65 +93,45 @@ def take_device(label: str, execution: OnDevice, ranks: int) -> str | None:
     GPUs and finds fewer than it has ranks.
     """
     if not any(name in os.environ for name in _ALLOCATOR):
-        # Lengths differ from batch to batch: without it, fragments of up to some GB are lost.
-        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
+        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"  # batches differ in length, which leaves fragments
     if execution.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    given = execution.device == "auto" and any(os.environ.get(name) for name in _IN_SLURM)
-    if execution.device != "gpu" and not given:
+    by_slurm = any(os.environ.get(name) for name in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS"))
+    if execution.device == "cpu" or (execution.device == "auto" and not by_slurm):
         return None
     os.environ[GPU_REQUIRED] = "1"
-    gpus, node = gpus_here(), socket.gethostname()
-    if len(gpus.names) >= ranks:
-        return unlike(label, gpus, execution.gpu, node)
-    finds = f"finds {len(gpus.names)} of the {ranks} GPUs" if ranks > 1 else "cannot use the GPU"
-    reason = f" ({gpus.error})" if gpus.error else ""
-    raise UserError(
-        f"{label}: {finds} that it was given on {node}: {gpus.versions}{reason}; {gpus.remedy}; to compute on the CPU "
-        "on purpose, set execution.device of the scale to cpu"
-    )
-
-
-def unlike(label: str, gpus: Gpus, planned: PlannedGpu | None, node: str) -> str | None:
-    """What to say where a GPU is of another kind, or has less memory, than the plan reckons with."""
-    if planned is None:
-        return None
-    words = re.findall(r"[a-z0-9]+", planned.name.lower())
-    smallest = min(gpus.memory) / 1e9
-    other = [name for name in gpus.names if not all(word in name.lower() for word in words)]
-    if not other and smallest >= 0.99 * planned.memory_gb:
+    gpus, node, planned = gpus_here(), socket.gethostname(), execution.gpu
+    if len(gpus.names) < ranks:
+        raise UserError(
+            f"{label}: was given GPUs on {node}, and torch finds {len(gpus.names)} of {ranks}: {gpus.text}; "
+            f"{gpus.remedy}; to compute on the CPU on purpose, set execution.device of the scale to cpu"
+        )
+    if planned is None or not gpus.differ_from(planned):
         return None
     return (
-        f"{label}: execution.gpu of the scale is {planned.name} with {planned.memory_gb:g} GB, {node} has "
-        f"{(other or gpus.names)[0]} with {smallest:.1f} GB: hours may differ, and the job may not fit"
+        f"{label}: {node} has {gpus.text}, where execution.gpu of the scale is {planned.name} with "
+        f"{planned.memory_gb:g} GB: hours may differ, and the job may not fit"
     )
 
 
 def out_of_memory(text: str, execution: Mapping[str, object], method: object) -> str | None:
-    """What a torch error says of memory that was lacking, and the remedy; None if it speaks of something else.
+    """What torch's error says of memory that was lacking, with the remedy; None if it speaks of something else.
 
-    Args:
-        text: the error's, perhaps with something before it.
-        execution: as the job spec has it.
-        method: the tuning method, if the job has one.
+    ``execution`` is that of the job spec; ``method`` the tuning method, if the job has one.
     """
-    asked = _ASKED.search(text)
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", text)
     if not asked:
         return None
     if "CPUAllocator" in text:
         return f"host memory did not do for {asked[1]} more; raise mem_mb of the stage in execution.stages of the scale"
-    total = re.search(r"total capacity of ([\d.]+ \w+)", text)
-    held = re.search(r"([\d.]+ \w+) is allocated by PyTorch", text)
-    holds = f", of which torch held {held[1]}" if held else ""
-    gpu = f" of {total[1]}{holds}," if total else ""
-    return f"the GPU's memory{gpu} did not do for {asked[1]} more; {_smaller(execution, method)}"
-
-
-def _smaller(execution: Mapping[str, object], method: object) -> str:
+    total, held = (re.search(f, text) for f in (r"capacity of ([\d.]+ \w+)", r"([\d.]+ \w+) is allocated by PyTorch"))
+    gpu = f" of {total[1]}, of which torch held {held[1]}," if total and held else ""
+    micro, zero, remedies = execution.get("micro_batch"), execution.get("zero_stage"), []
     if "batch_size" in execution:
-        return f"lower execution.prediction_batch of the scale below {execution['batch_size']}"
-    micro, zero = execution.get("micro_batch"), execution.get("zero_stage")
-    remedies = [f"lower execution.micro_batch of the scale below {micro}"] if micro != 1 else []
+        remedies = [f"lower execution.prediction_batch of the scale below {execution['batch_size']}"]
+    elif micro != 1:
+        remedies = [f"lower execution.micro_batch of the scale below {micro}"]
     if execution.get("engine") == "deepspeed" and zero != 3 and method:
         remedies.append(f"raise zero_stage of methods.{method} above {zero}")
-    return " or ".join(remedies or ["give the stage more GPUs (execution.stages of the scale)"])
+    remedy = " or ".join(remedies) or "give the stage more GPUs (execution.stages of the scale)"
+    return f"the GPU's memory{gpu} did not do for {asked[1]} more; {remedy}"

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from checkout import Checkout, copy_checkout
-from lntune.commands.doctor import Nodes
+from lntune.commands.doctor.cluster import Nodes
 from local_hub import LocalHub
 
 
@@ -40,7 +41,8 @@ def test_nothing_is_missing_for_the_demo(checkout: Checkout) -> None:
 def test_a_gpu_that_is_not_there(checkout: Checkout) -> None:
     with_gpus(checkout, 4)
     found = findings(checkout, "tables/tiny.csv", code=1)
-    assert found["GPU driver"]["state"] == "missing" and "--profile slurm" in found["GPU driver"]["remedy"]
+    assert found["GPUs"]["state"] == "missing" and "--profile slurm" in found["GPUs"]["remedy"]
+    assert "torch finds 0 of 4: no NVIDIA driver" in found["GPUs"]["text"]
     with_gpus(checkout, 0)
 
 
@@ -67,7 +69,14 @@ def test_the_text_has_a_remedy_for_each_thing_missing(checkout: Checkout) -> Non
     [("gpu:a100:4", 4), ("gpu:a100:8(S:0-1)", 8), ("gpu:2,shard:8", 2), ("(null)", 0), ("gpu:a100:4,gpu:h100:2", 6)],
 )
 def test_gpus_as_slurm_lists_them(gres: str, gpus: int) -> None:
-    assert Nodes("a100", True, gres, 1000, 8).gpus == gpus
+    assert Nodes("a100", True, gres, 1000, 8, "infinite").gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"), [("7-00:00:00", 10080), ("12:00:00", 720), ("30:00", 30), ("infinite", inf), ("n/a", inf)]
+)
+def test_time_limits_as_slurm_lists_them(limit: str, minutes: float) -> None:
+    assert Nodes("a100", True, "(null)", 1000, 8, limit).minutes == minutes
 
 
 @pytest.mark.slow
