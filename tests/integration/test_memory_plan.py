@@ -152,7 +152,7 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     assert asked and asked.gpus == 1 and asked.memory and asked.memory > 4 * 7e9
     assert forecast.of(score) is None
     assert isinstance(answers, Node) and answers.inputs["tuned"] is not None
-    settings = answers.settings.model_dump(exclude={"temperature", "blind"})
+    settings = answers.settings.model_dump(exclude={"temperature", "top_k", "min_new_tokens", "blind"})
     few, many = (
         plan.node("similarity", ["it"], similarity.Settings(**settings, questions=n), answers.inputs, answers.execution)
         for n in (100, 20_000)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 TOKEN = "hf_SecretOfTheMiniature"
 LLAMA, VICUNA = "meta-llama/Llama-2-7b-hf", "lmsys/vicuna-7b-v1.1"
-SIZES = {"pretrain": 32, "instruct": 48, "coco": 40, "flickr30k": 24, "vqav2": 6, "pope": 4, "mme": 1}
+SIZES = {"pretrain": 32, "instruct": 48, "coco": 60, "flickr30k": 60, "vqav2": 6, "pope": 4, "mme": 1}
 DATASETS = {"pretrain": "llava-pretrain", "instruct": "llava-instruct", "flickr30k": "flickr30k", "mme": "mme"}
 
 REPORT_ITEM = """\

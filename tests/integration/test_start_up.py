@@ -93,7 +93,7 @@ def test_how_jobs_are_carried_out_is_remembered_by_all_that_decides_it() -> None
             given = ("finetune", llm, plan.scale.vision, method, plan.scale.finetune)
             assert plan._training_execution(*given) == Plan._training_execution.__wrapped__(plan, *given)
         for tokens in (1, 20, 300):
-            asked = ("predict", llm, plan.scale.vision, tokens)
+            asked = ("predict", llm, plan.scale.vision, tokens, 10 * tokens)
             assert plan._prompting_execution(*asked) == Plan._prompting_execution.__wrapped__(plan, *asked)
 
 

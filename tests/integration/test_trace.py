@@ -394,6 +394,8 @@ def test_a_few_questions_are_some_right_and_some_wrong(made: Checkout, trace: Tr
         [sys.executable, "-m", "zipfile", "-l", archive], capture_output=True, text=True, check=True
     )
     for one in examples["shown"]:
+        assert f"<image>\n{one['question']}" in one["prompt"]
+        assert repr(one["prompt"]) in " ".join(text.split()), "as the model was asked"
         assert one["image"] in members.stdout
         assert one["image"] in text and one["answer"].split(" ")[0] in text and one["described"] in text
     if column in ("MSCOCO", "Flickr30k"):

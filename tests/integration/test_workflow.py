@@ -15,6 +15,7 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 from latex import compile_fragment
+from lntune.commands.trace.cell import trace_cell
 from lntune.errors import UserError
 from lntune.snakefile.workflow import Workflow
 from lntune.stages.figure_gradients import read_norm_gradients
@@ -47,8 +48,11 @@ def test_a_dry_run_announces_just_the_jobs_that_run(made: Checkout) -> None:
     assert announced["finetune"] == 3 and announced["predict"] == 3 + 2 * 5 and announced["select"] == 2
 
 
-def test_the_papers_protocol_and_a_selection_that_leaks_nothing(copy: Checkout) -> None:
+def test_the_papers_protocol_and_a_selection_that_leaks_nothing(
+    copy: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = ("--config", "protocol=paper", "selection_split=validation")
+    copy.edit("workflow/protocols/paper.yaml", "number: 3, pool: 5000", "number: 2, pool: 5000")  # tiny has two to draw
     counts = copy.pending(TABLE, *given)
     assert "finetune" not in counts and "connector" not in counts  # asking otherwise trains nothing
     copy.snakemake("-c2", TABLE, *given)
@@ -56,6 +60,13 @@ def test_the_papers_protocol_and_a_selection_that_leaks_nothing(copy: Checkout) 
         rows = list(csv.DictReader(file))
     assert {(row["protocol"], row["selected_on"]) for row in rows} == {("paper", "Flickr30k validation")}
     assert any(not (folder / "landmark.txt").exists() for folder in copy.results("questions-mme"))
+    monkeypatch.chdir(copy.root)
+    chosen = {"protocol": "paper", "selection_split": "validation"}
+    for column, examples in (("Flickr30k", 2), ("MSCOCO", 2), ("VQAv2", 3), ("POPE", 0), ("MME", 0)):
+        found = trace_cell(Path("."), "tiny", "Finetune-80K", column, show=4, overrides=chosen)
+        for one in found["examples"][0]["shown"]:
+            front, _, asked = one["prompt"].partition("<image>\n")
+            assert asked == f"{one['question']}###Assistant:" and front.count("###Assistant: ") == 1 + examples
     assert copy.pending(TABLE) == {"publish": 1}  # back under config.yaml: only the fixed name is wrong
 
 

@@ -3,11 +3,11 @@
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lntune.config import Frozen
 
-TemplateName = Literal["plain", "v0", "v1", "llama_2"]
+TemplateName = Literal["plain", "v0", "vicuna_v0", "v1", "llama_2"]
 
 _Prompt = Annotated[str, Field(pattern=r"\{question\}", description="must hold {question}")]
 
@@ -17,6 +17,14 @@ class Shot(Frozen):
 
     question: str
     answer: str
+
+
+class DrawnShots(Frozen):
+    """Examples that are drawn for each question: ``number`` of a ``pool`` of so many, which is drawn once."""
+
+    number: int = Field(ge=1, le=64)
+    pool: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**32)
 
 
 class Prompting(Frozen):
@@ -40,16 +48,32 @@ class Prompting(Frozen):
         return prompt
 
 
+class DrawingPrompting(Prompting):
+    """Of a benchmark whose files hold examples: ``drawn_shots`` in place of ``shots``."""
+
+    drawn_shots: DrawnShots | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "DrawingPrompting":
+        if self.shots and self.drawn_shots:
+            raise ValueError("gives both shots and drawn_shots; remove one")
+        return self
+
+
 class ProtocolSettings(Frozen):
     """One protocol: one file of workflow/protocols.
 
-    ``template`` overrides the LLM's own prompt template. ``benchmarks`` says how each benchmark is asked: what
-    Prompting has, and what the benchmark's descriptor adds (:mod:`lntune.benchmarks.registry` makes that model).
+    ``template`` overrides the LLM's own prompt template. At a ``temperature`` above 0 tokens are sampled from the
+    ``top_k`` likeliest (null: from all). The end-of-sequence token is no answer's before ``min_new_tokens`` others.
+    ``benchmarks`` says how each benchmark is asked: what Prompting has, and what the benchmark's descriptor adds
+    (:mod:`lntune.benchmarks.registry` makes that model).
     """
 
     note: str
     template: TemplateName | None
     temperature: float = Field(ge=0)
+    top_k: int | None = Field(default=None, ge=1)
+    min_new_tokens: int = Field(default=0, ge=0)
     benchmarks: Frozen
 
     def options(self, key: str) -> Any:

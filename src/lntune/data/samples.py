@@ -25,11 +25,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one image; ``id`` is unique in its set."""
+    """A question about one image; ``id`` is unique in its set.
+
+    ``shots`` are the examples that were drawn for it, if the protocol has them drawn: questions and answers in words.
+    """
 
     id: str
     image: str
     text: str
+    shots: tuple[tuple[str, str], ...] = ()
 
 
 def write_samples(folder: Path, archive: str, samples: Sequence[Sample]) -> None:
@@ -44,7 +48,8 @@ def write_questions(folder: Path, archive: str, questions: Sequence[Question]) -
 
 def _write_set(folder: Path, name: str, archive: str, unit: str, records: Sequence[object]) -> None:
     with (folder / name).open("w") as file:
-        file.writelines(json.dumps(record.__dict__) + "\n" for record in records)
+        for record in records:
+            file.write(json.dumps({key: value for key, value in record.__dict__.items() if value != ()}) + "\n")
     (folder / SET).write_text(json.dumps({"archive": archive, unit: len(records)}) + "\n")
 
 
@@ -56,7 +61,10 @@ def read_samples(folder: Path) -> tuple[str, list[Sample]]:
 
 def read_questions(folder: Path) -> tuple[str, list[Question]]:
     """The archive's name and the questions of a folder that :func:`write_questions` wrote."""
-    return _archive(folder), [Question(**record) for record in _read_lines(folder / QUESTIONS)]
+    return _archive(folder), [
+        Question(**record | {"shots": tuple(map(tuple, record.get("shots", ())))})
+        for record in _read_lines(folder / QUESTIONS)
+    ]
 
 
 def _archive(folder: Path) -> str:

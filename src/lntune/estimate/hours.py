@@ -82,14 +82,15 @@ def prediction_seconds(
     batch: int,
     gpu: GpuSettings,
     precision: Precision,
+    text: tuple[int, int] = (PROMPT_TOKENS, PREFIX_TOKENS),
 ) -> float:
     """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one GPU in float32.
 
     The questions are about so many ``images``, each of which is seen and read once, with what stands before it.
-    Without new tokens, it is that of reading.
+    ``text`` are a prompt's tokens, and those of them before the image. Without new tokens, it is that of reading.
     """
-    prefix, seen = forward_operations(llm, vision, PREFIX_TOKENS, 0)
-    whole, _ = forward_operations(llm, vision, PROMPT_TOKENS, 1)
+    prefix, seen = forward_operations(llm, vision, text[1], 0)
+    whole, _ = forward_operations(llm, vision, text[0], 1)
     operations = images * (seen + prefix) + questions * (whole - prefix)
     generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
     return START_UP + operations / (_speed(gpu) * FP32_SHARE[precision]) + questions * generating

@@ -23,7 +23,7 @@ from lntune.store.fingerprint import code_fingerprint, read_cached, versions, wr
 from lntune.store.identity import digest
 
 PROMPT_TOKENS = 120
-"""Tokens of text before an answer begins (assumed)."""
+"""Tokens of text before an answer begins (assumed), unless examples or a long template come before it."""
 
 
 @dataclass(frozen=True)
@@ -157,29 +157,35 @@ def _known() -> dict[str, Any]:
 # --- asking a tuned model -------------------------------------------------------------------------------------------
 
 
-def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int) -> int:
+def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int, text: int = PROMPT_TOKENS) -> int:
     """Memory of asking: float32 weights, and keys and values of a batch."""
-    tokens = vision.tokens + PROMPT_TOKENS + new_tokens
+    tokens = vision.tokens + text + new_tokens
     cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * 4 * tokens * batch
     return 4 * (llm.parameters + vision.parameters) + cache
 
 
-def similarity_bytes(llm: LlmShape, vision: VisionShape, batch: int) -> int:
+def similarity_bytes(llm: LlmShape, vision: VisionShape, batch: int, text: int = PROMPT_TOKENS) -> int:
     """Memory of comparing layers: float32 weights, a batch's states of all layers, one prompt's twice in float64."""
-    state = llm.layers * llm.hidden * (vision.tokens + PROMPT_TOKENS)
+    state = llm.layers * llm.hidden * (vision.tokens + text)
     return 4 * (llm.parameters + vision.parameters) + 4 * state * batch + 2 * 8 * state
 
 
 def prediction_batch(
-    label: str, llm: LlmShape, vision: VisionShape, new_tokens: int, gpu: GpuSettings, limit: int
+    label: str,
+    llm: LlmShape,
+    vision: VisionShape,
+    new_tokens: int,
+    gpu: GpuSettings,
+    limit: int,
+    text: int = PROMPT_TOKENS,
 ) -> int:
-    """How many questions to ask at a time on one GPU: ``limit``, halved until they fit.
+    """How many questions of ``text`` tokens to ask at a time on one GPU: ``limit``, halved until they fit.
 
     Raises:
         UserError: not even one question fits next to the weights.
     """
     batch = limit
-    while (needed := prediction_bytes(llm, vision, new_tokens, batch)) > usable(gpu):
+    while (needed := prediction_bytes(llm, vision, new_tokens, batch, text)) > usable(gpu):
         if batch == 1:
             raise UserError(
                 f"{label} on 1 x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB (predicted) to ask one "

@@ -36,21 +36,24 @@ def generate(
     *,
     max_new_tokens: int,
     stop: str,
+    min_new_tokens: int = 0,
     temperature: float = 0.0,
+    top_k: int | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> list[str]:
     """Return one answer a prompt, in order: without special tokens, cut at ``stop``, stripped of white space.
 
-    An answer ends at the tokenizer's end-of-sequence token, where its text holds ``stop``, or after ``max_new_tokens``.
-    At temperature 0 the likeliest token is taken, and a prompt that is there twice is answered once; above, tokens are
-    sampled with noise from each prompt's own seed. Keys and values of at most ``batch_size`` prompts are held at once.
+    An answer ends at the tokenizer's end-of-sequence token, which is none of its first ``min_new_tokens``, where its
+    text holds ``stop``, or after ``max_new_tokens``. At temperature 0 the likeliest token is taken, and a prompt that
+    is there twice is answered once; above, tokens are sampled, of the ``top_k`` likeliest (None: of all), with noise
+    from each prompt's own seed. Keys and values of at most ``batch_size`` prompts are held at once.
     ``progress`` counts finished answers. The model should be in float32: in bf16 rounding exceeds ``NEAR_TIE``, and the
     batch would show.
     """
     assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), "sampling needs a seed a prompt"
-    decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature)
+    decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature, top_k, min_new_tokens)
     same = list(range(len(prompts))) if temperature else first_alike(prompts)
     times = Counter(same)
     answers: dict[int, str] = {}
@@ -100,6 +103,8 @@ class Decoder:
     max_new_tokens: int
     stop: str
     temperature: float
+    top_k: int | None = None
+    min_new_tokens: int = 0
     closing: dict[int, bool] = field(default_factory=dict)
     """Tokens looked at so far, and whether one can be the last of ``stop``."""
 
@@ -118,6 +123,8 @@ class Decoder:
         finished, alone = [], len(rows) == 1
         rows, logits, cache = self._read_sharing(rows) if shared and not alone else self._read(rows)
         for step in range(self.max_new_tokens):
+            if step < self.min_new_tokens and self.end is not None:
+                logits[:, self.end] = -torch.inf
             tokens, margins = self._choose(logits, rows)
             keep = []
             for position, (row, token, margin) in enumerate(zip(rows, tokens, margins, strict=True)):
@@ -192,12 +199,25 @@ class Decoder:
         return logits
 
     def _choose(self, logits: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[float]]:
-        """Return each row's token and by how much, in logits, it beat the next best."""
+        """Return each row's token and by how much, in logits, it beat the next best.
+
+        Of the ``top_k`` likeliest, the margin is the smaller one of that and of the token's distance from those left
+        out: rounding that moved it across would change the answer, as would one that it moved in.
+        """
+        scores = logits
         if self.temperature > 0.0:
             noise = torch.stack([row.gumbel(logits.shape[1]) for row in rows])
-            logits = logits + self.temperature * noise.to(logits.device)
-        best = logits.topk(2, dim=1)
-        return best.indices[:, 0].tolist(), (best.values[:, 0] - best.values[:, 1]).tolist()
+            scores = logits + self.temperature * noise.to(logits.device)
+        if self.temperature == 0.0 or self.top_k is None or self.top_k >= logits.shape[1]:
+            best = scores.topk(2, dim=1)
+            return best.indices[:, 0].tolist(), (best.values[:, 0] - best.values[:, 1]).tolist()
+        edges = logits.topk(self.top_k + 1, dim=1).values[:, -2:]
+        last, left_out = edges[:, :1], edges[:, 1:]
+        token = scores.masked_fill(logits < last, -torch.inf).argmax(1, keepdim=True)
+        others = scores.masked_fill(logits < last - NEAR_TIE, -torch.inf).scatter(1, token, -torch.inf)
+        ahead = scores.gather(1, token) - others.amax(1, keepdim=True)
+        margins = torch.minimum(ahead, logits.gather(1, token) - left_out)
+        return token[:, 0].tolist(), margins[:, 0].tolist()
 
     def _ends(self, row: Row, token: int) -> bool:
         """Add a token to the row's answer; return whether it ends the answer."""

@@ -5,9 +5,10 @@ the system sentences of v0 and v1 come from lm-sys/FastChat). Where LLaVA's trai
 sides here use the training string, so that a prompt is, to the character, the beginning of what was trained on:
 
 - ``plain``: image, caption, line break; the connector's pretraining.
-- ``v0``: ``### Human: ... ### Assistant: ...``. LLaVA prompts without the white space that it trained with, and puts an
-  example conversation in front; neither is done here. Its training string also ends with one more blank, and its loss
-  covers ``### Assistant:`` too; here the last character is the end mark, and the loss covers answers only.
+- ``v0``: ``### Human: ... ### Assistant: ...``, LLaVA's training string but for one blank at its end. Its loss covers
+  ``### Assistant:`` too; here it covers answers only.
+- ``vicuna_v0``: what LLaVA and Sight-Beyond-Text prompt with under the name v0 (FastChat's conversation of that name):
+  without the white space, and with an example conversation in front. No model is trained on it.
 - ``v1``: ``USER: ... ASSISTANT: ...``, FastChat's vicuna_v1.1.
 - ``llama_2``: ``[INST] ... [/INST]``, with the system sentence of LLaVA's ``llava_llama_2``, which its scripts use for
   LLaMA-2-chat; LLaVA's own ``llama_2`` has Meta's sentence, about safety.
@@ -78,6 +79,37 @@ _V0 = Template(
     stop="###",
 )
 
+# FastChat's example (lm-sys/FastChat, Apache 2.0): a part of the prompt, so to the letter.
+_VICUNA_EXAMPLE = (
+    "Human: What are the key differences between renewable and non-renewable energy sources?###"
+    "Assistant: Renewable energy sources are those that can be replenished naturally in a relatively short amount of "
+    "time, such as solar, wind, hydro, geothermal, and biomass. Non-renewable energy sources, on the other hand, are "
+    "finite and will eventually be depleted, such as coal, oil, and natural gas. Here are some key differences between "
+    "renewable and non-renewable energy sources:\n"
+    "1. Availability: Renewable energy sources are virtually inexhaustible, while non-renewable energy sources are "
+    "finite and will eventually run out.\n"
+    "2. Environmental impact: Renewable energy sources have a much lower environmental impact than non-renewable "
+    "sources, which can lead to air and water pollution, greenhouse gas emissions, and other negative effects.\n"
+    "3. Cost: Renewable energy sources can be more expensive to initially set up, but they typically have lower "
+    "operational costs than non-renewable sources.\n"
+    "4. Reliability: Renewable energy sources are often more reliable and can be used in more remote locations than "
+    "non-renewable sources.\n"
+    "5. Flexibility: Renewable energy sources are often more flexible and can be adapted to different situations and "
+    "needs, while non-renewable sources are more rigid and inflexible.\n"
+    "6. Sustainability: Renewable energy sources are more sustainable over the long term, while non-renewable sources "
+    "are not, and their depletion can lead to economic and social instability.\n###"
+)
+
+_VICUNA_V0 = Template(
+    system=_V0.system,
+    system_after="###",
+    first=f"{_VICUNA_EXAMPLE}Human: ",
+    later="Human: ",
+    header="###Assistant:",
+    footer="###",
+    stop="###",
+)
+
 _V1 = Template(
     system=(
         "A chat between a curious user and an artificial intelligence assistant. "
@@ -106,7 +138,9 @@ _LLAMA_2 = Template(
     stop="</s>",
 )
 
-TEMPLATES: Mapping[str, Template] = MappingProxyType({"plain": _PLAIN, "v0": _V0, "v1": _V1, "llama_2": _LLAMA_2})
+TEMPLATES: Mapping[str, Template] = MappingProxyType(
+    {"plain": _PLAIN, "v0": _V0, "vicuna_v0": _VICUNA_V0, "v1": _V1, "llama_2": _LLAMA_2}
+)
 
 
 def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:

@@ -16,7 +16,7 @@ from lntune.estimate.hours import (
     tuned_bytes,
 )
 from lntune.estimate.jobs import TrainingJob, predicted, prediction_bytes, similarity_bytes
-from lntune.plan.memory_fit import training_job
+from lntune.plan.memory_fit import prompt_tokens, training_job
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
 from lntune.store.manifest import slug
@@ -64,18 +64,19 @@ class Forecast:
             )
         benchmark = self._benchmarks[_parent(node, "questions").label]
         questions = benchmark.asked(self._protocol.options(benchmark.protocol)) or benchmark.size[0]
+        text = prompt_tokens(settings, self._protocol, benchmark.protocol)
         if node.stage == "predict":
             images, tokens = min(questions, benchmark.size[1]), settings.prompting.max_new_tokens
             written = questions * ANSWER_BYTES
-            memory = prediction_bytes(job.llm, job.vision, tokens, given.batch_size)
+            memory = prediction_bytes(job.llm, job.vision, tokens, given.batch_size, text[0])
         else:
             questions = images = min(questions, settings.questions)
             tokens = 0
             written = (job.llm.layers**2 + questions) * SIMILARITY_BYTES
-            memory = similarity_bytes(job.llm, job.vision, given.batch_size)
+            memory = similarity_bytes(job.llm, job.vision, given.batch_size, text[0])
         precision = self._scale.finetune.precision
         seconds = prediction_seconds(
-            job.llm, job.vision, questions, images, tokens, given.batch_size, self._gpu, precision
+            job.llm, job.vision, questions, images, tokens, given.batch_size, self._gpu, precision, text
         )
         return Prediction(seconds, written, gpus=1, memory=memory)
 

@@ -6,12 +6,23 @@ Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 from pathlib import Path
 
 from lntune.config.load import shown
+from lntune.config.protocol import ProtocolSettings, Shot
+from lntune.data.samples import Question
 from lntune.errors import UserError
-from lntune.estimate.jobs import TrainingJob, prediction_batch
+from lntune.estimate.hours import PREFIX_TOKENS
+from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
+from lntune.model.prompts import IMAGE
 from lntune.paper.memory import TABLE, read_rows
 from lntune.plan.study import Study, once
 from lntune.stages.measure import Paper
+from lntune.stages.tuned_model import AnySettings, TunedModelSettings
+
+_USUAL = Shot(
+    question="Is there a dog in the picture, and what is it doing there?",
+    answer="A brown dog runs after a ball on a green lawn.",
+)
+"""Of the length of a question, and of a caption."""
 
 DEFAULT_ZERO_STAGE = 2
 """Of the connector's pretraining, where most is frozen."""
@@ -85,10 +96,26 @@ def papers_row(study: Study, llm: str, method: str) -> Paper | None:
     return next((Paper(memory_gb=row.printed, trainable_percent=row.percent) for row in rows), None)
 
 
-def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int) -> int:
+def with_usual_shots(asked: AnySettings, protocol: ProtocolSettings, key: str) -> AnySettings:
+    """The same, with examples of usual length where the protocol draws them for ``key``, one of its benchmarks."""
+    drawn = getattr(protocol.options(key), "drawn_shots", None)
+    if drawn is None:
+        return asked
+    prompting = asked.prompting.model_copy(update={"shots": (_USUAL,) * drawn.number})
+    return asked.model_copy(update={"prompting": prompting})
+
+
+def prompt_tokens(asked: TunedModelSettings, protocol: ProtocolSettings, key: str) -> tuple[int, int]:
+    """Tokens of text in a usual prompt of one of the protocol's benchmarks, and those before the image."""
+    text = with_usual_shots(asked, protocol, key).prompt(Question("", "", _USUAL.question))
+    # Four characters a token are assumed.
+    return max(PROMPT_TOKENS, len(text) // 4), max(PREFIX_TOKENS, text.index(IMAGE) // 4)
+
+
+def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int, text: int = PROMPT_TOKENS) -> int:
     """How many questions a model is asked at a time: the scale's number, or less if the GPU needs it."""
     execution = study.scale.execution
     if execution.gpu is None:
         return execution.prediction_batch
     shapes = llm_shape(study, llm), vision_shape(study, vision)
-    return prediction_batch(f"predict {llm}", *shapes, new_tokens, execution.gpu, execution.prediction_batch)
+    return prediction_batch(f"predict {llm}", *shapes, new_tokens, execution.gpu, execution.prediction_batch, text)

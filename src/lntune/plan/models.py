@@ -15,7 +15,7 @@ from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Execution, OnDevice, PlannedGpu, Precision
 from lntune.estimate.jobs import choose
-from lntune.plan.memory_fit import batch_of_questions, papers_row, training_job
+from lntune.plan.memory_fit import batch_of_questions, papers_row, prompt_tokens, training_job
 from lntune.plan.node import Inputs, Node, Part, make_node
 from lntune.plan.stages import CodeVersion, code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
@@ -297,11 +297,17 @@ class Models:
     def asked(self, variant: Variant, benchmark: str, blind: bool = False) -> predict.Settings:
         """How a tuned model is asked a benchmark's questions."""
         settings, _ = self._asked(variant, benchmark)
-        return predict.Settings(**dict(settings), temperature=self.protocol.temperature, blind=blind)
+        return predict.Settings(
+            **dict(settings),
+            temperature=self.protocol.temperature,
+            top_k=self.protocol.top_k,
+            min_new_tokens=self.protocol.min_new_tokens,
+            blind=blind,
+        )
 
     @once
-    def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int) -> PromptingExecution:
-        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens), self._threads(stage)
+    def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int, text: int) -> PromptingExecution:
+        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens, text), self._threads(stage)
         on = dict(self._on_device(stage))
         return PromptingExecution(**on, batch_size=batch, threads=threads, workers=threads)
 
@@ -313,7 +319,8 @@ class Models:
         settings, (_, inputs) = self.asked(variant, benchmark, blind), self._asked(variant, benchmark)
         inputs |= {"tuned": tuned, "questions": questions}
         new_tokens = settings.prompting.max_new_tokens
-        given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens)
+        text, _ = prompt_tokens(settings, self.protocol, by_name()[benchmark].protocol)
+        given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens, text)
         answers = self.node("predict", label, settings, inputs, given)
         known, scored = by_name()[benchmark], {"answers": answers, "questions": questions}
         if known.references:  # made once for all models
@@ -358,7 +365,8 @@ class Models:
         settings = similarity.Settings(**dict(asked), questions=chosen.questions)
         tuned = Part(self.selection(variant), select.CHOSEN)
         inputs |= {"tuned": tuned, "questions": self.questions(chosen.benchmark)}
-        given = self._prompting_execution("similarity", variant.llm, variant.vision, 1)
+        text, _ = prompt_tokens(asked, self.protocol, by_name()[chosen.benchmark].protocol)
+        given = self._prompting_execution("similarity", variant.llm, variant.vision, 1, text)
         return self.node("similarity", self._label(variant), settings, inputs, given)
 
     def variant(self, llm: str, row: RowSettings, seed: int) -> Variant:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lntune.benchmarks.registry import by_name
 from lntune.estimate.hours import SAMPLES, TEXT_TOKENS
-from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of
+from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of, prompt_tokens, with_usual_shots
 from lntune.plan.models import Models, Variant
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.study import once
@@ -29,7 +29,12 @@ def rehearse_node(plan: Models, llm: str, method: str) -> Node:
         shared = {"engine": "deepspeed", "ranks": chosen.ranks, "zero_stage": tuning.zero_stage}
         given = given.model_copy(update=shared)
     job = job_of(plan.study, "finetune", llm, vision, method)
-    asked = {name: plan.asked(Variant(llm, vision, method, "", plan.seed), name) for name in by_name()}
+    variant = Variant(llm, vision, method, "", plan.seed)
+    asked = {
+        name: with_usual_shots(plan.asked(variant, name), plan.protocol, one.protocol)
+        for name, one in by_name().items()
+    }
+    lengths = [prompt_tokens(asked[name], plan.protocol, one.protocol) for name, one in by_name().items()]
     text, answers = TEXT_TOKENS["llava-instruct"]
     settings = rehearse.Settings(
         training=replace(job, engine=given.engine, ranks=given.ranks, zero_stage=given.zero_stage),
@@ -44,7 +49,8 @@ def rehearse_node(plan: Models, llm: str, method: str) -> Node:
         gpu=scale.execution.gpu,
         asked=asked,
         questions=min(
-            batch_of_questions(plan.study, llm, vision, one.prompting.max_new_tokens) for one in asked.values()
+            batch_of_questions(plan.study, llm, vision, one.prompting.max_new_tokens, text_tokens)
+            for one, (text_tokens, _) in zip(asked.values(), lengths, strict=True)
         ),
         seed=plan.seed,
         round=chosen.round,

@@ -16,6 +16,8 @@ class Settings(TunedModelSettings):
     """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution."""
 
     temperature: float
+    top_k: int | None
+    min_new_tokens: int
     blind: bool
 
 
@@ -39,7 +41,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             model, tokenizer, prompts, features,
             max_new_tokens=settings.prompting.max_new_tokens,
             stop=stop_string(settings.template),
+            min_new_tokens=settings.min_new_tokens,
             temperature=settings.temperature,
+            top_k=settings.top_k,
             seeds=[seed_of(question, settings.seed) for question in questions],
             batch_size=job.execution.batch_size,
             progress=progress,

@@ -262,8 +262,8 @@ def _ask(
             with numerics(job.execution.threads, "fp32"):
                 generate(
                     model, tokenizer, prompts, features, max_new_tokens=one.prompting.max_new_tokens,
-                    stop=stop_string(one.template), temperature=one.temperature, seeds=range(len(prompts)),
-                    batch_size=len(prompts),
+                    stop=stop_string(one.template), min_new_tokens=one.min_new_tokens, temperature=one.temperature,
+                    top_k=one.top_k, seeds=range(len(prompts)), batch_size=len(prompts),
                 )  # fmt: skip
     except Exception as error:  # of any kind: it is what is looked for
         found["failed"] = " ".join(f"{type(error).__name__}: {error}".split())

@@ -37,10 +37,11 @@ class TunedModelSettings(Frozen):
 
     def prompt(self, question: Question) -> str:
         """The text that the model continues: shots in words, then the image's placeholder and the question."""
-        turns = []
-        for shot in self.prompting.shots:
-            turns += [Turn("user", shot.question), Turn("assistant", shot.answer)]
-        turns.append(Turn("user", "<image>\n" + self.prompting.prompt.format(question=question.text)))
+        ask = self.prompting.prompt.format
+        shots = [(shot.question, shot.answer) for shot in self.prompting.shots]
+        shots += [(ask(question=asked), answer) for asked, answer in question.shots]
+        turns = [turn for asked, answer in shots for turn in (Turn("user", asked), Turn("assistant", answer))]
+        turns.append(Turn("user", "<image>\n" + ask(question=question.text.strip())))
         return render_prompt(self.template, turns, system=self.system)
 
 

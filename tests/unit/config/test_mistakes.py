@@ -181,7 +181,7 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "unknown template": (
         SCALE, "template: v1", "template: v2",
-        "llms.vicuna-7b.template: expected 'plain', 'v0', 'v1' or 'llama_2', got the text 'v2'",
+        "llms.vicuna-7b.template: expected 'plain', 'v0', 'vicuna_v0', 'v1' or 'llama_2', got the text 'v2'",
     ),
     "two LLMs of one title": (
         SCALE, "title: MM-LLAMA2-7B", "title: MM-VICUNA-7B",
@@ -289,7 +289,8 @@ ELSEWHERE: dict[str, Edit] = {
     ),
     "template that does not exist": (
         PROTOCOL, r"template: \S+", "template: vicuna",
-        "template: expected 'plain', 'v0', 'v1' or 'llama_2' or null, got the text 'vicuna'",
+        "template: expected 'plain', 'v0', 'vicuna_v0', 'v1' or 'llama_2' or null, got the text 'vicuna' "
+        "(did you mean 'vicuna_v0'?)",
     ),
     "word for all": (
         PROTOCOL, "questions: null", "questions: all",

@@ -140,6 +140,81 @@ def test_sampling_follows_the_softmax_and_the_seeds(tokenizer: PreTrainedTokeniz
         assert found.count(f"w{token}") / count == pytest.approx(float(chances[token]), abs=4.5 * spread)
 
 
+def test_sampling_from_the_likeliest_follows_their_softmax(tokenizer: PreTrainedTokenizerFast) -> None:
+    model, count, k = tiny_model(seed=2), 4000, 5
+    prompt = Prompt([1, IMAGE_ID, 7, 8], 0)
+    source = images(model)
+    with torch.no_grad():
+        embedded, _ = model.embed([prompt.ids], source.features([0]))
+        scores = model.llm(inputs_embeds=embedded).logits[0, -1] / 0.8
+    likeliest = scores.topk(k).indices.tolist()
+    chances = scores[likeliest].softmax(0)
+
+    def sample(batch_size: int) -> list[str]:
+        return generate(
+            model, tokenizer, [prompt] * count, source,
+            max_new_tokens=1, stop="never", temperature=0.8, top_k=k, seeds=range(count), batch_size=batch_size,
+        )  # fmt: skip
+
+    found = sample(500)
+    assert found[:50] == sample(7)[:50]
+    assert {text for text in found if text} <= {f"w{token}" for token in likeliest}
+    for token, chance in zip(likeliest, chances.tolist(), strict=True):
+        if token > 3:
+            assert found.count(f"w{token}") / count == pytest.approx(chance, abs=4.5 * (chance / count) ** 0.5)
+
+
+@pytest.mark.parametrize("make", [sharp_model, tied_model])
+def test_answers_from_the_likeliest_do_not_depend_on_batch_size_or_order(
+    make: type[MultimodalModel], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = make()
+    sampled = {"temperature": 0.9, "top_k": 3, "min_new_tokens": 2}
+    alone = answers(model, tokenizer, batch_size=1, seeds=range(100, 140), **sampled)
+    assert alone != answers(model, tokenizer, batch_size=1, seeds=range(100, 140), **sampled | {"top_k": None})
+    for batch_size in (3, 64):
+        assert answers(model, tokenizer, batch_size=batch_size, seeds=range(100, 140), **sampled) == alone
+    backwards = generate(
+        model, tokenizer, prompts(40)[::-1], images(model),
+        max_new_tokens=12, stop=STOP, seeds=range(139, 99, -1), batch_size=5, **sampled,  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert backwards == alone[::-1]
+
+
+def test_a_token_at_the_edge_of_the_likeliest_is_a_near_tie(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = sharp_model()
+    decoder = Decoder(model, tokenizer, images(model), 12, STOP, 1.0, top_k=2)
+    row = Row(0, prompts(1)[0], 0)
+    noise = Row(0, prompts(1)[0], 0).gumbel(6)
+
+    def chosen(*wanted: float) -> tuple[int, float]:
+        """The token and its margin where logits and noise add up to these."""
+        row.noise.manual_seed(0)
+        (token,), (margin,) = decoder._choose(torch.tensor([wanted]), [row])
+        return token, margin
+
+    low = int(noise.argmin())
+    likeliest = [5.0 if place == low else -9.0 for place in range(6)]
+    high = int(noise.argmax())
+    clear = list(likeliest)
+    clear[high] = 4.9
+    assert chosen(*clear)[0] == high and chosen(*clear)[1] > 0.1
+    other = next(place for place in range(6) if place not in (low, high))
+    close = list(clear)
+    close[other] = 4.9 - 1e-4
+    token, margin = chosen(*close)
+    assert token == high and 0 < margin < 1e-3, "rounding could leave it out"
+
+
+def test_the_end_token_is_none_of_the_first(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = sharp_model()
+    ended = [answer for answer in answers(model, tokenizer, stop="never") if len(answer.split()) < 3]
+    assert ended, "some answers end early"
+    longer = answers(model, tokenizer, stop="never", min_new_tokens=3)
+    assert all(len(answer.split()) >= 3 for answer in longer)
+    assert longer == answers(model, tokenizer, stop="never", min_new_tokens=3, batch_size=1)
+
+
 def test_sampling_without_seeds_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(AssertionError, match="a seed a prompt"):
         answers(tiny_model(), tokenizer, temperature=0.2)

@@ -30,6 +30,22 @@ LLAMA_2_SYSTEM = (
     "user provides, and assist the user with a variety of tasks using natural language."
 )
 
+VICUNA_EXAMPLE = (
+    "###Human: What are the key differences between renewable and non-renewable energy sources?"
+    "###Assistant: Renewable energy sources are those that can be replenished naturally in a relatively short amount "
+    "of time, such as solar, wind, hydro, geothermal, and biomass. Non-renewable energy sources, on the other hand, "
+    "are finite and will eventually be depleted, such as coal, oil, and natural gas. Here are some key differences "
+    "between renewable and non-renewable energy sources:\n1. Availability: Renewable energy sources are virtually "
+    "inexhaustible, while non-renewable energy sources are finite and will eventually run out.\n2. Environmental "
+    "impact: Renewable energy sources have a much lower environmental impact than non-renewable sources, which can "
+    "lead to air and water pollution, greenhouse gas emissions, and other negative effects.\n3. Cost: Renewable energy "
+    "sources can be more expensive to initially set up, but they typically have lower operational costs than "
+    "non-renewable sources.\n4. Reliability: Renewable energy sources are often more reliable and can be used in more "
+    "remote locations than non-renewable sources.\n5. Flexibility: Renewable energy sources are often more flexible "
+    "and can be adapted to different situations and needs, while non-renewable sources are more rigid and "
+    "inflexible.\n6. Sustainability: Renewable energy sources are more sustainable over the long term, while "
+    "non-renewable sources are not, and their depletion can lead to economic and social instability.\n###"
+)
 GOLDEN = [
     ("plain", CAPTION, "<image>a red ball on grass\n"),
     ("v0", ONE, V0_SYSTEM + "\n\n### Human: <image>\nWhat is this?\n### Assistant: A cat.\n###"),
@@ -43,6 +59,13 @@ GOLDEN = [
         "v0",
         TEXT_ONLY,
         V0_SYSTEM + "\n\n### Human: Hi\n### Assistant: Hello!\n### Human: Bye\n### Assistant: Bye!\n###",
+    ),
+    ("vicuna_v0", ONE, V0_SYSTEM + VICUNA_EXAMPLE + "Human: <image>\nWhat is this?###Assistant: A cat.###"),
+    (
+        "vicuna_v0",
+        SEVERAL,
+        V0_SYSTEM + VICUNA_EXAMPLE + "Human: <image>\nWhat is this?###Assistant: A cat.###Human: Is it red?"
+        "###Assistant: No.###Human: Why?###Assistant: It is a cat.###",
     ),
     ("v1", ONE, V1_SYSTEM + " USER: <image>\nWhat is this? ASSISTANT: A cat.</s>"),
     (
@@ -78,6 +101,7 @@ WITHOUT_SYSTEM = [
 
 ANSWERS = {  # what the model must produce for an answer "No."
     "v0": " No.\n###",
+    "vicuna_v0": " No.###",
     "v1": " No.</s>",
     "llama_2": " No. </s>",
 }
@@ -141,6 +165,7 @@ def test_end_marks():
     assert {name: stop_string(name) for name in TEMPLATES} == {
         "plain": "\n",
         "v0": "###",
+        "vicuna_v0": "###",
         "v1": "</s>",
         "llama_2": "</s>",
     }
@@ -150,7 +175,7 @@ def test_end_marks():
     ("template", "turns", "message"),
     [
         ("lama_2", ONE, "there is no prompt template 'lama_2'"),
-        ("chatml", ONE, "choose one of plain, v0, v1, llama_2"),
+        ("chatml", ONE, "choose one of plain, v0, vicuna_v0, v1, llama_2"),
         ("v1", [], "must end with the assistant's turn"),
         ("v1", ONE[:1], "must end with the assistant's turn"),
         ("v1", [*ONE, ONE[1]], "turn 3 of a conversation is by 'assistant': it must be by 'user'"),

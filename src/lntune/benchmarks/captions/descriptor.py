@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
 from lntune.config import Frozen
-from lntune.config.protocol import Prompting
+from lntune.config.protocol import DrawingPrompting
 
 
 class CaptionFormat(Frozen):
@@ -32,7 +32,7 @@ class CaptionFormat(Frozen):
         return self
 
 
-class Options(Prompting):
+class Options(DrawingPrompting):
     """``request`` is what is asked of every image."""
 
     request: str
@@ -69,7 +69,12 @@ def _captions(name: str, column: str, dataset: str, images: int, scorer: Scorer 
         ),
         protocol="captions",
         options=Options,
-        question_settings=lambda options, seed, split: {"dataset": dataset, "request": options.request, "split": split},
+        question_settings=lambda options, seed, split: {
+            "dataset": dataset,
+            "request": options.request,
+            "split": split,
+            "shots": options.drawn_shots,
+        },
         score_settings=lambda options: options.format.model_dump(include={"least_words", "most_words"}),
         least=lambda options: {"followed": options.format.least_share},
         split=True,

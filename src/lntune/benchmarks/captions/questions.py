@@ -2,10 +2,13 @@
 
 import json
 from collections import Counter
+from random import Random
 from typing import Any, Literal
 
 from lntune.benchmarks.captions import formats
 from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
+from lntune.benchmarks.shots import Example, with_shots
+from lntune.config.protocol import DrawnShots
 from lntune.data.drops import Drops
 from lntune.data.samples import Question, write_questions
 from lntune.errors import UserError
@@ -17,13 +20,17 @@ PACKAGES = ("pillow",)
 
 _SPLIT = {"test": "test", "validation": "val"}
 
+_TRAINING = ("train", "restval")
+"""The splits that are trained on by custom: 113,287 images of COCO, 29,000 of Flickr30k."""
+
 
 class Settings(QuestionSettings):
-    """The captioning set, the split and what is asked of every image."""
+    """The captioning set, the split, what is asked of every image, and the examples drawn for it if any are."""
 
     dataset: Literal["coco", "flickr30k"]
     split: Literal["test", "validation"]
     request: str
+    shots: DrawnShots | None = None
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
@@ -34,12 +41,15 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     questions: list[Question] = []
     references: dict[str, list[dict[str, Any]]] = {}
     sources: dict[str, str] = {}
+    examples: list[Example] = []
     counts = Counter({"images": len(images)})
     for number, image in enumerate(images):
         try:
             found = _asked(image, settings)
             counts[f"images of {image['split']}"] += 1
             counts[f"captions of {image['split']}"] += len(image["sentences"])
+            if settings.shots and image["split"] in _TRAINING:
+                examples.append(Example("", settings.request, [one["raw"] for one in image["sentences"]]))
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r})") from None
         if found is not None:
@@ -54,6 +64,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     annotations = [one for question in kept for one in references[question.id]]
     document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
     (job.out / "references.json").write_text(json.dumps(document) + "\n")
+    if settings.shots:
+        pool = Random(settings.shots.seed).sample(examples, min(settings.shots.pool, len(examples)))
+        kept = with_shots(kept, pool, settings.shots, path)
     write_questions(job.out, archive, kept)
     metrics = drops.write(job.out, "questions", len(images), len(kept), {formats.ARCHIVE: dict(counts)})
     return metrics | {"references": len(annotations)}

@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
-from lntune.config.protocol import Prompting
+from lntune.config.protocol import DrawingPrompting
 
-Normalise = Literal["official", "always"]
+Normalise = Literal["official", "always", "sight-beyond-text"]
 
 
-class Options(Prompting):
-    """``questions`` takes that many at random (null: all); ``normalise`` says when answers are normalised."""
+class Options(DrawingPrompting):
+    """``questions`` takes that many at random (null: all); ``normalise`` says how answers are compared."""
 
     questions: int | None = Field(ge=1)
     normalise: Normalise
@@ -40,7 +40,11 @@ BENCHMARKS = (
         examples=Examples(_right, passed=0.5, describe=lambda score: f"accuracy {score:.2g} of 1"),
         protocol="vqav2",
         options=Options,
-        question_settings=lambda options, seed, split: {"questions": options.questions, "seed": seed},
+        question_settings=lambda options, seed, split: {
+            "questions": options.questions,
+            "seed": seed,
+            "shots": options.drawn_shots,
+        },
         score_settings=lambda options: {"normalise": options.normalise},
         asked=lambda options: options.questions,
         drawn=("vqav2", "coco"),
@@ -56,7 +60,8 @@ BENCHMARKS = (
                 "normalise": (
                     Normalise,
                     "official",
-                    "official: only where the humans differ; always: for every question.",
+                    "official: only where the humans differ; always: for every question; sight-beyond-text: as "
+                    "official, where an answer that holds yes or no is Yes or No.",
                 )
             },
         ),

@@ -1,7 +1,8 @@
 """score-vqav2: VQAv2's accuracy, as the official vqaEval.py (revision a013f00) computes it.
 
 Questions and annotations are read from the official JSON or straight from its official zip; answers are a
-JSON list of ``{question_id, answer}``. Two normalisations are named choices: ``official`` and ``always``.
+JSON list of ``{question_id, answer}``. Three normalisations are named choices: ``official``, ``always`` and that of
+Sight-Beyond-Text (47f96a3, ``llava/eval/mmoverall/vqa_metric.py``).
 The script is followed as Python 3 runs it; under its own Python 2 a percentage that lies half-way between two
 places is rounded away from zero, and only the digits 0 to 9 count as digits.
 """
@@ -23,11 +24,12 @@ from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("numpy",)
 
-Normalise = Literal["official", "always"]
+Normalise = Literal["official", "always", "sight-beyond-text"]
 
 HUMANS = 10
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
+_MARKS = re.compile("Question|Answer|###|</s>")
 _PERIOD = re.compile(r"\.(?!\d)")
 # The official script hands its regex flags over as the count of replacements: the number of re.UNICODE is 32.
 _PERIODS_REMOVED = 32
@@ -57,7 +59,7 @@ CONTRACTIONS = {"somebody'd": "somebodyd"} | {
 
 
 class Settings(Frozen):
-    """Whether answers are normalised as the official code does, or always."""
+    """How answers are normalised."""
 
     normalise: Normalise
 
@@ -105,12 +107,25 @@ def normalise_answer(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
+def yes_or_no(prediction: str) -> str:
+    """What Sight-Beyond-Text makes of an answer: ``Yes`` or ``No`` of one that holds either, if only within a word.
+
+    What follows a mark of its prompts is cut off first. So ``A snowboard.`` is ``No``.
+    """
+    text = _MARKS.split(prediction, maxsplit=1)[0]
+    return next((found.capitalize() for found in ("yes", "no") if found in text or found.capitalize() in text), text)
+
+
 def accuracy(prediction: str, answers: tuple[str, ...], normalise: Normalise = "official") -> float:
     """Mean over the humans of min(1, how many of the others said the prediction / 3); from 0 to 1.
 
     ``official`` normalises prediction and answers only if the humans did not all say the same to the letter;
     ``always`` normalises both in any case, so that ``Yes.`` is right where all ten said ``yes``.
+    ``sight-beyond-text`` is ``official`` for what :func:`yes_or_no` makes of the prediction: ``Yes, it is`` is right
+    where humans differ and said ``yes``, but nothing is where all ten did, whose word is not ``Yes`` to the letter.
     """
+    if normalise == "sight-beyond-text":
+        prediction = yes_or_no(prediction)
     differ = len(set(map(_one_line, set(answers)))) > 1
     alike = _normalised_line if normalise == "always" or differ else _one_line
     wanted = alike(prediction)

@@ -27,6 +27,7 @@ from lntune.errors import UserError
 from lntune.plan.fetched import fetched_files
 from lntune.plan.node import Part
 from lntune.plan.plan import Plan
+from lntune.stages import predict
 from lntune.stages.measure import MEASURED
 from lntune.store.identity import hash_file
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
@@ -190,6 +191,10 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     right = how.right(store.root / asked.name)
     grades = [how.grade(scores[question.id]) for question in questions]
     passed = [None if how.passed is None else grade >= how.passed for grade in grades]
+    settings: Any = predicted.settings
+    asked_by = None
+    with suppress(ValueError):  # an earlier version's settings may be others
+        asked_by = predict.Settings.model_validate(settings)
 
     def shown(place: int) -> Facts:
         question: Question = questions[place]
@@ -197,6 +202,7 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
             "id": question.id,
             "image": question.image,
             "question": question.text,
+            "prompt": asked_by and asked_by.prompt(question),
             "answer": answers[question.id],
             "right": list(right[question.id]),
             "score": scores[question.id],
@@ -204,10 +210,8 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
             "passed": passed[place],
         }
 
-    settings: Any = predicted.settings
     return {
         "images": str(store.root / images.name / archive),
-        "prompt": settings["prompting"]["prompt"],
         "blind": settings["blind"],
         "questions": len(questions),
         "passed": None if how.passed is None else sum(map(bool, passed)),

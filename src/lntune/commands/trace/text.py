@@ -269,12 +269,10 @@ def _examples(found: Facts) -> Iterator[str]:
     passed = "" if found["passed"] is None else f", {found['passed']} answered rightly"
     yield f"{len(found['shown'])} of {found['questions']} questions{passed}"
     yield f"images: {found['images']}" + (" (the model was blind to them)" if found["blind"] else "")
-    if found["prompt"] != "{question}":
-        yield f"asked as: {found['prompt']!r}"
     for one in found["shown"]:
         yield ""
         yield f"{one['id']}  {one['image']}"
-        lines = [("asked", one["question"]), ("answer", one["answer"] or "(nothing)")]
+        lines = [("asked", one["question"]), ("prompt", repr(one["prompt"])), ("answer", one["answer"] or "(nothing)")]
         lines += [("right", right) for right in _right_lines(one)]
         for name, text in [*lines, ("score", one["described"])]:
             yield from textwrap.wrap(text, _WIDTH, initial_indent=f"  {name:8}", subsequent_indent=" " * 10)

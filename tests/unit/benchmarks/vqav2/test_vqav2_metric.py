@@ -89,6 +89,31 @@ def test_normalisation_depends_on_whether_the_humans_agree(
     assert vqav2_score.accuracy(prediction, tuple(answers), "always") == pytest.approx(always, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("prediction", "answers", "official", "sight_beyond_text"),
+    [
+        ("Yes, there is a cat in the picture", ["yes"] * 7 + ["no"] * 3, 0, 1),
+        ("yes", ["yes"] * 10, 1, 0),
+        ("yes", ["yes"] * 9 + ["no"], 1, 1),
+        ("A snowboard.", ["snowboard"] * 6 + ["board"] * 4, 1, 0),
+        ("A snowboard.", ["no"] * 6 + ["board"] * 4, 0, 1),
+        ("No, there is not", ["yes"] * 7 + ["no"] * 3, 0, 0.9),
+        ("A cat, yes; no dog", ["yes"] * 6 + ["no"] * 4, 0, 1),
+        ("YES", ["yes"] * 6 + ["no"] * 4, 1, 1),
+        ("Red. Question: is it?", ["red"] * 6 + ["blue"] * 4, 0, 1),
+        ("red###Human: no", ["red"] * 10, 0, 1),
+        ("Answer: yes", ["yes"] * 6 + ["no"] * 4, 0, 0),
+        ("The dog", ["dog"] * 6 + ["cat"] * 4, 1, 1),
+    ],
+)
+def test_an_answer_that_holds_yes_or_no_is_judged_as_sight_beyond_text_does(
+    prediction: str, answers: list[str], official: float, sight_beyond_text: float
+) -> None:
+    assert vqav2_score.accuracy(prediction, tuple(answers)) == pytest.approx(official, abs=1e-12)
+    found = vqav2_score.accuracy(prediction, tuple(answers), "sight-beyond-text")
+    assert found == pytest.approx(sight_beyond_text, abs=1e-12)
+
+
 def annotation(number: int, answers: list[str], kinds: tuple[str, str] = ("what", "other")) -> dict[str, Any]:
     humans = [{"answer": a, "answer_confidence": "yes", "answer_id": n} for n, a in enumerate(answers, 1)]
     return {
