@@ -72,3 +72,8 @@ include: "workflow/rules/figures.smk"
 
 onstart:
     STUDY.start(fork_server=workflow.local_exec)
+    if STUDY.cluster:
+        # A training that takes longer than a partition allows goes on in another job: as often as it needs to.
+        for stage in ("connector", "finetune"):
+            needed = STUDY.allocations.attempts(stage) - 1
+            workflow.get_rule(stage).restart_times = needed + workflow.execution_settings.retries

@@ -47,8 +47,10 @@ def plan(targets: Targets = None, as_json: AsJson = False, profile: Profile = No
     from lntune.plan.pending import pending
     from lntune.plan.plan import Plan
     from lntune.plan.study import Study
+    from lntune.snakefile.profiles import jobs_at_once
 
-    found = pending(Plan(Study.read(Path("."), _overrides(profile, config))), targets or [])
+    at_once = jobs_at_once(Path("."), profile)
+    found = pending(Plan(Study.read(Path("."), _overrides(profile, config))), targets or [], at_once)
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
 
 

@@ -94,7 +94,7 @@ def test_the_demo_is_carried_out_as_it_says() -> None:
     plan = Plan(Study.read(ROOT, {"scale": "demo"}))
     execution = execution_of(plan, "llama2-13b", "finetune")
     assert (execution.engine, execution.ranks, execution.micro_batch) == ("plain", 1, 32)
-    assert Forecast(plan).of(plan.connector("llama2-13b", "clip", 0)) is None
+    assert Forecast(plan).of(plan.connector("llama2-13b", "clip", 0)).basis == "limit"
 
 
 def test_a_job_that_cannot_fit_is_refused_before_it_is_queued(tmp_path: Path) -> None:
@@ -150,7 +150,8 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     answers = score.inputs["answers"]
     asked = forecast.of(answers)  # type: ignore[arg-type]
     assert asked and asked.gpus == 1 and asked.memory and asked.memory > 4 * 7e9
-    assert forecast.of(score) is None
+    scored = forecast.of(score)
+    assert scored and scored.gpus == 0 and scored.seconds < 60
     assert isinstance(answers, Node) and answers.inputs["tuned"] is not None
     settings = answers.settings.model_dump(exclude={"temperature", "top_k", "min_new_tokens", "blind"})
     few, many = (

@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
-from checkout import Checkout, copy_checkout, job_counts
+from checkout import ROOT, Checkout, copy_checkout, job_counts
+from lntune.plan.forecast import Forecast
 from lntune.plan.node import Node, Part
+from lntune.snakefile.resources import MARGIN, SPARE
 from lntune.snakefile.workflow import Workflow
 from lntune.stages import similarity
 
 GPU = {"threads": 16, "mem_mb": 400_000, "runtime": 600, "gpus": 4}
 CLUSTER = {"partition": "cpu", "gpu_partition": "big", "gpu_model": "a100", "account": "lab", "qos": "long"}
+SECONDS = 1 + SPARE
+"""Minutes that a job of seconds asks for."""
 ANYWHERE = {"nodes": 1, "slurm_account": "lab", "qos": "long"}
 ON_GPUS = {"slurm_partition": "big", "gpu_model": "a100", "slurm_extra": "--signal=USR1@300", **ANYWHERE}
 
@@ -79,14 +83,14 @@ def test_on_a_cluster_what_loads_a_model_goes_to_the_gpus(checkout: Checkout, st
 
 @pytest.mark.parametrize("stage", ["draw", "prepare", "score-pope", "questions-mme", "table"])
 def test_the_other_stages_stay_off_the_gpus(checkout: Checkout, stage: str) -> None:
-    cpu = {"mem_mb": 1500, "runtime": 30, "slurm_partition": "cpu", **ANYWHERE}
+    cpu = {"mem_mb": 1500, "runtime": SECONDS, "slurm_partition": "cpu", **ANYWHERE}
     assert _asked(_workflow(checkout), stage) == cpu
 
 
 def test_what_is_not_named_is_left_to_the_cluster(checkout: Checkout) -> None:
     workflow = Workflow(checkout.root, {"cluster": {"warning_seconds": 0}})
     assert _asked(workflow, "connector") == {"mem_mb": 400_000, "runtime": 600, "gpu": 4, "nodes": 1}
-    assert _asked(workflow, "draw") == {"mem_mb": 1500, "runtime": 30, "nodes": 1}
+    assert _asked(workflow, "draw") == {"mem_mb": 1500, "runtime": SECONDS, "nodes": 1}
 
 
 def _groups(workflow: Workflow) -> dict[str, Counter[str]]:
@@ -115,7 +119,7 @@ def test_jobs_that_share_a_checkpoint_share_an_allocation(checkout: Checkout) ->
     assert workflow.allocations.group(compared) == workflow.allocations.group(answers)
     # The place in a group asks where the group's jobs ask, or Snakemake refuses the group.
     workflow = _workflow(checkout)
-    assert _asked(workflow, "select") == {"mem_mb": 1500, "runtime": 30, "turn": 1} | ON_GPUS
+    assert _asked(workflow, "select") == {"mem_mb": 1500, "runtime": SECONDS, "turn": 1} | ON_GPUS
 
 
 def test_a_prediction_with_fewer_gpus_does_not_keep_those_of_the_training_idle(checkout: Checkout) -> None:
@@ -142,6 +146,82 @@ def test_submissions_of_table_3(checkout: Checkout) -> None:
     assert (len(remote), len(submissions)) == (195, 7 + 3 + 5 + 45 + 15)
 
 
+# --- time: of the paper's scale, in an empty store
+
+
+def _paper(store: Path, **cluster: Any) -> Workflow:
+    given = {"scale": "paper", "protocol": "paper", "store": str(store), "cluster": CLUSTER | cluster}
+    workflow = Workflow(ROOT, given)
+    workflow.plan.report_item("table3")
+    return workflow
+
+
+def test_a_job_asks_for_the_time_that_is_predicted_and_a_margin(tmp_path: Path) -> None:
+    workflow = _paper(tmp_path)
+    forecast = Forecast(workflow.plan)
+    for stage in ("fetch", "prepare", "connector", "finetune", "predict", "score-captions", "table"):
+        for node in _nodes(workflow, stage):
+            minutes = forecast.of(node).seconds * MARGIN / 60
+            assert minutes < workflow.allocations.runtime(node) <= minutes + 1 + SPARE
+    runtime, wildcards = workflow.resources["runtime"], _wildcards(workflow, "predict")
+    assert [runtime(wildcards, attempt=n) for n in (1, 2, 3)] == [runtime(wildcards) * n for n in (1, 2, 4)]
+
+
+def test_no_job_asks_for_more_than_its_partition_allows(tmp_path: Path) -> None:
+    workflow = _paper(tmp_path, time_limit=40, gpu_time_limit=720)
+    runtime = workflow.allocations.runtime
+    for attempt in (1, 2, 4):
+        asked = {node: runtime(node, attempt) for node in workflow.plan.nodes()}
+        assert max(asked[node] for node in _nodes(workflow, "fetch")) == 40
+        assert max(asked.values()) == 720 == max(asked[node] for node in _nodes(workflow, "connector"))
+        for members in _members(workflow).values():
+            assert sum(asked[node] for node in members) <= 720
+
+
+def _members(workflow: Workflow) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for node in workflow.plan.nodes():
+        if name := workflow.allocations.group(node):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def test_the_questions_to_a_chosen_model_ask_for_hours_of_the_forecast_and_not_for_two_days(tmp_path: Path) -> None:
+    """Each was given eight hours, so that a group of seven jobs asked for 41 to 57."""
+    workflow = _paper(tmp_path, gpu_time_limit=1440)
+    groups = {name: nodes for name, nodes in _members(workflow).items() if name.startswith("ask-")}
+    assert len(groups) == len(_nodes(workflow, "select"))
+    minutes = [sum(map(workflow.allocations.runtime, nodes)) for nodes in groups.values()]
+    assert min(minutes) > 60 and max(minutes) < 12 * 60
+
+
+def test_a_group_that_takes_longer_than_the_partition_allows_is_split_into_jobs(tmp_path: Path) -> None:
+    workflow = _paper(tmp_path, gpu_time_limit=240)
+    assert not _members(workflow)
+    asked = [workflow.allocations.runtime(node) for node in _nodes(workflow, "predict")]
+    assert min(asked) < 60 and max(asked) <= 240
+    (select, *_) = _nodes(workflow, "select")
+    placed = workflow.resources["slurm_partition"](SimpleNamespace(result=select.name))
+    assert placed == "cpu", "alone, it needs no GPU"
+
+
+@pytest.mark.parametrize(("hours", "attempts"), [(24, 4), (12, 7), (200, 1)])
+def test_a_training_has_as_many_attempts_as_its_predicted_hours_need(tmp_path: Path, hours: int, attempts: int) -> None:
+    """48.4 hours predicted for the 13B connector, 72.6 with the margin: more than `retries: 3` of a short partition."""
+    workflow = _paper(tmp_path, gpu_time_limit=60 * hours)
+    assert workflow.allocations.attempts("connector") == attempts
+    longest = max(Forecast(workflow.plan).of(node).seconds for node in _nodes(workflow, "connector"))
+    assert longest == pytest.approx(48.4 * 3600, rel=0.01)
+
+
+def test_the_warning_leaves_time_to_write_a_large_checkpoint(tmp_path: Path) -> None:
+    workflow = _paper(tmp_path)
+    extra = workflow.resources["slurm_extra"]
+    found = {node.label: extra(SimpleNamespace(result=node.name)) for node in _nodes(workflow, "finetune")}
+    assert "--signal=USR1@613" in found["llama2-13b-finetune-80K-0.001"], "156 GB"
+    assert "--signal=USR1@301" in found["llama2-13b-layernorm-simp-80K-0.001"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -153,6 +233,7 @@ def test_submissions_of_table_3(checkout: Checkout) -> None:
         ({"gpu_partion": "big"}, "slurm/site.yaml: cluster.gpu_partion: unknown key (did you mean"),
         ({"partition": "cpu --exclusive"}, "slurm/site.yaml: cluster.partition: "),
         ({"warning_seconds": -1}, "slurm/site.yaml: cluster.warning_seconds: "),
+        ({"gpu_time_limit": "1-00:00:00"}, "slurm/site.yaml: cluster.gpu_time_limit: "),
     ],
 )
 def test_mistakes_in_the_clusters_file(
@@ -199,7 +280,8 @@ def test_a_chain_that_will_be_linked_asks_for_no_gpu_before_its_inputs_are_there
     code = """if True:
         import sys
         from pathlib import Path
-        from lntune.snakefile.workflow import Workflow
+        from lntune.snakefile.resources import MARGIN, SPARE
+from lntune.snakefile.workflow import Workflow
         workflow = Workflow(Path("."), {"cluster": {"gpu_partition": "big"}}, in_job=True)
         for node in workflow.plan.nodes():
             if node.stage in sys.argv[1:]:

@@ -10,8 +10,12 @@ import pytest
 
 from checkout import Checkout
 from cluster import Cluster, JobState, wait_until
+from lntune.snakefile.resources import SPARE
 from on_slurm import TABLE, on_slurm, one_row, printed_by, start
 from training_jobs import TrainingJob
+
+SECONDS = 1 + SPARE
+"""Minutes that a job of seconds asks for."""
 
 pytestmark = pytest.mark.slow
 
@@ -118,16 +122,17 @@ def test_what_slurm_says_of_the_jobs_that_were_stopped(run: Run) -> None:
     assert {job.state for job in run.jobs if job.id not in stopped} == {"COMPLETED"}
 
 
-def test_stages_go_where_they_belong_and_ask_for_what_the_scale_says(run: Run) -> None:
+def test_stages_go_where_they_belong_and_ask_for_what_the_scale_says_and_the_time_of_the_forecast(run: Run) -> None:
+    """The time of trainings is the scale's, since it names no GPU to predict it for."""
     asked = {(job.partition, job.gpus, job.memory, job.limit) for job in run.of("rule_connector")}
     assert asked == {("a100", "a100:1", 100_000, 60)}
     # Two jobs of a group follow each other: its time is their sum, its GPUs are those of one.
     (first, *_) = run.of("rule_tune-")
     assert (first.partition, first.gpus, first.memory) == ("a100", "a100:1", 100_000)
     (ask,) = run.of("rule_ask-")
-    assert (ask.partition, ask.gpus, ask.memory, ask.limit) == ("a100", "a100:1", 100_000, 2 * 60 + 30)
+    assert (ask.partition, ask.gpus, ask.memory, ask.limit) == ("a100", "a100:1", 100_000, 2 * 60 + SECONDS)
     for job in run.of("rule_prepare"):
-        assert (job.partition, job.cpus, job.gpus, job.memory, job.limit) == ("cpu", 40, "", 300_000, 90)
+        assert (job.partition, job.cpus, job.gpus, job.memory, job.limit) == ("cpu", 40, "", 300_000, SECONDS)
     off_the_gpus = {
         job.partition for rule in ("draw", "fetch", "questions", "score", "table") for job in run.of(f"rule_{rule}")
     }

@@ -9,6 +9,8 @@ import pytest
 
 from checkout import Checkout
 from cluster import Cluster
+from lntune.plan.plan import Plan
+from lntune.plan.study import Study
 from on_slurm import on_slurm, one_row, printed_by, start
 from training_jobs import TrainingJob
 
@@ -42,3 +44,39 @@ def test_the_warning_ends_in_a_checkpoint(cluster: Cluster, made: Checkout, tmp_
     manifest = json.loads((connector / "manifest.json").read_text())
     assert training.step < manifest["metrics"]["resumed_at"] < manifest["metrics"]["steps"]
     assert {path.name: path.read_bytes() for path in connector.iterdir() if path.name != "manifest.json"} == expected
+
+
+def test_a_training_goes_on_in_as_many_jobs_as_its_predicted_time_needs(
+    cluster: Cluster, made: Checkout, tmp_path: Path
+) -> None:
+    """Forty minutes by an earlier result of its kind, thirty allowed: `retries: 0` does not stop it."""
+    checkout = on_slurm(one_row(tmp_path / "checkout"))
+    shutil.copytree(made.root / "results", checkout.root / "results")
+    (earlier,) = checkout.results("connector")
+    manifest = json.loads((earlier / "manifest.json").read_text()) | {"wall_seconds": 2400.0}
+    manifest["machine"]["gpus"] = ["NVIDIA A100-SXM4-80GB"]
+    (earlier / "manifest.json").write_text(json.dumps(manifest))
+    scale, site = checkout.yaml("workflow/scales/tiny.yaml"), checkout.yaml("slurm/site.yaml")
+    scale["connector"]["learning_rate"] = 1.0e-3
+    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
+    site["cluster"]["gpu_time_limit"] = 30
+    checkout.write_yaml("slurm/site.yaml", site)
+    checkout.edit("slurm/config.yaml", "retries: 3 ", "retries: 0 ")
+    plan = Plan(Study.read(checkout.root, {"scale": "tiny", "store": str(checkout.root / "results")}))
+    connector = plan.connector("vicuna-7b", "clip", 0).name
+    before = {job.id for job in cluster.jobs()}
+    training = TrainingJob(checkout.root / "results", "connector", connector).watch()
+    process = start(checkout, cluster, f"results/connector/{connector}/manifest.json")
+    try:
+        training.wait_until_held(400)
+        (job,) = [one for one in cluster.jobs("RUNNING") if connector in one.comment]
+        cluster.run("scancel", "--signal=USR1", str(job.id))
+        time.sleep(2)
+        training.go_on()
+        process.wait(400)
+    finally:
+        process.kill()
+        training.end()
+    assert process.returncode == 0, printed_by(checkout)[-4000:]
+    jobs = [one for one in cluster.jobs() if one.id not in before and connector in one.comment]
+    assert [(one.state, one.limit) for one in jobs] == [("FAILED", 30), ("COMPLETED", 30)]

@@ -48,7 +48,8 @@ def pending_text(found: PendingWork) -> str:
 
 def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]:
     seconds, size = _summed(results)
-    limit = "<" if any(result.at_most and not result.linked for result in results) else ""
+    bases = {result.basis for result in results if not result.linked}
+    limit = "<" if "limit" in bases else "~" if "predicted" in bases else ""
     unknown = any(result.bytes is None and not result.linked for result in results)
     disk = "?" if unknown else bytes_text(size)
     first, *rest = _reason_lines(results)
@@ -59,13 +60,15 @@ def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]
 def _total_lines(found: PendingWork) -> list[str]:
     results = found.results
     seconds, size = _summed(results)
-    limits = sum(result.at_most and not result.linked for result in results)
-    lines = ["", f"compute: {seconds_text(seconds)} one after another, predicted from earlier results of the same kind"]
+    bases = Counter(result.basis for result in results if not result.linked)
+    how = {
+        "earlier": "by earlier results of the same kind",
+        "predicted": f"{bases['predicted']:,} predicted (~) from sizes and counts (docs/memory.md)",
+        "limit": f"{bases['limit']:,} at their time limit (<)",
+    }
+    known = "; ".join(text for basis, text in how.items() if basis in bases)
+    lines = ["", f"compute: {seconds_text(seconds)} one after another: {known or 'nothing'}"]
     on_gpu = _on_gpu(results)
-    if on_gpu:
-        lines[-1] += ", or from the models' sizes (docs/memory.md)"
-    if limits:
-        lines[-1] += f"; {limits:,} without any are counted at their time limit (<)"
     if on_gpu:
         lines += _gpu_lines(on_gpu)
     linked, may = sum(result.linked for result in results), [result for result in results if result.may_link]
@@ -82,17 +85,22 @@ def _total_lines(found: PendingWork) -> list[str]:
         *lines,
         f"fetch: {bytes_text(fetch['download'])}{more} to download, {bytes_text(fetch['copy'])} to copy",
         f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free",
+        *([_checkpoint_line(found.checkpoint_bytes)] if found.checkpoint_bytes else []),
     ]
+
+
+def _checkpoint_line(size: int) -> str:
+    return f"checkpoints: up to {bytes_text(size)} beside that, predicted for the jobs that run at once, two each"
 
 
 def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
     """By stage, of the jobs that compute on the scale's GPU, GPU-hours and the largest peak in bytes, as predicted."""
     found: dict[str, dict[str, float]] = {}
     for one in results:
-        if one.prediction and not one.linked:
+        if one.gpus and not one.linked:
             entry = found.setdefault(one.stage, {"predicted_gpu_hours": 0.0, "predicted_peak_bytes": 0})
-            entry["predicted_gpu_hours"] += one.seconds * one.prediction.gpus / 3600
-            entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.prediction.memory)
+            entry["predicted_gpu_hours"] += one.seconds * one.gpus / 3600
+            entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.memory)
     return found
 
 
@@ -100,7 +108,11 @@ def _gpu_lines(on_gpu: Mapping[str, Mapping[str, float]]) -> list[str]:
     """GPU-hours by stage and in total, and peak memory by stage."""
     hours = {stage: of_stage["predicted_gpu_hours"] for stage, of_stage in on_gpu.items()}
     by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
-    memory = ", ".join(f"{stage} {one['predicted_peak_bytes'] / 1e9:.0f} GB" for stage, one in on_gpu.items())
+    memory = ", ".join(
+        f"{stage} {one['predicted_peak_bytes'] / 1e9:.0f} GB"
+        for stage, one in on_gpu.items()
+        if one["predicted_peak_bytes"]
+    )
     total = f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})"
     return [total, f"peak memory on a GPU, predicted: {memory}"]
 
@@ -116,6 +128,7 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "bytes": size,
         "fetch": {key: sum(getattr(one, key) for one in found.results) for key in _FETCH},
+        "checkpoint_bytes": found.checkpoint_bytes,
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
         "on_gpu": _on_gpu(found.results),

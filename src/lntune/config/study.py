@@ -232,6 +232,8 @@ class ClusterSettings(Frozen):
 
     partition: str | None = Field(default=None, pattern=_NAME, description="of jobs without GPUs; null: the default")
     gpu_partition: str | None = Field(default=None, pattern=_NAME, description="of jobs with GPUs; null: as partition")
+    time_limit: int | None = Field(default=None, ge=30, description="minutes that ``partition`` allows; null: any")
+    gpu_time_limit: int | None = Field(default=None, ge=30, description="minutes that ``gpu_partition`` allows")
     gpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.]+$", description="null: any GPU will do")
     account: str | None = Field(default=None, pattern=_NAME)
     qos: str | None = Field(default=None, pattern=_NAME)

@@ -1,6 +1,7 @@
-"""Hours and disk that jobs take on a GPU before anything has run, from the models' sizes; none of it was measured.
+"""Time and disk that jobs take before anything has run: predicted, and none of it was measured at the paper's scale.
 
     training_seconds(job, data, gpu)
+    work_seconds("prepare", items=80_000, threads=16)
 
 A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
 layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A GPU does
@@ -38,6 +39,33 @@ ANSWER_BYTES = 200
 
 SIMILARITY_BYTES = 4 * 24
 """Of one number as text, for each of four choices of tokens."""
+
+START = 10.0
+"""Seconds that a job without a model takes besides its work: imports (7 s at most, measured), hashes, manifest."""
+
+DOWNLOAD_SPEED, DISK_SPEED = 2e7, 2e8
+"""Bytes a second that come over the network, and that a disk reads and writes (both assumed; BLAKE3 takes 3.8e9)."""
+
+ITEM_SECONDS: Mapping[str, float] = {
+    "draw": 0.01,  # an image (1 ms of CPU, measured; ten times that for a busy machine)
+    "prepare": 0.0083,  # a sample's image, read and decoded by one core (8.3 ms, measured on JPEGs of COCO's size)
+    "questions": 0.0083,  # an image likewise
+    "references": 5e-5,  # a caption (0.13 s for 25,000 in measurements/results.md, ten times that)
+    "score": 1.3e-4,  # an answer (0.64 s for 5,000 captions; of VQAv2 214,354 take 4.6 s: measurements/results.md)
+    "report": 30.0,  # a table or figure (assumed; a few seconds in the demo)
+}
+"""Seconds of one core for an item of a stage's work."""
+
+ITEM_BYTES: Mapping[str, int] = {
+    "draw": 3000, "prepare": 1500, "questions": 600, "references": 60, "score": 150, "report": 200_000,
+}  # fmt: skip
+"""Bytes of an item's part of the result, as in the demo; a sample of LLaVA-Instruct's 80K has 1,500."""
+
+UNKNOWN_BYTES: Mapping[str, int] = {".zip": 7_000_000_000}
+"""Of a file whose size nobody published, by how its name ends (assumed: CC3M's 595,375 images); others have 10^8."""
+
+CHECKPOINT_BYTES = 12
+"""Of a number that trains: the weight and AdamW's two moments, in float32."""
 
 
 def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
@@ -97,11 +125,21 @@ def prediction_seconds(
 
 
 @cache
-def tuned_bytes(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:
-    """Bytes of tuned.safetensors or connector.safetensors: what trained, in float32."""
-    return 4 * Skeleton(llm, vision, method, lora).trainable
+def trained_numbers(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:
+    """How many numbers train."""
+    return Skeleton(llm, vision, method, lora).trainable
 
 
 def _speed(gpu: GpuSettings) -> float:
     """Operations a second of one GPU."""
     return gpu.teraflops * 1e12 * gpu.utilisation
+
+
+def work_seconds(work: str, items: float, threads: int = 1) -> float:
+    """Seconds of a job without a model that does so many items of a kind of work (a key of ITEM_SECONDS)."""
+    return START + items * ITEM_SECONDS[work] / threads
+
+
+def copy_seconds(copied: float, downloaded: float = 0.0) -> float:
+    """Seconds of a job that reads, hashes and writes so many bytes, some of them from the network."""
+    return START + downloaded / DOWNLOAD_SPEED + (copied + downloaded) / DISK_SPEED

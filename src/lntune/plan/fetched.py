@@ -32,6 +32,24 @@ class FetchedFile:
     copied: bool
 
 
+def to_fetch(node: Node, recorded: CatalogLock) -> tuple[int, int, list[str]]:
+    """Bytes that a node downloads and copies, and files of unknown size; by catalogue, record and copies."""
+    download = copied = 0
+    unknown: list[str] = []
+    if isinstance(node.execution, Execution):
+        known = recorded.entries.get(node.execution.entry, {})
+        for name, place in node.execution.places.items():
+            source = node.execution.copies.get(name) or place.path
+            if source is not None:
+                path = Path(node.execution.root, source)
+                copied += path.stat().st_size if path.is_file() else 0
+                continue
+            size = known[name].bytes if place.bytes is None and name in known else place.bytes
+            download += size or 0
+            unknown += [name] if size is None else []
+    return download, copied, unknown
+
+
 def origins_of(folder: Path) -> dict[str, LockedFile]:
     """What a fetched folder says of its files; nothing if it does not, as older ones."""
     try:

@@ -3,10 +3,12 @@
 Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lntune.config.load import shown
 from lntune.config.protocol import ProtocolSettings, Shot
+from lntune.config.study import LlmSettings, VisionSettings
 from lntune.data.samples import Question
 from lntune.errors import UserError
 from lntune.estimate.hours import PREFIX_TOKENS
@@ -14,6 +16,7 @@ from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.model.prompts import IMAGE
 from lntune.paper.memory import TABLE, read_rows
+from lntune.plan.node import Node
 from lntune.plan.study import Study, once
 from lntune.stages.measure import Paper
 from lntune.stages.tuned_model import AnySettings, TunedModelSettings
@@ -61,6 +64,13 @@ def folder_here(study: Study, entry: str) -> Path | None:
     files = study.catalog_entry(entry).files.values()
     folders = {(study.root / file.path).parent if file.path is not None else None for file in files}
     return folders.pop() if len(folders) == 1 else None
+
+
+def model_name(models: Mapping[str, LlmSettings] | Mapping[str, VisionSettings], node: Node) -> str | None:
+    """Which of the scale's models a node fetches or converts; None if it is none of them."""
+    fetch = node.players("llm")[0] if node.stage == "convert" else node
+    entry = getattr(fetch.execution, "entry", None)
+    return next((name for name, one in models.items() if one.weights == entry), None)
 
 
 def training_job(study: Study, stage: str, llm: str, vision: str, method: str) -> TrainingJob | None:

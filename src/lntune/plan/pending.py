@@ -5,9 +5,8 @@
 What counts as pending is what ``snakemake -n`` lists: results that are not there and that something pending needs.
 What a finished result was made from is not made again, even if it was deleted.
 
-Of a job that never ran, what it will take on the scale's GPU is predicted from the models' sizes under the assumptions
-of lntune.estimate.jobs. A scale without a GPU (the demo) gets none of it: its jobs are known from earlier results, or
-by their time limit.
+What a job will take is known from earlier results of its kind, or predicted (lntune.plan.forecast). Where the scale
+names no GPU (the demo), what works with a model is counted at its time limit until there is such a result.
 """
 
 import shutil
@@ -15,26 +14,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from lntune.plan.fetched import check_recorded
-from lntune.plan.forecast import Forecast, Prediction
+from lntune.plan.fetched import check_recorded, to_fetch
+from lntune.plan.forecast import Expected, Forecast
 from lntune.plan.node import Node, Reason, can_link, closure, is_done, why
 from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.targets import is_right, targets_of
-from lntune.stages.fetch import Execution as FetchExecution
 from lntune.store.reuse import ResultIndex
 
 
-@dataclass(frozen=True)
-class Pending:
-    """One result that is to be made.
+@dataclass(frozen=True, kw_only=True)
+class Pending(Expected):
+    """One result that is to be made, and what it will take.
 
-    ``seconds`` and ``bytes`` are predicted: those of an earlier result of this label, else the median of the stage's
-    results. Where the store holds none, ``seconds`` is the scale's time limit (``at_most``) and ``bytes`` is None.
-    With ``prediction``, of a job on the scale's GPU, it is that instead.
     ``linked`` says that its work has been done already, so that it costs nothing; ``may_link`` that it has if its
     pending inputs come out as they were. Of a fetch, ``download`` and ``copy`` are the bytes that come from elsewhere
     and from this machine's disks, and ``unknown`` the number of files to download whose size nobody knows yet.
@@ -43,20 +37,20 @@ class Pending:
     stage: str
     name: str
     reasons: tuple[Reason, ...]
-    seconds: float
-    at_most: bool
-    bytes: int | None
     download: int
     copy: int
     unknown: int
     linked: bool
     may_link: bool
-    prediction: Prediction | None
 
 
 @dataclass(frozen=True)
 class PendingWork:
-    """All that is to be made for some targets, and the files that are to be published."""
+    """All that is to be made for some targets, and the files that are to be published.
+
+    ``checkpoint_bytes`` is what the checkpoints of the jobs that run at once may take, over the results' bytes: two of
+    each job, since one is written whole before the one before it is deleted.
+    """
 
     scale: str
     targets: tuple[str, ...]
@@ -64,6 +58,7 @@ class PendingWork:
     done: Mapping[str, int]
     publish: Mapping[str, str]
     free_bytes: int
+    checkpoint_bytes: int
 
     def jobs(self) -> dict[str, int]:
         """Jobs by stage, and of ``publish`` and ``page``; as ``snakemake -n`` counts them, but for its rule ``all``."""
@@ -72,8 +67,10 @@ class PendingWork:
         return dict(found)
 
 
-def pending(plan: Plan, targets: Sequence[str]) -> PendingWork:
+def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork:
     """What is pending for the targets (:func:`lntune.plan.targets.targets_of`), in the order in which it can be made.
+
+    At most ``at_once`` jobs run at the same time.
 
     Raises:
         UserError: a target is unknown, or a fetched file is not what was recorded.
@@ -96,14 +93,17 @@ def pending(plan: Plan, targets: Sequence[str]) -> PendingWork:
             missing.append(node)
             needed |= {id(parent) for parent in node.parents()}
     missing.reverse()
-    expected = _Expected(plan, missing)
+    found = _Found(plan, missing)
+    results = tuple(found.of(node) for node in missing)
+    checkpoints = sorted(one.checkpoint for one in results if not one.linked)
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
-        results=tuple(expected.of(node) for node in missing),
+        results=results,
         done=done,
         publish=published,
         free_bytes=_free_bytes(plan.store.root),
+        checkpoint_bytes=2 * sum(checkpoints[-at_once:]),
     )
 
 
@@ -113,59 +113,32 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-class _Expected:
-    """What pending results will take: what earlier ones took, or else what is predicted for the GPU, or their limit."""
+class _Found:
+    """Why results are pending, and what they will take."""
 
     def __init__(self, plan: Plan, missing: Sequence[Node]) -> None:
         self._plan = plan
-        self._index, self._forecast = ResultIndex(plan.store), Forecast(plan)
+        self._index = ResultIndex(plan.store)
+        self._forecast = Forecast(plan, self._index)
         self._missing = {id(node) for node in missing}
         self._roots: dict[int, set[str]] = {}
 
     def of(self, node: Node) -> Pending:
         """Of one node, after its inputs. An input that follows from others passes on from what."""
-        earlier, own, others = why(node, self._index)
+        _, own, others = why(node, self._index)
         roots = {stage for other in others for stage in self._roots.get(id(other), {other.stage})}
         self._roots[id(node)] = {node.stage} if own else roots
         reasons = own or [Reason("input", ", ".join(stage for stage in STAGES if stage in roots))]
-        like = [earlier] if earlier else self._index.some(node.stage)
-        prediction, size = self._forecast.of(node), None
-        if like:
-            seconds = median(one.wall_seconds for one in like)
-            size = round(median(sum(file.bytes for file in one.outputs.values()) for one in like))
-        elif prediction:
-            seconds, size = prediction.seconds, prediction.bytes
-        else:
-            seconds = self._plan.scale.execution.of(node.stage).runtime * 60.0
-        download, copy, unknown = self._fetched(node)
+        download, copy, unknown = to_fetch(node, self._plan.study.catalog_lock)
         waits = any(id(parent) in self._missing for parent in node.parents())
         return Pending(
+            **vars(self._forecast.of(node)),
             stage=node.stage,
             name=node.name,
             reasons=tuple(reasons),
-            seconds=seconds,
-            at_most=not like and prediction is None,
-            bytes=size,
             linked=not waits and can_link(self._plan.store, node),
             may_link=waits and not own,
-            prediction=prediction,
             download=download,
             copy=copy,
-            unknown=unknown,
+            unknown=len(unknown),
         )
-
-    def _fetched(self, node: Node) -> tuple[int, int, int]:
-        """Bytes that a fetch downloads and copies, and files of unknown size; by catalogue, record and copies."""
-        download = copied = unknown = 0
-        if isinstance(node.execution, FetchExecution):
-            recorded = self._plan.study.catalog_lock.entries.get(node.execution.entry, {})
-            for name, place in node.execution.places.items():
-                source = node.execution.copies.get(name) or place.path
-                if source is not None:
-                    path = Path(node.execution.root, source)
-                    copied += path.stat().st_size if path.is_file() else 0
-                    continue
-                size = recorded[name].bytes if place.bytes is None and name in recorded else place.bytes
-                download += size or 0
-                unknown += size is None
-        return download, copied, unknown

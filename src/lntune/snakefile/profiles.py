@@ -4,6 +4,7 @@ overrides = overrides_of(Path("."), "slurm", ["selection_split=validation"])
 study = Study.read(Path("."), overrides)
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def _leaves(value: Any) -> Any:
     if isinstance(value, list):
         return [_leaves(item) for item in value]
     return _value(value) if isinstance(value, str) else value
+
+
+def jobs_at_once(root: Path, profile: str | None) -> int:
+    """How many jobs run at the same time: as many as a profile submits; without one, one a core of this machine."""
+    given = read_yaml(_profile_file(root, profile)).get("jobs") if profile else os.cpu_count()
+    return given if isinstance(given, int) else 1
 
 
 def cluster_of(root: Path, profile: str) -> ClusterSettings:

@@ -7,10 +7,15 @@ with the same checkpoint form a group, which Snakemake submits as one job and ru
   many GPUs; with fewer, the others would idle.
 - ``ask-<select>``: the choice of a variant's learning rate, the answers of the chosen model to all benchmarks, and the
   comparison of its layers.
+
+The time of a job follows from what it is expected to take, where that is known, and grows with each attempt; the
+scale's ``runtime`` is for what nobody predicts. None asks for more than its partition allows: a training that takes
+longer stops before its limit and goes on at its next attempt, and a group that does is split into its jobs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +23,23 @@ from lntune.config import Frozen
 from lntune.config.load import shown, unknown_name, validate
 from lntune.config.study import ClusterSettings, Stage
 from lntune.errors import UserError
+from lntune.estimate.hours import START_UP
+from lntune.plan.forecast import Expected
 from lntune.plan.node import Node, Part, is_done
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
+from lntune.plan.study import once
 from lntune.snakefile.speed import callback
 
 GROUPED = ("finetune", "select", "predict", "similarity")
 TURN = "turn"
 """Snakemake's name for what a grouped job takes and an allocation has one of, so that its jobs follow each other."""
+
+MARGIN, SPARE = 1.5, 10
+"""What a job asks for: so many times its expected time, which may be too low, and so many minutes."""
+
+CHECKPOINT_SPEED = 5e8
+"""Bytes of a checkpoint that are written a second (assumed): its job is warned so much earlier."""
 
 _TO_LINK = {"mem_mb": 1000, "runtime": 5, "gpu": 0}
 """What linking a result takes."""
@@ -52,6 +66,17 @@ def cluster_settings(root: Path, names: Mapping[str, Any], plan: Plan) -> Cluste
     return cluster
 
 
+def asked_minutes(expected: Expected, given: Stage) -> int:
+    """Minutes that a job asks for at its first attempt, if its partition allows for them."""
+    return given.runtime if expected.basis == "limit" else ceil(MARGIN * expected.seconds / 60) + SPARE
+
+
+def most_minutes(cluster: ClusterSettings, *, gpus: bool) -> float:
+    """Minutes that the partition of jobs with or without GPUs allows, as far as the site's file says."""
+    own = gpus and (cluster.gpu_time_limit or cluster.gpu_partition)
+    return (cluster.gpu_time_limit if own else cluster.time_limit) or inf
+
+
 class Allocations:
     """What the jobs of a plan are given.
 
@@ -59,10 +84,17 @@ class Allocations:
         plan: the results and the scale.
         cluster: the cluster's names; None where jobs run on this machine.
         will_link: whether a node's job will find its work done.
+        expected: what a node's job will take; None where nobody asks, as inside a job.
     """
 
-    def __init__(self, plan: Plan, cluster: ClusterSettings | None, will_link: Callable[[Node], bool]) -> None:
-        self.plan, self.cluster, self.will_link = plan, cluster, will_link
+    def __init__(
+        self,
+        plan: Plan,
+        cluster: ClusterSettings | None,
+        will_link: Callable[[Node], bool],
+        expected: Callable[[Node], Expected] | None = None,
+    ) -> None:
+        self.plan, self.cluster, self.will_link, self._expected = plan, cluster, will_link, expected
 
     def amounts(self, stage: str) -> Stage:
         """What the scale gives to a job of this stage."""
@@ -72,6 +104,11 @@ class Allocations:
 
     def group(self, node: Node) -> str | None:
         """The name of the group that a node's job belongs to, if it shares an allocation with others."""
+        name = self._shared(node)
+        return name if name and self._minutes(name)[1] <= self._most(gpus=True) else None
+
+    def _shared(self, node: Node) -> str | None:
+        """The name of the group that a node's job would belong to if the cluster allowed for any time."""
         if self.cluster is None or node.stage not in GROUPED:
             return None
         if node.stage == "select":
@@ -87,7 +124,7 @@ class Allocations:
     def _members(self) -> dict[str, list[Node]]:
         members: dict[str, list[Node]] = {}
         for node in self.plan.nodes():
-            if name := self.group(node):
+            if name := self._shared(node):
                 members.setdefault(name, []).append(node)
         return members
 
@@ -96,6 +133,47 @@ class Allocations:
         name = self.group(node)
         shared = self._members.get(name, [node]) if name else [node]
         return (one for one in shared if one is node or not is_done(self.plan.store, one))
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def _asked(self, node: Node) -> int:
+        given = self.amounts(node.stage)
+        return asked_minutes(self._expected(node), given) if self._expected else given.runtime
+
+    @once
+    def _minutes(self, group: str) -> tuple[int, int]:
+        """Minutes that a group's jobs ask for that were pending when it was first looked at; by the forecast alone."""
+        ones = [one for one in self._members.get(group, ()) if not is_done(self.plan.store, one)]
+        known = [one for one in ones if self._expected and self._expected(one).basis != "limit"]
+        return sum(map(self._asked, ones)), sum(map(self._asked, known))
+
+    def _most(self, *, gpus: bool) -> float:
+        return most_minutes(self.cluster or ClusterSettings(), gpus=gpus)
+
+    def runtime(self, node: Node, attempt: int = 1) -> int:
+        """Minutes that a job asks for; twice as many at each further attempt, as far as its partition allows."""
+        gpus, group = self.amounts(node.stage).gpus, self.group(node)
+        if gpus and self.will_link(node):
+            return _TO_LINK["runtime"]
+        asked = self._asked(node)
+        together = max(self._minutes(group)[0], asked) if group else asked
+        most = self._most(gpus=bool(group or gpus))
+        return max(int(asked * min(2 ** (attempt - 1), most / together)), 1)
+
+    def attempts(self, stage: str) -> int:
+        """How many allocations the longest pending training of a stage needs, each as long as its partition allows."""
+        most, attempts = self._most(gpus=True) * 60 - START_UP, [1]
+        for node in self.plan.nodes():
+            if self._expected and node.stage == stage and not is_done(self.plan.store, node):
+                expected = self._expected(node)
+                attempts.append(ceil(MARGIN * expected.seconds / max(most - self._warning(expected), 60.0)))
+        return max(attempts)
+
+    def _warning(self, expected: Expected) -> int:
+        """Seconds before its limit at which a training is told to write its checkpoint and end; 0: it is not told."""
+        assert self.cluster is not None
+        seconds = self.cluster.warning_seconds
+        return min(seconds + ceil(expected.checkpoint / CHECKPOINT_SPEED), 65535) if seconds else 0
 
     # --- resources ---------------------------------------------------------------------------------------------
 
@@ -110,12 +188,13 @@ class Allocations:
         def function(value: Callable[[Node], Resource]) -> Callable[[Any], Resource]:
             return callback(lambda wildcards: value(node_of(wildcards)))
 
-        found: dict[str, Any] = {name: function(partial(self._amount, name)) for name in _TO_LINK}
+        found: dict[str, Any] = {name: function(partial(self._amount, name)) for name in ("mem_mb", "gpu")}
+        found["runtime"] = callback(lambda wildcards, attempt=1: self.runtime(node_of(wildcards), attempt))
         if self.cluster is None:
             return found
         found[TURN] = function(lambda node: 1 if node.stage in GROUPED else None)
         found["nodes"] = 1  # ranks are started on one node: SLURM may find the GPUs on two, if it is not told
-        without, on = self.place(gpus=False), self.place(gpus=True)
+        without, on = self.place(gpus=False), self.place(gpus=True, warning=self.cluster.warning_seconds)
         for name, value in on.items():
             if value != without[name]:
                 found[name] = function(partial(self._placed, name))
@@ -132,14 +211,15 @@ class Allocations:
 
     def _placed(self, name: str, node: Node) -> Resource:
         # The same for all members of a group, as Snakemake wants it.
-        gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in self._together(node))
-        return self.place(gpus=gpus)[name]
+        together = list(self._together(node))
+        gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in together)
+        warnings = [self._warning(self._expected(one)) for one in together] if self._expected else []
+        return self.place(gpus=gpus, warning=max(warnings, default=0))[name]
 
-    def place(self, *, gpus: bool) -> dict[str, Resource]:
-        """The names that a job with or without GPUs gives to sbatch; None for what it leaves to the cluster."""
+    def place(self, *, gpus: bool, warning: int = 0) -> dict[str, Resource]:
+        """What a job with or without GPUs gives to sbatch besides amounts; None for what it leaves to the cluster."""
         assert self.cluster is not None
         cluster = self.cluster
-        warning = cluster.warning_seconds
         return {
             "slurm_partition": (cluster.gpu_partition if gpus else None) or cluster.partition,
             "slurm_account": cluster.account,

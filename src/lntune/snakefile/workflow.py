@@ -21,6 +21,7 @@ from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.jobs.submit import VARIABLE
 from lntune.plan.fetched import check_recorded
+from lntune.plan.forecast import Forecast
 from lntune.plan.node import Node, can_link, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
@@ -199,8 +200,10 @@ class Workflow(StageRules):
             stop(error)
         super().__init__(self.plan.store, self.plan.nodes())
         self._running = in_job
+        # Inside a job nobody asks for time, and what it was given is given.
+        expected = Forecast(self.plan).of if self.cluster and not in_job else None
         self.allocations = Allocations(
-            self.plan, self.cluster, lambda node: self._running and can_link(self.plan.store, node)
+            self.plan, self.cluster, lambda node: self._running and can_link(self.plan.store, node), expected
         )
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
         self.resources = self.allocations.resources(self.node)

@@ -51,13 +51,6 @@ class ResultIndex:
                 found.append(read_manifest(folder / MANIFEST))
         return sorted(found, key=lambda one: (one.origin.linked if one.origin else one.ended).isoformat(), reverse=True)
 
-    @cache  # noqa: B019
-    def some(self, stage: str) -> list[Manifest]:
-        """Up to 20 manifests of a stage, of labels spread evenly over all that there are."""
-        labels = sorted(self.labels(stage))
-        step = max(1, len(labels) // 20)
-        return [one for label in labels[::step][:20] for one in self.named(stage, label)[:1]]
-
 
 _MARKS = ".works"
 _ATTEMPTS = 100

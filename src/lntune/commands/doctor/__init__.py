@@ -33,6 +33,7 @@ from lntune.files import link
 from lntune.plan.pending import pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
+from lntune.snakefile.profiles import jobs_at_once
 from lntune.training.gpus import gpus_here
 from lntune.units import bytes_text
 
@@ -57,7 +58,7 @@ def diagnose(
         patience: seconds that probes of compute nodes may take, in the queue and there; 0: none are made.
     """
     plan = Plan(Study.read(root, overrides))
-    work = pending(plan, targets)
+    work = pending(plan, targets, jobs_at_once(root, profile))
     stages = {one.stage: plan.scale.execution.of(one.stage) for one in work.results}
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
     needs = Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})
@@ -101,14 +102,15 @@ def _check_local_gpus(needs: Needs) -> Iterator[Finding]:
 
 
 def _check_disk(needs: Needs) -> Iterator[Finding]:
-    """Room for what the plan predicts, downloads included."""
+    """Room for what the plan predicts, downloads and checkpoints included."""
     work = needs.work
     downloads = [file.bytes for entry in needs.entries.values() for file in entry.files.values()]
     predicted = sum(one.bytes or 0 for one in work.results if not one.linked)
-    wanted = max(predicted, sum(size or 0 for size in downloads))
+    wanted = max(predicted, sum(size or 0 for size in downloads)) + work.checkpoint_bytes
     unknown = downloads.count(None)
     more = f", and {unknown} files of unknown size" if unknown else ""
-    text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{more}"
+    kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""
+    text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{kept}{more}"
     if work.free_bytes < wanted:
         remedy = "set `store` in config.yaml to a larger disk, or free some: `lntune gc`"
         yield Finding("disk", "missing", text, remedy)

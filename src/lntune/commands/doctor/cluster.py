@@ -9,8 +9,9 @@ from pathlib import Path
 
 from lntune.commands.doctor.findings import Amount, Finding, Needs, output_of
 from lntune.commands.doctor.probe import probe
-from lntune.config.study import Stage
+from lntune.config.study import ClusterSettings, Stage
 from lntune.snakefile.profiles import cluster_of
+from lntune.snakefile.resources import asked_minutes, most_minutes
 
 _SITE = "slurm/site.yaml"
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo")
@@ -88,20 +89,23 @@ def check_cluster(needs: Needs, root: Path, profile: str, patience: float) -> It
         if stage not in cluster.login_node and place in known:
             used.setdefault(place, {})[stage] = given
     for place, stages in used.items():
-        yield _check_limit(needs, known[place], stages)
+        yield _check_limit(needs, known[place], stages, cluster)
     accounting = output_of("sacct", "--noheader", "--allocations", "--jobs=1") is not None
     yield Finding("accounting", "ok", "sacct answers" if accounting else "no accounting database: squeue shows jobs")
     if patience:
         yield from probe(needs, cluster, used, patience)
 
 
-def _check_limit(needs: Needs, nodes: Nodes, stages: Mapping[str, Stage]) -> Finding:
-    """A partition must allow for the time that the scale gives to the stages that go there."""
-    longest = max(stages, key=lambda name: stages[name].runtime)
-    runtime = stages[longest].runtime
-    text = f"at most {nodes.limit}, {longest} asks for up to {runtime} minutes"
-    remedy = f"lower runtime of {longest} in execution.stages of {needs.study.scale_file}, or name another partition"
-    short = nodes.minutes < runtime
+def _check_limit(needs: Needs, nodes: Nodes, stages: Mapping[str, Stage], cluster: ClusterSettings) -> Finding:
+    """A partition must allow for the time that the longest job there asks for, as far as the site's file lets it."""
+    asked = {one: asked_minutes(one, stages[one.stage]) for one in needs.work.results if one.stage in stages}
+    longest = max(asked, key=lambda one: asked[one]).stage
+    gpus = bool(stages[longest].gpus)
+    minutes = min(max(asked.values()), most_minutes(cluster, gpus=gpus))
+    text = f"at most {nodes.limit}, {longest} asks for up to {minutes:.0f} minutes"
+    key = "gpu_time_limit" if gpus and cluster.gpu_partition else "time_limit"
+    remedy = f"{_SITE}: set cluster.{key} to {nodes.minutes:.0f}: a training that is longer goes on in another job"
+    short = nodes.minutes < minutes
     return Finding(f"{nodes.partition}: time", "missing" if short else "ok", text, remedy if short else "")
 
 

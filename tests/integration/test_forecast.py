@@ -1,0 +1,157 @@
+"""What `lntune plan` expects of jobs: results of the same kind, else predictions; and the disk of checkpoints."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from checkout import ROOT, copy_checkout
+from finished import finish
+from lntune.commands.doctor import _check_disk
+from lntune.commands.doctor.findings import Needs
+from lntune.commands.plan import pending_json, pending_text
+from lntune.plan.forecast import Forecast
+from lntune.plan.node import Node, manifest_path
+from lntune.plan.pending import PendingWork, pending
+from lntune.plan.plan import Plan
+from lntune.plan.study import Study
+from lntune.snakefile.profiles import jobs_at_once
+
+TABLE = "tables/table3.csv"
+A100 = ("NVIDIA A100-SXM4-80GB",) * 4
+
+
+def plan_of(store: Path, scale: str = "paper", root: Path = ROOT) -> Plan:
+    protocol = "paper" if scale == "paper" else "modern"
+    return Plan(Study.read(root, {"scale": scale, "protocol": protocol, "store": str(store)}))
+
+
+def expected_of(work: PendingWork) -> list[tuple[str, float, int | None]]:
+    return [(one.name, one.seconds, one.bytes) for one in work.results]
+
+
+def of_stage(work: PendingWork, stage: str, label: str) -> Any:
+    (found,) = [one for one in work.results if one.stage == stage and one.name.startswith(f"{label}-")]
+    return found
+
+
+def sizes(node: Node) -> float:
+    """Seconds by which the two sizes of LLMs can be told apart."""
+    return 130.0 if "13b" in node.label else 70.0
+
+
+def test_a_finished_demo_predicts_nothing_of_the_papers_scale(tmp_path: Path) -> None:
+    """Labels are alike: ``llama2-7b-finetune-80K-0.001`` is in both."""
+    empty = pending(plan_of(tmp_path / "empty"), [TABLE])
+    demo = finish(plan_of(tmp_path / "store", "demo"), "table3", lambda node: 1.0)
+    beside = pending(plan_of(tmp_path / "store"), [TABLE])
+    labels = {node.label for node in demo if node.stage == "finetune"}
+    assert labels & {one.name.rpartition("-")[0] for one in beside.results if one.stage == "finetune"}
+    assert expected_of(beside) == expected_of(empty)
+    hours = sum(one["predicted_gpu_hours"] for one in pending_json(beside)["on_gpu"].values())
+    assert 2_300 < hours < 2_700 and 2.0e12 < pending_json(beside)["bytes"] < 2.6e12
+
+
+def test_miniatures_of_the_paper_on_a_cpu_predict_nothing_of_its_gpus(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "store")
+    nodes = finish(plan, "table3", lambda node: 1.0)
+    forecast = Forecast(plan)
+    trained = [node for node in nodes if node.stage in ("connector", "finetune", "predict")]
+    assert {forecast.of(node).basis for node in trained} == {"predicted"}
+
+
+def test_results_of_the_same_kind_go_first(tmp_path: Path) -> None:
+    """Another learning rate and seed, and another LLM of the same shape; but no other shape, method or data."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    plan = plan_of(tmp_path / "store", "demo", checkout.root)
+    finish(plan, "table3", sizes)
+    scale = checkout.yaml("workflow/scales/demo.yaml")
+    scale["methods"]["finetune"]["learning_rates"] = [7.0e-3]
+    scale["methods"]["lora"]["learning_rates"] = [7.0e-3]
+    checkout.write_yaml("workflow/scales/demo.yaml", scale)
+    item = checkout.yaml("workflow/report_items/table3.yaml")
+    item["rows"] = [*item["rows"][:1], {"title": "new", "method": "lora", "data": "80K"}]
+    item.pop("paired_with", None)
+    checkout.write_yaml("workflow/report_items/table3.yaml", item)
+    work = pending(plan_of(tmp_path / "store", "demo", checkout.root), [TABLE])
+    for llm, seconds in (("llama2-7b", 70.0), ("llama2-13b", 130.0)):
+        tuned = of_stage(work, "finetune", f"{llm}-finetune-80K-0.007")
+        assert (tuned.basis, tuned.seconds) == ("earlier", seconds)
+        assert of_stage(work, "finetune", f"{llm}-lora-80K-0.007").basis == "limit", "no LoRA has been trained"
+    asked = of_stage(work, "predict", "vicuna-7b-finetune-80K-0.007-flickr30k-test")
+    assert (asked.basis, asked.seconds) == ("earlier", 70.0)
+    scale["sources"]["instruct"]["draw"]["images"] = 6000
+    checkout.write_yaml("workflow/scales/demo.yaml", scale)
+    more = pending(plan_of(tmp_path / "store", "demo", checkout.root), [TABLE])
+    assert of_stage(more, "finetune", "llama2-7b-finetune-80K-0.007").basis == "limit", "twice as many samples"
+    assert of_stage(more, "prepare", "80K").basis == "predicted"
+
+
+def test_what_ran_on_the_same_gpus_goes_before_a_prediction(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "store")
+    nodes = finish(plan, "table3", sizes, A100)
+    forecast = Forecast(plan)
+    for node in nodes:
+        if node.stage in ("connector", "finetune", "predict"):
+            found = forecast.of(node)
+            assert (found.basis, found.seconds) == ("earlier", sizes(node)), node.label
+            assert found.memory
+
+
+def test_a_training_that_was_resumed_counts_with_all_its_steps(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "store", "demo")
+    connectors = [node for node in finish(plan, "table3", sizes) if node.stage == "connector"]
+    for node in connectors:
+        path = manifest_path(plan.store, node)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"steps": 100, "resumed_at": 80}}))
+    assert {Forecast(plan).of(node).seconds for node in connectors} == {5 * 70.0, 5 * 130.0}
+
+
+def test_no_stage_of_the_papers_scale_is_counted_at_its_time_limit(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "store")
+    work = pending(plan, [])
+    assert {one.basis for one in work.results} == {"predicted"} and all(one.bytes is not None for one in work.results)
+    seconds = {stage: sum(one.seconds for one in work.results if one.stage == stage) for stage in work.jobs()}
+    assert seconds["fetch"] < 6 * 3600 and seconds["score-captions"] < 3 * 3600, "195 h and 312 h were the limits"
+    printed = pending_text(work)
+    assert "<" not in printed and "predicted (~)" in printed
+
+
+def test_checkpoints_are_part_of_the_disk_that_is_predicted(tmp_path: Path) -> None:
+    """Two at a time of weights and two moments, of the jobs that run at once."""
+    plan = plan_of(tmp_path / "store")
+    one, fifty = (pending(plan, [TABLE], at_once) for at_once in (1, 50))
+    full = {
+        one.name.partition("-finetune")[0]: one.checkpoint
+        for one in one.results
+        if one.stage == "finetune" and "-finetune-" in one.name
+    }
+    assert full["llama2-7b"] == pytest.approx(81e9, rel=0.01) and full["llama2-13b"] == pytest.approx(156e9, rel=0.01)
+    assert one.checkpoint_bytes == 2 * full["llama2-13b"]
+    assert fifty.checkpoint_bytes == 2 * (22 * full["llama2-13b"] + 28 * full["llama2-7b"])
+    assert pending_json(fifty)["checkpoint_bytes"] == fifty.checkpoint_bytes
+    (line,) = [line for line in pending_text(fifty).splitlines() if line.startswith("checkpoints: ")]
+    assert line.startswith("checkpoints: up to 11.4 TB beside that")
+    none = dataclasses.replace(fifty, checkpoint_bytes=0)
+    assert "checkpoints" not in pending_text(none)
+
+
+def test_doctor_wants_room_for_checkpoints_too(tmp_path: Path) -> None:
+    work = pending(plan_of(tmp_path / "store"), [TABLE], 50)
+    results = sum(one.bytes or 0 for one in work.results)
+    short = dataclasses.replace(work, free_bytes=results + work.checkpoint_bytes // 2)
+    needs = Needs(plan_of(tmp_path / "store").study, short, {}, {})
+    (found,) = _check_disk(needs)
+    assert found.state == "missing" and "11.4 TB of it checkpoints" in found.text
+    enough = dataclasses.replace(work, free_bytes=results + work.checkpoint_bytes)
+    (found,) = _check_disk(dataclasses.replace(needs, work=enough))
+    assert found.state == "ok"
+
+
+def test_as_many_jobs_run_at_once_as_the_profile_submits() -> None:
+    submitted = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text())["jobs"]
+    assert jobs_at_once(ROOT, "slurm") == submitted and jobs_at_once(ROOT, None) == os.cpu_count()
