@@ -13,7 +13,7 @@ from snakemake.resources import Resource
 
 from checkout import ROOT, Checkout
 from lntune.config.training import LoraSettings
-from lntune.estimate import jobs
+from lntune.estimate import hours
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS
 from lntune.plan.plan import Plan
@@ -82,7 +82,7 @@ def test_predictions_that_were_kept_are_those_that_are_made(tmp_path: Path) -> N
 def test_forecasts_of_equal_jobs_are_those_of_each() -> None:
     for setup in SETUPS:
         given = (setup.llm, setup.vision, setup.method, setup.lora)
-        assert jobs.tuned_bytes(*given) == jobs.tuned_bytes.__wrapped__(*given) == jobs.tuned_bytes(*given)
+        assert hours.trained_numbers(*given) == hours.trained_numbers.__wrapped__(*given) == hours.trained_numbers(*given)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_how_jobs_are_carried_out_is_remembered_by_all_that_decides_it() -> None
     for method in plan.scale.methods:
         for llm in plan.scale.llms:
             given = ("finetune", llm, plan.scale.vision, method, plan.scale.finetune)
-            assert plan._training_execution(*given) == Plan._training_execution.__wrapped__(plan, *given)
+            assert plan.training_execution(*given) == Plan.training_execution.__wrapped__(plan, *given)
         for tokens in (1, 20, 300):
             asked = ("predict", llm, plan.scale.vision, tokens, 10 * tokens)
             assert plan._prompting_execution(*asked) == Plan._prompting_execution.__wrapped__(plan, *asked)
