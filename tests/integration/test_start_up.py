@@ -81,8 +81,8 @@ def test_predictions_that_were_kept_are_those_that_are_made(tmp_path: Path) -> N
 
 def test_forecasts_of_equal_jobs_are_those_of_each() -> None:
     for setup in SETUPS:
-        given = (setup.llm, setup.vision, setup.method, setup.lora)
-        assert hours.trained_numbers(*given) == hours.trained_numbers.__wrapped__(*given) == hours.trained_numbers(*given)
+        given, count = (setup.llm, setup.vision, setup.method, setup.lora), hours.trained_numbers
+        assert count(*given) == count.__wrapped__(*given) == count(*given)
 
 
 @pytest.mark.slow
