@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from gpu_suite.page import section
 from races.rounds import Measured, Row, spread
 
 
@@ -11,8 +12,8 @@ def page(measured: Mapping[str, Measured]) -> str:
         "# How fast, beside what one would pick instead\n",
         "Written by `python measurements/race.py`; the figures of every round are in [results.json](results.json). Both"
         " sides do the same work on the same machine in turn, after a round that does not count. Given are medians,"
-        " in brackets the least and the most; a ratio is of the two figures of one round. All of it ran on a CPU:"
-        " nothing here was ever run on a GPU.\n",
+        " in brackets the least and the most; a ratio is of the two figures of one round. All of it ran on a CPU,"
+        " but for what the last section says.\n",
     ]
     for name, found in measured.items():
         versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
@@ -28,7 +29,7 @@ def page(measured: Mapping[str, Measured]) -> str:
             if not row.reached():
                 parts.append(f"**Missed: {row.work}.** {row.reason}\n")
             parts += [*row.profile, ""] if row.profile else []
-    return "\n".join(parts).rstrip() + "\n"
+    return "\n".join([*parts, section()]).rstrip() + "\n"
 
 
 def _line(row: Row) -> str:

@@ -137,15 +137,20 @@ def made_up_samples(setup: Setup, image_tokens: int) -> list[EncodedSample]:
 
 
 def build_model(
-    setup: Setup, *, attention: str = _WITHOUT_MASK, preprocess: Callable[[Any], Tensor] | None = None
+    setup: Setup,
+    *,
+    attention: str = _WITHOUT_MASK,
+    preprocess: Callable[[Any], Tensor] | None = None,
+    vision: VisionEncoder | None = None,
 ) -> MultimodalModel:
     """The multi-modal model of these sizes with random weights, of which the method's train, on torch's default device.
 
     A model that is not traced takes ``attention`` "sdpa", as one that is loaded does. ``preprocess`` turns a PIL image
-    into the vision encoder's pixels, where images are to be seen.
+    into the vision encoder's pixels, where images are to be seen. ``vision`` is an encoder of the setup's sizes, where
+    its library is not to be used.
     """
-    vision = _vision(setup.vision, preprocess or _no_images)
     llm = LlamaForCausalLM(llama_config(setup.llm, attention))
+    vision = vision or _vision(setup.vision, preprocess or _no_images)
     model = MultimodalModel(vision, nn.Linear(vision.width, setup.llm.hidden), llm)
     apply_method(model, setup.method, setup.lora)
     return set_precision(model, setup.precision)
