@@ -83,7 +83,7 @@ def _training(part: Mapping[str, Any]) -> list[str]:
         f"{first['checkpoint']['bytes'] / 1e9:.1f} GB in {first['checkpoint']['seconds']:.1f} s",
         _yes(part["resumed_equal"]),
         _yes(part["repeats"]),
-        f"diverged at step {diverged}" if diverged else f"{rate['steps']} steps finite",
+        f"diverged at step {diverged}" if diverged else f"{len(rate['steps'])} steps finite",
     ]
 
 
