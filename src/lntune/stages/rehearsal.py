@@ -72,7 +72,7 @@ def _record(row: Row, found: Any) -> dict[str, Any]:
     return {
         "model": row.model,
         "method": row.method,
-        "fits": "yes" if took else failures[0]["fits"] if failures else "not known",
+        "fits": "yes" if "typical" in parts else failures[0]["fits"] if failures else "not known",
         **found["compared"],
         "trainings": row.trainings,
         "hours": None if took is None else took / 3600,

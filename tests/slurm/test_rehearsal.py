@@ -1,0 +1,39 @@
+"""The rehearsal on a real Slurm: for each cell a job with GPUs of a quarter of an hour, the table beside Snakemake."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from checkout import copy_checkout
+from cluster import Cluster
+from on_slurm import GPU, on_slurm, printed_by, start
+
+pytestmark = pytest.mark.slow
+
+CHOSEN = "rehearsal={llms: [vicuna-7b], methods: [layernorm, lora], ranks: 2}"
+
+
+def test_two_cells_are_rehearsed_in_jobs_with_gpus(cluster: Cluster, tmp_path: Path) -> None:
+    checkout = on_slurm(copy_checkout(tmp_path / "checkout"))
+    scale = checkout.yaml("workflow/scales/tiny.yaml")
+    scale["execution"]["stages"]["rehearse"] = {**GPU, "runtime": 15}
+    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
+    before = {job.id for job in cluster.jobs()}
+    process = start(checkout, cluster, "tables/rehearsal.csv", "--config", CHOSEN)
+    try:
+        process.wait(900)
+    finally:
+        process.kill()
+    assert process.returncode == 0, printed_by(checkout)[-4000:]
+    with (checkout.root / "tables/rehearsal.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["fits"], row["failed"]) for row in rows] == [
+        ("layernorm", "yes", ""),
+        ("lora", "yes", ""),
+    ]
+    assert {row["equal_after_resume"] for row in rows} == {"True"}
+    jobs = [job for job in cluster.jobs() if job.id not in before and "rule_rehearse" in job.comment]
+    assert [(job.partition, job.gpus, job.limit, job.state) for job in jobs] == [
+        ("a100", "a100:1", 15, "COMPLETED")
+    ] * 2
