@@ -7,7 +7,7 @@ import pytest
 
 from checkout import copy_checkout
 from cluster import Cluster
-from on_slurm import GPU, on_slurm, printed_by, start
+from on_slurm import on_slurm, printed_by, start
 
 pytestmark = pytest.mark.slow
 
@@ -16,9 +16,6 @@ CHOSEN = "rehearsal={llms: [vicuna-7b], methods: [layernorm, lora], ranks: 2}"
 
 def test_two_cells_are_rehearsed_in_jobs_with_gpus(cluster: Cluster, tmp_path: Path) -> None:
     checkout = on_slurm(copy_checkout(tmp_path / "checkout"))
-    scale = checkout.yaml("workflow/scales/tiny.yaml")
-    scale["execution"]["stages"]["rehearse"] = {**GPU, "runtime": 15}
-    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     before = {job.id for job in cluster.jobs()}
     process = start(checkout, cluster, "tables/rehearsal.csv", "--config", CHOSEN)
     try:

@@ -194,7 +194,9 @@ class ExecutionSettings(Frozen):
     stages: dict[str, Stage] = Field(default={}, description="stages that are given something else")
 
     def of(self, stage: str) -> Stage:
-        """What a job of this stage is given."""
+        """What a job of this stage is given; a rehearsal, unless it says so, what finetuning is, for a quarter hour."""
+        if stage == "rehearse" and stage not in self.stages:
+            return self.of("finetune").model_copy(update={"runtime": 15})
         return self.stages.get(stage, self.default)
 
 

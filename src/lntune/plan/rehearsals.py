@@ -110,4 +110,5 @@ def measured(plan: Models, llm: str, node: Node) -> tuple[float, str] | None:
     parts = rehearsal.read(result_folder(plan.store, tried))["parts"]
     name = str(parts.get("load", {}).get("gpu"))
     found = rehearsal.seconds(parts, 1, steps(plan, node))
-    return None if found is None or gpu.name.lower() not in name.lower() else (found, name)
+    as_planned = all(word in name.lower() for word in gpu.name.lower().split())
+    return (found, name) if found is not None and as_planned else None

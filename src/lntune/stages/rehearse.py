@@ -10,7 +10,6 @@ questions and images are made up. It runs in ranks of its own, so whatever ends 
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -35,6 +34,7 @@ from lntune.stages.predict import Settings as Asked
 from lntune.stages.rank import run_on_ranks
 from lntune.stages.tune import rendered
 from lntune.store.job import Job, Metrics
+from lntune.training.gpus import out_of_memory
 from lntune.training.launch import RANK_FOLDER, RankCrash
 
 if TYPE_CHECKING:
@@ -144,17 +144,13 @@ def _compared(settings: Settings, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(settings: Settings, part: str, text: str) -> dict[str, str]:
-    """What failed, in which part, what to do, and whether training fits the GPU for all that."""
+    """What failed, in which part, what to do, and whether training fits for all that."""
     fits, remedy = "not known", next(what for mark, what in _REMEDIES.items() if mark in text)
-    if re.search("out of memory|(not enough|allocate) memory", text, re.IGNORECASE):
-        fits, remedy = (
-            "no",
-            "raise the method's zero_stage or execution.stages.finetune.gpus, or choose precision: bf16-weights",
-        )
-        if part == "questions":
-            fits, remedy = "yes", "lower execution.prediction_batch"
-        elif settings.micro_batch > 1:
-            remedy = f"lower execution.micro_batch to {settings.micro_batch // 2}, or raise execution.gpu.reserve_gb"
+    asking, training = {"batch_size": settings.questions}, settings.training
+    given = {"micro_batch": settings.micro_batch, "engine": training.engine, "zero_stage": training.zero_stage}
+    if lacked := out_of_memory(text, asking if part == "questions" else given, training.method):
+        fits = "yes" if part == "questions" else "no"
+        text, _, remedy = lacked.partition("; ")
     return {"part": part, "text": text, "remedy": remedy, "fits": fits}
 
 

@@ -10,11 +10,10 @@ Samples are made up. On several ranks all call it alike, and the first writes th
 import json
 import math
 import resource
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -33,6 +32,7 @@ from lntune.model.multimodal import MultimodalModel
 from lntune.training import ranks
 from lntune.training.checkpoint import checkpoint_folders, load_checkpoint, run_digest, save_checkpoint
 from lntune.training.engine import Engine, trainable
+from lntune.training.gpus import driver_version
 from lntune.training.loop import accumulate, make_engine, step_seed, training_mode
 
 LONGEST, TYPICAL, MORE, FASTEST = 2, 4, 2, 4
@@ -229,9 +229,6 @@ def machine() -> Found:
     found: Found = {"gpu": None, "torch": torch.__version__}
     if not torch.cuda.is_available():
         return found
-    driver = ""
-    with suppress(OSError, subprocess.SubprocessError):
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split("\n")[0]
+    driver = driver_version()
     nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     return {**found, "gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": torch.version.cuda, "nccl": nccl}

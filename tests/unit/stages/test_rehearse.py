@@ -62,7 +62,7 @@ def test_a_model_that_does_not_fit_is_a_finding_and_no_failed_job(tmp_path: Path
     found = tried(tmp_path, llm=LLM.model_copy(update={"vocabulary": 10**12 * 3}))
     (failure,) = found["failures"]
     assert (failure["part"], failure["fits"]) == ("load", "no") and "memory" in failure["text"]
-    assert failure["remedy"].startswith("lower execution.micro_batch to 1")
+    assert failure["remedy"].startswith("raise mem_mb")
 
 
 @pytest.mark.slow
