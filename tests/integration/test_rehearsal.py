@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from checkout import Checkout, copy_checkout
+from lntune.commands.plan import pending_text
 from lntune.errors import UserError
-from lntune.plan.node import closure
+from lntune.plan.pending import pending
 from lntune.plan.plan import REHEARSAL, Plan
-from lntune.plan.rehearsals import measured, rehearse_node
+from lntune.plan.rehearsals import rehearse_node
 from lntune.plan.study import Study
 from lntune.stages.rehearse import REHEARSAL as FILE
 from lntune.stages.rehearse import Settings
@@ -76,18 +77,17 @@ def rehearsed(checkout: Checkout, gpu: str) -> Plan:
     return plan
 
 
-def test_what_was_measured_on_the_planned_kind_of_gpu_is_used(tmp_path: Path) -> None:
+def test_what_was_measured_on_the_planned_kind_of_gpu_is_used_and_said(tmp_path: Path) -> None:
     plan = rehearsed(copy_checkout(tmp_path / "checkout"), "NVIDIA A100-SXM4-80GB")
-    nodes = [node for node in closure([plan.report_item("tiny")]) if node.stage == "finetune"]
-    found = {node.label: measured(plan, "vicuna-7b", node) for node in nodes}
-    assert found == {
-        "vicuna-7b-finetune-80K-0.002": (40 + 20 + 3 * 5.0, "NVIDIA A100-SXM4-80GB"),
-        "vicuna-7b-finetune-80K-0.0005": (40 + 20 + 3 * 5.0, "NVIDIA A100-SXM4-80GB"),
-        "vicuna-7b-layernorm-Conv.20K-0.005": None,
-    }
+    work = pending(plan, ["tiny"])
+    found = {one.name.rpartition("-")[0]: one for one in work.results if one.stage == "finetune"}
+    for rate in ("0.002", "0.0005"):
+        one = found[f"vicuna-7b-finetune-80K-{rate}"]
+        assert (one.basis, one.seconds, one.measured_on) == ("measured", 40 + 20 + 3 * 5.0, "NVIDIA A100-SXM4-80GB")
+    assert found["vicuna-7b-layernorm-Conv.20K-0.005"].basis == "predicted"
+    assert "2 measured by the rehearsal on NVIDIA A100-SXM4-80GB; " in pending_text(work)
 
 
 def test_what_was_measured_on_another_kind_of_gpu_is_not_used(tmp_path: Path) -> None:
     plan = rehearsed(copy_checkout(tmp_path / "checkout"), "NVIDIA H100 80GB HBM3")
-    nodes = [node for node in closure([plan.report_item("tiny")]) if node.stage == "finetune"]
-    assert [measured(plan, "vicuna-7b", node) for node in nodes] == [None] * 3
+    assert {one.basis for one in pending(plan, ["tiny"]).results if one.stage == "finetune"} == {"predicted"}

@@ -63,6 +63,7 @@ def _total_lines(found: PendingWork) -> list[str]:
     bases = Counter(result.basis for result in results if not result.linked)
     how = {
         "earlier": "by earlier results of the same kind",
+        "measured": f"{bases['measured']:,} measured by the rehearsal on {', '.join(_measured_on(results))}",
         "predicted": f"{bases['predicted']:,} predicted (~) from sizes and counts (docs/memory.md)",
         "limit": f"{bases['limit']:,} at their time limit (<)",
     }
@@ -91,6 +92,11 @@ def _total_lines(found: PendingWork) -> list[str]:
 
 def _checkpoint_line(size: int) -> str:
     return f"checkpoints: up to {bytes_text(size)} beside that, predicted for the jobs that run at once, two each"
+
+
+def _measured_on(results: Sequence[Pending]) -> list[str]:
+    """The GPUs on which pending trainings were rehearsed."""
+    return sorted({result.measured_on for result in results} - {""})
 
 
 def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:

@@ -29,11 +29,14 @@ from lntune.plan.kinds import Kinds
 from lntune.plan.memory_fit import job_of, llm_shape, model_name, prompt_tokens, vision_shape
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
+from lntune.plan.rehearsals import measured
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import once
 from lntune.stages.draw import Settings as DrawSettings
 from lntune.store.manifest import Manifest, slug
 from lntune.store.reuse import ResultIndex
+
+Basis = Literal["earlier", "measured", "predicted", "limit"]
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,25 @@ class Expected:
     """What one job will take.
 
     ``basis`` tells from what ``seconds`` and the result's ``bytes`` are known: the median of ``earlier`` results of its
-    kind, a prediction, or, where there is neither, the scale's time limit, with ``bytes`` None. ``gpus`` that it holds,
-    each one's ``memory`` at its peak, and the bytes of a ``checkpoint`` are predicted; 0 for none.
+    kind, what its rehearsal ``measured`` (on which GPU, ``measured_on``), a prediction, or, where there is none of
+    these, the scale's time limit, with ``bytes`` None. ``gpus`` that it holds, each one's ``memory`` at its peak, and
+    the bytes of a ``checkpoint`` are predicted; 0 for none.
     """
 
-    basis: Literal["earlier", "predicted", "limit"]
+    basis: Basis
     seconds: float
     bytes: int | None
     gpus: int = 0
     memory: int = 0
     checkpoint: int = 0
+    measured_on: str = ""
 
 
 class Forecast:
     """What a plan's jobs will take: those of models on the scale's GPU, all others from counts and bytes."""
 
     def __init__(self, plan: Plan, index: ResultIndex | None = None) -> None:
-        self._scale, self._study, self._protocol = plan.scale, plan.study, plan.protocol
+        self._plan, self._scale, self._study, self._protocol = plan, plan.scale, plan.study, plan.protocol
         self._gpu = plan.scale.execution.gpu
         self._kinds = Kinds(plan, index or ResultIndex(plan.store))
         self._data = {slug([name]): settings for name, settings in self._scale.data.items()}
@@ -97,8 +102,9 @@ class Forecast:
             samples = _parent(node, "samples")
             data = self._data[samples.label].model_copy(update={"samples": self._samples(samples)})
             memory = predicted(job.setup(given.micro_batch, given.zero_stage)).peak
-            seconds = training_seconds(job, data, gpu)
-            return Expected("predicted", seconds, 4 * trained, job.ranks, memory, CHECKPOINT_BYTES * trained)
+            seconds, on = measured(self._plan, node) or (training_seconds(job, data, gpu), "")
+            known: Basis = "measured" if on else "predicted"
+            return Expected(known, seconds, 4 * trained, job.ranks, memory, CHECKPOINT_BYTES * trained, on)
         asked = _parent(node, "questions")
         questions, images = self._asked(asked)
         text = prompt_tokens(settings, self._protocol, self._benchmarks[asked.label].protocol)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lntune.benchmarks.registry import by_name
 from lntune.estimate.hours import SAMPLES, TEXT_TOKENS
-from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of, prompt_tokens, with_usual_shots
+from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of, model_name, prompt_tokens, with_usual_shots
 from lntune.plan.models import Models, Variant
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.study import once
@@ -99,13 +99,13 @@ def steps(plan: Models, node: Node) -> int:
     return total_steps(samples, schedule.at(1.0))
 
 
-def measured(plan: Models, llm: str, node: Node) -> tuple[float, str] | None:
+def measured(plan: Models, node: Node) -> tuple[float, str] | None:
     """Seconds of a finetuning by its rehearsal, and on which GPU; None without one on the scale's kind of GPU."""
-    gpu, settings = plan.scale.execution.gpu, node.settings
-    if gpu is None or node.players("vision") != (plan.vision(plan.scale.vision),):
+    gpu, llm = plan.scale.execution.gpu, model_name(plan.scale.llms, node.players("llm")[0])
+    if gpu is None or llm is None or node.stage != "finetune":
         return None
-    tried = rehearse_node(plan, llm, getattr(settings, "method", ""))
-    if not is_done(plan.store, tried):
+    tried = rehearse_node(plan, llm, str(getattr(node.settings, "method", "")))
+    if node.players("vision") != (plan.vision(plan.scale.vision),) or not is_done(plan.store, tried):
         return None
     parts = rehearsal.read(result_folder(plan.store, tried))["parts"]
     name = str(parts.get("load", {}).get("gpu"))
