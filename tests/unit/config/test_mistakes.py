@@ -75,7 +75,7 @@ IN_CONFIG: dict[str, Edit] = {
     "empty config": (
         CONFIG, WHOLE, "# nothing\n",
         "the file is empty; it must hold keys out of: scale, report_items, seeds, protocol, selection_split, store, "
-        "copies",
+        "rehearsal, copies",
     ),
     "bracket not closed": (
         CONFIG, "scale: demo", "scale: [demo",
