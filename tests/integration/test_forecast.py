@@ -155,3 +155,13 @@ def test_doctor_wants_room_for_checkpoints_too(tmp_path: Path) -> None:
 def test_as_many_jobs_run_at_once_as_the_profile_submits() -> None:
     submitted = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text())["jobs"]
     assert jobs_at_once(ROOT, "slurm") == submitted and jobs_at_once(ROOT, None) == os.cpu_count()
+
+
+def test_a_training_that_diverged_does_not_tell_how_long_one_takes(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "store", "demo")
+    tuned = [node for node in finish(plan, "table3", sizes) if node.stage == "finetune"]
+    for node in tuned:
+        path = manifest_path(plan.store, node)
+        metrics = {"metrics": {"diverged": "diverged at step 3"}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | metrics))
+    assert {Forecast(plan).of(node).basis for node in tuned} == {"limit"}

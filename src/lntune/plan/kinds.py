@@ -62,7 +62,8 @@ class Kinds:
         found = defaultdict(list)
         for label in self._index.labels(stage):
             for one in self._index.named(stage, label):
-                found[self._kind(one) or "unknown"].append(one)
+                if "diverged" not in one.metrics:  # it ended early
+                    found[self._kind(one) or "unknown"].append(one)
         return {kind: sorted(ones, key=lambda one: one.ended, reverse=True) for kind, ones in found.items()}
 
     def _kind(self, one: Node | Manifest) -> str | None:
