@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gpu
-from gpu_suite import page, rival
+from gpu_suite import page, rival, training
 from gpu_suite.made_up import SHAPES, pixels_of
 from races.page import page as results_page
 from races.rounds import Measured
@@ -109,6 +109,25 @@ def test_a_part_that_fails_keeps_what_it_found_and_the_others_run(
 def test_no_part_begins_once_the_minutes_are_over(tmp_path: Path) -> None:
     document = gpu.run(["clip"], "tiny", -1, tmp_path / "gpu.json")
     assert document["parts"] == {} and "run it with --part clip" in document["left_out"]["clip"]
+
+
+def test_a_share_of_the_peak_is_of_the_cards_own_and_leaves_out_recomputation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name, peak in (("NVIDIA A100-SXM4-80GB", 156e12), ("NVIDIA H100 80GB HBM3", 494e12),
+                       ("NVIDIA H100 PCIe", 378e12), ("NVIDIA L4", None)):  # fmt: skip
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda name=name: name)
+        assert training.peak_operations("tf32") == peak
+    steps = {"steps": [[1.0, 2.0]]}
+    first = {"typical": {"seconds": 2.0}, "longest": {"peak_bytes": 7}, "more": steps}
+    found: dict[str, Any] = {"first": first, "again": {"resume": steps, "repeat": {"steps": [[1.0, 2.5]]}}}
+    monkeypatch.setattr(training, "peak_operations", lambda precision: 156e12)
+    shape = SHAPES["7B"]
+    training._compare(found, training.a_job(shape, "layernorm-simp", "tf32"), shape)
+    tokens = shape.global_batch * (1 + shape.vision.tokens + shape.text)
+    once = 4 * shape.llm.parameters * tokens / (2.0 * 156e12)  # forward, and gradients of what passes through
+    assert found["mfu"] == pytest.approx(once, rel=0.1)
+    assert found["with_recomputation"] == pytest.approx(1.5 * found["mfu"], rel=0.1)
+    assert found["resumed_equal"] and not found["repeats"] and found["peak_bytes"] == 7
 
 
 def test_without_a_gpu_a_real_shape_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
