@@ -21,7 +21,8 @@ def checkout(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
     checkout = on_slurm(one_row(tmp_path / "checkout"))
     scale = checkout.yaml("workflow/scales/tiny.yaml")
-    scale["execution"]["stages"]["prepare"] = {"mem_mb": 900, "runtime": 3000}
+    scale["execution"]["stages"]["prepare"] = {"mem_mb": 900}
+    scale["execution"]["stages"]["connector"] = {"mem_mb": 900, "runtime": 3000}  # on a CPU nothing predicts it
     scale["execution"]["stages"]["predict"] = GPU | {"mem_mb": 999_000}
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     return checkout
@@ -50,7 +51,7 @@ def test_a_node_of_each_partition_tells_what_jobs_would_find(checkout: Checkout,
     assert found["cpu: memory"]["state"] == "ok" and found["a100: memory"]["state"] == "missing"
     assert "a job asks for 999,000 MB" in found["a100: memory"]["text"]
     assert found["cpu: time"]["state"] == "missing" and found["a100: time"]["state"] == "ok"
-    assert "at most 1-00:00:00, prepare asks for up to 3000 minutes" in found["cpu: time"]["text"]
+    assert "at most 1-00:00:00, connector asks for up to 3000 minutes" in found["cpu: time"]["text"]
     assert "cpu: GPUs" not in found
     if not torch.cuda.is_available():
         assert found["a100: GPUs"]["state"] == "missing" and "580 or newer" in found["a100: GPUs"]["remedy"]
