@@ -40,6 +40,7 @@ def train_cell(cell: Cell) -> dict[str, Any]:
     from lntune.model.features import EncodedImages
     from lntune.model.tuning import apply_method
     from lntune.training import ranks
+    from lntune.training.divergence import Diverged
     from lntune.training.loop import train
     from lntune.training.norm_gradients import norm_gradient_recorder
     from tiny_multimodal import image, random_samples, tiny_model
@@ -68,9 +69,16 @@ def train_cell(cell: Cell) -> dict[str, Any]:
             PLANTS[str(plant)]()
         return record(step, gradients) if record else {}
 
-    source = EncodedImages(model.vision, image, count=7, cache=True, block=3)
+    def picture(index: int) -> torch.Tensor:
+        broken = plant == "broken picture" and ranks.rank() == ranks.ranks() - 1
+        return image(index) * float("nan") if broken else image(index)
+
+    source = EncodedImages(model.vision, picture, count=7, cache=True, block=3)
     scratch, log = folder / "scratch", folder / "metrics.jsonl"
-    result = train(model, samples, source, settings, execution, 0, scratch, log, "cell", recorder=recorder)
+    try:
+        result = train(model, samples, source, settings, execution, 0, scratch, log, "cell", recorder=recorder)
+    except Diverged as error:
+        return {"diverged": error.run.model_dump(), "steps": ranks.of_all(error.run.step)}
     if result.weights:
         save_file({name: value.contiguous() for name, value in result.weights.items()}, folder / "tuned.safetensors")
     return {"losses": result.losses, "resumed_at": result.resumed_at}

@@ -49,6 +49,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     from lntune.store.job import Job
     from lntune.store.manifest import AcceptedEdit, Store
     from lntune.store.record import record
+    from lntune.training.divergence import passed_on
     from lntune.training.gpus import out_of_memory, take_device
 
     try:
@@ -70,17 +71,19 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     ranks = spec["execution"].get("ranks", 1)
 
     def work(out: Path, scratch: Path) -> Any:
+        job, name = Job(spec["label"], settings, execution, inputs, out, scratch), f"{spec['stage']} {spec['label']}"
+        if without_model := passed_on(job):
+            return without_model
         if link_only:
             raise _NothingToLinkError
-        job = f"{spec['stage']} {spec['label']}"
-        if isinstance(execution, OnDevice) and (warning := take_device(job, execution, ranks)):
+        if isinstance(execution, OnDevice) and (warning := take_device(name, execution, ranks)):
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         try:
-            return module.run(Job(spec["label"], settings, execution, inputs, out, scratch))
+            return module.run(job)
         except RuntimeError as error:  # torch's, or that of a rank
             if lacked := out_of_memory(str(error), spec["execution"], document["settings"].get("method")):
                 traceback.print_exc(file=sys.stdout)
-                raise UserError(f"{job}: {lacked}") from error
+                raise UserError(f"{name}: {lacked}") from error
             raise
 
     record(

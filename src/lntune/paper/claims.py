@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field
 
 from lntune.config import Frozen
 from lntune.errors import UserError
-from lntune.paper.formula import AbsentError, Formula, FormulaError, Tables, Value
+from lntune.paper.formula import AbsentError, Formula, FormulaError, NoNumberError, Tables, Value
 
 Relation = Literal["equal", "about", "over", "at least", "at most", "under"]
 Kind = Literal["relative", "points", "share", "amount", "ratio", "count", "setting"]
@@ -93,6 +93,7 @@ class Reading:
         worded: whether it is what the sentence says in words, and not only what may have been computed.
         paper, ours: what the tables yield; None if they do not print what is needed.
         agrees, ours_agrees: whether that is what is claimed: yes, "cut off", no, or nothing.
+        missing: the cell of ours that the reading needs and that has no number, and what it has.
     """
 
     claim: Claim
@@ -103,6 +104,7 @@ class Reading:
     agrees: str
     ours: float | None
     ours_agrees: str
+    missing: str = ""
 
     def shown(self, value: float | None) -> str:
         """A value with two digits more than the claim has, so that one sees how it was rounded."""
@@ -167,14 +169,20 @@ def _readings(claims: Claims, claim: Claim, paper: Tables, ours: Tables) -> Iter
         except FormulaError as error:
             raise UserError(f"{where}: {error}") from None
         for choice, value in zip(choices, values, strict=True):
+            own, missing = None, ""
             try:
                 own = _value(claims, formula, let, choice, ours, missing=True)
+            except NoNumberError as error:
+                missing = str(error)
+            except AbsentError:
+                pass
             except FormulaError as error:
                 raise UserError(f"{where}, on our tables: {error}") from None
             name = "; ".join([title, *(chosen.replace("_", " ") for chosen in choice.values())])
             written = _written(claim, text, choice)
             worded = not {title, *choice.values()} & set(claim.beyond)
-            yield Reading(claim, name, written, worded, value, agreement(claim, value), own, agreement(claim, own))
+            agrees, own_agrees = agreement(claim, value), agreement(claim, own)
+            yield Reading(claim, name, written, worded, value, agrees, own, own_agrees, missing)
 
 
 def _used(formula: Formula, let: Mapping[str, Formula]) -> set[str]:
@@ -206,9 +214,9 @@ def _value(
     tables: Tables,
     missing: bool = False,
 ) -> float | None:
-    """A formula's value on some tables; None if a cell is missing and may be.
+    """A formula's value on some tables; None if the paper's tables lack a cell that the file says to be unprinted.
 
-    The paper's own tables may lack only what the file says to be unprinted.
+    Where cells may be ``missing`` (ours), the caller is told which by AbsentError.
     """
     used = _used(formula, let)
     if missing and not any(one.reads_tables for one in (formula, *(let[name] for name in let if name in used))):
@@ -225,7 +233,7 @@ def _value(
                 names[name] = part.value(tables, names)
         value = formula.value(tables, names)
     except AbsentError:
-        if missing or unprinted:
+        if unprinted and not missing:
             return None
         raise
     if isinstance(value, dict) and len(value) == 1:

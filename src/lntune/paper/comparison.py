@@ -177,6 +177,12 @@ def summary(compared: Sequence[Compared]) -> str:
     return text + "."
 
 
+def without_model(compared: Sequence[Compared]) -> list[str]:
+    """A sentence on each of our rows that has no figures because training diverged."""
+    rows = {f"{one.place.group}: {one.place.row}": one.ours.note for one in compared if one.ours and one.ours.note}
+    return [f"{row} has no figures of ours: training {note}." for row, note in rows.items()]
+
+
 def by_table(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
     """The figures of each table."""
     found: dict[str, list[Compared]] = {}
@@ -190,6 +196,7 @@ def markdown(compared: Sequence[Compared], *, title: str, notes: Sequence[str]) 
     lines = [line for paragraph in (f"# {title}", *notes) if paragraph for line in (paragraph, "")]
     for table, its in by_table(compared).items():
         lines += [f"## {table}", "", summary(its), ""]
+        lines += [line for note in without_model(its) for line in (note, "")]
         for rows in (figure_rows(its), order_rows(its)):
             if len(rows) > 1:
                 lines += [*_markdown_rows(rows), ""]
@@ -207,7 +214,7 @@ def text(compared: Sequence[Compared]) -> str:
     """For a terminal: one line a cell, then the orders."""
     lines: list[str] = []
     for table, its in by_table(compared).items():
-        lines += [f"{table}: {summary(its)}", ""]
+        lines += [f"{table}: {summary(its)}", *without_model(its), ""]
         for rows in (_long_rows(its), order_rows(its)):
             if len(rows) > 1:
                 lines += [*_aligned(rows), ""]

@@ -32,6 +32,10 @@ class AbsentError(FormulaError):
     """A formula asks for a cell that the tables do not have."""
 
 
+class NoNumberError(AbsentError):
+    """That cell is there, and holds no number."""
+
+
 class Key(NamedTuple):
     """Which cell a number comes from; empty along an axis that was averaged away."""
 
@@ -132,7 +136,7 @@ class Tables:
             if figure is None:
                 raise AbsentError(f"no cell {place}")
             if figure.number is None:
-                raise AbsentError(f"{place} is printed as {figure.text!r}, which is no number")
+                raise NoNumberError(f"{place} is printed as {figure.text!r}, which is no number")
             numbers.append(figure.number)
         return _OF_PARTS[part](numbers) if part in _OF_PARTS else numbers[0]
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,11 +52,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Printed:
-    """One figure as it is printed, "OOM" and "-" included, and its 95% interval, if its table has one."""
+    """One figure as printed, "OOM" and "-" included, its 95% interval, if its table has one, and why it is "-"."""
 
     place: Place
     text: str
     bounds: tuple[float, float] | None = None
+    note: str = ""
 
     @property
     def number(self) -> float | None:
@@ -116,9 +117,9 @@ def read_ours(name: str, folder: Path) -> list[Printed]:
     found: list[Printed] = []
     for cell in json.loads((folder / CELLS).read_text(encoding="utf-8")):
         row, column = cell["row"], cell["column"]
-        found += _figures(
-            path, Place(name, *rows[row], column, ""), cell["value"], cell["parts"], bounds.get((row, column), "")
-        )
+        place, interval = Place(name, *rows[row], column, ""), bounds.get((row, column), "")
+        its = _figures(path, place, cell["value"], cell["parts"], interval)
+        found += [replace(one, note=cell.get("note", "")) for one in its]
     return found
 
 

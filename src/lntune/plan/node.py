@@ -13,6 +13,7 @@ from lntune.store.identity import Identity, input_name
 from lntune.store.job import NoExecution
 from lntune.store.manifest import Change, InputRecord, Manifest, Store, differences, input_record, slug
 from lntune.store.reuse import ResultIndex, find, work_of
+from lntune.training.divergence import DIVERGED, PASSED_ON
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +121,20 @@ def is_done(store: Store, node: Node) -> bool:
 def can_link(store: Store, node: Node) -> bool:
     """Whether a result can be linked because its work has been done before.
 
-    Its inputs need not be there, if they can be linked themselves: then it is known what they will hold.
+    Its inputs need not be there, if they can be linked themselves: then it is known what they will hold. What rests on
+    a model that diverged is linked to the record of that.
     """
-    return _found(store, node) is not None
+    return _is_without_model(store, node) or _found(store, node) is not None
+
+
+def _is_without_model(store: Store, given: Node | Part | tuple[Node, ...]) -> bool:
+    """Whether a result holds, or will hold, no more than that the tuned model which it rests on diverged."""
+    if isinstance(given, tuple):  # a selection's candidates
+        return all(_is_without_model(store, one) for one in given)
+    inputs = (given.node if isinstance(given, Part) else given).inputs
+    return (result_folder(store, given) / DIVERGED).is_file() or any(
+        _is_without_model(store, inputs[role]) for role in ("candidates", *PASSED_ON) if role in inputs
+    )
 
 
 def _found(store: Store, node: Node) -> Path | None:

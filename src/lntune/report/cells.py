@@ -13,11 +13,12 @@ from pydantic import Field
 
 from lntune.benchmarks.intervals import Strata, difference, over_items, over_seeds, read_strata
 from lntune.config import Frozen
+from lntune.training.divergence import describe, read_divergences
 
 Interval = tuple[float, float] | None
 
-NOT_FOLLOWED = "-"
-"""In place of a score whose model cannot follow the format: too few of its answers are in form."""
+NO_SCORE = "-"
+"""In place of a score whose model diverged, or cannot follow the format: too few of its answers are in form."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ class Cell:
         values: its numbers.
         decimals: digits that scores are written with; None of what has no interval.
         beside: what the CSV says besides, by the end of the column's title.
+        note: why there is no value, where training diverged.
     """
 
     values: tuple[Value, ...]
     decimals: int | None = None
     beside: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -148,6 +151,12 @@ def cell_of(column: str, folders: Sequence[Path], format: ScoreFormat | None, to
         format: of a benchmark's column.
         tokens: of Similarity, the tokens whose states are compared.
     """
+    if found := [runs for folder in folders if (runs := read_divergences(folder))]:
+        note = "; ".join(dict.fromkeys(map(describe, found)))
+        note += f" ({len(found)} of {len(folders)} seeds)" if len(folders) > 1 else ""
+        steps = "; ".join(str(run.step) for runs in found for run in runs)
+        values, decimals = (len(format.values), format.decimals) if format else (1, 3)
+        return Cell((Value(NO_SCORE),) * values, decimals, {"diverged at": steps}, note)
     if format is not None:
         return _scores(folders, format)
     if column == "Similarity":
@@ -165,7 +174,7 @@ def _scores(folders: Sequence[Path], format: ScoreFormat) -> Cell:
     scores = [_read(folder, "scores.json") for folder in folders]
     for key, least in format.least.items():
         if fmean(one[key] for one in scores) < least:
-            return Cell((Value(NOT_FOLLOWED),), format.decimals)
+            return Cell((Value(NO_SCORE),), format.decimals)
     strata = [read_strata(folder) for folder in folders]
     values = []
     for value in format.values:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lntune.errors import UserError
-from lntune.report.cells import Cell
-from lntune.report.rows import ShownItemSettings, scale_note, write_cells
+from lntune.report.cells import NO_SCORE, Cell
+from lntune.report.rows import ShownItemSettings, scale_note, without_model, write_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,9 +200,9 @@ def save(figure: "Figure", folder: Path, name: str, title: str) -> None:
             figure.savefig(path, format=suffix, dpi=DPI[suffix], metadata=its, facecolor="white")
 
 
-def written(value: float) -> str:
-    """A number as the CSV of a figure gives it: more digits than an eye can see."""
-    return f"{value:.6g}"
+def written(value: float, digits: str = ".6g") -> str:
+    """A number as the CSV of a figure gives it, with more digits than an eye can see; "-" if there is none (NaN)."""
+    return NO_SCORE if math.isnan(value) else format(value, digits)
 
 
 def write_figure(
@@ -212,14 +212,15 @@ def write_figure(
     header: Sequence[str],
     rows: Iterable[Sequence[object]],
     cells: Sequence[Sequence[Cell]],
+    missing: Sequence[str] = (),
 ) -> None:
     """Write NAME.pdf, NAME.svg and NAME.png, NAME.csv with what is drawn, and cells.json.
 
-    ``figure`` comes without the note on the scale, which is put under it; ``header`` and ``rows``, the CSV's, without
-    the column of the scale.
+    ``figure`` comes without the note under it, on the scale and on what is ``missing`` besides cells; ``header`` and
+    ``rows``, the CSV's, without the column of the scale.
     """
     with look():
-        add_note(figure, settings.scale, scale_note(settings))
+        add_note(figure, settings.scale, " ".join((scale_note(settings), *missing, *without_model(settings, cells))))
     save(figure, out, settings.name, settings.title)
     with (out / f"{settings.name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

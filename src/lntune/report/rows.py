@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.report.cells import Cell, ScoreFormat, cell_of
+from lntune.report.cells import NO_SCORE, Cell, ScoreFormat, cell_of
 
 CELLS = "cells.json"
 """The file that says of each cell which inputs it was read from."""
@@ -111,17 +111,18 @@ def chosen_rates(row: Row, selections: Sequence[Path]) -> str:
     if row.learning_rate is not None:
         return rate_text(row.learning_rate)
     found = [json.loads((one / "selection.json").read_text())["learning_rate"] for one in row.chosen(selections)]
-    rates = [f"{rate:g}" for rate in found]
+    rates = [NO_SCORE if rate is None else f"{rate:g}" for rate in found]
     return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
 
 
 def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> None:
-    """Write cells.json: row, column, value, its parts, and the places of the inputs that each cell was read from."""
+    """Write cells.json: row, column, value, its parts, the places of the inputs it was read from, and its note."""
     parts = {column: [one.part for one in format.values] for column, format in settings.formats.items()}
     found = [
         {
             "row": row.name, "column": column, "value": cell.text, "parts": parts.get(column, [""]),
             "scores": places, "selections": row.selections,
+            **({"note": cell.note} if cell.note else {}),
         }
         for row, its in zip(settings.rows, cells, strict=True)
         for (column, places), cell in zip(settings.places(row).items(), its, strict=True)
@@ -134,8 +135,14 @@ def scale_note(settings: ShownItemSettings) -> str:
     return settings.scale_note.replace("**", "").partition(". ")[0].rstrip(".") + "."
 
 
-def notes(settings: ShownItemSettings) -> tuple[str, ...]:
-    """What is to be read with a table or figure: scale, its own note, and how the numbers came about."""
+def without_model(settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> tuple[str, ...]:
+    """A sentence on each row that has no scores because training diverged."""
+    found = [(row, cell.note) for row, its in zip(settings.rows, cells, strict=True) for cell in its if cell.note]
+    return tuple(dict.fromkeys(f"{row.name} has no scores: training {note}." for row, note in found))
+
+
+def notes(settings: ShownItemSettings, missing: Sequence[str] = ()) -> tuple[str, ...]:
+    """What is to be read with a table or figure: scale, its own note, how the numbers came about, what is missing."""
     said = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
     if any(row.selections for row in settings.rows):
         leak = " (the split that is reported, as in the paper: the choice leaks)" if settings.split == "test" else ""
@@ -146,4 +153,4 @@ def notes(settings: ShownItemSettings) -> tuple[str, ...]:
         said += f" Memory of training in {settings.measured_in}."
     if len(settings.seeds) > 1:
         said += f" Means over {len(settings.seeds)} seeds."
-    return tuple(note for note in (settings.scale_note, settings.note, said) if note)
+    return tuple(note for note in (settings.scale_note, settings.note, said, *missing) if note)

@@ -44,7 +44,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
 
 COLUMNS = (
     "id", "place", "claim", "kind", "claimed", "implied", "reading", "as_worded", "formula", "paper_tables_yield",
-    "agrees", "ours", "ours_agrees", "note",
+    "agrees", "ours", "ours_agrees", "ours_missing", "note",
 )  # fmt: skip
 """The header of claims.csv."""
 
@@ -59,7 +59,7 @@ def write_csv(path: Path, readings: Sequence[Reading]) -> None:
             writer.writerow((
                 claim.id, claim.place, claim.claim, claim.kind, claim.claimed, "yes" if claim.implied else "", one.name,
                 worded if one.name else "", one.formula, one.shown(one.paper), one.agrees, one.shown(one.ours),
-                one.ours_agrees, claim.note,
+                one.ours_agrees, one.missing, claim.note,
             ))  # fmt: skip
 
 
@@ -93,6 +93,8 @@ def markdown(readings: Sequence[Reading], *, title: str, notes: Sequence[str]) -
     lines += [f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
     lines += [_line(its) for its in by_claim(readings)]
     footnotes = [f"- {its[0].claim.id}: {its[0].claim.note}" for its in by_claim(readings) if its[0].claim.note]
+    lacking = {one.claim.id: one.missing for one in readings if one.missing}
+    footnotes += [f"- {name}: ours is missing: {cell}" for name, cell in lacking.items()]
     return "\n".join([*lines, "", *footnotes]).rstrip() + "\n"
 
 
@@ -106,6 +108,6 @@ def _line(its: Sequence[Reading]) -> str:
     says = f"{claim.claim}{' *(implied)*' if claim.implied else ''}"
     cells = (
         claim.id, claim.place, says, claim.claimed, one.name, one.shown(one.paper), f"{one.agrees}{how_many}",
-        one.shown(one.ours),
+        "-" if one.missing else one.shown(one.ours),
     )  # fmt: skip
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

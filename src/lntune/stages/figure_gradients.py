@@ -16,10 +16,12 @@ from pydantic import Field
 from lntune.config import Frozen
 from lntune.config.training import Norm
 from lntune.errors import UserError
+from lntune.report.cells import NO_SCORE
 from lntune.report.figure import SMALLEST, look, panels, write_figure, written
-from lntune.report.rows import Row, ShownItemSettings
+from lntune.report.rows import ShownItemSettings
 from lntune.stages.select import CHOSEN
 from lntune.store.job import Job, Metrics, NoExecution
+from lntune.training.divergence import describe, read_divergences
 from lntune.training.norm_gradients import KEY, recorded_name
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ Execution = NoExecution
 class Series(NamedTuple):
     """One panel: the gradient of one norm over one tuning; the method as tables call it.
 
-    ``steps`` and ``recorded`` are as :func:`read_norm_gradients` returns them.
+    ``steps`` and ``recorded`` are as :func:`read_norm_gradients` returns them; where training diverged, no steps.
     """
 
     method: str
@@ -91,23 +93,29 @@ class Gradients(NamedTuple):
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write NAME.pdf, NAME.svg, NAME.png, NAME.csv and cells.json."""
+    import numpy as np
+
     settings = job.settings
     model, first = settings.rows[0].group, settings.norms[0]
     assert all(row.group == model for row in settings.rows), "one LLM, as the config is checked for"
     assert all((norm.layer, norm.of) == (first.layer, first.of) for norm in settings.norms), "and one layer"
-    layer = layer_at(first.layer, first.of, recorded_layers(_log(job, settings.rows[0])))
+    chosen = {row: job.folders("selections")[row.selections[0]] / CHOSEN for row in settings.rows}
+    diverged = {row: runs for row, folder in chosen.items() if (runs := read_divergences(folder))}
+    logs = {row: folder / "metrics.jsonl" for row, folder in chosen.items() if row not in diverged}
+    layer = layer_at(first.layer, first.of, recorded_layers(next(iter(logs.values()))) if logs else first.of)
     series = [
-        Series(row.title, norm.norm, *read_norm_gradients(_log(job, row), layer, norm.norm))
+        Series(row.title, norm.norm, *read_norm_gradients(logs[row], layer, norm.norm))
+        if row in logs
+        else Series(row.title, norm.norm, (), np.empty((0, 4)))
         for norm in settings.norms
         for row in settings.rows
     ]
     data = Gradients(model, layer, series)
-    write_figure(job.out, settings, draw_gradients(data), CSV_HEADER, csv_rows(data), [[] for _ in settings.rows])
-    return {"layer": layer, **{f"variance_{one.method}_{one.norm}": pooled_variance(one.recorded) for one in series}}
-
-
-def _log(job: Job[Settings, NoExecution], row: Row) -> Path:
-    return job.folders("selections")[row.selections[0]] / CHOSEN / "metrics.jsonl"
+    missing = [f"{row.name} has no gradients: training {describe(runs)}." for row, runs in diverged.items()]
+    no_cells = [() for _ in settings.rows]
+    write_figure(job.out, settings, draw_gradients(data), CSV_HEADER, csv_rows(data), no_cells, missing)
+    its = [one for one in series if one.steps]
+    return {"layer": layer, **{f"variance_{one.method}_{one.norm}": pooled_variance(one.recorded) for one in its}}
 
 
 CSV_HEADER = (
@@ -118,7 +126,7 @@ CSV_HEADER = (
 def csv_rows(data: Gradients) -> list[tuple[object, ...]]:
     """A line for each norm, method and step; ``variance`` is that of the whole run."""
     rows: list[tuple[object, ...]] = []
-    for one in data.series:
+    for one in (one for one in data.series if one.steps):
         means, _, minima, maxima = one.recorded.T
         variance = written(pooled_variance(one.recorded))
         for step, *values in zip(one.steps, means, one.deviation, minima, maxima, strict=True):
@@ -145,7 +153,8 @@ def draw_gradients(data: Gradients) -> "Figure":
         for panel in axes[-columns:]:
             panel.set_xlabel("training step")
             panel.xaxis.set_major_locator(_step_locator(data))
-        handles, labels = axes[0].get_legend_handles_labels()
+        shown = next((panel for panel, one in zip(axes, data.series, strict=True) if one.steps), axes[0])
+        handles, labels = shown.get_legend_handles_labels()
         if any(cut):
             labels = [f"{label} (cut off)" if label == EXTREMES else label for label in labels]
         figure.legend(
@@ -163,6 +172,10 @@ def _step_locator(data: Gradients) -> "Locator":
 
 
 def _panel(axes: "Axes", one: Series) -> None:
+    if not one.steps:
+        axes.set_title(f"{one.method}, {one.norm} norm\ndiverged", fontsize=SMALLEST)
+        axes.text(0.5, 0.5, NO_SCORE, transform=axes.transAxes, fontsize=12)
+        return
     means, _, minima, maxima = one.recorded.T
     few = len(one.steps) < _FEW
     axes.fill_between(one.steps, minima, maxima, color=_EXTREMES, linewidth=0.4, label=EXTREMES)
@@ -182,6 +195,9 @@ def _vertical(axes: "Axes", series: Sequence[Series]) -> bool:
     import numpy as np
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+    if not any(one.steps for one in series):
+        axes.set_yticks([])  # nothing stands on such a scale
+        return False
     means, variances, minima, maxima = np.concatenate([one.recorded for one in series]).T
     deviations = np.sqrt(variances)
     lowest, highest = sorted(minima.tolist()), sorted(maxima.tolist())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lntune.report.figure import look, panels, write_figure, written
 from lntune.report.rows import Row, ShownItemSettings, cells_of
 from lntune.store.job import Job, Metrics, NoExecution
+from lntune.training.divergence import read_divergences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ Execution = NoExecution
 
 
 class LayerSimilarity(NamedTuple):
-    """One panel: the method, cosine similarities of layers by layers (-1 to 1), and their mean, as it is reported."""
+    """One panel: method, cosine similarities of layers by layers (-1 to 1; NaN if training diverged), their mean."""
 
     method: str
     similarity: Sequence[Sequence[float]]
@@ -57,6 +58,8 @@ def _map(job: Job[Settings, NoExecution], row: Row) -> LayerSimilarity:
     tokens = job.settings.tokens
     assert tokens is not None
     folder = job.folders("scores")[row.scores[0][0]]
+    if read_divergences(folder):
+        return LayerSimilarity(row.title, [[math.nan]], math.nan)
     found = json.loads((folder / "similarity.json").read_text())["tokens"][tokens]
     return LayerSimilarity(row.title, found["matrix"], found["mean"])
 
@@ -82,7 +85,7 @@ def draw_heat_maps(data: HeatMaps) -> "Figure":
         figure, axes = panels(len(data.maps), across=columns, above=0.15, height=2.5, squares=True)
         for place, (panel, one) in enumerate(zip(axes, data.maps, strict=True)):
             image = _panel(panel, one, lowest)
-            panel.set_title(f"({ascii_lowercase[place]}) {one.method}\nmean similarity {one.mean:.3f}")
+            panel.set_title(f"({ascii_lowercase[place]}) {one.method}\nmean similarity {written(one.mean, '.3f')}")
             panel.set_xlabel(f"layer of {data.model}")
             if place % columns == 0:
                 panel.set_ylabel(f"layer of {data.model}")
@@ -105,7 +108,7 @@ def _panel(axes: "Axes", one: LayerSimilarity, lowest: float) -> "AxesImage":
         for y, row in enumerate(one.similarity, 1):
             for x, value in enumerate(row, 1):
                 shade = (value - lowest) / (1 - lowest)
-                axes.text(x, y, f"{value:.2f}".replace("-", "−"), ha="center", va="center", color=_ink(shade))
+                axes.text(x, y, written(value, ".2f").replace("-", "−"), ha="center", va="center", color=_ink(shade))
     return image
 
 
@@ -120,4 +123,6 @@ def _ink(shade: float) -> str:
     from matplotlib import colormaps
 
     red, green, blue, _ = colormaps["viridis"](shade)
-    return "black" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18 else "white"
+    return (
+        "black" if math.isnan(shade) or 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18 else "white"
+    )

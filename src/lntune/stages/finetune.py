@@ -7,6 +7,7 @@ from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
 from lntune.store.job import Job, Metrics
+from lntune.training.divergence import Diverged, write_divergences
 
 PACKAGES = (*_TUNE_PACKAGES, "peft")
 
@@ -30,24 +31,31 @@ class Settings(Frozen):
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Write tuned.safetensors and metrics.jsonl, which has the gradients of the norms that train."""
+    """Write tuned.safetensors and metrics.jsonl, which has the gradients of the norms that train.
+
+    If the model diverges, that is the result: diverged.json takes the place of the weights.
+    """
     from safetensors.torch import save_file
 
+    from lntune.training import ranks
     from lntune.training.norm_gradients import norm_gradient_recorder
 
     if runs_on_ranks(job):
         return run_on_ranks(job, __name__)
     settings = job.settings
-    weights, metrics = tune(
-        job,
-        settings,
-        template=settings.template,
-        system=settings.system,
-        method=settings.method,
-        lora=settings.lora,
-        connector=job.folder("connector"),
-        recorder_of=norm_gradient_recorder,
-    )
+    try:
+        weights, metrics = tune(
+            job,
+            settings,
+            template=settings.template,
+            system=settings.system,
+            method=settings.method,
+            lora=settings.lora,
+            connector=job.folder("connector"),
+            recorder_of=norm_gradient_recorder,
+        )
+    except Diverged as found:
+        return write_divergences(job.out, [found.run]) if ranks.rank() == 0 else {}
     if weights:
         save_file({name: value.contiguous() for name, value in weights.items()}, job.out / TUNED)
     return metrics

@@ -14,7 +14,7 @@ from lntune.report.cells import Cell, Value
 from lntune.report.latex import latex_table
 from lntune.report.layout import Emphasis, Layout, TableRow, lay_out
 from lntune.report.markdown import markdown_table
-from lntune.report.rows import Row, ShownItemSettings, cells_of, chosen_rates, notes, write_cells
+from lntune.report.rows import Row, ShownItemSettings, cells_of, chosen_rates, notes, without_model, write_cells
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
@@ -91,9 +91,12 @@ def _write_csv(path: Path, ours: Sequence[Record], literature: Sequence[Record])
 def _write_readable(out: Path, settings: Settings, cells: Sequence[Sequence[Cell]]) -> None:
     """The table as Markdown and as LaTeX."""
     rows = [TableRow(one.group, one.title, _as_printed(one), literature=True) for one in settings.literature]
-    rows += [TableRow(row.group, row.title, tuple(its)) for row, its in zip(settings.rows, cells, strict=True)]
+    for row, its in zip(settings.rows, cells, strict=True):
+        # A candidate that diverged says so in its own cell; where none was left to choose, that stays "-".
+        in_words = [Cell((Value(f"diverged at step {one.beside['diverged at']}"),)) if one.note else one for one in its]
+        rows.append(TableRow(row.group, row.title, tuple(its if row.learning_rate is None else in_words)))
     table = lay_out(rows, settings.columns, settings.layout, settings.emphasis, intervals=settings.intervals)
-    below = notes(settings)
+    below = notes(settings, without_model(settings, cells))
     (out / f"{settings.name}.md").write_text(markdown_table(table, title=settings.title, notes=below), "utf-8")
     about = f"{settings.title} ({settings.name}). Scale: {settings.scale}. Protocol: {settings.protocol}."
     text = latex_table(table, name=settings.name, title=settings.title, notes=below, about=about)

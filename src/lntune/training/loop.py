@@ -27,6 +27,7 @@ from lntune.model.multimodal import MultimodalModel, count_answer_tokens
 from lntune.progress import Progress, track
 from lntune.training import ranks
 from lntune.training.checkpoint import load_checkpoint, run_digest, save_checkpoint
+from lntune.training.divergence import Diverged, Divergence
 from lntune.training.engine import Engine, PlainEngine, trainable
 from lntune.training.interruption import Interrupted, stop_requests
 from lntune.training.schedule import learning_rate, rank_share, step_batches, total_steps
@@ -84,8 +85,9 @@ def train(
     bytes. ``scratch`` holds the checkpoints; what it holds of this very run is resumed from. ``label`` names the run in
     the progress shown.
 
-    With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises UserError when the loss is no
-    longer finite, and Interrupted when a signal asks to stop; what was done is then saved.
+    With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises Diverged at the first step
+    whose loss or gradient norm is not finite, which gets no line, and Interrupted when a signal asks to stop; what was
+    done is then saved.
     """
     total = total_steps(len(samples), settings)
     first = ranks.rank() == 0
@@ -153,7 +155,8 @@ def do_step(
 ) -> str:
     """Do one optimiser step, ``step`` counted from 0; return its line of the log, where steps count from 1.
 
-    ``following`` is the next step's batch. Raises UserError if the loss or the gradients' norm is not finite.
+    ``following`` is the next step's batch. Raises Diverged if the loss or the gradients' norm is not finite:
+    on every rank, since both are sums over all of them.
     """
     torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
     loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch, following))
@@ -161,10 +164,8 @@ def do_step(
     rate = learning_rate(step, run.total, run.settings)
     loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm)):
-        raise UserError(
-            f"training diverged at step {step + 1}: loss {loss_value}, gradient norm {norm} at learning rate "
-            f"{rate:g}; lower learning_rate"
-        )
+        peak, found = run.settings.learning_rate, {"loss": str(loss_value), "grad_norm": str(norm)}
+        raise Diverged(run.label, Divergence(learning_rate=peak, step=step + 1, steps=run.total, **found))
     line = {
         "step": step + 1,
         "loss": loss_value,

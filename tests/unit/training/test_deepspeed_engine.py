@@ -156,6 +156,26 @@ def test_a_checkpoint_waits_for_the_rank_that_writes_last(tmp_path: Path) -> Non
         assert cell["resumed_at"] == 6
 
 
+def test_a_run_that_diverges_on_one_rank_ends_at_the_same_step_on_all(tmp_path: Path) -> None:
+    """By pictures that are broken on the last rank alone, and by a learning rate at which the loss overflows."""
+    overflow = {"learning_rate": 0.9, "weight_decay": 1e20, "epochs": 3.0}
+    cells = {
+        f"{name}-{stage}-{precision}": {
+            "method": "finetune", "execution": deepspeed(2, stage, checkpoint_steps=1),
+            "settings": {"precision": precision, **settings}, "plant": plant,
+        }
+        for name, plant, settings in (("broken", "broken picture", {}), ("overflow", None, overflow))
+        for stage in STAGES
+        for precision in ("fp32", "bf16-weights")
+    }  # fmt: skip
+    for name, returned in on_ranks(tmp_path, cells, 2).items():
+        run, steps = returned["diverged"], returned["steps"]
+        assert "nan" in (run["loss"], run["grad_norm"]) or "inf" in (run["loss"], run["grad_norm"]), (name, run)
+        assert steps == [run["step"]] * 2 and (run["step"] > 2 or "broken" in name), (name, run)
+        assert [one["step"] for one in lines(tmp_path / name)] == list(range(1, run["step"])), name
+        assert not (tmp_path / name / "tuned.safetensors").exists()
+
+
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_ranks_load_in_turn_where_they_must(in_turn: bool, tmp_path: Path) -> None:
     found = on_ranks(tmp_path, {"turns": {"turns": in_turn}}, 2)["turns"]

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lntune.config.training import Execution, TrainingSettings
-from lntune.errors import UserError
 from lntune.model.encode import IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages, FeatureSource
 from lntune.model.multimodal import MultimodalModel
 from lntune.training.checkpoint import save_checkpoint
+from lntune.training.divergence import Diverged
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import Recorder, TrainingResult, accumulate, train
 from lntune.training.norm_gradients import norm_gradient_recorder
@@ -251,8 +251,12 @@ def test_a_run_that_diverges_says_at_which_rate(tmp_path: Path) -> None:
     model = norms_and_connector()
     with torch.no_grad():
         model.connector.weight.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"diverged at step 1: loss nan.* learning rate 0; lower learning_rate"):
+    with pytest.raises(
+        Diverged, match=r"test: training diverged at step 1 of 5 at learning rate 0.01 \(loss nan,"
+    ) as ended:
         run(model, tmp_path)
+    assert (ended.value.run.step, ended.value.run.learning_rate) == (1, 0.01)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 def test_numerics_are_restored(tmp_path: Path) -> None:

@@ -125,22 +125,23 @@ def _drawn(manifest: Manifest, folder: Path) -> Facts:
 
 
 def _selection(manifest: Manifest, folder: Path) -> Facts:
-    """Each candidate with its learning rate, its CIDEr (None if selection.json is lost) and its results' names."""
+    """Each candidate: rate, results' names, and CIDEr or the step of divergence unless selection.json is lost."""
     rates: Any = manifest.settings["learning_rates"]
-    ciders: list[Any] = [None] * len(rates)
+    known: list[Facts] = [{} for _ in rates]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads((folder / "selection.json").read_text())["candidates"]
-        ciders = [*(one["CIDEr"] for one in known), *ciders]
+        found = json.loads((folder / "selection.json").read_text())["candidates"]
+        known = [*map(dict, found), *known]
     candidates = [
         {
             "learning_rate": rate,
-            "CIDEr": cider,
+            "CIDEr": one.get("CIDEr"),
+            "diverged_at": one.get("diverged_at"),
             "chosen": rate == manifest.metrics.get("learning_rate"),
             "result": tuned.name,
             "score": score.name,
         }
-        for rate, cider, tuned, score in zip(
-            rates, ciders, players(manifest, "candidates"), players(manifest, "scores"), strict=False
+        for rate, one, tuned, score in zip(
+            rates, known, players(manifest, "candidates"), players(manifest, "scores"), strict=False
         )
     ]
     return {"metric": f"CIDEr on Flickr30k {manifest.settings['split']}", "candidates": candidates}
@@ -182,6 +183,8 @@ def examples(store: Store, score: InputRecord, number: int, wrong: bool = False)
 def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: int, wrong: bool) -> Facts:
     manifest = _manifest(store, score)
     (asked,), (said,) = players(manifest, "questions"), players(manifest, "answers")
+    if diverged := manifest.metrics.get("diverged"):
+        raise UserError(f"training {diverged}; nothing was asked")
     predicted = _manifest(store, said)
     (images,) = players(predicted, "images")
     archive, questions = read_questions(store.root / asked.name)

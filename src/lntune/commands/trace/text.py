@@ -122,7 +122,8 @@ class _Tree:
         given = {one["result"]: one for one in result["inputs"]}
         for one in sorted(result["selection"]["candidates"], key=lambda one: not one["chosen"]):
             cider = "unknown" if one["CIDEr"] is None else f"{one['CIDEr']:.2f}"
-            of = f"learning rate {one['learning_rate']:g}, CIDEr {cider}"
+            became = f"CIDEr {cider}" if one["diverged_at"] is None else f"diverged at step {one['diverged_at']}"
+            of = f"learning rate {one['learning_rate']:g}, {became}"
             if one["chosen"]:
                 yield f"chosen, {of}", given[one["result"]]
                 if self._starts[0]["result"].startswith("select/"):
@@ -169,6 +170,9 @@ def _told(result: Facts) -> Iterator[str]:
     """What a result's stage has to tell."""
     stage, metrics = result["stage"], dict(result["metrics"])
     if stage in ("fetch", "draw"):
+        return
+    if diverged := metrics.get("diverged"):
+        yield f"training {diverged}, so there is no model"
         return
     if stage in _MEANING:
         in_form = f"; {metrics['followed']:.0%} of the answers are captions in form" if "followed" in metrics else ""

@@ -41,6 +41,7 @@ from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import digest, hash_tree
 from lntune.store.job import Job
+from lntune.training.divergence import DIVERGED, passed_on
 from lntune.units import counted
 
 _MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_REPORT_ITEMS)
@@ -124,7 +125,7 @@ def _make(stage: str, job: Job[Any, Any], options: Mapping[str, Any]) -> Made:
     """Do a job; ``options`` go to the stage's ``run``, and whatever that raises becomes one line."""
     job.out.mkdir()
     try:
-        return stage_module(stage).run(job, **options), ""
+        return passed_on(job) or stage_module(stage).run(job, **options), ""
     except UserError as error:
         return {}, str(error)
     except Exception as error:
@@ -266,7 +267,7 @@ def _compare_files(stored: Mapping[str, File], findings: Findings, node: Node, o
             off[path] = MISSING
         elif path not in made:
             off[path] = SURPLUS
-        elif node.stage == "select" and path.startswith(f"{CHOSEN}/"):
+        elif node.stage == "select" and path.startswith(f"{CHOSEN}/") and not path.endswith(f"/{DIVERGED}"):
             if (out / path).read_text() not in ("", stored[path].blake3):
                 off[path] = "is not the file of the best candidate"
         elif stored[path].blake3 not in ("", made[path]):
