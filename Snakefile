@@ -24,9 +24,10 @@ os.environ.update(PYTHONPATH=SOURCE)
 
 from lntune.benchmarks.registry import question_stages, reference_stages, score_stages
 from lntune.snakefile.speed import speed_up
-from lntune.snakefile.workflow import Workflow
+from lntune.snakefile.workflow import Workflow, delete_nothing
 
 speed_up()
+delete_nothing()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
 RUN = f"exec {sys.executable} -m lntune.jobs.submit"

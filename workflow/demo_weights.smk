@@ -13,7 +13,9 @@ os.environ.update(PYTHONPATH=str(ROOT / "src"))
 
 from lntune.commands.pin import pin
 from lntune.snakefile.demo_weights import DemoWeightsWorkflow
+from lntune.snakefile.workflow import delete_nothing
 
+delete_nothing()
 STUDY = DemoWeightsWorkflow(ROOT, config)
 RUN = f"{sys.executable} -m lntune.jobs.submit"
 

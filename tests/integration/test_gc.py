@@ -475,6 +475,14 @@ def test_this_checkouts_last_run_is_kept_until_the_next(toy: Toy) -> None:
     assert names(collect(Path("."))) == [name_of(data)]
 
 
+def test_a_second_run_in_this_checkout_leaves_the_first_ones_lease(toy: Toy) -> None:
+    write_lease(toy.store, toy.root, ["a/first-0123456789ab"])
+    first = hold(toy.root / ".snakemake/runs/host.1.0")
+    assert len(write_lease(toy.store, toy.root, ["b/second-0123456789ab"]).names) == 2
+    os.close(first)
+    assert write_lease(toy.store, toy.root, ["c/third-0123456789ab"]).names == ("c/third-0123456789ab",)
+
+
 def test_leases_are_whole_or_not_at_all_and_later_versions_are_read(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = write_lease(toy.store, toy.root, ["b/b-0123456789ab", "a/a-0123456789ab", "a/a-0123456789ab"])
     assert lease.names == ("a/a-0123456789ab", "b/b-0123456789ab") and lease.checkout == str(toy.root)
@@ -497,15 +505,22 @@ def test_leases_are_whole_or_not_at_all_and_later_versions_are_read(toy: Toy, mo
 def test_deletion_refuses_while_a_workflow_runs_here(toy: Toy) -> None:
     simple(toy.store, "prepare", "data", "d", {})
     found = collect(Path("."))
-    locks = Path(".snakemake/locks")
-    locks.mkdir(parents=True)
-    assert collect(Path(".")).refusal is None
-    (locks / "0.output.lock").write_text("results/x\n")
-    with pytest.raises(UserError, match=r"^\.snakemake/locks: a workflow runs here; wait for it") as raised:
+    sign = Path(".snakemake/runs/host.1.0")
+    held = hold(sign)
+    with pytest.raises(UserError, match=r"^\.snakemake/runs: a workflow runs here \(host\.1\.0\); wait") as raised:
         delete(found)
     assert "\n" not in str(raised.value) and len(toy.present()) == 1
     running = collect(Path("."))
-    assert text(running).splitlines()[-1].startswith("1 result, ") and "; not now: .snakemake/locks" in text(running)
+    assert text(running).splitlines()[-1].startswith("1 result, ") and "; not now: .snakemake/runs" in text(running)
+    os.close(held)
+
+
+def test_a_workflow_that_was_killed_keeps_nobody_from_deletion(toy: Toy) -> None:
+    simple(toy.store, "prepare", "data", "d", {})
+    os.close(hold(Path(".snakemake/runs/host.1.0")))
+    Path(".snakemake/locks").mkdir()  # and what Snakemake left, when it still had locks of its own
+    Path(".snakemake/locks/0.output.lock").write_text("results/x\n")
+    assert delete(collect(Path("."))).folders == 1
 
 
 @pytest.mark.parametrize("disturb", ["lock", "lease"])
@@ -519,8 +534,7 @@ def test_deletion_stops_when_a_workflow_starts(disturb: str, toy: Toy, monkeypat
         if disturb == "lease":
             lease_elsewhere(toy.store, Path("/other"), [])
         else:
-            Path(".snakemake/locks").mkdir(parents=True)
-            Path(".snakemake/locks/0.input.lock").touch()
+            hold(Path(".snakemake/runs/host.1.0"))
 
     monkeypatch.setattr(garbage.shutil, "rmtree", removed)
     done = delete(found)

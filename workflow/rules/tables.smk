@@ -42,7 +42,8 @@ use rule stage as rehearsal with:
 
 
 # A file with a fixed name is the one thing that a hash in the path cannot vouch for: at every start it is compared with
-# what it should hold, and one that differs (the config was switched, someone edited it) is published again.
+# what it should hold, and one that differs (the config was switched, someone edited it) is published again. It is put in
+# its place whole, whoever else publishes it at the same time.
 rule publish:
     input:
         shown=ancient(STUDY.report_item),
@@ -52,7 +53,8 @@ rule publish:
     message:
         "{output}"
     shell:
-        "cat $(dirname {input.shown})/{wildcards.name}.{wildcards.format} > {output}"
+        "cat $(dirname {input.shown})/{wildcards.name}.{wildcards.format} > .snakemake/$$"
+        " && mv -f .snakemake/$$ {output}"
 
 
 # What `snakemake --report` shows: a page for each table and figure, with a caption, in the paper's order.
@@ -79,4 +81,4 @@ rule page:
     message:
         "{output}"
     shell:
-        "{params.write} $(dirname {input.shown}) {wildcards.name} > {output}"
+        "{params.write} $(dirname {input.shown}) {wildcards.name} > .snakemake/$$" " && mv -f .snakemake/$$ {output}"

@@ -11,6 +11,7 @@ a cluster :mod:`lntune.jobs.submit` runs the job in a process of its own instead
 
 import os
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -150,18 +151,16 @@ def main(kind: str, folder: str, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the libraries' own pools; a stage sets torch's threads
-    for name in _LIBRARIES[kind]:
-        import_module(name)
-        if os.getppid() != parent:
-            return
-    path = os.path.join(folder, kind)
-    server = Server(path, parent)
-    server.listen()
     try:
+        for name in _LIBRARIES[kind]:
+            import_module(name)
+            if os.getppid() != parent:
+                return
+        server = Server(os.path.join(folder, kind), parent)
+        server.listen()
         server.serve()
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+    finally:  # the parent is gone; if it was killed, its folder is still there
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

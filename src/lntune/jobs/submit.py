@@ -10,6 +10,7 @@ for. This module imports nothing beyond Python's own library.
 must be computed, it starts the one with torch, and they wait for that.
 """
 
+import fcntl
 import os
 import signal
 import socket
@@ -46,8 +47,8 @@ class _Forward:
 
 
 def _connected(kind: str) -> socket.socket | None:
-    """A connection to the fork server of this kind, or None without one."""
-    folder = os.environ.get(VARIABLE, "")
+    """A connection to the fork server of this kind, or None without one; SystemExit if Snakemake has been killed."""
+    folder, snakemake = os.environ.get(VARIABLE, ""), os.getppid()
     deadline = time.monotonic() + _PATIENCE
     while os.path.isdir(folder):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -59,7 +60,23 @@ def _connected(kind: str) -> socket.socket | None:
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
+        if os.getppid() != snakemake:  # nobody waits for this job any more
+            raise SystemExit(1)
     return None
+
+
+def _begin(log: BinaryIO) -> None:
+    """Empty a log that nobody writes; what another run's job for the same result writes stays, and ours follows it.
+
+    The lock ends with the last process that has this log open, which may outlive us.
+    """
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except OSError:
+        pass  # a file system without locks
+    log.truncate(0)
 
 
 def _relay(pipe: int, log: BinaryIO) -> None:
@@ -119,7 +136,8 @@ def main(arguments: list[str]) -> int:
     """Run the job spec; return the job's exit code, never 0 for a job that was killed."""
     spec, log = arguments[-2:]
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
-    with open(log, "wb") as file:
+    with open(log, "ab") as file:
+        _begin(file)
         code = _run(spec, "--torch" in arguments, file)
         if code < 0:  # a job that a signal ended could not say so itself
             name = os.path.basename(spec).removesuffix(".json")

@@ -13,6 +13,8 @@ scale's ``runtime`` is for what nobody predicts. None asks for more than its par
 longer stops before its limit and goes on at its next attempt, and a group that does is split into its jobs.
 """
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from math import ceil, inf
@@ -85,6 +87,7 @@ class Allocations:
         cluster: the cluster's names; None where jobs run on this machine.
         will_link: whether a node's job will find its work done.
         expected: what a node's job will take; None where nobody asks, as inside a job.
+        submits: whether jobs are submitted by now.
     """
 
     def __init__(
@@ -93,8 +96,10 @@ class Allocations:
         cluster: ClusterSettings | None,
         will_link: Callable[[Node], bool],
         expected: Callable[[Node], Expected] | None = None,
+        submits: Callable[[], bool] = lambda: False,
     ) -> None:
         self.plan, self.cluster, self.will_link, self._expected = plan, cluster, will_link, expected
+        self.submits = submits
 
     def amounts(self, stage: str) -> Stage:
         """What the scale gives to a job of this stage."""
@@ -196,7 +201,7 @@ class Allocations:
         found["nodes"] = 1  # ranks are started on one node: SLURM may find the GPUs on two, if it is not told
         without, on = self.place(gpus=False), self.place(gpus=True, warning=self.cluster.warning_seconds)
         for name, value in on.items():
-            if value != without[name]:
+            if name == "slurm_extra" or value != without[name]:
                 found[name] = function(partial(self._placed, name))
             elif value is not None:
                 found[name] = value
@@ -214,7 +219,29 @@ class Allocations:
         together = list(self._together(node))
         gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in together)
         warnings = [self._warning(self._expected(one)) for one in together] if self._expected else []
-        return self.place(gpus=gpus, warning=max(warnings, default=0))[name]
+        found = self.place(gpus=gpus, warning=max(warnings, default=0))[name]
+        if name == "slurm_extra" and self.submits():
+            return f"{found or ''} {self._after_earlier(self.group(node) or node.name)}".strip() or None
+        return found
+
+    def _after_earlier(self, name: str) -> str:
+        """The option with which a result's or group's job waits for those that an earlier run here left in the queue.
+
+        They make the result, or leave checkpoints; beside one that runs, the job would hold its GPUs idle.
+        """
+        earlier = [job for job, comment in self._queue if name in comment]
+        return f"--dependency=afterany:{':'.join(earlier)}" if earlier else ""
+
+    @cached_property
+    def _queue(self) -> list[tuple[str, str]]:
+        """The user's jobs that were in the queue before this run's first, from this folder: number, what they make."""
+        command = ["squeue", "--me", "--noheader", "--format=%i\t%Z\t%k"]
+        try:
+            listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            return []  # a job then waits for the other's lock when both have begun
+        jobs = [line.split("\t", 2) for line in listed.splitlines()]
+        return [(job[0], job[2]) for job in jobs if len(job) == 3 and job[1] == os.getcwd()]
 
     def place(self, *, gpus: bool, warning: int = 0) -> dict[str, Resource]:
         """What a job with or without GPUs gives to sbatch besides amounts; None for what it leaves to the cluster."""

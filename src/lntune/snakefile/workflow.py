@@ -6,6 +6,7 @@ tables/table3.csv, are compared with what they should hold.
 
 import atexit
 import fnmatch
+import inspect
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,7 +34,7 @@ from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, cluster_settings
 from lntune.snakefile.speed import callback
 from lntune.store.fingerprint import raw_digest
-from lntune.store.leases import write_lease
+from lntune.store.leases import run_lock, write_lease
 from lntune.store.manifest import Store
 
 
@@ -40,6 +42,24 @@ def stop(error: UserError) -> NoReturn:
     """End Snakemake with one line and exit code 1."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
+
+
+def delete_nothing() -> None:
+    """Make Snakemake leave what lies where a job's outputs and its log go, before the job starts and after it failed.
+
+    Snakemake deletes it, which is right for files that may be half written. Ours are put in their place whole, by a
+    rename, and one that is there may be another's: of a second run in this folder, or of a job that outlived its run.
+    Nor is an output compared in time with its inputs, which the other run touches whenever it sees them finished.
+    """
+    from snakemake.dag import DAG
+    from snakemake.jobs import Job
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    for owner, name in ((Job, "remove_existing_output"), (Job, "cleanup"), (DAG, "check_output_mtime")):
+        assert inspect.iscoroutinefunction(getattr(owner, name, None)), f"this Snakemake has no {owner}.{name}"
+        setattr(owner, name, nothing)
 
 
 def spec_path(store: Store, node: Node) -> Path:
@@ -147,7 +167,12 @@ class StageRules:
         return str(manifest_path(self.results, node))
 
     def start(self, *, fork_server: bool) -> None:
-        """Before the first job: write the job specs, and start a fork server if jobs run on this machine."""
+        """Before the first job: show that a run is at work here, write the job specs, start a fork server if needed.
+
+        Args:
+            fork_server: whether jobs run on this machine.
+        """
+        _hold_run_lock(Path.cwd())
         write_specs(self.results, self.nodes())
         if fork_server:
             _start_fork_server()
@@ -203,7 +228,11 @@ class Workflow(StageRules):
         # Inside a job nobody asks for time, and what it was given is given.
         expected = Forecast(self.plan).of if self.cluster and not in_job else None
         self.allocations = Allocations(
-            self.plan, self.cluster, lambda node: self._running and can_link(self.plan.store, node), expected
+            self.plan,
+            self.cluster,
+            will_link=lambda node: self._running and can_link(self.plan.store, node),
+            expected=expected,
+            submits=lambda: self._running and not in_job,
         )
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
         self.resources = self.allocations.resources(self.node)
@@ -287,6 +316,13 @@ class Workflow(StageRules):
                   file=sys.stderr)  # fmt: skip
         super().start(fork_server=fork_server)
         self._running = True
+
+
+@cache
+def _hold_run_lock(checkout: Path) -> None:
+    held = ExitStack()
+    held.enter_context(run_lock(checkout))
+    atexit.register(held.close)
 
 
 @cache

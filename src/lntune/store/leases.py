@@ -8,16 +8,17 @@ import getpass
 import json
 import os
 import re
+import secrets
 import socket
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from lntune.errors import UserError
-from lntune.files import write_whole
+from lntune.files import is_locked, locked, write_whole
 from lntune.store.identity import digest
 from lntune.store.manifest import Store
 
@@ -39,6 +40,18 @@ def is_alive(pid: int) -> bool:
 
 
 _LEASES = ".leases"
+_RUNS = Path(".snakemake") / "runs"
+_OWN_RUN = f"{host_name()}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+def run_lock(checkout: Path) -> AbstractContextManager[bool]:
+    """Hold the sign that this process runs a workflow in a checkout; it ends with the process, however that ends."""
+    return locked(checkout / _RUNS / _OWN_RUN, lambda: True)
+
+
+def other_run(checkout: Path) -> Path | None:
+    """The sign, named after host and process, of another run of a workflow that is at work in a checkout."""
+    return next((sign for sign in (checkout / _RUNS).glob("*") if sign.name != _OWN_RUN and is_locked(sign)), None)
 
 
 class Lease(BaseModel):
@@ -72,7 +85,8 @@ class Lease(BaseModel):
 def write_lease(store: Store, checkout: Path, names: Collection[str]) -> Lease:
     """Lease results, ``stage/label-id``, made or not, for a checkout's folder, in place of what it leased before.
 
-    Raises OSError if the store cannot be written; the lease is then as it was.
+    What another run that is at work there leased stays leased. Raises OSError if the store cannot be written; the lease
+    is then as it was.
     """
     try:
         user = getpass.getuser()
@@ -86,8 +100,12 @@ def write_lease(store: Store, checkout: Path, names: Collection[str]) -> Lease:
         names=tuple(sorted(set(names))),
     )
     path = store.root / _LEASES / lease.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(lease.model_dump(mode="json"), indent=1) + "\n")
+    with locked(path.with_suffix(".lock"), lambda: True):
+        if other_run(checkout):
+            with suppress(OSError, ValidationError):
+                before = Lease.model_validate_json(path.read_bytes()).names
+                lease = lease.model_copy(update={"names": tuple(sorted({*before, *names}))})
+        write_whole(path, json.dumps(lease.model_dump(mode="json"), indent=1) + "\n")
     return lease
 
 

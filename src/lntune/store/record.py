@@ -43,7 +43,7 @@ from lntune.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from lntune.store.reuse import find, linked, mark, restore, work_of
+from lntune.store.reuse import find, linked, mark, work_of
 
 Work = Callable[[Path, Path], Mapping[str, JsonValue]]
 
@@ -102,10 +102,6 @@ def record(
             "accepted": tuple(accepted),
         }
         did = work_of(identity, noted["inputs"])
-        restored = restore(store, did, identity, label)
-        if restored:
-            announce("had lost its manifest; the files are whole, and nothing was done again")
-            return restored
         built = final.with_name(f".{final.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}")
         built.mkdir()
         scratch.mkdir(parents=True, exist_ok=True)
@@ -196,8 +192,7 @@ def _input_records(
 def _install(built: Path, final: Path) -> bool:
     """Rename the finished folder into place; False if another process's result is there first.
 
-    What stands there without a manifest gives way: Snakemake makes the folders of declared outputs, and
-    before it runs a job again it deletes the manifest alone.
+    What stands there without a manifest gives way: Snakemake makes the folders of declared outputs.
     """
     while True:
         try:

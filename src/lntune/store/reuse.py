@@ -6,9 +6,6 @@ The same work is the same stage with the same settings, code and packages on inp
 inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark
 is a hint: what it leads to is believed after its manifest has been read and its files have been seen. Marks that are
 lost with their folder are written again from the manifests.
-
-A mark also gives a finished result back its manifest. Of jobs that share an allocation, Snakemake deletes all manifests
-when one of them fails, those of the finished ones too.
 """
 
 import os
@@ -22,7 +19,7 @@ from pathlib import Path
 
 from lntune.errors import UserError
 from lntune.files import link_or_copy
-from lntune.store.identity import Identity, digest, hash_tree
+from lntune.store.identity import Identity, digest
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Origin, Store, read_manifest, write_manifest
 
 
@@ -79,19 +76,6 @@ def mark(store: Store, work: str, manifest: Manifest) -> None:
         except FileNotFoundError:  # `lntune gc` has just deleted the empty folder
             if attempt == _ATTEMPTS:
                 raise
-
-
-def restore(store: Store, work: str, identity: Identity, label: str) -> Manifest | None:
-    """Give a finished result that lost its manifest the same again; None if it has not all its files to the byte."""
-    folder = store.folder(identity.stage, label, identity.id)
-    try:
-        manifest = read_manifest(_marks(store, identity.stage, work) / folder.name)
-        if hash_tree(folder) != manifest.outputs:
-            return None
-    except (UserError, OSError):
-        return None
-    write_manifest(folder / MANIFEST, manifest)
-    return manifest
 
 
 def find(store: Store, stage: str, work: str) -> Path | None:

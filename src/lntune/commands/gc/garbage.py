@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lntune.errors import UserError
 from lntune.files import locked
 from lntune.progress import track
-from lntune.store.leases import host_name, leases_state
+from lntune.store.leases import host_name, leases_state, other_run
 from lntune.store.manifest import MANIFEST, Store
 from lntune.units import bytes_text, counted
 
@@ -193,11 +193,8 @@ def delete(garbage: Garbage) -> Deleted:
 
 def workflow_running(root: Path) -> str | None:
     """A line if a workflow runs in a checkout."""
-    locks = root / ".snakemake" / "locks"
-    with suppress(OSError), os.scandir(locks) as entries:
-        if any(entry.is_file(follow_symlinks=False) for entry in entries):
-            return f"{locks}: a workflow runs here; wait for it, or if it was killed, run `snakemake --unlock`"
-    return None
+    sign = other_run(root)
+    return f"{sign.parent}: a workflow runs here ({sign.name}); wait for it" if sign else None
 
 
 def _disturbance(garbage: Garbage) -> str | None:
