@@ -62,7 +62,7 @@ def launch(
         if code == 0 and result.is_file():
             return json.loads(result.read_text())
         if time.monotonic() >= ends:
-            raise RankCrash(f"{label}: the ranks did not end within {seconds:.0f} s and were ended")
+            raise RankCrash(f"{label}: the ranks did not end within {max(seconds, 0):.0f} s and were ended")
         raise _failure(folder, code, label)
 
 
