@@ -41,7 +41,8 @@ Written by `python measurements/kills.py --seed {seed}` on {date} at {commit}: a
 tests' tiny scale, {files} files, {seconds:.0f} s undisturbed, on two cores that other work shared.
 
 {equal} of {rounds} rounds, with {kills} kills, ended with the bytes of the undisturbed run.
-Of each kill are given: after how many seconds, processes killed, results finished by then.
+Of each kill are given: how many seconds after the first job began (-: after the start, while it planned), processes
+killed, results finished by then.
 
 | round | what happened | kills | files that differ |
 | --- | --- | --- | --- |
@@ -86,12 +87,15 @@ def main() -> None:
             (HERE / "kills.md").write_text(head + "".join(lines))
 
         drawn = moments(arguments.seed, arguments.rounds * arguments.kills, seconds / arguments.kills)
+        drawn[:: arguments.kills] = (
+            -after for after in drawn[:: arguments.kills]
+        )  # the first of a round while it plans
         for first in range(0, len(drawn), arguments.kills):
             given = [(after, number % 2 == 1) for number, after in enumerate(drawn[first : first + arguments.kills])]
             found, files = in_copy(f"kills-{first}", lambda c: kill_each(c, given))  # noqa: B023
             kills += len(given)
             texts = [
-                f"{after:.0f} s: {killed}{' (Snakemake alone)' if alone else ''}, {there}"
+                f"{after:+.0f} s: {killed}{' (Snakemake alone)' if alone else ''}, {there}"
                 for (after, alone), (killed, there) in zip(given, found, strict=True)
             ]
             note("killed", "; ".join(texts), files)

@@ -29,12 +29,17 @@ class Run:
         self.token = secrets.token_hex(8)
         environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), MARK: self.token}
         environment.pop("LNTUNE_FORK_SERVER", None)
+        self.runs = checkout.root / ".snakemake" / "runs"
         self.printed = checkout.root / f"printed-{self.token}.txt"
         with self.printed.open("wb") as printed:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "snakemake", "-c2"],
                 cwd=checkout.root, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT,
             )  # fmt: skip
+
+    def has_begun(self) -> bool:
+        """Whether it has planned, and is about to start its first job."""
+        return any(self.runs.glob(f"*.{self.process.pid}.*"))
 
     def processes(self) -> set[int]:
         """All processes of this run that live."""
@@ -119,7 +124,8 @@ def kill_each(checkout: Checkout, kills: Sequence[tuple[float, bool]]) -> list[t
 
     Args:
         checkout: where.
-        kills: for each run that is killed, after how many seconds, and whether Snakemake alone.
+        kills: for each run that is killed, how many seconds after it began its first job (negative: before that, after
+            as many seconds), and whether Snakemake alone.
 
     Returns:
         For each kill the number of processes that it ended and of results that were there by then.
@@ -128,8 +134,10 @@ def kill_each(checkout: Checkout, kills: Sequence[tuple[float, bool]]) -> list[t
     with Manifests(checkout) as manifests:
         for after, alone in kills:
             run = Run(checkout)
+            while after >= 0 and run.process.poll() is None and not run.has_begun():
+                time.sleep(0.05)
             with suppress(subprocess.TimeoutExpired):
-                run.process.wait(after)
+                run.process.wait(abs(after))
             found.append((run.kill(alone=alone), finished(checkout)))
         Run(checkout).end()
     assert not manifests.broken, manifests.broken
