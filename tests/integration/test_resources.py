@@ -168,6 +168,12 @@ def test_a_job_asks_for_the_time_that_is_predicted_and_a_margin(tmp_path: Path) 
     assert [runtime(wildcards, attempt=n) for n in (1, 2, 3)] == [runtime(wildcards) * n for n in (1, 2, 4)]
 
 
+def test_the_time_that_a_scale_states_is_the_same_at_each_attempt(checkout: Checkout) -> None:
+    workflow = _workflow(checkout)
+    runtime, wildcards = workflow.resources["runtime"], _wildcards(workflow, "connector")
+    assert [runtime(wildcards, attempt=n) for n in (1, 2, 3)] == [600, 600, 600], "nothing predicts it"
+
+
 def test_no_job_asks_for_more_than_its_partition_allows(tmp_path: Path) -> None:
     workflow = _paper(tmp_path, time_limit=40, gpu_time_limit=720)
     runtime = workflow.allocations.runtime

@@ -156,14 +156,15 @@ class Allocations:
         return most_minutes(self.cluster or ClusterSettings(), gpus=gpus)
 
     def runtime(self, node: Node, attempt: int = 1) -> int:
-        """Minutes that a job asks for; twice as many at each further attempt, as far as its partition allows."""
+        """Minutes that a job asks for; of a forecast twice as many at each attempt, as far as its partition allows."""
         gpus, group = self.amounts(node.stage).gpus, self.group(node)
         if gpus and self.will_link(node):
             return _TO_LINK["runtime"]
         asked = self._asked(node)
         together = max(self._minutes(group)[0], asked) if group else asked
         most = self._most(gpus=bool(group or gpus))
-        return max(int(asked * min(2 ** (attempt - 1), most / together)), 1)
+        known = self._expected and self._expected(node).basis != "limit"
+        return max(int(asked * min(2 ** (attempt - 1) if known else 1, most / together)), 1)
 
     def attempts(self, stage: str) -> int:
         """How many allocations the longest pending training of a stage needs, each as long as its partition allows."""
