@@ -37,7 +37,7 @@ rows:
 PAGE = """\
 # Runs that were killed
 
-Written by `python measurements/kills.py --seed {seed}` on {date} at {commit}: a row of a table at the
+Written by `python measurements/kills.py {arguments}` on {date} at {commit}: a row of a table at the
 tests' tiny scale, {files} files, {seconds:.0f} s undisturbed, on two cores that other work shared.
 
 {equal} of {rounds} rounds, with {kills} kills, ended with the bytes of the undisturbed run.
@@ -74,7 +74,8 @@ def main() -> None:
         _, wanted = in_copy("undisturbed", lambda checkout: Run(checkout).end())
         seconds = time.monotonic() - started
         commit = "no commit" if git is None else git.commit[:10] + (" with changes" if git.dirty else "")
-        facts = {"seed": arguments.seed, "date": datetime.now(UTC).date(), "commit": commit, "seconds": seconds}
+        given = " ".join(f"--{name} {getattr(arguments, name)}" for name in ("rounds", "kills", "together", "seed"))
+        facts = {"arguments": given, "date": datetime.now(UTC).date(), "commit": commit, "seconds": seconds}
         lines, equal, kills = [], 0, 0
 
         def note(what: str, detail: str, files: dict[str, str]) -> None:
