@@ -62,6 +62,7 @@ class Toy:
         (root / "workflow" / "report_items").mkdir(parents=True)
         for name in ("scales", "protocols"):
             shutil.copytree(ROOT / "workflow" / name, root / "workflow" / name)
+        shutil.copytree(ROOT / "workflow/weights", root / "workflow/weights")  # whose shapes a rehearsal needs
         shutil.copy(ROOT / "workflow" / "catalog.yaml", root / "workflow")
         (root / "workflow" / "report_items" / "toy.yaml").write_text(REPORT_ITEM)
         shutil.copy(ROOT / "config.yaml", root)
