@@ -86,9 +86,7 @@ def _our_trial(shape: Shape, method: str) -> TextTrial:
     features = EncodedImages(model.vision, _no_image, IMAGES, cache=False)
     execution = Execution(micro_batch=shape.global_batch, threads=torch.get_num_threads())
     assert isinstance(job.schedule, TrainingSettings)
-    return TextTrial(
-        model, features, IMAGES, job.schedule, execution, shape.text, shape.answers, HIGHEST, Path("unused")
-    )
+    return TextTrial(model, features, job.schedule, execution, shape.text, shape.answers, HIGHEST, Path("unused"))
 
 
 def _theirs(shape: Shape, method: str, batches: list[list[EncodedSample]], positions: int) -> dict[str, float]:

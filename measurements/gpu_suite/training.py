@@ -18,7 +18,7 @@ from lntune.estimate.memory import MemoryAccount, predict_memory
 from lntune.model.device import numerics
 from lntune.model.features import EncodedImages
 from lntune.training.loop import make_engine, training_mode
-from lntune.training.trial import LONGEST, Notes, Step, Trial, equal_steps
+from lntune.training.trial import LONGEST, Notes, Step, Trial
 
 RATE, HIGHEST = 1e-4, 2e-3
 """Learning rates: within the paper's search, and its highest."""
@@ -93,9 +93,7 @@ def _trial(job: TrainingJob, shape: Shape, micro_batch: int, folder: Path) -> Tr
     model = build(shape, job.method, job.schedule.precision)
     features = EncodedImages(model.vision, loader(model.vision, jpegs()), IMAGES, cache=False, workers=_threads())
     execution = Execution(micro_batch=micro_batch, threads=torch.get_num_threads(), workers=_threads())
-    return Trial(
-        model, features, IMAGES, job.schedule, execution, shape.text, shape.answers, HIGHEST, folder / "checkpoints"
-    )
+    return Trial(model, features, job.schedule, execution, shape.text, shape.answers, HIGHEST, folder / "checkpoints")
 
 
 def _threads() -> int:
@@ -113,8 +111,8 @@ def _compare(found: dict[str, Any], job: TrainingJob, shape: Shape) -> None:
         most = peak * typical["seconds"] / shape.global_batch
         found["mfu"] = step_operations(once, shape.text, shape.answers) / most
         found["with_recomputation"] = step_operations(job, shape.text, shape.answers) / most
-    found["resumed_equal"] = equal_steps(first["more"]["steps"], again["resume"]["steps"])
-    found["repeats"] = equal_steps(again["resume"]["steps"], again["repeat"]["steps"])
+    found["resumed_equal"] = first["more"]["steps"] == again["resume"]["steps"]
+    found["repeats"] = again["resume"]["steps"] == again["repeat"]["steps"]
 
 
 def prefetching(found: dict[str, Any], shape: Shape, precision: Precision) -> None:
@@ -128,15 +126,13 @@ def prefetching(found: dict[str, Any], shape: Shape, precision: Precision) -> No
         features = EncodedImages(model.vision, loader(model.vision, files), IMAGES, cache=False, workers=workers)
         execution = Execution(micro_batch=shape.global_batch, threads=torch.get_num_threads(), workers=workers)
         assert isinstance(job.schedule, TrainingSettings)
-        trial = Trial(
-            model, features, IMAGES, job.schedule, execution, shape.caption, shape.caption, HIGHEST, Path("unused")
-        )
+        trial = Trial(model, features, job.schedule, execution, shape.caption, shape.caption, HIGHEST, Path("unused"))
         done = typical_steps(trial, number=6)
         seconds = median(step.seconds for step in done[1:])
         found[name] = {"seconds": seconds, "images_per_second": batch / seconds, "workers": workers}
         losses.append([[step.loss, step.norm] for step in done])
         del model, features, trial
-    found["equal"] = equal_steps(*losses)
+    found["equal"] = losses[0] == losses[1]
 
 
 def typical_steps(trial: Trial, number: int) -> Sequence[Step]:

@@ -86,14 +86,11 @@ _EXTRA_DIGITS = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of one claim.
+    """One reading of one claim: its name (empty without a formula), and whether the sentence says it in words.
 
-    Attributes:
-        name: what is meant; empty for a claim without a formula.
-        worded: whether it is what the sentence says in words, and not only what may have been computed.
-        paper, ours: what the tables yield; None if they do not print what is needed.
-        agrees, ours_agrees: whether that is what is claimed: yes, "cut off", no, or nothing.
-        missing: the cell of ours that the reading needs and that has no number, and what it has.
+    ``paper`` and ``ours`` are what the tables yield, None if they do not print what is needed; whether that is what is
+    claimed: yes, "cut off", no, or nothing. ``missing`` is the cell of ours that the reading needs and that has no
+    number, and what it has.
     """
 
     claim: Claim
@@ -141,11 +138,7 @@ def agreement(claim: Claim, value: float | None) -> str:
 
 
 def assess(claims: Claims, *, paper: Tables, ours: Tables) -> list[Reading]:
-    """Every reading of every claim.
-
-    Raises:
-        UserError: a formula cannot be read, or asks the paper's tables for what they do not have.
-    """
+    """Every reading of every claim; UserError if a formula is broken, or asks the paper for what it does not have."""
     for name, number in Counter(claim.id for claim in claims.claims).items():
         if number > 1:
             raise UserError(f"{FILE}: {name}: two claims bear this id; rename one")

@@ -7,7 +7,6 @@
 The comparison is written as CSV, as Markdown and as plain text.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +14,7 @@ from math import sqrt
 from pathlib import Path
 
 from lntune.paper.printed import Place, Printed
+from lntune.report import published
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,14 @@ Rows = list[tuple[str, ...]]
 def write_csv(path: Path, compared: Sequence[Compared]) -> None:
     """Every figure of the paper's tables that are compared, a line each."""
     found = {(one.table, one.group, one.column, one.part): one for one in orders(compared)}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for one in compared:
-            order = found.get(_figure(one))
-            bounds = one.ours.bounds if one.ours and one.ours.bounds else ("", "")
-            row = [*one.place, one.paper.text, one.ours.text if one.ours else "", _signed(one), *map(str, bounds)]
-            inside = {None: "", True: "yes", False: "no"}[one.inside]
-            writer.writerow([*row, inside, _tau(order), str(order.rows) if order else ""])
+    lines: list[Sequence[str]] = [COLUMNS]
+    for one in compared:
+        order = found.get(_figure(one))
+        bounds = one.ours.bounds if one.ours and one.ours.bounds else ("", "")
+        row = [*one.place, one.paper.text, one.ours.text if one.ours else "", _signed(one), *map(str, bounds)]
+        inside = {None: "", True: "yes", False: "no"}[one.inside]
+        lines.append([*row, inside, _tau(order), str(order.rows) if order else ""])
+    published.write_csv(path, lines)
 
 
 def _signed(one: Compared) -> str:
@@ -199,15 +198,9 @@ def markdown(compared: Sequence[Compared], *, title: str, notes: Sequence[str]) 
         lines += [line for note in without_model(its) for line in (note, "")]
         for rows in (figure_rows(its), order_rows(its)):
             if len(rows) > 1:
-                lines += [*_markdown_rows(rows), ""]
+                escaped = ([cell.replace("*", r"\*") for cell in row] for row in rows[1:])
+                lines += [*published.table_lines(rows[0], escaped), ""]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown_rows(rows: Rows) -> Iterator[str]:
-    yield f"| {' | '.join(rows[0])} |"
-    yield "|" + " --- |" * len(rows[0])
-    for row in rows[1:]:
-        yield f"| {' | '.join(cell.replace('*', chr(92) + '*') for cell in row)} |"
 
 
 def text(compared: Sequence[Compared]) -> str:

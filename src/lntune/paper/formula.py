@@ -84,9 +84,7 @@ class Tables:
         """Cells by table, rows, groups and columns; ``rows`` may be "every".
 
         A column with parts is written with one: ``MME.perception``, or with ``.sum`` or ``.mean`` for that of all.
-
-        Raises:
-            AbsentError: one of the cells is not there, or is no number.
+        AbsentError if one of the cells is not there, or is no number.
         """
         found: Numbers = {}
         for group in _texts(groups):
@@ -148,11 +146,7 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 def matched(a: Numbers, b: Numbers) -> dict[Key, tuple[float, float]]:
-    """The values of ``a``, each with the one of ``b`` that goes with it.
-
-    Raises:
-        FormulaError: a value of either has none to go with.
-    """
+    """The values of ``a``, each with the one of ``b`` that goes with it; FormulaError if one has none to go with."""
     single = [(len({key[axis] for key in a}) == 1, len({key[axis] for key in b}) == 1) for axis in range(3)]
     found: dict[Key, tuple[float, float]] = {}
     used: set[Key] = set()
@@ -272,16 +266,7 @@ class Formula:
                 raise FormulaError(f"unknown function {ast.unparse(node.func)!r} (known: {', '.join(known)})")
 
     def value(self, tables: Tables, names: Mapping[str, Value]) -> Value:
-        """What it comes to.
-
-        Args:
-            tables: what ``pick`` and ``printed`` read.
-            names: what the names in the formula stand for.
-
-        Raises:
-            AbsentError: a cell is not there.
-            FormulaError: something else is wrong.
-        """
+        """What it comes to on some tables, given its names; AbsentError if a cell is not there, else FormulaError."""
         functions = FUNCTIONS | {"pick": tables.pick, "printed": tables.printed}
         return self._value(self._tree, functions, names)
 

@@ -16,6 +16,7 @@ from lntune.errors import UserError
 from lntune.estimate.memory import Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS, Skeleton
 from lntune.paper.printed import read_paper
+from lntune.report.published import table_lines
 
 TABLE = Path("workflow/paper/table2.csv")
 LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
@@ -141,13 +142,13 @@ def text(root: Path) -> str:
     rows = read_rows(root / TABLE)
     slope, rest = fit(rows)
     head = ["", "paper", *(f"predicted, {name}" for name in _NAMES), "OOM agrees", "fit"]
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines = []
     for row in rows:
         peaks, by_fit = _peaks(row), fitted(row, (slope, rest))
         agree = sum((peak > GPU) == (row.printed is None) for peak in peaks)
         cells = [f"{row.size} {row.method}", "OOM" if row.printed is None else f"{row.printed:.1f}"]
         cells += [*(_against(peak, row.printed) for peak in peaks), f"{agree} of {len(peaks)}"]
-        lines.append(f"| {' | '.join([*cells, _against(by_fit, row.printed) + (' *' if row.fitted else '')])} |")
+        lines.append([*cells, _against(by_fit, row.printed) + (" *" if row.fitted else "")])
     note = (
         "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the "
         "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the "
@@ -155,7 +156,7 @@ def text(root: Path) -> str:
         f"Fit (not a prediction): 2 bytes a parameter, {slope:.2f} bytes a trainable one and {rest / 1e9:.2f} GB, the "
         "last two fitted on the rows marked *; the other rows are held out."
     )
-    return "\n".join([*lines, "", note])
+    return "\n".join([*table_lines(head, lines), "", note])
 
 
 def _against(size: float, printed: float | None) -> str:

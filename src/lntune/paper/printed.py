@@ -67,11 +67,7 @@ class Printed:
 
 
 def read_paper(path: Path) -> list[Printed]:
-    """The figures of one of the paper's tables.
-
-    Raises:
-        UserError: the file is not what it should be; its line is named.
-    """
+    """The figures of one of the paper's tables; UserError names the line if the file is not what it should be."""
     found: dict[Place, Printed] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
@@ -95,15 +91,11 @@ def read_paper(path: Path) -> list[Printed]:
 
 
 def read_ours(name: str, folder: Path) -> list[Printed]:
-    """Our figures in one of our tables or figures; what a table shows of the literature is none of them.
+    """Our figures in the result of a table or figure; what a table shows of the literature is none of them.
 
-    Args:
-        name: of the table or figure, as the paper's is called here.
-        folder: its result. What cells say is read from cells.json, since a figure's CSV holds what is drawn (heat maps:
-            a number for each pair of layers; bars: the sum of MME's two); groups, rows and intervals from NAME.csv.
-
-    Raises:
-        UserError: a cell has not as many figures as its column.
+    What cells say is read from cells.json, since a figure's CSV holds what is drawn (heat maps: a number for each pair
+    of layers; bars: the sum of MME's two); groups, rows and intervals from NAME.csv. UserError if a cell has not as
+    many figures as its column.
     """
     path = folder / f"{name}.csv"
     rows: dict[str, tuple[str, str]] = {}
@@ -140,11 +132,7 @@ CLAIMS = "claims.yaml"
 
 
 def paper_files(root: Path, *, claims: bool = True) -> dict[str, Path]:
-    """Every file of workflow/paper by name, the claims among them if they are wanted.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Every file of workflow/paper by name, the claims among them if they are wanted; UserError if there are none."""
     found = {path.name: path for path in sorted((root / PAPER).glob("*.csv"))}
     if not found:
         raise UserError(f"{root / PAPER}: holds no table of the paper; restore it from the repository")

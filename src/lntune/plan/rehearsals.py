@@ -17,11 +17,7 @@ from lntune.training.schedule import total_steps
 
 @once
 def rehearse_node(plan: Models, llm: str, method: str) -> Node:
-    """One LLM with the scale's vision encoder and one method, tried for minutes.
-
-    Raises:
-        UserError: it is predicted not to fit the scale's GPU at all.
-    """
+    """One LLM, the scale's vision encoder and one method, tried; UserError if they are predicted not to fit at all."""
     scale, chosen, model = plan.scale, plan.study.settings.rehearsal, plan.scale.llms[llm]
     vision, tuning = scale.vision, scale.methods[method]
     given = plan.training_execution("finetune", llm, vision, method)

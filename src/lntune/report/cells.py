@@ -23,12 +23,8 @@ NO_SCORE = "-"
 
 @dataclass(frozen=True)
 class Value:
-    """One number of a cell.
-
-    Attributes:
-        text: as it is written; "OOM" and "-" are no numbers.
-        by_seed: the number under each seed, if it is a score.
-        strata: the per-item scores that the score is made of, a seed each.
+    """One number of a cell as it is written ("OOM" and "-" are no numbers); of a score also, a seed each, the number
+    and the per-item scores that it is made of.
     """
 
     text: str
@@ -48,13 +44,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: values that are ranked separately (MME's two).
+    """One cell: values that are ranked separately (MME's two), and the decimals of its intervals, if it can have one.
 
-    Attributes:
-        values: its numbers.
-        decimals: digits that scores are written with; None of what has no interval.
-        beside: what the CSV says besides, by the end of the column's title.
-        note: why there is no value, where training diverged.
+    ``beside`` is what the CSV says besides, by the end of the column's title; ``note``, why there is no value, where
+    training diverged.
     """
 
     values: tuple[Value, ...]
@@ -127,13 +120,9 @@ class ScoreValue(Frozen):
 
 
 class ScoreFormat(Frozen):
-    """How the cells of a benchmark's column are read and written.
+    """How the cells of a benchmark's column are read and written; ``measure`` names the sum of a cell's values.
 
-    Attributes:
-        values: those of a cell, in the order in which they are written.
-        decimals: how many they are written with.
-        measure: what bars show: the sum of the values.
-        least: what scores.json must have at least for the cell to be no "-"; of several seeds their mean counts.
+    ``least`` is what scores.json must have at least for the cell to be no "-"; of several seeds their mean counts.
     """
 
     values: tuple[ScoreValue, ...] = Field(strict=False)
@@ -143,25 +132,23 @@ class ScoreFormat(Frozen):
 
 
 def cell_of(column: str, folders: Sequence[Path], format: ScoreFormat | None, tokens: str | None) -> Cell:
-    """A cell of a column.
+    """A cell of a benchmark's column, of Mem. (GB) or #param. (Table 2), or of Similarity (Table 6), over ``tokens``.
 
-    Args:
-        column: its title: a benchmark's, or Mem. (GB) or #param. (Table 2), or Similarity (Table 6).
-        folders: the results that it is read from, a seed each.
-        format: of a benchmark's column.
-        tokens: of Similarity, the tokens whose states are compared.
+    ``folders`` are the results that it is read from, a seed each.
     """
-    if found := [runs for folder in folders if (runs := read_divergences(folder))]:
-        note = "; ".join(dict.fromkeys(map(describe, found)))
-        note += f" ({len(found)} of {len(folders)} seeds)" if len(folders) > 1 else ""
-        steps = "; ".join(str(run.step) for runs in found for run in runs)
+    if diverged := [runs for folder in folders if (runs := read_divergences(folder))]:
+        note = "; ".join(dict.fromkeys(map(describe, diverged)))
+        note += f" ({len(diverged)} of {len(folders)} seeds)" if len(folders) > 1 else ""
+        steps = "; ".join(str(run.step) for runs in diverged for run in runs)
         values, decimals = (len(format.values), format.decimals) if format else (1, 3)
         return Cell((Value(NO_SCORE),) * values, decimals, {"diverged at": steps}, note)
     if format is not None:
         return _scores(folders, format)
     if column == "Similarity":
         assert tokens is not None
-        return _similarity(folders, tokens)
+        found = tuple(_read(folder, "similarity.json")["tokens"][tokens]["mean"] for folder in folders)
+        strata = tuple(read_strata(folder)[tokens] for folder in folders)
+        return Cell((Value(f"{fmean(found):.3f}", found, strata),), 3)
     return {"Mem. (GB)": _memory, "#param.": _parameters}[column](folders[0])
 
 
@@ -207,9 +194,3 @@ def _labelled(folder: Path, name: str, label: str) -> Any:
     """A number of measure.json; those that were predicted or printed are labelled so."""
     numbers = _read(folder, "measure.json")["numbers"]
     return next(one["value"] for one in numbers if (one["name"], one["label"]) == (name, label))
-
-
-def _similarity(folders: Sequence[Path], tokens: str) -> Cell:
-    found = tuple(_read(folder, "similarity.json")["tokens"][tokens]["mean"] for folder in folders)
-    strata = tuple(read_strata(folder)[tokens] for folder in folders)
-    return Cell((Value(f"{fmean(found):.3f}", found, strata),), 3)

@@ -10,7 +10,6 @@ is the size on paper. Nothing here touches pyplot, and matplotlib's settings are
 Matplotlib is imported by what draws, so that what only plans does not wait for it.
 """
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lntune.errors import UserError
 from lntune.report.cells import NO_SCORE, Cell
+from lntune.report.published import write_csv
 from lntune.report.rows import ShownItemSettings, scale_note, without_model, write_cells
 
 if TYPE_CHECKING:
@@ -97,11 +97,7 @@ _CATEGORIES = (
 
 
 def categories(names: Sequence[str]) -> dict[str, Category]:
-    """A look for each name, in this order.
-
-    Raises:
-        UserError: there are more names than a reader can tell apart.
-    """
+    """A look for each name, in this order; UserError if there are more names than a reader can tell apart."""
     if len(names) > len(_CATEGORIES):
         raise UserError(
             f"a figure can tell {len(_CATEGORIES)} things apart, and is given {len(names)} "
@@ -131,16 +127,11 @@ def panels(
     squares: bool = False,
     **shared: Any,
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure of ``count`` panels, row by row, that make room for each other's labels.
+    """A figure of ``count`` panels, ``across`` in a row, that make room for each other's labels.
 
-    Args:
-        count: of panels.
-        across: panels in a row.
-        above: what the figure is higher than its panels, in inches.
-        height: of a row of panels, in inches.
-        width: of the figure, in inches; None: the text's, and less of a single panel.
-        squares: the panels have an aspect of their own, and stand close.
-        shared: ``sharex`` and ``sharey``, as matplotlib's ``Figure.subplots`` takes them.
+    In inches: what the figure is higher than its panels; the height of a row of panels; the figure's width (None: the
+    text's, and less of a single panel). ``squares``: the panels have an aspect of their own, and stand close;
+    ``shared``: ``sharex`` and ``sharey``, as matplotlib's ``Figure.subplots`` takes them.
     """
     from matplotlib.figure import Figure
 
@@ -184,10 +175,7 @@ def add_note(figure: "Figure", scale: str, note: str) -> None:
 
 
 def save(figure: "Figure", folder: Path, name: str, title: str) -> None:
-    """Write NAME.pdf, NAME.svg and NAME.png, of the same bytes whenever the same is drawn.
-
-    ``title`` is what the files call themselves in their metadata, for those who cannot see them.
-    """
+    """Write NAME.pdf, .svg and .png, of the same bytes whenever the same is drawn; ``title`` is for their metadata."""
     # None leaves out times and versions.
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"Title": title, "Creator": None, "Producer": None, "CreationDate": None},
@@ -222,8 +210,6 @@ def write_figure(
     with look():
         add_note(figure, settings.scale, " ".join((scale_note(settings), *missing, *without_model(settings, cells))))
     save(figure, out, settings.name, settings.title)
-    with (out / f"{settings.name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*header, "scale"))
-        writer.writerows((*row, settings.scale) for row in rows)
+    lines = [(*header, "scale"), *((*row, settings.scale) for row in rows)]
+    write_csv(out / f"{settings.name}.csv", lines)
     write_cells(out, settings, cells)

@@ -54,20 +54,12 @@ _COMMAND_OF = {"bold": r"\textbf", "code": r"\texttt", "power": r"\textsuperscri
 
 
 def escaped(text: str) -> str:
-    """A text that LaTeX sets as it is written, with curly quotation marks.
-
-    Raises:
-        UserError: it holds a character that the T1 encoding does not have.
-    """
+    """A text that LaTeX sets as it is written, with curly quotation marks; UserError for what T1 does not have."""
     return _characters(_quoted(text))
 
 
 def from_markdown(text: str) -> str:
-    """A paragraph of Markdown: bold words and code stay such, and 10^9 is set as a power.
-
-    Raises:
-        UserError: it holds a character that the T1 encoding does not have.
-    """
+    """A paragraph of Markdown: bold words and code stay such, and 10^9 is set as a power; UserError as above."""
     text, pieces, end = _quoted(text), [], 0
     for found in _MARKDOWN.finditer(text):
         kind = str(found.lastgroup)
@@ -196,17 +188,10 @@ _NUMBERED = re.compile(r"\ATable \w+: *")
 
 
 def latex_table(table: LaidOut, *, name: str, title: str, notes: Sequence[str], about: str) -> str:
-    """The table as LaTeX.
+    """The table as LaTeX, labelled "tab:NAME"; a number that the title begins with is left to LaTeX.
 
-    Args:
-        table: what it shows.
-        name: its label's, behind "tab:".
-        title: its caption, without the number that it may begin with: LaTeX numbers tables itself.
-        notes: paragraphs under the table, in Markdown.
-        about: which result it shows, for whoever opens the file.
-
-    Raises:
-        UserError: a text holds a character that LaTeX's T1 fonts do not have.
+    ``notes`` are paragraphs under the table, in Markdown; ``about`` says which result it shows, for whoever opens the
+    file. Raises UserError if a text holds a character that LaTeX's T1 fonts do not have.
     """
     caption = _NUMBERED.sub("", title)
     caption = caption[:1].upper() + caption[1:]

@@ -98,12 +98,9 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class LaidOut:
-    """A table.
+    """A table: one line of titles or two, the upper with titles that span columns, and what stands under it.
 
-    Attributes:
-        header: one line or two, the upper with titles that span several columns. Each begins with the title of the
-            column that names lines; where there are two, the upper one's is empty.
-        blocks: what stands under it.
+    A line begins with the title of the column that names lines; where there are two, the upper one's is empty.
     """
 
     header: tuple[tuple[Title, ...], ...]
@@ -134,18 +131,10 @@ class LaidOut:
 def lay_out(
     rows: Sequence[TableRow], columns: Sequence[str], layout: Layout, emphasis: Emphasis, *, intervals: bool = False
 ) -> LaidOut:
-    """A table of these rows.
+    """A table of these rows, at least one, in the order in which they and their groups are to stand.
 
-    Args:
-        rows: in the order in which they and their groups are to stand; at least one. A group from the literature is
-            one of its own whatever its title, and nothing in it is marked.
-        columns: the titles of the cells.
-        layout: where groups and rows go.
-        emphasis: what is marked, within a group and for each value of a column.
-        intervals: whether values show theirs.
-
-    Raises:
-        UserError: a group has two rows of one title.
+    ``columns`` are the titles of the cells. A group from the literature is one of its own whatever its title, and
+    nothing in it is marked. Raises UserError if a group has two rows of one title.
     """
     groups = _groups(rows, columns, emphasis, intervals)
     if layout == "groups":

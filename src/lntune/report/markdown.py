@@ -13,14 +13,9 @@ _SPECIAL = re.compile(r"[\\|*_<>`\[\]]")
 
 
 def markdown_table(table: LaidOut, *, title: str, notes: Sequence[str]) -> str:
-    """The table as Markdown.
+    """The table as Markdown; ``notes``, in Markdown too, are paragraphs between title and table.
 
     Markdown has no titles that span columns: what stands over a column is written before its title.
-
-    Args:
-        table: what it shows.
-        title: above the table.
-        notes: paragraphs between title and table, in Markdown.
     """
     paragraphs = [f"# {_text(title)}", *notes, "\n".join(_lines(table))]
     below = [INTERVALS_NOTE] if table.intervals else []

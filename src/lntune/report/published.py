@@ -1,22 +1,33 @@
-"""For comparing two versions of a published file: what it shows, by row and column, and where the two differ."""
+"""Rows as CSV and as a Markdown table; and for comparing two versions of a published file: what it shows, by row and
+column, and where the two differ.
+"""
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows, of which the first is the header, as CSV in UTF-8."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()) -> list[str]:
+    """A Markdown table, line by line; the columns whose titles are in ``right`` are set to the right."""
+    rule = ["--:" if title in right else "---" for title in header]
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+
 
 Shown = dict[tuple[str, str], str]
 """What a file shows, by row ("GROUP: TITLE") and column."""
 
 
 def shown_in(file: Path) -> Shown:
-    """What a CSV or a Markdown table shows.
-
-    Raises:
-        ValueError: the file is neither, or not one that has every row once; the points of a curve are no cells.
-    """
+    """What a CSV or a Markdown table shows; ValueError if it has not every row once: points of a curve are no cells."""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".csv":
         return _in_csv(text)

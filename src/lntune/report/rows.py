@@ -37,13 +37,10 @@ _TOKENS = {
 
 
 class Row(Frozen):
-    """One row.
+    """One row; its learning rate is the one asked for, None where one was chosen, or nothing was trained.
 
-    Attributes:
-        group, title: its names.
-        learning_rate: the rate that was asked for; None where one was chosen, or nothing was trained.
-        selections: the places of the selections that chose one, a seed each.
-        scores: for each column the places of the results that its cell is read from, a seed each.
+    ``selections`` are the places of those that chose one, a seed each; ``scores``, for each column, the places of the
+    results that its cell is read from, a seed each.
     """
 
     group: str

@@ -5,7 +5,6 @@ table that is not among them has no value of ours. claims.csv has every reading 
 claim, with the reading that comes nearest.
 """
 
-import csv
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +13,8 @@ from lntune.config.load import load
 from lntune.paper.claims import CUT, UNKNOWN, YES, Claims, Reading, assess, by_claim, verdicts
 from lntune.paper.formula import Tables
 from lntune.paper.printed import CLAIMS, Execution, Settings, check, read_own, read_tables
+from lntune.report import published
 from lntune.store.job import Job, Metrics
-
-__all__ = ["PACKAGES", "Execution", "Settings", "run"]
 
 PACKAGES = ()
 
@@ -51,16 +49,16 @@ COLUMNS = (
 
 def write_csv(path: Path, readings: Sequence[Reading]) -> None:
     """Every reading, a line each."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for one in readings:
-            claim, worded = one.claim, "yes" if one.worded else "no"
-            writer.writerow((
-                claim.id, claim.place, claim.claim, claim.kind, claim.claimed, "yes" if claim.implied else "", one.name,
-                worded if one.name else "", one.formula, one.shown(one.paper), one.agrees, one.shown(one.ours),
-                one.ours_agrees, one.missing, claim.note,
-            ))  # fmt: skip
+    lines = [
+        (
+            one.claim.id, one.claim.place, one.claim.claim, one.claim.kind, one.claim.claimed,
+            "yes" if one.claim.implied else "", one.name, ("yes" if one.worded else "no") if one.name else "",
+            one.formula, one.shown(one.paper), one.agrees, one.shown(one.ours), one.ours_agrees, one.missing,
+            one.claim.note,
+        )
+        for one in readings
+    ]  # fmt: skip
+    published.write_csv(path, [COLUMNS, *lines])
 
 
 def nearest(its: Sequence[Reading]) -> Reading:
@@ -90,15 +88,14 @@ def markdown(readings: Sequence[Reading], *, title: str, notes: Sequence[str]) -
     """One line a claim; ``notes`` are paragraphs between title and table, empty ones left out."""
     lines = [line for paragraph in (f"# {title}", *notes, summary(readings)) if paragraph for line in (paragraph, "")]
     header = ("claim", "place", "says", "claimed", "nearest reading", "the paper's tables yield", "agrees", "ours")
-    lines += [f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
-    lines += [_line(its) for its in by_claim(readings)]
+    lines += published.table_lines(header, map(_cells, by_claim(readings)))
     footnotes = [f"- {its[0].claim.id}: {its[0].claim.note}" for its in by_claim(readings) if its[0].claim.note]
     lacking = {one.claim.id: one.missing for one in readings if one.missing}
     footnotes += [f"- {name}: ours is missing: {cell}" for name, cell in lacking.items()]
     return "\n".join([*lines, "", *footnotes]).rstrip() + "\n"
 
 
-def _line(its: Sequence[Reading]) -> str:
+def _cells(its: Sequence[Reading]) -> list[str]:
     one, claim = nearest(its), its[0].claim
     known = [reading for reading in its if reading.agrees != UNKNOWN]
     agreeing = sum(reading.agrees == YES for reading in known)
@@ -110,4 +107,4 @@ def _line(its: Sequence[Reading]) -> str:
         claim.id, claim.place, says, claim.claimed, one.name, one.shown(one.paper), f"{one.agrees}{how_many}",
         "-" if one.missing else one.shown(one.ours),
     )  # fmt: skip
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return [cell.replace("|", "/") for cell in cells]

@@ -4,8 +4,6 @@ from lntune.paper.comparison import compare, markdown, write_csv
 from lntune.paper.printed import Execution, Settings, check, read_own, read_tables
 from lntune.store.job import Job, Metrics
 
-__all__ = ["PACKAGES", "Execution", "Settings", "run"]
-
 PACKAGES = ()
 
 TITLE = "Our tables beside the paper's"

@@ -4,12 +4,11 @@ A row is the whole account of one set: the numbers of its reasons and of what wa
 catalogue knows what a public file holds, the row says so, and where ours differs and by how many.
 """
 
-from collections.abc import Iterator
-
 from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.data.drops import Counts, read_counts
+from lntune.report.published import table_lines
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
@@ -55,39 +54,27 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
         {
             "set": row.name, "use": row.use, "source": row.source, "unit": counts.unit, "read": counts.read,
             **{f"dropped: {reason}": counts.dropped.get(reason, 0) for reason in reasons},
-            "kept": counts.kept, "known": "; ".join(_known(row, counts)),
-            "differs": "; ".join(_differences(row, counts)),
+            "kept": counts.kept, "known": "; ".join(text for text, _ in known), "differs": "; ".join(differs),
         }
         for row, counts in zip(settings.rows, counted, strict=True)
+        for known, differs in [_compared(row, counts)]
     ]  # fmt: skip
     pd.DataFrame(records).to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
     (job.out / f"{settings.name}.md").write_text(_markdown(settings, counted))
     return {"sets": len(records), "reasons": len(reasons)}
 
 
-def _read(row: Row, counts: Counts) -> Iterator[tuple[Known, dict[str, int]]]:
-    """Each file that was read of those that the catalogue knows counts of, and ours of what it knows."""
+def _compared(row: Row, counts: Counts) -> tuple[list[tuple[str, str]], list[str]]:
+    """Of each file that was read what is known, and by whom; and a text for each count of ours that differs."""
+    texts, differs = [], []
     for known in row.known:
         if known.file in counts.files:
-            yield known, {what: counts.files[known.file].get(what, 0) for what in known.counts}
-
-
-def _known(row: Row, counts: Counts) -> list[str]:
-    """What is known of the files that were read, a text for each."""
-    return [
-        f"{known.file}: " + ", ".join(f"{number:,} {what}" for what, number in known.counts.items())
-        for known, _ in _read(row, counts)
-    ]
-
-
-def _differences(row: Row, counts: Counts) -> list[str]:
-    """Where ours differ, a text for each count."""
-    return [
-        f"{known.file}: {number:,} {what} instead of {known.counts[what]:,} ({number - known.counts[what]:+,})"
-        for known, ours in _read(row, counts)
-        for what, number in ours.items()
-        if number != known.counts[what]
-    ]
+            of_file = ", ".join(f"{number:,} {what}" for what, number in known.counts.items())
+            texts.append((f"{known.file}: {of_file}", known.source))
+            for what, right in known.counts.items():
+                if (ours := counts.files[known.file].get(what, 0)) != right:
+                    differs.append(f"{known.file}: {ours:,} {what} instead of {right:,} ({ours - right:+,})")
+    return texts, differs
 
 
 def _markdown(settings: Settings, counted: list[Counts]) -> str:
@@ -98,18 +85,17 @@ def _markdown(settings: Settings, counted: list[Counts]) -> str:
         "",
         f"Scale: {settings.scale}. Records that were read, left out by reason, and kept (docs/filters.md).",
         "",
-        "| Set | Use | Source | Read | Left out | Kept | Compared with what is known of the files |",
-        "| --- | --- | --- | --: | --- | --: | --- |",
     ]
-    sources: dict[str, None] = {}
+    rows, sources = [], dict[str, None]()
     for row, counts in zip(settings.rows, counted, strict=True):
         dropped = "; ".join(f"{number:,} {reason}" for reason, number in counts.dropped.items()) or "-"
         kept = f"{counts.kept:,} {counts.unit}"
-        differs = "**differs:** " + "; ".join(found) if (found := _differences(row, counts)) else "the same"
-        compared = differs if _known(row, counts) else "-"
-        lines.append(f"| {row.name} | {row.use} | {row.source} | {counts.read:,} | {dropped} | {kept} | {compared} |")
-        texts = zip(_known(row, counts), _read(row, counts), strict=True)
-        sources |= {f"- {text} ({known.source})": None for text, (known, _) in texts}
+        known, differs = _compared(row, counts)
+        compared = f"**differs:** {'; '.join(differs)}" if differs else "the same" if known else "-"
+        rows.append((row.name, row.use, row.source, f"{counts.read:,}", dropped, kept, compared))
+        sources |= {f"- {text} ({source})": None for text, source in known}
+    header = ("Set", "Use", "Source", "Read", "Left out", "Kept", "Compared with what is known of the files")
+    lines += table_lines(header, rows, right=("Read", "Kept"))
     if sources:
         lines += ["", "Known of the files:", "", *sources]
     return "\n".join(lines) + "\n"

@@ -252,10 +252,7 @@ def _draw_vqav2(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
 def pope_negatives(
     names: Sequence[str], kind: str, frequency: Counter[str], together: Mapping[str, Counter[str]], rng: Rng
 ) -> list[str]:
-    """Three absent things by POPE's rule: any, the most frequent, or those that most often stand with a present one.
-
-    ``names`` are all the things in the image.
-    """
+    """Three things that are not in ``names``, by POPE's rule: any, the most frequent, or most often beside one."""
     missing = [n for n in THINGS if n not in names]
     if kind == "random":
         return [str(n) for n in rng.choice(missing, 3, replace=False)]

@@ -132,7 +132,8 @@ class _Fetching:
     def all(self) -> dict[str, LockedFile]:
         """Every file, several at a time; the first that cannot be had ends the others."""
         names = list(self._execution.places)
-        sizes, arrived = {name: self._size(name) for name in names}, {name: self._arrived(name) for name in names}
+        sizes = {name: self._size(name) for name in names}
+        arrived = {name: 0 if self._source(name) else Partial.arrived(self._folder / name) for name in names}
         missing = sum(max(0, (sizes[name] or 0) - arrived[name]) for name in names if not self._linked(name))
         self._check_room(missing)
         total = sum(max(sizes[name] or 0, arrived[name]) for name in names)
@@ -169,10 +170,6 @@ class _Fetching:
         if source is not None:
             return source.stat().st_size if source.is_file() else 0
         return self._recorded[name].bytes if known is None and name in self._recorded else known
-
-    def _arrived(self, name: str) -> int:
-        """Bytes of a download that an earlier attempt has brought."""
-        return 0 if self._source(name) is not None else Partial.arrived(self._folder / name)
 
     def _check_room(self, missing: int) -> None:
         free = shutil.disk_usage(self._folder).free

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lntune.report.cells import Cell, Interval, number, total
+from lntune.report.cells import NO_SCORE, Cell, Interval, number, total
 from lntune.report.figure import TEXT_WIDTH, Category, broken, categories, look, panels, write_figure
 from lntune.report.rows import ShownItemSettings, cells_of
 from lntune.store.job import Job, Metrics, NoExecution
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("matplotlib", "numpy")
-
-MISSING = "-"
 
 _BARS_OF_A_GROUP, _WIDEST = 0.8, 0.3
 """Widths, where the distance of two groups is 1."""
@@ -35,13 +33,9 @@ class Score(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """One panel.
+    """One panel: the benchmark as tables call it, what bars show ("accuracy (%)"), decimals of the CSV, and scores.
 
-    Attributes:
-        column: as tables call the benchmark.
-        measure: what its bars show ("perception + cognition", "accuracy (%)", "CIDEr").
-        decimals: of the CSV.
-        scores: for each model the scores of all rows, in the order of ``Bars.rows``.
+    These are, for each model, those of all rows, in the order of ``Bars.rows``.
     """
 
     column: str
@@ -83,11 +77,8 @@ def _bars(settings: Settings, cells: list[list[Cell]]) -> Bars:
 
 def csv_header(data: Bars) -> list[str]:
     """A column and its interval for each benchmark, as tables call them."""
-    return [
-        "model",
-        "method",
-        *(name for one in data.benchmarks for name in (one.column, f"{one.column} 95% interval")),
-    ]
+    columns = (name for one in data.benchmarks for name in (one.column, f"{one.column} 95% interval"))
+    return ["model", "method", *columns]
 
 
 def csv_rows(data: Bars) -> list[list[str]]:
@@ -100,17 +91,13 @@ def csv_rows(data: Bars) -> list[list[str]]:
 
 
 def _cells(score: Score, decimals: int) -> tuple[str, str]:
-    value = MISSING if score.value is None else f"{score.value:.{decimals}f}"
+    value = NO_SCORE if score.value is None else f"{score.value:.{decimals}f}"
     bounds = (f"{bound:.{decimals}f}" for bound in score.interval or ())
-    return value, "..".join(bounds) or MISSING
+    return value, "..".join(bounds) or NO_SCORE
 
 
 def draw_bars(data: Bars) -> "Figure":
-    """Draw a panel a benchmark, a group of bars a model, a colour and hatch a row; whiskers are the intervals.
-
-    Raises:
-        UserError: there are too many rows to tell apart.
-    """
+    """Draw a panel a benchmark, a group of bars a model, a look a row; UserError if these are too many."""
     from matplotlib.patches import Patch
 
     looks = categories(data.rows)
@@ -157,7 +144,7 @@ def _panel(axes: "Axes", benchmark: Benchmark, looks: dict[str, Category]) -> No
 def _mark(axes: "Axes", place: float, score: Score) -> None:
     """The interval of a bar, or the sign that there is no bar."""
     if score.value is None:
-        axes.text(place, 0, MISSING, ha="center", va="bottom", fontsize=12)
+        axes.text(place, 0, NO_SCORE, ha="center", va="bottom", fontsize=12)
     elif score.interval is not None:
         low, high = score.interval
         # About its own middle: a bootstrap's interval need not lie around the value.

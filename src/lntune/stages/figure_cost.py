@@ -29,13 +29,9 @@ Execution = NoExecution
 
 
 class Cost(NamedTuple):
-    """One method's cost on one model.
+    """One method's cost on one model, an LLM or a scale of LLMs ("7B scale"), both as tables call them.
 
-    Attributes:
-        model: the panel: an LLM, or a scale of LLMs ("7B scale").
-        method: as tables call it.
-        trainable_percent: of all parameters, how many train; above 0, as the axis is logarithmic.
-        memory_gb: the peak, in 10**9 bytes; None: out of memory.
+    What trains is above 0 percent, as the axis is logarithmic; ``memory_gb`` is the peak in 10**9 bytes, None: OOM.
     """
 
     model: str
@@ -45,12 +41,9 @@ class Cost(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What the figure shows.
+    """What the figure shows: a cost for each model and method, in their order; and the vertical axis's title.
 
-    Attributes:
-        costs: one for each model and method; both are shown in the order in which they come.
-        memory: the vertical axis: what was measured or predicted, and where ("GPU memory, predicted (GB)").
-        capacity_gb: what a device has; methods that run out of it are set above this line. None: not known.
+    Methods that run out of what a device has (``capacity_gb``; None: not known) are set above this line.
     """
 
     costs: Sequence[Cost]
@@ -89,11 +82,7 @@ def csv_rows(data: Costs) -> list[tuple[str, ...]]:
 
 
 def draw_cost(data: Costs) -> "Figure":
-    """Draw a panel a model and a marker a method; what ran out of memory lies in a band above the axis, by name.
-
-    Raises:
-        UserError: there are too many methods to tell apart.
-    """
+    """Draw a panel a model, a look a method, above the axis what is OOM; UserError if methods are too many."""
     from matplotlib.lines import Line2D
 
     models = list(dict.fromkeys(one.model for one in data.costs))
@@ -103,7 +92,11 @@ def draw_cost(data: Costs) -> "Figure":
         figure, axes = panels(len(models), across=columns, above=0.6, height=1.9, sharey=True)
         for place, (panel, model) in enumerate(zip(axes, models, strict=True)):
             panel.set_title(model)
-            _points(panel, [cost for cost in data.costs if cost.model == model], looks, _band(data))
+            for one in data.costs:
+                if one.model == model:
+                    height = sum(_band(data)) / 2 if one.memory_gb is None else one.memory_gb
+                    point = panel.plot([one.trainable_percent], [height], clip_on=False, zorder=3)[0]
+                    _marker(point, one.method, looks)
             _share_axis(panel, data, most=6 if columns < 3 else 3, named=place + columns >= len(models))
             _memory_axis(panel, data, named=place % columns == 0)
         handles = [_marker(Line2D([], []), name, looks) for name in looks]
@@ -114,30 +107,14 @@ def draw_cost(data: Costs) -> "Figure":
     return figure
 
 
-class _Band(NamedTuple):
-    """The vertical axis of all panels, in gigabytes: up to ``edge``, and above that up to ``top`` for what is OOM."""
-
-    edge: float
-    top: float
-
-    @property
-    def middle(self) -> float:
-        return (self.edge + self.top) / 2
-
-
-def _band(data: Costs) -> _Band:
+def _band(data: Costs) -> tuple[float, float]:
+    """The vertical axis of all panels, in gigabytes: its edge, and the top of the band above for what is OOM."""
     known = [one.memory_gb for one in data.costs if one.memory_gb is not None]
     highest = 1.1 * max(known, default=0.0) or 1.0
     if len(known) == len(data.costs):
-        return _Band(highest, highest)
+        return highest, highest
     edge = max(data.capacity_gb or 0.0, highest)
-    return _Band(edge, 1.25 * edge)
-
-
-def _points(axes: "Axes", costs: list[Cost], looks: dict[str, Category], band: _Band) -> None:
-    for one in costs:
-        height = band.middle if one.memory_gb is None else one.memory_gb
-        _marker(axes.plot([one.trainable_percent], [height], clip_on=False, zorder=3)[0], one.method, looks)
+    return edge, 1.25 * edge
 
 
 def _marker(line: "Line2D", method: str, looks: dict[str, Category]) -> "Line2D":
@@ -169,17 +146,17 @@ def _memory_axis(axes: "Axes", data: Costs, *, named: bool) -> None:
     """Gigabytes, and above them the band of what is out of memory."""
     from matplotlib.ticker import MaxNLocator
 
-    band = _band(data)
+    edge, top = _band(data)
     steps = MaxNLocator(6, steps=[1, 2, 5, 10])
-    ticks = [float(tick) for tick in steps.tick_values(0, band.edge) if 0 <= tick <= band.edge * (1 + 1e-9)]
+    ticks = [float(tick) for tick in steps.tick_values(0, edge) if 0 <= tick <= edge * (1 + 1e-9)]
     if all(one.memory_gb is None for one in data.costs) and data.capacity_gb is None:
         ticks = []  # nothing stands on such a scale
     labels = [f"{tick:g}" for tick in ticks]
-    if band.top > band.edge:
-        axes.axhspan(band.edge, band.top, facecolor="#e8e8e8", edgecolor="none", zorder=0)
-        axes.axhline(band.edge, color="#666666", linewidth=0.8, linestyle="--", zorder=1)
-        ticks, labels = [*ticks, band.middle], [*labels, OOM]
-    axes.set_ylim(0, band.top)
+    if top > edge:
+        axes.axhspan(edge, top, facecolor="#e8e8e8", edgecolor="none", zorder=0)
+        axes.axhline(edge, color="#666666", linewidth=0.8, linestyle="--", zorder=1)
+        ticks, labels = [*ticks, (edge + top) / 2], [*labels, OOM]
+    axes.set_ylim(0, top)
     axes.set_yticks(ticks, labels)
     if named:
         axes.set_ylabel(data.memory)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import Locator
     from numpy.typing import NDArray
 
 PACKAGES = ("matplotlib", "numpy")
@@ -60,10 +59,7 @@ Execution = NoExecution
 
 
 class Series(NamedTuple):
-    """One panel: the gradient of one norm over one tuning; the method as tables call it.
-
-    ``steps`` and ``recorded`` are as :func:`read_norm_gradients` returns them; where training diverged, no steps.
-    """
+    """One panel: a norm's gradient over one tuning, as :func:`read_norm_gradients` has it; if it diverged, no steps."""
 
     method: str
     norm: Norm
@@ -84,11 +80,6 @@ class Gradients(NamedTuple):
     model: str
     layer: int
     series: Sequence[Series]
-
-    @property
-    def norms(self) -> list[str]:
-        """The rows of panels."""
-        return list(dict.fromkeys(one.norm for one in self.series))
 
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
@@ -140,8 +131,10 @@ def draw_gradients(data: Gradients) -> "Figure":
     Few steps have extremes far beyond all others', and an axis that holds these shows nothing else. So it holds every
     step's mean and deviation and the extremes of 95% of the steps; the legend says if something is cut off.
     """
-    columns = len(data.series) // len(data.norms)
-    wide = columns > 1
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    columns = len(data.series) // len({one.norm for one in data.series})
+    wide, steps = columns > 1, sorted({step for one in data.series for step in one.steps})
     with look():
         figure, axes = panels(
             len(data.series), across=columns, above=0.65 if wide else 1.1, height=1.55, sharex=True, sharey="row"
@@ -152,7 +145,8 @@ def draw_gradients(data: Gradients) -> "Figure":
         cut = [_vertical(axes[first], data.series[first : first + columns]) for first in rows]
         for panel in axes[-columns:]:
             panel.set_xlabel("training step")
-            panel.xaxis.set_major_locator(_step_locator(data))
+            locator = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
+            panel.xaxis.set_major_locator(FixedLocator(steps) if len(steps) < _FEW else locator)
         shown = next((panel for panel, one in zip(axes, data.series, strict=True) if one.steps), axes[0])
         handles, labels = shown.get_legend_handles_labels()
         if any(cut):
@@ -162,13 +156,6 @@ def draw_gradients(data: Gradients) -> "Figure":
             title=f"LayerNorm gradients in layer {data.layer}{' ' if wide else chr(10)}of {data.model}",
         )  # fmt: skip
     return figure
-
-
-def _step_locator(data: Gradients) -> "Locator":
-    from matplotlib.ticker import FixedLocator, MaxNLocator
-
-    steps = sorted({step for one in data.series for step in one.steps})
-    return FixedLocator(steps) if len(steps) < _FEW else MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
 
 
 def _panel(axes: "Axes", one: Series) -> None:
@@ -259,9 +246,8 @@ def layer_at(number: int, of: int, layers: int) -> int:
     """The layer of a model with ``layers`` layers that lies as deep as the ``number``-th of ``of``; all count from 1.
 
     It is the layer that holds the middle of that one, if both models are drawn equally high; where the middle lies
-    between two layers, the deeper one. The paper's 11th and 21st layer of 32 are the 2nd and 3rd of 4.
-
-    Raises UserError if there is no such layer.
+    between two layers, the deeper one. The paper's 11th and 21st layer of 32 are the 2nd and 3rd of 4. UserError if
+    there is no such layer.
     """
     if not (1 <= number <= of and layers >= 1):
         raise UserError(f"there is no layer {number} of {of}, or none in a model of {layers}; layers count from 1")

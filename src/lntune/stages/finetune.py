@@ -11,8 +11,6 @@ from lntune.training.divergence import Diverged, write_divergences
 
 PACKAGES = (*_TUNE_PACKAGES, "peft")
 
-__all__ = ["PACKAGES", "TUNED", "Execution", "Settings", "run"]
-
 TUNED = "tuned.safetensors"
 """What trained, and nothing else; the base weights are those of the inputs."""
 
@@ -31,10 +29,7 @@ class Settings(Frozen):
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Write tuned.safetensors and metrics.jsonl, which has the gradients of the norms that train.
-
-    If the model diverges, that is the result: diverged.json takes the place of the weights.
-    """
+    """Write tuned.safetensors and metrics.jsonl, with the gradients of the norms that train; or else diverged.json."""
     from safetensors.torch import save_file
 
     from lntune.training import ranks

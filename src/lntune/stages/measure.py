@@ -22,8 +22,6 @@ PACKAGES = ("torch", "transformers", "tokenizers", "open_clip_torch", "timm", "p
 
 MEASURED = "measure.json"
 
-__all__ = ["MEASURED", "PACKAGES", "Execution", "Settings", "run"]
-
 
 class Paper(Frozen):
     """What the paper prints: gigabytes, or null where it says OOM; percent of parameters that train."""

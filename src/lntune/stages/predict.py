@@ -9,8 +9,6 @@ from lntune.store.job import Job, Metrics
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
 
-__all__ = ["PACKAGES", "Execution", "Settings", "run"]
-
 
 class Settings(TunedModelSettings):
     """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution."""

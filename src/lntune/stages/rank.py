@@ -34,9 +34,8 @@ def runs_on_ranks(job: Job[AnySettings, Execution]) -> bool:
 def run_on_ranks(job: Job[AnySettings, AnyExecution], stage: str, seconds: float = inf) -> Metrics:
     """Run the stage in the module of that name on ``execution.ranks`` ranks; return the first rank's metrics.
 
-    After ``seconds`` they are ended, and RankCrash says so.
-
-    DeepSpeed's version is one of them: like the engine it is no part of a result's identity.
+    DeepSpeed's version is one of them: like the engine it is no part of a result's identity. After ``seconds`` the
+    ranks are ended, and RankCrash says so.
     """
     import torch  # noqa: F401  (loaded, so that the manifest names the GPUs)
 

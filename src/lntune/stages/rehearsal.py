@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from lntune.config import Frozen
+from lntune.report.published import table_lines
 from lntune.stages.rehearse import REHEARSAL
 from lntune.store.job import Job, Metrics, NoExecution
 from lntune.units import bytes_text
@@ -93,28 +94,29 @@ def _markdown(settings: Settings, records: list[dict[str, Any]]) -> str:
         "of all trainings that the config asks for. Images: the time to read a step's, as a share of the step, which "
         "goes on meanwhile; above 1 it waits. Equal: after a resume, and repeated. The CSV has more.",
         "",
-        "| Model | Method | Fits | Memory (predicted) | Tokens/s | MFU | Hours | Images | Equal | Top rate | Failed |",
-        "| --- | --- | --- | --: | --: | --: | --: | --: | --- | --- | --- |",
     ]
+    rows = []
     for one in records:
-        highest, peak = one.get("highest rate"), one.get("peak_bytes")
-        cells = [
-            *(one["model"], one["method"], one["fits"]),
-            f"{bytes_text(peak) if peak else '-'} ({bytes_text(one['predicted_bytes'])})",
-            _shown(one.get("typical", {}).get("tokens_per_second"), 0),
-            _shown(one.get("mfu"), 2),
-            _shown(one["hours"], 2),
-            _shown(one.get("images", {}).get("share_of_step"), 2),
-            ", ".join(_YES[one.get(key)] for key in ("equal_after_resume", "repeats")),
-            f"{highest['rate']:g}: {_end(highest['diverged_at'])}" if highest else "-",
-            f"{one['failed']}: {one['remedy']}".replace("|", "/") if one["failed"] else "-",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _end(diverged_at: int | None) -> str:
-    return f"diverged at step {diverged_at}" if diverged_at else "finite"
+        highest, peak = one.get("highest rate", {}), one.get("peak_bytes")
+        end = f"diverged at step {highest['diverged_at']}" if highest.get("diverged_at") else "finite"
+        rows.append(
+            [
+                *(one["model"], one["method"], one["fits"]),
+                f"{bytes_text(peak) if peak else '-'} ({bytes_text(one['predicted_bytes'])})",
+                _shown(one.get("typical", {}).get("tokens_per_second"), 0),
+                _shown(one.get("mfu"), 2),
+                _shown(one["hours"], 2),
+                _shown(one.get("images", {}).get("share_of_step"), 2),
+                ", ".join(
+                    {True: "yes", False: "no", None: "-"}[one.get(key)] for key in ("equal_after_resume", "repeats")
+                ),
+                f"{highest['rate']:g}: {end}" if highest else "-",
+                f"{one['failed']}: {one['remedy']}".replace("|", "/") if one["failed"] else "-",
+            ]
+        )
+    numbers = ("Memory (predicted)", "Tokens/s", "MFU", "Hours", "Images")
+    header = ("Model", "Method", "Fits", *numbers, "Equal", "Top rate", "Failed")
+    return "\n".join([*lines, *table_lines(header, rows, right=numbers)]) + "\n"
 
 
 def _shown(value: float | None, digits: int) -> str:

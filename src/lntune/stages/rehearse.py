@@ -51,8 +51,6 @@ SECONDS = 600.0
 """A rehearsal ends after this long, and says in which part."""
 
 IMAGES, ARCHIVE = 64, "images.zip"
-"""JPEGs of COCO's usual size, 640 x 480."""
-
 QUESTION = Question("0", "0.jpg", "Is there a red bicycle in the picture?")
 _TEXT = (
     "A person on a red bicycle waits at the crossing while two dogs sleep beside an old wooden bench. Behind them "
@@ -67,10 +65,7 @@ _REMEDIES = {
 
 
 class Settings(Frozen):
-    """What is trained, and how; the search's lowest and highest learning rate; and how the model is asked.
-
-    ``text`` and ``answers`` are a typical sample's tokens; ``asked`` is by benchmark; another ``round`` is another try.
-    """
+    """What is trained, how, on which tokens a sample; how each benchmark asks. Another ``round`` is another try."""
 
     training: TrainingJob
     micro_batch: int
@@ -100,11 +95,15 @@ AnyJob = Job[Settings, Execution]
 
 def run(job: AnyJob) -> Metrics:
     """Write rehearsal.json: what was measured, part by part, and what failed, with a remedy."""
+    from PIL import Image
+
     if RANK_FOLDER in os.environ:
         return _on_rank(job)
     shutil.rmtree(job.scratch, ignore_errors=True)
     job.scratch.mkdir(parents=True)
-    _write_images(job.scratch / ARCHIVE)
+    buffer = io.BytesIO()  # of COCO's usual size and, by its noise, about the bytes
+    Image.effect_noise((640, 480), 32).convert("RGB").save(buffer, "JPEG", quality=80)
+    write_zip(job.scratch / ARCHIVE, [(f"{number}.jpg", buffer.getvalue()) for number in range(IMAGES)])
     ends, parts, failures = time.monotonic() + SECONDS, dict[str, Any](), list[dict[str, str]]()
     for attempt in ("first", "again"):
         text, path = "", job.scratch / f"{attempt}.json"
@@ -182,16 +181,16 @@ def _on_rank(job: AnyJob) -> Metrics:
             ranks.barrier()
     set_precision(model, schedule.precision)
     trial = Trial(
-        model, features, IMAGES, schedule.at(settings.lowest_rate), given, settings.text, settings.answers,
+        model, features, schedule.at(settings.lowest_rate), given, settings.text, settings.answers,
         settings.highest_rate, job.scratch / "checkpoints", settings.seed,
     )  # fmt: skip
     if given.attempt == "again":
         trial.again(notes)
-        return {}
-    trial.first(notes)
-    with notes.part("kill"):
-        ranks.barrier()
-        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        trial.first(notes)
+        with notes.part("kill"):
+            ranks.barrier()
+            os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
 
@@ -267,12 +266,3 @@ def _ask(
         found["peak_bytes"] = torch.cuda.max_memory_allocated()
         torch.cuda.empty_cache()
     return found
-
-
-def _write_images(path: Path) -> None:
-    """JPEGs of the size and, by their noise, about the bytes of COCO's."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.effect_noise((640, 480), 32).convert("RGB").save(buffer, "JPEG", quality=80)
-    write_zip(path, [(f"{number}.jpg", buffer.getvalue()) for number in range(IMAGES)])

@@ -5,8 +5,8 @@ The model is given the prompts that predict would ask, and generates nothing.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from lntune.model.similarity import LayerSimilarity
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow", "numpy")
-
-__all__ = ["PACKAGES", "Execution", "Settings", "evenly_spread", "run"]
 
 SIMILARITY = "similarity.json"
 
@@ -56,27 +54,21 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     pairs = [(prompt.ids, place) for prompt in prompts for place in [prompt.image] if place is not None]
     with numerics(execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         found = layer_similarity(model, pairs, images, batch_size=execution.batch_size, progress=progress)
-    return _write(job, questions, found)
-
-
-def _write(
-    job: Job[Settings, Execution], questions: Sequence[Question], found: Mapping[str, "LayerSimilarity"]
-) -> Metrics:
     parts = {tokens: {"similarity": _by_question(job.label, questions, one)} for tokens, one in found.items()}
     counts = {"layers": found["all"].layers, "questions": len(questions)}
-    document = {**counts, "tokens": {tokens: _summary(one) for tokens, one in found.items()}}
+    summaries = {
+        tokens: {
+            "matrix": one.matrix.tolist(),
+            "mean": one.mean,
+            "mean_with_diagonal": one.mean_with_diagonal,
+            "interval": interval(one.by_question),
+        }
+        for tokens, one in found.items()
+    }
+    document = {**counts, "tokens": summaries}
     (job.out / SIMILARITY).write_text(json.dumps(document) + "\n")
     write_per_item_scores(job.out, parts, {})
     return {**counts, "similarity": found["all"].mean}
-
-
-def _summary(found: "LayerSimilarity") -> dict[str, Any]:
-    return {
-        "matrix": found.matrix.tolist(),
-        "mean": found.mean,
-        "mean_with_diagonal": found.mean_with_diagonal,
-        "interval": interval(found.by_question),
-    }
 
 
 def _by_question(label: str, questions: Sequence[Question], found: "LayerSimilarity") -> dict[str, list[float]]:

@@ -90,7 +90,10 @@ def _write_csv(path: Path, ours: Sequence[Record], literature: Sequence[Record])
 
 def _write_readable(out: Path, settings: Settings, cells: Sequence[Sequence[Cell]]) -> None:
     """The table as Markdown and as LaTeX."""
-    rows = [TableRow(one.group, one.title, _as_printed(one), literature=True) for one in settings.literature]
+    rows = []
+    for one in settings.literature:
+        printed = tuple(Cell(tuple(map(Value, text.split("/")))) for text in one.cells)
+        rows.append(TableRow(one.group, one.title, printed, literature=True))
     for row, its in zip(settings.rows, cells, strict=True):
         # A candidate that diverged says so in its own cell; where none was left to choose, that stays "-".
         in_words = [Cell((Value(f"diverged at step {one.beside['diverged at']}"),)) if one.note else one for one in its]
@@ -127,7 +130,3 @@ def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], pa
         "scale": settings.scale,
         "source": OURS,
     }
-
-
-def _as_printed(printed: Printed) -> tuple[Cell, ...]:
-    return tuple(Cell(tuple(map(Value, text.split("/")))) for text in printed.cells)

@@ -113,10 +113,7 @@ def train_tower(
 
 
 def probed(job: Job[Any, Execution], library: Library, seed: int) -> Metrics:
-    """Write probe.json: what a linear map reads from the tokens of the tower that lies in the job's folder.
-
-    That is the percent of test cells whose word it reads, and of those cells in which a thing stands.
-    """
+    """Write probe.json: the percent of test cells, and of those with a thing, that a linear map reads from tokens."""
     import torch
 
     from lntune.model.vision import load_vision

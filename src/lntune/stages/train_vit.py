@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["PACKAGES", "Execution", "Settings", "run"]
-
 PACKAGES = ("torch", "timm", "numpy", "pillow")
 
 

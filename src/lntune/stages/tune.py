@@ -56,9 +56,8 @@ def tune(
 ) -> tuple[dict[str, "Tensor"], Metrics]:
     """Train what ``method`` marks on the job's samples; write metrics.jsonl; return what trained and the metrics.
 
-    The job's roles are llm, vision, samples, images. ``connector`` is the folder of a pretrained one; without it, a
-    fresh one is drawn from the seed. ``recorder_of`` is given the model once it is marked what trains, and returns what
-    looks at its gradients. Of several ranks, only the first is given what trained.
+    The job's roles are llm, vision, samples, images; without a ``connector``'s folder one is drawn from the seed.
+    ``recorder_of`` takes the model once it is marked what trains. Of several ranks, only the first returns weights.
     """
     from lntune.model.device import device, place
     from lntune.model.encode import encode_all

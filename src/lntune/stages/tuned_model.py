@@ -59,11 +59,7 @@ AnySettings = TypeVar("AnySettings", bound=TunedModelSettings)
 def load(
     job: Job[AnySettings, Execution], archive: str, questions: Sequence[Question]
 ) -> "tuple[MultimodalModel, PreTrainedTokenizerFast, list[Prompt], EncodedImages]":
-    """The tuned model in evaluation mode, in float32, where it computes; its tokenizer; the prompts and their images.
-
-    Raises:
-        UserError: a part of the model does not fit the others.
-    """
+    """The tuned model, in float32, where it computes; tokenizer, prompts, images. UserError if parts do not fit."""
     from safetensors.torch import load_file
 
     from lntune.model import device

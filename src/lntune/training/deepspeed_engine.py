@@ -77,10 +77,7 @@ class DeepSpeedEngine:
         return loss.detach() if samples else torch.zeros_like(loss)
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """Gradients that are put together from the ranks when asked for, one at a time.
-
-        All ranks must ask for the same ones in the same order.
-        """
+        """Gradients put together from the ranks when asked for, one at a time; all ranks must ask alike."""
         return LazyTensors({name: partial(self._gradient, name) for name in self.named})
 
     def step(self, learning_rate: float) -> Tensor:
@@ -95,11 +92,7 @@ class DeepSpeedEngine:
         return torch.where(norm < 0, torch.nan, norm)  # DeepSpeed's sign for one that is not finite
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield this rank's share of the whole state.
-
-        Each tensor is put together from all ranks and kept by one of them, so that a checkpoint fits any number of
-        ranks and no host needs memory for more than one file of it.
-        """
+        """Yield this rank's share of the state: whole tensors, put together from all ranks, each kept by one."""
         owners = shares(self.shapes, ranks.ranks())
         step: Tensor = self._adamw_state()[self._flat_parts()[0]]["step"]
         for name, parameter in self.named.items():
@@ -121,10 +114,7 @@ class DeepSpeedEngine:
             self.optimizer.update_lp_params()
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the float32 weights that trained, on the CPU of rank 0.
-
-        Raises UserError if the ranks have come to hold different weights.
-        """
+        """Return the float32 weights that trained, on the CPU of rank 0; UserError if the ranks hold different ones."""
         ranks.check_same(self._in_use(), "at the end of training")
         found = {}
         for name, parameter in self.named.items():
@@ -224,11 +214,7 @@ def _own_part(parameter: Any, value: Tensor) -> Tensor:
 
 
 def configuration(settings: TrainingSettings, micro_batch: int, stage: int, trainable_numbers: int) -> dict[str, Any]:
-    """DeepSpeed's config for one run.
-
-    Accumulation is the loop's, so DeepSpeed counts none. Communication does not overlap with computation, and so is in
-    the same order every time.
-    """
+    """DeepSpeed's config. The loop accumulates; communication overlaps with nothing, so its order stays the same."""
     return {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": 1,

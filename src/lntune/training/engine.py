@@ -34,10 +34,7 @@ class Engine(Protocol):
         """Clip, update the weights, drop the gradients; return the gradients' norm before clipping."""
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield trainable weights and the optimiser's state with their names: this rank's part of them.
-
-        All ranks' parts together are whole, and the same whatever the engine and the number of ranks.
-        """
+        """Yield this rank's share of weights and optimiser state by name; together the same for any engine."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put a whole state in place."""
@@ -128,10 +125,9 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def some_features(model: MultimodalModel, features: Tensor | None) -> Tensor:
-    """Return the features, or without any those of no image, (0, T, W).
+    """Return the features, or without any those of no image, (0, T, W), so that the connector takes part in every pass.
 
-    So the connector takes part in every pass: its gradient is zero then, not missing, and ranks that see no image
-    gather its weights along with those that do.
+    Its gradient is zero then, not missing, and ranks that see no image gather its weights along with the others.
     """
     return torch.zeros(0, model.vision.tokens, model.vision.width) if features is None else features
 

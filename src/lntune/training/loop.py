@@ -82,12 +82,9 @@ def train(
 
     ``log`` gets one JSON line a step: step, loss (mean cross entropy over the step's answer tokens), learning_rate,
     answer_tokens, grad_norm (before clipping) and what ``recorder`` adds; no times, so that equal runs write equal
-    bytes. ``scratch`` holds the checkpoints; what it holds of this very run is resumed from. ``label`` names the run in
-    the progress shown.
-
-    With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises Diverged at the first step
-    whose loss or gradient norm is not finite, which gets no line, and Interrupted when a signal asks to stop; what was
-    done is then saved.
+    bytes. What ``scratch`` holds of this very run is resumed from. With the engine ``deepspeed`` all ranks call this
+    alike, and the first writes. Raises Diverged at the first step whose loss or gradient norm is not finite, which gets
+    no line, and Interrupted when a signal asks to stop; what was done is then saved.
     """
     total = total_steps(len(samples), settings)
     first = ranks.rank() == 0
@@ -153,11 +150,7 @@ def go_on(
 def do_step(
     run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample] = ()
 ) -> str:
-    """Do one optimiser step, ``step`` counted from 0; return its line of the log, where steps count from 1.
-
-    ``following`` is the next step's batch. Raises Diverged if the loss or the gradients' norm is not finite:
-    on every rank, since both are sums over all of them.
-    """
+    """Do one optimiser step, counted from 0; return its line of the log. Diverged, on every rank, if not finite."""
     torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
     loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch, following))
     recorded = run.recorder(step, engine.gradients()) if run.recorder else {}

@@ -20,10 +20,7 @@ BATCHES_PER_WINDOW = 32
 
 
 def total_steps(samples: int, settings: TrainingSettings) -> int:
-    """Return the number of optimiser steps for a data set of this many samples.
-
-    The last, smaller batch of an epoch counts as a step, and a fraction of an epoch is rounded up.
-    """
+    """The number of optimiser steps; an epoch's last, smaller batch is one, and part of an epoch is rounded up."""
     steps = math.ceil(settings.epochs * math.ceil(samples / settings.global_batch))
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
@@ -69,10 +66,9 @@ def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: in
 
 
 def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
-    """Return the micro batches of one rank's share of a global batch: as many for every rank.
+    """Return the micro batches of one rank's share of a global batch: as many for every rank, the last may be empty.
 
-    Samples are dealt out like cards, so that all ranks have samples of similar lengths; a rank that has fewer than the
-    others gets empty micro batches in the end.
+    Samples are dealt out like cards, so that all ranks have samples of similar lengths.
     """
     passes = -(-len(batch) // (ranks * micro_batch))
     mine = batch[rank::ranks]

@@ -1,6 +1,6 @@
 """Measures what training takes here, with the real engine: memory, speed, checkpoints, and whether it repeats itself.
 
-    trial = Trial(model, features, images, settings, execution, text, answers, highest_rate, scratch)
+    trial = Trial(model, features, settings, execution, text, answers, highest_rate, scratch)
     trial.first(notes)      # the longest batches, typical ones, a checkpoint, and more steps
     trial.again(notes)      # in new processes: the same steps from that checkpoint, twice; the highest learning rate
 
@@ -11,7 +11,7 @@ import json
 import math
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,10 +55,7 @@ class Notes:
 
     @contextmanager
     def part(self, name: str) -> Iterator[Found]:
-        """Measure one part into the dictionary given; it counts once the block ends without an error.
-
-        Its ``seconds`` are the block's unless it sets others.
-        """
+        """Measure one part into the dictionary given, with ``seconds`` unless set; it counts if no error ends it."""
         self._write(name)
         found, started = Found(), time.perf_counter()
         yield found
@@ -71,29 +68,24 @@ class Notes:
 
 
 class Step(NamedTuple):
-    """One optimiser step: the loss, the gradients' norm, and the seconds that it took."""
+    """One optimiser step: the loss, the gradients' norm, whether both are numbers, and the seconds that it took."""
 
     loss: float
     norm: float
+    finite: bool
     seconds: float
-
-    @property
-    def finite(self) -> bool:
-        """Whether loss and norm are numbers."""
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 @dataclass(frozen=True)
 class Trial:
     """A model of which a method's weights train, and how it is to be trained, at ``settings.learning_rate``.
 
-    ``features`` are those of ``images`` images. A typical sample has ``text`` tokens beside the image's, of which
-    ``answers`` bear a loss; the longest has ``settings.max_length`` positions, all text being answer.
+    A typical sample has ``text`` tokens beside the image's, of which ``answers`` bear a loss; the longest has
+    ``settings.max_length`` positions, all text being answer.
     """
 
     model: MultimodalModel
     features: EncodedImages
-    images: int
     settings: TrainingSettings
     execution: Execution
     text: int
@@ -119,8 +111,8 @@ class Trial:
             with notes.part("images") as found:
                 started = time.perf_counter()
                 with ThreadPoolExecutor(self.execution.workers) as pool:  # read and decoded, not encoded
-                    list(pool.map(self.features.load, range(self.images)))
-                each = (time.perf_counter() - started) / self.images
+                    list(pool.map(self.features.load, range(self.features.count)))
+                each = (time.perf_counter() - started) / self.features.count
                 needed = -(-self.settings.global_batch // ranks.ranks())
                 found |= {"seconds_each": each, "share_of_step": needed * each / seconds}
             with notes.part("checkpoint") as found:
@@ -128,13 +120,10 @@ class Trial:
                 save_checkpoint(self.scratch, digest, CHECKPOINT, lines, engine.state())
                 found["bytes"] = sum(path.stat().st_size for path in checkpoint_folders(self.scratch)[0].iterdir())
             with notes.part("more") as found:
-                found["steps"] = [step[:2] for step in self.steps(engine, CHECKPOINT, MORE, usual)]
+                found["steps"] = [[step.loss, step.norm] for step in self.steps(engine, CHECKPOINT, MORE, usual)]
 
     def again(self, notes: Notes) -> None:
-        """From the checkpoint of :meth:`first`, the steps after it, twice; then some at the highest learning rate.
-
-        The second time shows whether two runs of the same steps are equal, the first whether a resumed one is.
-        """
+        """From the checkpoint of :meth:`first`, the steps after it, twice; then some at the highest learning rate."""
         rate, highest = self.settings.learning_rate, self.highest_rate
         with self._engine(notes) as (engine, digest):
             for name, steps, at in (("resume", MORE, rate), ("repeat", MORE, rate), ("highest rate", FASTEST, highest)):
@@ -144,7 +133,7 @@ class Trial:
                     engine.load(checkpoint[1])
                     done = self.steps(engine, CHECKPOINT, steps, at)
                     found |= {"rate": at, "diverged_at": None if done[-1].finite else len(done)}
-                    found["steps"] = [step[:2] for step in done if step.finite]
+                    found["steps"] = [[step.loss, step.norm] for step in done if step.finite]
 
     def positions(self, step: int) -> int:
         """Positions of each sample of a step, counted from 0."""
@@ -158,7 +147,7 @@ class Trial:
         words = min(self.model.llm.config.vocab_size - 3, 1000)
         ids = [1, IMAGE_ID, *(3 + (step + 7 * place) % words for place in range(text))]
         labels = [IGNORE] * (len(ids) - answers) + ids[len(ids) - answers :]
-        return [EncodedSample(ids, labels, (step * number + one) % self.images) for one in range(number)]
+        return [EncodedSample(ids, labels, (step * number + one) % self.features.count) for one in range(number)]
 
     def steps(self, engine: Engine, first: int, number: int, rate: float) -> list[Step]:
         """Do optimiser steps as :mod:`lntune.training.loop` does, up to the first that is not finite."""
@@ -168,8 +157,9 @@ class Trial:
             torch.manual_seed(step_seed(self.seed, step, ranks.rank()))
             batch, following = self.batch(step), self.batch(step + 1)
             loss = ranks.total(accumulate(engine, batch, self.features, self.execution.micro_batch, following))
-            loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
-            done.append(Step(loss_value, norm, time.perf_counter() - started))
+            value, norm = torch.stack([loss, engine.step(rate)]).tolist()
+            finite = math.isfinite(value) and math.isfinite(norm)
+            done.append(Step(value, norm, finite, time.perf_counter() - started))
             if not done[-1].finite:
                 break
         return done
@@ -177,19 +167,13 @@ class Trial:
     @contextmanager
     def _engine(self, notes: Notes) -> Iterator[tuple[Engine, str]]:
         """The engine, started as :func:`lntune.training.loop.train` starts it, and the run's digest."""
-        settings, given = self.settings, self.execution
-        checkpointing = settings.gradient_checkpointing
-        with numerics(given.threads, settings.precision), training_mode(self.model, checkpointing):
+        model, settings, given = self.model, self.settings, self.execution
+        with numerics(given.threads, settings.precision), training_mode(model, settings.gradient_checkpointing):
             with notes.part("start"):
-                digest = ranks.from_first(lambda: run_digest(self.model, self.batch(0), settings, self.seed))
-                ranks.check_same(trainable(self.model).items(), "at the start of training")
-                engine = make_engine(self.model, settings, given)
+                digest = ranks.from_first(lambda: run_digest(model, self.batch(0), settings, self.seed))
+                ranks.check_same(trainable(model).items(), "at the start of training")
+                engine = make_engine(model, settings, given)
             yield engine, digest
-
-
-def equal_steps(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:
-    """Whether losses and norms are the same to the bit."""
-    return list(map(list, one)) == list(map(list, other))
 
 
 @contextmanager
@@ -227,8 +211,7 @@ def peak_bytes() -> int:
 def machine() -> Found:
     """The GPU that this process computes on and what drives it; without one, None and torch's version."""
     found: Found = {"gpu": None, "torch": torch.__version__}
-    if not torch.cuda.is_available():
-        return found
-    driver = driver_version()
-    nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
-    return {**found, "gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": torch.version.cuda, "nccl": nccl}
+    if torch.cuda.is_available():
+        found |= {"gpu": torch.cuda.get_device_name(), "driver": driver_version(), "cuda": torch.version.cuda}
+        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    return found

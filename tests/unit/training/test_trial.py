@@ -9,7 +9,7 @@ import torch
 from lntune.config.training import Execution, TrainingSettings
 from lntune.model.features import EncodedImages
 from lntune.model.tuning import apply_method
-from lntune.training.trial import FASTEST, LONGEST, MORE, Notes, Trial, attention_kernels, equal_steps, machine
+from lntune.training.trial import FASTEST, LONGEST, MORE, Notes, Trial, attention_kernels, machine
 from tiny_multimodal import image, tiny_model
 
 SETTINGS = TrainingSettings(
@@ -23,7 +23,7 @@ def tiny_trial(folder: Path, highest_rate: float = 1e-2) -> Trial:
     apply_method(model, "layernorm", None)
     features = EncodedImages(model.vision, image, count=7, cache=False)
     execution = Execution(micro_batch=2, threads=1)
-    return Trial(model, features, 7, SETTINGS, execution, 12, 8, highest_rate, folder / "scratch")
+    return Trial(model, features, SETTINGS, execution, 12, 8, highest_rate, folder / "scratch")
 
 
 def test_a_trial_measures_each_part_and_resumes_to_equal_steps(tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_a_trial_measures_each_part_and_resumes_to_equal_steps(tmp_path: Path) -
     assert first.parts["typical"]["attention"] == ["cpu"] and first.parts["typical"]["tokens_per_second"] > 0
     assert first.parts["checkpoint"]["bytes"] > 0 and first.parts["images"]["share_of_step"] > 0
     steps = first.parts["more"]["steps"]
-    assert len(steps) == MORE and equal_steps(steps, again.parts["resume"]["steps"])
-    assert equal_steps(steps, again.parts["repeat"]["steps"])
+    assert len(steps) == MORE and steps == again.parts["resume"]["steps"]
+    assert steps == again.parts["repeat"]["steps"]
     assert again.parts["highest rate"]["diverged_at"] is None
     assert len(again.parts["highest rate"]["steps"]) == FASTEST
     assert json.loads(first.path.read_text())["doing"] == ""

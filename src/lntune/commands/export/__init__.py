@@ -22,25 +22,21 @@ from lntune.plan.plan import Plan, shown_settings
 from lntune.plan.study import Study
 from lntune.plan.targets import report_item_name
 from lntune.progress import track
+from lntune.report.published import table_lines
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.stages.select import CHOSEN
 from lntune.stages.table import Settings as TableSettings
 from lntune.store.manifest import MANIFEST
 from lntune.units import bytes_text
 
-_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
-_MODE = 0o100644 << 16
-_UNIX = 3
+_TIME, _MODE, _UNIX = (1980, 1, 1, 0, 0, 0), 0o100644 << 16, 3  # the earliest time that a zip can hold
 
 
 def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
     """Write the crate of a table or figure to ``out``, whole or not at all; return what was written, in a line.
 
-    A store with a relative path and the published files lie in the working directory. ``overrides`` are values over
-    config.yaml's, as the run had them.
-
-    Raises:
-        UserError: as :func:`contents_of`; a file is damaged, or ``out`` cannot be written.
+    ``overrides`` are values over config.yaml's, as the run had them. UserError as :func:`contents_of`, or if a file is
+    damaged or ``out`` cannot be written.
     """
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}; make it first, or name another file")
@@ -67,8 +63,7 @@ def export(root: Path, report_item: str, out: Path, overrides: Mapping[str, Any]
 def _write(path: Path, contents: Contents, study: Study) -> int:
     """Write the zip: the files in the order of their names, then the metadata that states their hashes; their number.
 
-    Its bytes depend on what is put into it alone: times, modes and the order of files are fixed. They are packed by
-    zlib, so that another build of zlib may give other bytes.
+    Times, modes and order are fixed, so its bytes depend on what is put into it (and on the build of zlib) alone.
     """
     sources: dict[str, Source | bytes] = {**contents.files, README: _readme(contents)}
     written: dict[str, Stated] = {}
@@ -220,9 +215,10 @@ def _stages(contents: Contents) -> str:
     by_stage: dict[str, list[Result]] = defaultdict(list)
     for result in contents.results.values():
         by_stage[result.manifest.stage].append(result)
-    lines = ["| stage | results | files here (besides manifests) | named by hash |", "| --- | --- | --- | --- |"]
+    lines = []
     for stage, results in by_stage.items():
         left_out = [file.bytes for result in results for file in result.left_out().values()]
-        named = f"{len(left_out)} ({bytes_text(sum(left_out))})" if left_out else 0
-        lines.append(f"| {stage} | {len(results)} | {sum(len(one.copied()) for one in results)} | {named} |")
-    return "\n".join([*lines, ""])
+        named = f"{len(left_out)} ({bytes_text(sum(left_out))})" if left_out else "0"
+        lines.append([stage, str(len(results)), str(sum(len(one.copied()) for one in results)), named])
+    header = ("stage", "results", "files here (besides manifests)", "named by hash")
+    return "\n".join([*table_lines(header, lines), ""])

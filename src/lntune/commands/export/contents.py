@@ -79,9 +79,8 @@ class Source:
 class Contents:
     """Everything that a crate is made of, but for the texts that are written for it.
 
-    ``published`` are the files of the table or figure, the one for other programs first. ``results`` are by name, each
-    after those that it was made from, so that its own is the last. ``definition`` are the paths of the files that
-    define the workflow, and ``files`` tells of each path in the crate where its bytes come from.
+    Of what is ``published``, the file for other programs comes first. ``results`` are by name, inputs before what needs
+    them. ``definition`` are the paths of the workflow's files; ``files``, by path in the crate, where bytes come from.
     """
 
     report_item: str
@@ -115,9 +114,8 @@ class Contents:
 def contents_of(plan: Plan, report_item: str) -> Contents:
     """All that is behind a table or figure, which is given by its name or one of its published files.
 
-    Raises:
-        UserError: it is not made or not published, a published file differs from its result, or a result behind it is
-            gone, damaged or another than that which was used.
+    UserError if it is not made or not published, a published file differs from its result, or a result behind it is
+    gone, damaged or another than that which was used.
     """
     name, asked = report_item_name(report_item), asked_files(plan.study, report_item)[0]
     if name in SUMMARIES:

@@ -49,21 +49,15 @@ def trace_cell(
     wrong: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The derivation of a cell, all of it fit for JSON.
+    """The derivation of a cell of a table or figure, given by name or by a published file; all of it fit for JSON.
 
-    Args:
-        root: the checkout.
-        report_item: the name of a table or figure, or one of its published files.
-        row: a row's title; as "GROUP: TITLE" or "GROUP/TITLE" where several groups have one of that title.
-        column: a column: a benchmark, what the CSV says besides of it ("MME 95% interval"), or learning_rate. What the
-            CSV calls "minus" another row is read from that row's results as well.
-        show: how many questions, with the model's answers and their marks, are found as well.
-        wrong: of these, only questions that were answered wrongly.
-        overrides: values over config.yaml's, as the run had them.
+    ``row`` is a title; "GROUP: TITLE" or "GROUP/TITLE" where several groups have one of that title. ``column`` is a
+    benchmark, what the CSV says besides of it ("MME 95% interval"), or learning_rate; what the CSV calls "minus"
+    another row is read from that row's results as well. So many questions as ``show`` says, only ``wrong`` ones or all,
+    come with the model's answers and their marks. ``overrides`` are values over config.yaml's, as the run had them.
 
-    Raises:
-        UserError: it is not made yet, or there is no such row or column (the near ones are given), or several rows are
-            meant, or questions are asked for where a column has none.
+    UserError if it is not made yet, if there is no such row or column (the near ones are given) or several rows are
+    meant, or if questions are asked for where a column has none.
     """
     plan = Plan(Study.read(root, overrides))
     files = asked_files(plan.study, report_item)
@@ -118,10 +112,7 @@ _MARKS = r"\*|</?u>"
 
 @dataclass(frozen=True)
 class _ReportItem:
-    """A table's or figure's result: today's config's, or if that is not made yet, the one that a published file shows.
-
-    ``files`` are the published files that were asked for.
-    """
+    """A table's or figure's result: today's config's, or else the one that a published file shows; and these files."""
 
     plan: Plan
     root: Path
@@ -224,9 +215,8 @@ def _shown_result(store: Store, file: Path) -> Manifest | None:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell.
+    """One cell, and by row, its own and one that it is compared with, the results that it is read from, one a seed.
 
-    ``read`` are the results that it is read from, one a seed, by their row: its own, and one that it is compared with.
     Without any, ``because`` says where it is from.
     """
 

@@ -41,10 +41,7 @@ def players(manifest: Manifest, role: str) -> tuple[InputRecord, ...]:
 
 
 def derivation(plan: Plan, root: Path, records: Sequence[InputRecord]) -> dict[str, Facts]:
-    """Some results and all that they were made from, by name; the first of them comes first.
-
-    Paths start at ``root``. The plan knows the way where a manifest is lost.
-    """
+    """Some results, first, and all behind them, by name; the plan knows the way where a manifest is lost."""
     found: dict[str, Facts] = {}
     manifests: dict[str, Manifest] = {}
     waiting = [record.name for record in reversed(records)]
@@ -97,7 +94,9 @@ def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:
         case "select":
             facts["selection"] = _selection(manifest, folder)
         case "measure":
-            facts["numbers"] = _numbers(folder)
+            facts["numbers"] = []  # and that stays so if the file is lost
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                facts["numbers"] = list(json.loads((folder / MEASURED).read_text())["numbers"])
     return facts, manifest
 
 
@@ -147,13 +146,6 @@ def _selection(manifest: Manifest, folder: Path) -> Facts:
     return {"metric": f"CIDEr on Flickr30k {manifest.settings['split']}", "candidates": candidates}
 
 
-def _numbers(folder: Path) -> list[Facts]:
-    """What was measured, and what it is compared with; nothing if the file is lost."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return list(json.loads((folder / MEASURED).read_text())["numbers"])
-    return []
-
-
 # --- questions and answers --------------------------------------------------------------------------------------------
 
 _DELETED = "{} is deleted since; there is nothing to show"
@@ -164,10 +156,7 @@ def examples(store: Store, score: InputRecord, number: int, wrong: bool = False)
 
     Captions are neither: theirs are spread over all from the best to the worst, with ``wrong`` they are the worst. What
     is chosen depends on the scores alone. If the score, its answers or its questions are deleted since or damaged,
-    ``problem`` says so and none are shown.
-
-    Raises:
-        UserError: questions of this kind of score cannot be shown.
+    ``problem`` says so and none are shown. UserError if questions of this kind of score cannot be shown.
     """
     benchmark = of_score(score.stage)
     if benchmark is None:

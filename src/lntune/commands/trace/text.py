@@ -112,10 +112,7 @@ class _Tree:
                 yield from self._result(of, parent, next_branch, next_bar)
 
     def _below(self, result: Facts) -> Iterator[tuple[str, Facts | None]]:
-        """Role and input; of a selection, the chosen candidate and a line of text for each other.
-
-        Where the learning rate is the number in question, the chosen candidate's score is shown as well.
-        """
+        """Role and input; of a selection the chosen candidate (if rates are traced, its score), the others as text."""
         if "selection" not in result:
             yield from ((given["role"], given) for given in result["inputs"])
             return
