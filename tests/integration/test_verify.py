@@ -16,7 +16,7 @@ import yaml
 
 from checkout import Checkout
 from lntune.benchmarks.captions.words import tokenize
-from lntune.commands.verify.check import TokenizedBefore
+from lntune.commands.verify.check import tokenized_before
 from lntune.commands.verify.findings import Cell, cells_text, differing_cells
 from lntune.report.published import difference, differing_values
 from lntune.report.rows import Row, ShownItemSettings
@@ -410,9 +410,8 @@ def test_groups_tokenized_together_are_as_each_alone() -> None:
     assert together[groups.index(("a dog No.", "5 dogs"))][0] == "a dog no."
     assert together[groups.index(("a dog No.", "The dog"))][0] == "a dog no"
 
-    known = TokenizedBefore(groups[3], ["told before"])
-    assert known(list(groups[3])) == ["told before"]
-    assert known(groups[7]) == together[7]  # one that it does not know
+    assert tokenized_before(groups[3], ["told before"], list(groups[3])) == ["told before"]
+    assert tokenized_before(groups[3], ["told before"], groups[7]) == together[7]  # one that it does not know
 
 
 def test_cells_are_folded() -> None:

@@ -95,9 +95,8 @@ class FileEntry(Frozen):
 
     ``path`` is a file on disk (relative paths start at the repository's root), ``url`` an address for HTTP, ``member``
     its name in the entry's hub repository where that differs. With none of them it is the entry's hub file of the same
-    name, or, in an entry without ``hub``, one that a person must get by hand. ``bytes`` and ``sha256`` are null where
-    nobody published them: then the first download records them in workflow/catalog.lock.yaml, and later ones are
-    checked against that.
+    name, or, in an entry without ``hub``, one that a person must get by hand. Where nobody published ``bytes`` and
+    ``sha256`` they are null: the first download records them in workflow/catalog.lock.yaml, and later ones must agree.
     """
 
     path: str | None = None
@@ -136,12 +135,9 @@ class Entry(Frozen):
     def place(self, name: str) -> Place:
         """Where a file lies."""
         file = self.files[name]
-        fields = file.holds.fields if file.holds else {}
-        if file.path or file.url:
-            return Place(path=file.path, url=file.url, bytes=file.bytes, fields=fields)
-        hub = file.hub or self.hub
-        member = (file.member or name) if hub else None
-        return Place(hub=hub, member=member, bytes=file.bytes, fields=fields)
+        hub = None if file.path or file.url else file.hub or self.hub
+        member, fields = (file.member or name) if hub else None, file.holds.fields if file.holds else {}
+        return Place(path=file.path, url=file.url, hub=hub, member=member, bytes=file.bytes, fields=fields)
 
 
 class Catalog(Frozen):

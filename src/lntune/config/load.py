@@ -48,8 +48,7 @@ def load(path: Path, model: type[Model], overrides: Mapping[str, Any] | None = N
 def validate(data: Mapping[str, Any], model: type[Model], file: Path, overridden: Iterable[Keys] = ()) -> Model:
     """Nested plain values, as :func:`read_yaml` returns them, as a model.
 
-    UserError says that they come from ``file``, but for the paths in ``overridden``; it names the first mistake in the
-    file's order, and the number of the others.
+    UserError names ``file``, or the override where it is one, the first mistake and the number of the others.
     """
     _refuse_unsupported(data, (), file)
     try:

@@ -35,10 +35,7 @@ _EXPECTED = {
 
 
 def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[tuple[Path, str]]:
-    """Where each mistake is in ``data``, the values as they were written and not yet a model, and a line that says it.
-
-    They come in the order of the file, keys that are absent last in their mapping.
-    """
+    """Where each mistake is in ``data``, the values as written, and a line on it; absent keys are last in a mapping."""
     schema = _Schema(model)
     problems = [(_place(one["loc"]), one) for one in error.errors(include_url=False)]
     meant = {path: schema.guess(path, data) for path, one in problems if one["type"] == "extra_forbidden"}

@@ -42,9 +42,8 @@ class Prompting(Frozen):
         except ValueError:
             fields = set()
         if fields != {"question"}:
-            raise ValueError(
-                f"its only field must be {{question}}, got {prompt!r}; write other braces twice, as {{{{ and }}}}"
-            )
+            others = "write other braces twice, as {{ and }}"
+            raise ValueError(f"its only field must be {{question}}, got {prompt!r}; {others}")
         return prompt
 
 

@@ -43,9 +43,8 @@ Group = Annotated[GroupSettings, BeforeValidator(_group)]
 class RowSettings(Frozen):
     """One row in each group: how that group's LLM is tuned, and on what.
 
-    ``vision`` other than the scale's default, and ``blind`` (image features zeroed when the model is asked, not when
-    it was tuned), are for comparisons. ``sweep`` makes a row of each learning rate of the scale's ``sweeps`` instead of
-    choosing one; its title holds ``{rate}``.
+    ``blind`` zeroes image features when the model is asked, not when it was tuned. ``sweep`` makes a row of each
+    learning rate of the scale's ``sweeps`` instead of choosing one; its title holds ``{rate}``.
     """
 
     title: str
@@ -136,7 +135,7 @@ class GradientsSettings(ReportItemBase):
 FigureSettings = BarsSettings | CostSettings | HeatMapSettings | GradientsSettings
 ReportItem = TableSettings | FigureSettings
 
-FIGURES: dict[str, type[BarsSettings] | type[CostSettings] | type[HeatMapSettings] | type[GradientsSettings]] = {
+FIGURES: dict[str, type[FigureSettings]] = {
     "bars": BarsSettings,
     "cost": CostSettings,
     "heat-maps": HeatMapSettings,

@@ -78,9 +78,8 @@ class SourceSettings(Frozen):
 class LlmSettings(Frozen):
     """An LLM: its folder in the catalogue, its name in tables, and the prompt template that it is tuned with.
 
-    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``size`` names the shape
-    that memory and time are predicted from before the weights are there; ``convert`` says that the weights are
-    published as PyTorch's pickles, and are made into safetensors once.
+    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``size`` names the shape that
+    memory and time are predicted from; ``convert``: published as PyTorch's pickles, made into safetensors once.
     """
 
     title: str

@@ -18,11 +18,10 @@ Norm = Literal["input", "post"]
 class Schedule(Frozen):
     """Everything about training but its learning rate that shapes the weights that come out.
 
-    The optimiser is AdamW with betas 0.9 and 0.999 and eps 1e-8. Weight decay falls on matrices alone, never on
-    norm weights or biases. ``max_length`` counts the positions that the LLM sees, image tokens included.
-    ``precision`` bf16 means autocast: the weights, their gradients and the optimiser stay in float32. bf16-weights is
-    DeepSpeed's bf16: all weights and gradients in bfloat16, with float32 master weights and optimiser state of what
-    trains; the paper's Table 2 was measured so, as its numbers tell.
+    The optimiser is AdamW (betas 0.9 and 0.999, eps 1e-8); weight decay falls on matrices alone. ``max_length`` counts
+    the positions that the LLM sees, image tokens included. ``precision`` bf16 means autocast: weights, gradients and
+    optimiser stay in float32. bf16-weights is DeepSpeed's bf16: weights and gradients in bfloat16, with float32 masters
+    and optimiser state of what trains; the paper's Table 2 was measured so, as its numbers tell.
     """
 
     epochs: float = Field(gt=0, description="may be a fraction of an epoch")

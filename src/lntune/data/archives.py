@@ -30,18 +30,13 @@ class BadMemberError(Exception):
 
 
 class Members:
-    """The files in a zip by name, each read at random with one system call or two.
+    """The files in a zip by name; UserError if there is no such file, or it is no zip.
 
-    It is opened once, when made, and never changes afterwards. Reads share no position in the file, so threads may read
-    at the same time, and so may processes that were forked from this one.
+    Reads share no position in the file, so threads, and processes forked from this one, may read at the same time.
 
     Folders and what macOS adds (``__MACOSX``, ``._*``, ``.DS_Store``) do not count as members. Nor do links, and names
     that lead out of the archive's folder; one line on standard error names how many, and the first.
-
     With 595,000 members, opening takes 5 s and 360 MB of memory.
-
-    Raises:
-        UserError: there is no such file, or it is no zip.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,11 +54,8 @@ class Members:
                 entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, method,
             )  # fmt: skip
         if refused:
-            print(
-                f"warning: {path}: {len(refused)} members left out, which are links or lead out of the archive's "
-                f"folder; first: {refused[0]!r}",
-                file=sys.stderr,
-            )
+            left_out = f"{len(refused)} members left out, which are links or lead out of the archive's folder"
+            print(f"warning: {path}: {left_out}; first: {refused[0]!r}", file=sys.stderr)
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 

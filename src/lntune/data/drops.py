@@ -76,23 +76,14 @@ Record = TypeVar("Record", Sample, Question)
 
 @dataclass(frozen=True)
 class ImageCheck(Generic[Record]):
-    """Decodes the images of records, and says which cannot be used.
-
-    Attributes:
-        archive: where the images lie.
-        source: how a record is named, with its file.
-        workers: threads that decode.
-        share: of the records that are checked, what part may have an image that cannot be used.
-        unit: what a record is, in the plural, for messages.
-        track: shows the progress of so many of a unit.
-    """
+    """Decodes the images of records, and says which cannot be used."""
 
     archive: ImageArchive
-    source: Callable[[Record], str]
-    workers: int
-    share: float
-    unit: str
-    track: Callable[[int, str], AbstractContextManager[Progress]]
+    source: Callable[[Record], str]  # how a record is named, with its file
+    workers: int  # threads that decode
+    share: float  # of the records that are checked, what part may have an image that cannot be used
+    unit: str  # what a record is, in the plural, for messages
+    track: Callable[[int, str], AbstractContextManager[Progress]]  # shows the progress of so many of a unit
 
     def faults(self, records: Sequence[Record]) -> dict[int, ImageError]:
         """The places of the records whose image cannot be used, and why."""

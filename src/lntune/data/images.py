@@ -94,10 +94,8 @@ class ImageArchive(Members):
         try:
             return self.image(member)
         except ImageError as defect:
-            if defect.reason == "missing":
-                what = f"has no member {member}; the samples belong to another archive"
-            else:
-                what = f"member {member} is not a readable image ({defect})"
+            absent = f"has no member {member}; the samples belong to another archive"
+            what = absent if defect.reason == "missing" else f"member {member} is not a readable image ({defect})"
             raise UserError(f"{self.path}: {what}") from None
 
     def defect(self, member: str) -> ImageError | None:
@@ -113,8 +111,7 @@ class ImageArchive(Members):
     ) -> dict[str, ImageError]:
         """Decode each of the members once, by ``workers`` threads; return those that cannot be used, with the reason.
 
-        ``advance`` is called after each image. Pillow and zlib leave Python's lock to others while they decode, so
-        threads serve as well as processes, and share the archive's list of members.
+        ``advance`` is called after each. Threads serve as well as processes: Pillow and zlib let go of Python's lock.
         """
         from multiprocessing.pool import ThreadPool
 

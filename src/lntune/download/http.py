@@ -2,10 +2,8 @@
 
     partial = Partial(path)
     Download("coco: val2014.zip", lambda: Remote(url), partial, Expected(), RetryPolicy()).run()
-    print(partial.size, partial.sha256)
 
-What has arrived is kept whenever it can be of use: an attempt that is cut, turned away or killed costs nothing. It is
-thrown away only when the server has another version of the file, or when the whole has another hash than it must have.
+What has arrived is thrown away only when the server has another version, or the whole another hash than it must have.
 """
 
 import errno
@@ -34,8 +32,6 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WHOLE = re.compile(r"bytes \*/(\d+)")
 _BLOCK = 1 << 20
 _MOST_REDIRECTS = 10
-
-# --- the retry policy ---------------------------------------------------------------------------------------------
 
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of a trouble that may pass
 _WORTH = 1 << 20  # bytes that an attempt must gain for the count of failed ones to start again
@@ -88,19 +84,11 @@ class StoppedError(Exception):
     """Another download of the same job has failed, so that this one was given up; what has arrived is kept."""
 
 
-# --- what a download is told ----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Remote:
-    """Where a file is now. It is asked for again before every attempt, since signed addresses expire.
+    """Where a file is now, asked for again before every attempt, since ``signed`` addresses expire.
 
-    Attributes:
-        url: where to get the bytes.
-        headers: what else to send, such as an authorisation.
-        bytes: how many there are, if that is known before.
-        identity: what names the bytes for good, if that is known before.
-        signed: whether a refusal may just mean that the address has expired.
+    ``headers`` are to be sent, as for an authorisation; ``identity`` names the bytes for good, if that is known before.
     """
 
     url: str
@@ -148,12 +136,7 @@ class Download:
         self._repeated = False
 
     def run(self) -> None:
-        """Download the file into the partial's path.
-
-        Raises:
-            UserError: it cannot be had, or is not what it must be; one line says what to do.
-            StoppedError: ``stop`` was set.
-        """
+        """Download the file; UserError if it cannot be had or is not what it must be, StoppedError on ``stop``."""
         failed = 0
         while True:
             before = self.partial.size
@@ -176,8 +159,6 @@ class Download:
                 raise UserError(f"{self.shown}: {error.strerror} at {self.partial.path}; make room") from None
             finally:
                 self.partial.close()
-
-    # --- one attempt ------------------------------------------------------------------------------------------------
 
     def _attempt(self) -> None:
         """Ask for what is missing and write it; TryAgainError if that may work another time."""
@@ -234,9 +215,8 @@ class Download:
         start, total = self._extent(response)
         said, wanted = remote.bytes if total is None else total, self.expected.bytes
         if said is not None and wanted is not None and said != wanted:
-            raise UserError(
-                f"{self.shown}: the server has {said} bytes, {self.expected.stated_by} says {wanted}; {_OTHER_FILE}"
-            )
+            what = f"the server has {said} bytes, {self.expected.stated_by} says {wanted}"
+            raise UserError(f"{self.shown}: {what}; {_OTHER_FILE}")
         here = Version(remote.identity, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
         if part.version is None or self._changed(here):
             self._throw_away()
@@ -285,8 +265,6 @@ class Download:
             raise TryAgainError(f"HTTP {status} {response.reason}", retry_after(response.headers.get("Retry-After")))
         what = _REFUSALS.get(status, "cannot give it")
         raise UserError(f"{self.shown}: the server {what} (HTTP {status}); {BY_HAND}")
-
-    # --- the bytes --------------------------------------------------------------------------------------------------
 
     def _stream(self, response: "Response", start: int, total: int | None) -> None:
         """Write the body from the place on that has arrived; what comes before it is compared.
@@ -348,8 +326,6 @@ class Download:
         if self.partial.size:
             self.advance(-self.partial.size)
         self.partial.remove()
-
-    # --- the whole --------------------------------------------------------------------------------------------------
 
     def _verify(self) -> None:
         """Check that the whole is what it must be; one of several pieces that is not is downloaded once more."""

@@ -31,9 +31,8 @@ def token_of_environment() -> str | None:
     if not token:
         return None
     if not re.fullmatch(r"[!-~]+", token):
-        raise UserError(
-            f"{TOKEN}: is no token: it has spaces or other characters that a token cannot have; set it again"
-        )
+        what = "it has spaces or other characters that a token cannot have"
+        raise UserError(f"{TOKEN}: is no token: {what}; set it again")
     return token
 
 
@@ -45,11 +44,8 @@ def endpoint() -> str:
 class HubFiles:
     """The hub files of one entry of the catalogue, each repository of them at one commit.
 
-    Args:
-        gated: whether someone must grant access.
-        page: where that is asked for; None: the repository's own page.
-        commits: the commit of each repository of which a file was recorded: its branch may have moved since.
-        timeout: seconds that the hub may take to answer.
+    ``page`` is where access to ``gated`` ones is asked for (None: the repository's own), ``commits`` what was recorded:
+    a branch may have moved since. The hub may take ``timeout`` seconds to answer.
     """
 
     def __init__(self, gated: bool, page: str | None, commits: Mapping[HubRepository, str], timeout: float) -> None:
@@ -59,12 +55,7 @@ class HubFiles:
         self._token = token_of_environment()
 
     def remote(self, shown: str, hub: HubRepository, member: str) -> Remote:
-        """Where a file's bytes are to be had now.
-
-        Raises:
-            UserError: it is not there, or not for us.
-            TryAgainError: the hub cannot be reached, or asks to wait.
-        """
+        """Where a file's bytes are now; UserError if not there or not for us, TryAgainError if that may pass."""
         with self._lock:  # the first file's answer decides on the commit of all
             revision = self._revision(hub)
             known = hub in self._commits

@@ -18,19 +18,12 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Version:
-    """Which file the bytes are of.
+    """Which file the bytes are of, as far as the server says."""
 
-    Attributes:
-        identity: what names the bytes for good, such as the hub's hash; None if the server has no such thing.
-        etag: the server's name for this version.
-        modified: when it was changed, as the server writes it.
-        total: its bytes, if the server said.
-    """
-
-    identity: str | None = None
+    identity: str | None = None  # what names the bytes for good, such as the hub's hash
     etag: str | None = None
-    modified: str | None = None
-    total: int | None = None
+    modified: str | None = None  # when it was changed, as the server writes it
+    total: int | None = None  # its bytes
 
     @property
     def is_known(self) -> bool:
@@ -125,17 +118,11 @@ def _read_version(path: Path) -> Version | None:
 
 
 def bring_in(source: Path, target: Path, advance: Callable[[int], None], missing: str, as_link: bool) -> str:
-    """Copy a file and return its sha256.
+    """Copy a file, or ``as_link`` hard-link it where it lies on the same disk, and return its sha256.
 
-    Args:
-        source: the file; links in the way, as the hub's cache has them, are followed.
-        target: where it goes; what a killed attempt left there is deleted.
-        advance: called with how many bytes were read.
-        missing: what is said of a file that is not there.
-        as_link: make a hard link instead, if it lies on the same disk.
-
-    Raises:
-        UserError: the file cannot be read, or the disk is full.
+    Links in the way, as the hub's cache has them, are followed; what a killed attempt left at ``target`` is deleted.
+    ``advance`` is called with how many bytes were read. UserError if the file cannot be read (``missing`` says what is
+    said of one that is not there), or the disk is full.
     """
     digest = hashlib.sha256()
     target.parent.mkdir(parents=True, exist_ok=True)

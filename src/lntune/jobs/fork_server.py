@@ -55,11 +55,6 @@ def _run_job(message: bytes, files: list[int]) -> None:
         os._exit(code)
 
 
-def _drain(pipe: int) -> None:
-    with suppress(BlockingIOError):
-        os.read(pipe, 1024)
-
-
 class Server:
     """One thread that accepts jobs, forks for each, and sends each client its exit code.
 
@@ -90,7 +85,7 @@ class Server:
         os.set_blocking(writer, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self.selector.register(reader, selectors.EVENT_READ, partial(_drain, reader))
+        self.selector.register(reader, selectors.EVENT_READ, partial(os.read, reader, 1024))
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         while os.getppid() == self.parent:
             for key, _ in self.selector.select(_TICK):

@@ -5,10 +5,8 @@ or inside a function. Each module counts as its syntax tree without comments, do
 that only an edit which can change a result changes the fingerprint. A module that is imported by a computed
 name is not seen: stages must not do that.
 
-Who imports whom and what each file says take a quarter of a second to find out. Both follow from the bytes of the
-files, so they are cached between processes under the hash of these, in the user's cache folder
-(``$XDG_CACHE_HOME/lntune``, or ``~/.cache/lntune``). Nothing there is ever out of date; it may be deleted at any time,
-and where it cannot be written, everything is computed each time.
+What that takes a quarter of a second to find out is cached between processes under the hash of the files, in the user's
+cache folder (``$XDG_CACHE_HOME/lntune``, or ``~/.cache/lntune``), which may be deleted at any time.
 """
 
 import ast
@@ -43,10 +41,9 @@ def _version(name: str) -> str:
 
 
 def code_fingerprint(module: str) -> dict[str, str]:
-    """The digest of every module that ``module`` runs on, by module name, itself included.
+    """The digest of every module that ``module`` runs on, by name, itself included, as it is when first looked at.
 
-    Files are read once in a process: an edit made after that is seen by the next one. Raises UserError if a source file
-    does not parse, and ValueError if there is no such module.
+    Raises UserError if a source file does not parse, and ValueError if there is no such module.
     """
     return _package(module.partition(".")[0]).fingerprint(module)
 

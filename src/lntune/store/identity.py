@@ -1,8 +1,7 @@
 """Hashes: of everything that made a result, which is its name, and of what files hold.
 
-A value is hashed by its canonical JSON. Two values have the same text exactly if they are the same JSON value with the
-same types. The order of keys in a mapping does not count; ``1``, ``1.0``, ``"1"`` and ``true`` are four different
-values.
+A value is hashed by its canonical JSON, in which the order of keys does not count; ``1``, ``1.0``, ``"1"`` and ``true``
+are four different values.
 """
 
 import json

@@ -83,10 +83,9 @@ class Lease(BaseModel):
 
 
 def write_lease(store: Store, checkout: Path, names: Collection[str]) -> Lease:
-    """Lease results, ``stage/label-id``, made or not, for a checkout's folder, in place of what it leased before.
+    """Lease results, ``stage/label-id``, made or not, for a checkout, in place of all but what a run at work there has.
 
-    What another run that is at work there leased stays leased. Raises OSError if the store cannot be written; the lease
-    is then as it was.
+    Raises OSError if the store cannot be written; the lease is then as it was.
     """
     try:
         user = getpass.getuser()
@@ -139,10 +138,7 @@ def leases_state(store: Store) -> frozenset[tuple[str, int]]:
 
 
 def forget_lease(store: Store, checkout: str) -> Lease:
-    """Drop the lease of a checkout, named by its folder, or by ``HOST:FOLDER`` where several hosts have one there.
-
-    UserError if there is no such lease, or there are several.
-    """
+    """Drop the one lease of a checkout, given as folder or ``HOST:FOLDER``; UserError if there is none or several."""
     leases = read_leases(store)
     meant = {checkout, str(Path(checkout).resolve())}
     found = [lease for lease in leases if {lease.checkout, f"{lease.host}:{lease.checkout}"} & meant]

@@ -50,10 +50,7 @@ class Store:
         return self.manifest(stage, label, id).is_file()
 
     def scratch(self, stage: str, id: str) -> Path:
-        """Where a stage keeps what must outlive a failed or killed attempt, such as training checkpoints.
-
-        It lies outside every declared output, because Snakemake deletes those of a job that failed.
-        """
+        """Where a stage keeps what outlives a failed attempt: not in outputs, which Snakemake deletes then."""
         assert _LABEL.fullmatch(stage) and _ID.fullmatch(id), f"{stage!r}, {id!r}"
         return self.root / ".scratch" / f"{stage}-{id}"
 
@@ -133,15 +130,12 @@ class AcceptedEdit(Frozen):
 class Manifest(_Named):
     """All that is recorded of a finished result.
 
-    ``settings``, ``code``, ``packages`` and the ids in ``inputs`` make the ``id``. ``execution`` holds what
-    shapes the run and not the numbers (micro-batch, threads). ``outputs`` leaves out the manifest itself.
-    ``wall_seconds``, ``cpu_seconds`` and ``peak_memory_bytes`` are those of the attempt that finished. The CPU time is
-    that of the work alone, without hashing, and None in manifests from before it was noted; the memory is that of
-    the largest single process among this one and its children.
-    Where ``origin`` is set, the files were linked from that result instead of computed, and everything from
-    ``execution`` and ``git`` to ``metrics`` describes the work that it did.
-    Where ``accepted`` is not empty, the code or the packages that ran are not quite those of ``code`` and
-    ``packages``: someone declared the difference to change no result.
+    ``settings``, ``code``, ``packages`` and the ids in ``inputs`` make the ``id``; ``execution`` shapes the run and not
+    the numbers (micro-batch, threads). Times and memory are those of the attempt that finished: the CPU's is that of
+    the work alone, without hashing (None before it was noted), the memory that of the largest single process.
+    Where ``origin`` is set, the files were linked from that result, and ``execution`` and ``git`` to ``metrics``
+    describe the work that it did. Where ``accepted`` is not empty, the code or packages that ran differ from ``code``
+    and ``packages`` by edits that someone declared to change no result.
     """
 
     settings: dict[str, JsonValue]
@@ -237,8 +231,7 @@ def undone(
 ) -> tuple[dict[str, str], dict[str, str], tuple[AcceptedEdit, ...]]:
     """Code and packages as they were before the accepted edits, and the edits that were in force.
 
-    An edit is in force, and is undone, if all that it changed is as it left it, be it because another edit was undone
-    before; the newest come first, and each is undone once at most.
+    The newest first, each is undone once all that it changed is as it left it, be it because another was undone.
     """
     code, packages, used = dict(code), dict(packages), []
     left = [edit for edit in reversed(edits) if edit.stage == stage]

@@ -1,9 +1,7 @@
-"""Make a result and put it in its place, whole or not at all.
+"""Make a result and put it in its place, whole or not at all, whenever a process is killed.
 
-The work writes into a hidden folder next to the final one. When it is done, its files are hashed, the
-manifest is written, and the folder is renamed into place. A process that is killed at any moment leaves no
-half result, and what it kept in scratch is there for the next attempt. Of several processes that make the
-same result, one works and the others wait for it.
+The work writes into a hidden folder next to the final one, which is renamed into place once its files are hashed and
+its manifest is written. Of several processes that make the same result, one works and the others wait for it.
 """
 
 import errno
@@ -21,8 +19,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 from pydantic import JsonValue
 
@@ -61,9 +59,7 @@ def record(
     accepted: Sequence[AcceptedEdit] = (),
     announce: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
-    """Make one result, or link it if its work has been done under another name, and return its manifest.
-
-    A result that is there already is left as it is.
+    """Make one result unless it is there, or link it if its work was done under another name; return its manifest.
 
     Args:
         identity: what the result is; its id names the folder.
@@ -94,20 +90,17 @@ def record(
         if (final / MANIFEST).is_file():
             return read_manifest(final / MANIFEST)
         _remove_leftovers(final)
-        noted: _Noted = {
-            "label": label,
-            "inputs": _input_records(identity, inputs or {}),
-            "execution": dict(execution or {}),
-            "seed": seed,
-            "accepted": tuple(accepted),
-        }
-        did = work_of(identity, noted["inputs"])
+        records = _input_records(identity, inputs or {})
+        noted = partial(
+            Manifest, label=label, inputs=records, execution=dict(execution or {}), seed=seed, accepted=tuple(accepted)
+        )
+        did = work_of(identity, records)
         built = final.with_name(f".{final.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}")
         built.mkdir()
         scratch.mkdir(parents=True, exist_ok=True)
         try:
             found = find(store, identity.stage, did)
-            manifest = linked(found, built, identity, label, noted["inputs"]) if found else None
+            manifest = linked(found, built, identity, label, records) if found else None
             if found and manifest:
                 announce(f"linked from {manifest.stage}/{found.name}")
             else:
@@ -123,18 +116,10 @@ def record(
     return manifest if ours else read_manifest(final / MANIFEST)
 
 
-class _Noted(TypedDict):
-    """Those fields of the manifest that the caller of :func:`record` knows."""
-
-    label: str
-    inputs: dict[str, InputRecord | tuple[InputRecord, ...]]
-    execution: dict[str, JsonValue]
-    seed: int | None
-    accepted: tuple[AcceptedEdit, ...]
-
-
-def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, scratch: Path) -> Manifest:
-    """Do the work in ``out``, bring its files to the disk, and return the manifest that describes them."""
+def _make(
+    identity: Identity, noted: Callable[..., Manifest], ranks: int, work: Work, out: Path, scratch: Path
+) -> Manifest:
+    """Do the work in ``out``, bring its files to the disk, and return the manifest, completing what is ``noted``."""
     git = git_state(Path(__file__).resolve().parent)  # now: an edit during the work is not what runs
     started, clock, cpu_before = datetime.now(UTC), time.monotonic(), cpu_seconds()
     metrics = json.loads(canonical_json(dict(work(out, scratch))))
@@ -143,8 +128,7 @@ def _make(identity: Identity, noted: _Noted, ranks: int, work: Work, out: Path, 
     assert MANIFEST not in outputs, "the manifest is written here, not by the work"
     _seal(out, outputs)
     document = json.loads(canonical_json(identity.document()))
-    return Manifest(
-        **noted,
+    return noted(
         stage=identity.stage,
         id=identity.id,
         settings=document["settings"],

@@ -1,6 +1,4 @@
-"""What lies in a store by stage and label, the newest first, and what of it need not be made again.
-
-Early cut-off: where the same work has been done before, its files are linked instead of computed again.
+"""What lies in a store by stage and label, and early cut-off: work that was done before is linked, not done again.
 
 The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
 inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark
@@ -97,10 +95,7 @@ def find(store: Store, stage: str, work: str) -> Path | None:
 
 
 def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Inputs) -> Manifest | None:
-    """Link a found result's files into the empty folder ``out``, and return the manifest that they get there.
-
-    None, and nothing in ``out``, if the result was deleted meanwhile.
-    """
+    """Link a found result's files into the empty ``out``; their manifest there, or None, and nothing, if it is gone."""
     try:
         manifest = read_manifest(found / MANIFEST)
         for name in manifest.outputs:

@@ -53,8 +53,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint under ``folder``, then remove the older ones; every rank gives its share of the tensors.
 
-    All files are on the disk before the folder gets its name, so a kill at any moment leaves either the old
-    state or the new one. Raises RuntimeError, and keeps the older ones, if not every rank's tensors are there.
+    A kill at any moment leaves the old state or the new one. RuntimeError if not every rank's tensors are there.
     """
     writing, first = folder / UNFINISHED, ranks.rank() == 0
     if first:
@@ -144,9 +143,8 @@ def latest_step(folder: Path, digest: str, trained: Collection[str]) -> int:
         if not whole or any(f"weight/{name}" not in stored for name in trained):
             logger.warning("%s: left out, it does not hold every rank's tensors", path)
         elif state["run"] != digest:
-            logger.warning(
-                "%s: ignored, made with other settings, seed, samples or base weights; training starts over", path
-            )
+            other = "made with other settings, seed, samples or base weights"
+            logger.warning("%s: ignored, %s; training starts over", path, other)
         else:
             return int(state["step"])
     return 0

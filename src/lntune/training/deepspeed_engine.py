@@ -140,10 +140,8 @@ class DeepSpeedEngine:
         return master
 
     def _moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        if self.stage == 0:
-            moment: Tensor = self.optimizer.state[parameter][key]
-        else:
-            moment = self.deepspeed.utils.safe_get_full_optimizer_state(parameter, key)
+        whole = self.deepspeed.utils.safe_get_full_optimizer_state
+        moment: Tensor = self.optimizer.state[parameter][key] if self.stage == 0 else whole(parameter, key)
         return moment
 
     def _put(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:

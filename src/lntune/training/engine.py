@@ -21,10 +21,9 @@ class Engine(Protocol):
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
     ) -> Tensor:
-        """Add a micro batch's gradients to those held; return its part of the global batch's loss.
+        """Add a micro batch's gradients (nothing for an empty one); return its part of the global batch's loss.
 
-        ``last`` marks this rank's last micro batch before :meth:`step`. Ranks that have fewer samples than others pass
-        empty ones, which add nothing.
+        ``last`` marks this rank's last micro batch before :meth:`step`.
         """
 
     def gradients(self) -> Mapping[str, Tensor]:

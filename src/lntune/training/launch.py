@@ -50,8 +50,7 @@ def launch(
 ) -> Any:
     """Run ``python -m module FOLDER`` as this many ranks, ``document`` being in FOLDER; return the first's result.
 
-    ``module`` calls :func:`run_as_rank`. Raises UserError with the text of a rank's, and RankCrash for anything else,
-    as when they have not ended after ``seconds``.
+    ``module`` calls :func:`run_as_rank`. Raises a rank's UserError, and RankCrash for all else, such as no end in time.
     """
     with tempfile.TemporaryDirectory(prefix="lntune-ranks-") as name:
         folder = Path(name)

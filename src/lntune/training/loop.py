@@ -32,9 +32,8 @@ from lntune.training.engine import Engine, PlainEngine, trainable
 from lntune.training.interruption import Interrupted, stop_requests
 from lntune.training.schedule import learning_rate, rank_share, step_batches, total_steps
 
-# Called with the index of the step and the whole gradients by name, after the backward passes and before clipping
-# and update; what it returns joins the step's line of the metrics log, and so survives a kill with it. With several
-# ranks each of them calls it, and all must ask for the same gradients in the same order.
+# Called with the step's index and the whole gradients by name, before clipping and update; what it returns joins the
+# step's line of the log. Every rank calls it, and all must ask for the same gradients in the same order.
 Recorder = Callable[[int, Mapping[str, Tensor]], Mapping[str, object]]
 
 
@@ -159,15 +158,8 @@ def do_step(
     if not (math.isfinite(loss_value) and math.isfinite(norm)):
         peak, found = run.settings.learning_rate, {"loss": str(loss_value), "grad_norm": str(norm)}
         raise Diverged(run.label, Divergence(learning_rate=peak, step=step + 1, steps=run.total, **found))
-    line = {
-        "step": step + 1,
-        "loss": loss_value,
-        "learning_rate": rate,
-        "answer_tokens": count_answer_tokens(batch),
-        "grad_norm": norm,
-        **recorded,
-    }
-    return json.dumps(line) + "\n"
+    line = {"step": step + 1, "loss": loss_value, "learning_rate": rate, "answer_tokens": count_answer_tokens(batch)}
+    return json.dumps({**line, "grad_norm": norm, **recorded}) + "\n"
 
 
 def accumulate(

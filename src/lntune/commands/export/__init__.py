@@ -99,8 +99,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> Stated:
     return {"contentSize": str(len(content)), "sha256": sha256, "blake3": mine}
 
 
-# --- the README: how to follow a number with nothing but a text editor ---------------------------------------------
-
+# The README: how to follow a number with nothing but a text editor.
 _TEXT = """\
 # {title}
 

@@ -139,8 +139,8 @@ def contents_of(plan: Plan, report_item: str) -> Contents:
         for copied, known in result.copied().items():
             files[f"{result.path}/{copied}"] = Source(result.folder / copied, key, known.blake3)
     for file in published:
-        source = Source(results[last.name].folder / file.name, last.name, last.outputs[file.name].blake3)
-        files[file.as_posix()] = source
+        made = results[last.name].folder / file.name
+        files[file.as_posix()] = Source(made, last.name, last.outputs[file.name].blake3)
     return Contents(name, [file.as_posix() for file in published], results, tuple(definition), files)
 
 

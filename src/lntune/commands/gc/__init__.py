@@ -48,19 +48,14 @@ _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12})\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{
 
 
 def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
-    """Everything in the store of the checkout ``root`` that nothing needs; nothing is changed.
-
-    Raises:
-        UserError: the config, a report item or a lease is wrong, so that what is needed is not known.
-    """
+    """Everything in the store of the checkout ``root`` that nothing needs; UserError if what is needed is not known."""
     plan = Plan(Study.read(root, overrides))
     state, leases = leases_state(plan.store), read_leases(plan.store)
     folders = _StoreFolders(plan.store)
     report_items = closure(list(map(plan.report_item, plan.known_items())))
     weights = closure([*DemoWeightsPlan(root).nodes().values()]) if (root / RECIPES).is_file() else []
-
-    folders.keep((f"{node.stage}/{node.name}" for node in report_items), _TODAY)
-    folders.keep((f"{node.stage}/{node.name}" for node in weights), "one of the demo's weights")
+    for nodes, reason in ((report_items, _TODAY), (weights, "one of the demo's weights")):
+        folders.keep((f"{node.stage}/{node.name}" for node in nodes), reason)
     refusal, notes = workflow_running(root), []
     for file, results in _published(root, folders):
         if not results:
@@ -121,10 +116,7 @@ class _StoreFolders:
         return self.scratch_root / f"{_scratch_name(name)}.lock"
 
     def keep(self, names: Iterable[str], reason: str) -> list[str]:
-        """Keep results, and all that they were made from as far as manifests tell; return those that are new.
-
-        The first reason that is given counts.
-        """
+        """Keep results and what manifests say they were made from; return the new ones. The first reason counts."""
         added, open_ends = [], list(names)
         while open_ends:
             name = open_ends.pop()

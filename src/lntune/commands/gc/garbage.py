@@ -161,13 +161,10 @@ class Deleted:
 
 
 def delete(garbage: Garbage) -> Deleted:
-    """Delete what was collected, as far as it can be deleted.
+    """Delete what was collected, as far as it can be deleted, until a workflow starts here or on the same store.
 
-    A folder is first renamed to a hidden name; if this process is killed, the next collection finds what is left. When
-    a workflow starts meanwhile, here or in a checkout that shares the store, it stops.
-
-    Raises:
-        UserError: a workflow runs in this checkout, or what a published file rests on is not known; nothing is deleted.
+    A folder is first renamed to a hidden name; if this process is killed, the next collection finds what is left.
+    UserError, and nothing is deleted, if a workflow runs here or what a published file rests on is not known.
     """
     refusal = garbage.refusal or workflow_running(garbage.root)
     if refusal:

@@ -21,6 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,12 @@ _TOKENIZED = ("score-captions", "tokenize-references")
 
 
 def verify(
-    root: Path,
-    targets: Sequence[str] = (),
-    jobs: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    root: Path, targets: Sequence[str] = (), jobs: int | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Findings:
-    """Check everything that the targets rest on.
+    """Check everything that the targets rest on; UserError as :func:`lntune.plan.targets.targets_of`, which takes them.
 
-    Args:
-        root: the checkout.
-        targets: as :func:`lntune.plan.targets.targets_of` takes them; UserError as there.
-        jobs: how many processes score, and how many files are hashed, at a time; all cores unless given.
-        overrides: values over config.yaml's, as the run had them.
+    ``jobs`` processes score, and as many threads hash files (as there are cores unless given); ``overrides`` are values
+    over config.yaml's, as the run had them.
     """
     started = time.monotonic()
     jobs = jobs or len(os.sched_getaffinity(0))
@@ -148,9 +143,6 @@ def _check_again(manifests: Manifests, held: Held, findings: Findings, pool: Pro
     return sum(len(work.results) for work in works if work.stage in score_stages())
 
 
-# --- what to make ------------------------------------------------------------------------------------------------
-
-
 def _works_of(held: Held, findings: Findings, folder: Path) -> list[Work]:
     """What is to be made again, each distinct work once; what lacks an input that was deleted is noted."""
     works: dict[str, Work] = {}
@@ -199,22 +191,13 @@ def _stand_ins(node: Node, held: Held, folder: Path) -> tuple[Path, ...]:
     return tuple(folders)
 
 
-# --- making it ---------------------------------------------------------------------------------------------------
+def tokenized_before(known: Sequence[str], lines: list[str], captions: Sequence[str]) -> list[str]:
+    """The lines if the captions are the known ones, whose lines they are; any other group is tokenized now.
 
-
-class TokenizedBefore:
-    """A group of captions that was tokenized before; any other group is tokenized when it comes.
-
-    The whole group is remembered, not captions, because the words of a caption depend on the captions next to it: after
+    The whole group is compared, not captions, because the words of a caption depend on the captions next to it: after
     "No." at a line's end, for one, a number that begins the next line decides whether the point is kept.
     """
-
-    def __init__(self, captions: Sequence[str], lines: list[str]) -> None:
-        self._captions, self._lines = list(captions), lines
-
-    def __call__(self, captions: Sequence[str]) -> list[str]:
-        """The lines, as :func:`lntune.benchmarks.captions.words.tokenize_group` gives them."""
-        return self._lines if list(captions) == self._captions else tokenize_group(captions)
+    return lines if list(captions) == list(known) else tokenize_group(captions)
 
 
 def _submit(pool: ProcessPoolExecutor, works: Sequence[Work]) -> dict[Future[Made], Work]:
@@ -224,7 +207,7 @@ def _submit(pool: ProcessPoolExecutor, works: Sequence[Work]) -> dict[Future[Mad
     distinct = list(dict.fromkeys(group for group, _ in groups if group))
     lines = dict(zip(distinct, tokenize(*distinct), strict=True)) if distinct else {}
     for group, work in sorted(groups, key=lambda item: -len(item[0])):
-        options = {"tokenizer": TokenizedBefore(group, lines[group])} if group else {}
+        options = {"tokenizer": partial(tokenized_before, group, lines[group])} if group else {}
         futures[pool.submit(_make, work.stage, work.job, options)] = work
     return futures
 
@@ -238,9 +221,6 @@ def _captions(work: Work) -> tuple[str, ...]:
         return tuple(texts[int(image)] for image in read_words(work.job.folder("references") / WORDS))
     except Exception:
         return ()
-
-
-# --- comparing ---------------------------------------------------------------------------------------------------
 
 
 def _compare(manifests: Manifests, held: Held, findings: Findings, work: Work, made: Made) -> None:

@@ -205,14 +205,8 @@ def _figures(columns: Sequence[str]) -> list[str]:
     return [column for column in columns if column != LEARNING_RATE] or list(columns)
 
 
-# --- two versions of a file ------------------------------------------------------------------------------------------
-
-
 def differing_cells(settings: Frozen, one: Path, other: Path) -> list[Cell] | None:
-    """The cells that two versions of a file of a table or figure show differently; None if that is unclear.
-
-    As where a row or column is in one of them only, or the rows are not the table's own, or no cells can be read.
-    """
+    """The cells that two versions of a table's or figure's file show differently; None if that cannot be told."""
     if not isinstance(settings, ShownItemSettings):
         return None
     try:
