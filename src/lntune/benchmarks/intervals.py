@@ -107,9 +107,8 @@ def value(strata: Sequence[Stratum]) -> float:
 def over_items(strata_by_seed: Sequence[Sequence[Stratum]]) -> tuple[float, float] | None:
     """The percentile bootstrap interval of a value over its items, drawn with replacement within each stratum.
 
-    With several training seeds, each with the strata of the value, an item's scores are averaged over them first: the
-    interval is that of the mean of the seeds' values, over other items, and says nothing of other seeds. None without a
-    stratum; UserError if the seeds were not asked the same.
+    With several training seeds an item's scores are averaged over them first: the interval is that of the mean of the
+    seeds' values. None without a stratum; UserError if the seeds were not asked the same.
     """
     strata = _mean(strata_by_seed)
     return _bounds(_resampled(strata)) if strata else None
@@ -118,13 +117,11 @@ def over_items(strata_by_seed: Sequence[Sequence[Stratum]]) -> tuple[float, floa
 def difference(ours: Sequence[Sequence[Stratum]], baseline: Sequence[Sequence[Stratum]]) -> Difference | None:
     """One model's value minus another's, with its paired bootstrap interval; arguments as of :func:`over_items`.
 
-    Both models meet the same drawn items, so what makes an item hard for both cancels; they may have different numbers
-    of training seeds. None without a stratum; UserError if the models were not asked the same.
+    Both meet the same drawn items, so what makes an item hard for both cancels; they may have different numbers of
+    seeds. None without a stratum; UserError if the models were not asked the same.
     """
     strata = _combined([(_mean(ours), 1.0), (_mean(baseline), -1.0)])
-    if not strata:
-        return None
-    return Difference(value(strata), *_bounds(_resampled(strata)))
+    return Difference(value(strata), *_bounds(_resampled(strata))) if strata else None
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float] | None:

@@ -38,10 +38,9 @@ def with_images(
     source: Callable[[Question], str],
     drops: Drops,
 ) -> list[Question]:
-    """The questions whose image can be used; the others are noted in ``drops``.
+    """The questions whose image, in the archive of the role ``images``, can be used; others are noted in ``drops``.
 
-    The role ``images`` holds the archive. ``source`` names a question with its file. UserError if more than
-    ``broken_share`` of the questions have an image that cannot be used.
+    ``source`` names a question with its file. UserError if they are more than ``broken_share`` of all, or all.
     """
     images = ImageArchive(job.folder("images") / archive)
     check = ImageCheck(images, source, job.execution.workers, job.settings.broken_share, "questions", job.track)

@@ -23,10 +23,9 @@ class Example(NamedTuple):
 
 
 def with_shots(questions: Sequence[Question], pool: Sequence[Example], drawn: DrawnShots, file: Path) -> list[Question]:
-    """The questions, each with ``drawn.number`` examples in words, itself never among them.
+    """The questions, each with ``drawn.number`` examples in words, drawn by its own id, itself never among them.
 
-    A question's draw follows from the seed, the pool and its own id, and not from the other questions. UserError names
-    the ``file`` of the pool if that holds too few.
+    UserError names the ``file`` of the pool if that holds too few.
     """
     found = []
     for one in questions:
@@ -34,10 +33,8 @@ def with_shots(questions: Sequence[Question], pool: Sequence[Example], drawn: Dr
         places = random.sample(range(len(pool)), min(drawn.number + 1, len(pool)))
         others = [pool[place] for place in places if pool[place].id != one.id][: drawn.number]
         if len(others) < drawn.number:
-            raise UserError(
-                f"{file}: has {len(others)} examples for question {one.id} where the protocol draws {drawn.number}; "
-                "lower number in its drawn_shots"
-            )
+            few = f"has {len(others)} examples for question {one.id} where the protocol draws {drawn.number}"
+            raise UserError(f"{file}: {few}; lower number in its drawn_shots")
         shots = tuple((example.question.strip(), random.choice(example.answers).strip()) for example in others)
         found.append(Question(one.id, one.image, one.text, shots))
     return found

@@ -14,10 +14,7 @@ from lntune.model.multimodal import MultimodalModel
 
 
 def device() -> torch.device:
-    """The GPU with this process's local rank (0 unless torchrun says otherwise), or the CPU where there is none.
-
-    Raises UserError where the job was given GPUs and this process cannot use its own.
-    """
+    """The GPU of this process's local rank, else the CPU; UserError where the job was given GPUs and this has none."""
     number = int(os.environ.get("LOCAL_RANK", "0"))
     if GPU_REQUIRED in os.environ and torch.cuda.device_count() <= number:
         raise UserError(f"rank {number} on {socket.gethostname()} cannot use its GPU; look at `nvidia-smi` there")
@@ -32,11 +29,8 @@ def place(model: MultimodalModel, precision: Precision = "fp32") -> MultimodalMo
 
 
 def set_precision(model: MultimodalModel, precision: Precision) -> MultimodalModel:
-    """Make the weights of connector and LLM bfloat16 where the precision is bf16-weights.
-
-    Buffers keep their precision: rotary frequencies in bfloat16 would blur far positions.
-    """
-    if precision == "bf16-weights":
+    """Make the weights of connector and LLM bfloat16 where the precision is bf16-weights."""
+    if precision == "bf16-weights":  # not buffers: rotary frequencies in bfloat16 would blur far positions
         for parameter in (*model.connector.parameters(), *model.llm.parameters()):
             parameter.data = parameter.data.to(torch.bfloat16)
     return model

@@ -64,10 +64,10 @@ def encode_all(
     image_tokens: int = 1,
     source: str = "the training data",
 ) -> tuple[list[EncodedSample], MaskReport]:
-    """Encode every sample that lines up, in order, and count those that do not; see :func:`encode_sample`.
+    """Encode every sample (conversation, its image's number) that lines up, in order, and count those that do not.
 
-    ``samples`` are pairs of a conversation and its image's number. Raises UserError, which names ``source`` and the
-    first sample refused, when the share of refused samples is above ``threshold`` (0 to 1), or none is left.
+    Raises UserError, which names ``source`` and the first refused, if their share is above ``threshold`` (0 to 1), or
+    none is left.
     """
     encoded: list[EncodedSample] = []
     refused: list[str] = []
@@ -91,12 +91,7 @@ def encode_all(
 
 
 def encode_sample(
-    tokenizer: PreTrainedTokenizerFast,
-    rendered: Rendered,
-    image: int | None,
-    max_length: int,
-    *,
-    image_tokens: int = 1,
+    tokenizer: PreTrainedTokenizerFast, rendered: Rendered, image: int | None, max_length: int, *, image_tokens: int = 1
 ) -> tuple[EncodedSample, bool]:
     """Tokenize one conversation and label its answers; return also whether tokens were cut off its end.
 

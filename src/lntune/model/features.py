@@ -27,14 +27,13 @@ class FeatureSource(Protocol):
 
 
 class EncodedImages:
-    """Features computed when first asked for, and held in memory if ``cache`` is set.
+    """Features computed when first asked for, and held in memory (count x tokens x width numbers) if ``cache`` is set.
 
     Cached features are computed in blocks of consecutive images, so an image's features do not depend, down to the last
     bit, on who asked for it together with what: a resumed run sees the numbers of an undisturbed one.
 
-    ``load`` returns one image's normalised pixels, float32 (3, S, S), and must be safe to call from several threads;
-    ``workers`` of them call it, or with one worker none, and the features are the same for any number. With ``cache``,
-    ``count`` images x tokens x width numbers of memory are taken.
+    ``load`` returns one image's normalised pixels, float32 (3, S, S), and must be safe to call from several threads:
+    ``workers`` of them call it, or with one worker none.
     """
 
     def __init__(

@@ -117,8 +117,7 @@ def answer_places(samples: Sequence[EncodedSample], image_tokens: int, length: i
 def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
     """Return a linear connector from image features to the LLM, with bias, drawn from its own seed.
 
-    LLaVA's connector is a plain ``nn.Linear``; the draw follows that layer's default, uniform within 1/sqrt(width), but
-    comes from a generator of its own, so that all runs start alike whatever ran before.
+    It is drawn as LLaVA's ``nn.Linear``, but by a generator of its own: all runs start alike whatever ran before.
     """
     connector: nn.Linear = nn.utils.skip_init(nn.Linear, width, hidden)  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(seed)

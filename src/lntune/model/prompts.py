@@ -144,11 +144,10 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
 
 
 def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
-    """Lay out a whole conversation for training.
+    """Lay out a whole conversation for training: turns that alternate, a user's first, an assistant's last.
 
-    ``turns`` alternate, a user's first, an assistant's last. ``system`` replaces the template's own system sentence;
-    ``""`` leaves the system part out together with what would separate it. The spans cover each answer from right
-    behind its header to the end of its end mark. Raises UserError for an unknown template or a malformed conversation.
+    ``system`` replaces the template's own system sentence; ``""`` leaves the system part out. The spans cover each
+    answer and its end mark. Raises UserError for an unknown template or a malformed conversation.
     """
     if not turns or turns[-1].role != "assistant":
         raise UserError("a conversation to train on must end with the assistant's turn: drop the open question")
@@ -156,10 +155,7 @@ def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -
 
 
 def render_prompt(template: str, turns: Sequence[Turn], *, system: str | None = None) -> str:
-    """Lay out a conversation whose last turn, a user's, the model is to answer.
-
-    The string ends where the answer's span would begin in :func:`render`. Raises UserError as that does.
-    """
+    """Lay out a conversation whose last turn, a user's, the model is to answer; UserError as :func:`render`."""
     if not turns or turns[-1].role != "user":
         raise UserError("a prompt must end with the user's turn: drop the answer behind the question")
     return _lay_out(_template(template), turns, system).text

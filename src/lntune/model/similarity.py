@@ -23,13 +23,10 @@ TOKENS = ("all", "image", "text", "last")
 
 @dataclass
 class LayerSimilarity:
-    """The similarity of L layers over the questions that were added, for one choice of tokens.
-
-    ``by_question`` has the mean over all pairs of different layers for each question, in order.
-    """
+    """The similarity of L layers over the questions that were added, for one choice of tokens."""
 
     layers: int
-    by_question: list[float] = field(default_factory=list)
+    by_question: list[float] = field(default_factory=list)  # the mean over all pairs of different layers
 
     def __post_init__(self) -> None:
         self._sum = torch.zeros(self.layers, self.layers, dtype=torch.float64)

@@ -46,11 +46,7 @@ class Multimodal(Protocol):
 
 @dataclass(frozen=True)
 class TrainableReport:
-    """Numbers of parameters: all that train, and all there are.
-
-    ``total`` counts as Table 2 does: the vision encoder (CLIP without its output projection), the connector, the LLM,
-    and LoRA's own weights.
-    """
+    """Numbers of parameters: all that train, and all there are, LoRA's too but not CLIP's projection, as in Table 2."""
 
     trainable: int
     total: int
@@ -182,24 +178,18 @@ def trainable_state(model: Multimodal) -> dict[str, Tensor]:
 
 
 def load_trainable(model: Multimodal, state: Mapping[str, Tensor]) -> None:
-    """Put a saved :func:`trainable_state` into a model to which the same method was applied.
+    """Put a saved :func:`trainable_state` into a model to which the same method was applied, cast to its precision.
 
-    Nothing is loaded unless every tensor fits: a missing or surplus name or another shape raises a UserError that names
-    the tensor. Values are cast to the model's precision.
+    Nothing is loaded unless every tensor fits: UserError names one that is missing, surplus or of another shape.
     """
     import torch
 
-    own = trainable_state(model)
+    own, source = trainable_state(model), "it must come from the same tuning method and LLM"
     for name in sorted(own.keys() | state.keys()):
         if name not in state:
-            raise UserError(
-                f"the checkpoint lacks the tensor '{name}': it must come from the same tuning method and LLM"
-            )
+            raise UserError(f"the checkpoint lacks the tensor '{name}': {source}")
         if name not in own:
-            raise UserError(
-                f"the checkpoint's tensor '{name}' does not train in this model: it must come from the same "
-                "tuning method and LLM"
-            )
+            raise UserError(f"the checkpoint's tensor '{name}' does not train in this model: {source}")
         if own[name].shape != state[name].shape:
             raise UserError(
                 f"the checkpoint's tensor '{name}' has shape {tuple(state[name].shape)}, the model's "

@@ -1,6 +1,4 @@
-"""``workflow/paper/claims.yaml``: the quantitative sentences of the paper, and how each may be read from its tables.
-
-Whether the paper's sentences follow from its tables, and what our tables say instead.
+"""``workflow/paper/claims.yaml``: whether the paper's sentences follow from its tables, and what ours say instead.
 
     found = assess(claims, paper=Tables(...), ours=Tables(...))
     found[0].paper, found[0].agrees, found[0].ours
@@ -94,14 +92,14 @@ class Reading:
     """
 
     claim: Claim
-    name: str
+    name: str  # what is meant; empty for a claim without a formula
     formula: str
-    worded: bool
+    worded: bool  # whether it is what the sentence says in words, and not only what may have been computed
     paper: float | None
-    agrees: str
+    agrees: str  # yes, "cut off", no, or nothing
     ours: float | None
     ours_agrees: str
-    missing: str = ""
+    missing: str = ""  # the cell of ours that the reading needs and that has no number, and what it has
 
     def shown(self, value: float | None) -> str:
         """A value with two digits more than the claim has, so that one sees how it was rounded."""

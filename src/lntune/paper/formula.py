@@ -81,7 +81,7 @@ class Tables:
             self._numeric[place[:4]] = self._numeric.get(place[:4], True) and one.number is not None
 
     def pick(self, table: str, rows: Value, groups: Value, columns: Value) -> Numbers:
-        """Cells by table, rows, groups and columns; ``rows`` may be "every".
+        """Cells by table, rows ("every": all with numbers), groups and columns; AbsentError if one is no number.
 
         A column with parts is written with one: ``MME.perception``, or with ``.sum`` or ``.mean`` for that of all.
         AbsentError if one of the cells is not there, or is no number.

@@ -119,7 +119,7 @@ def record(
 def _make(
     identity: Identity, noted: Callable[..., Manifest], ranks: int, work: Work, out: Path, scratch: Path
 ) -> Manifest:
-    """Do the work in ``out``, bring its files to the disk, and return the manifest, completing what is ``noted``."""
+    """Do the work in ``out``, bring its files to the disk, and return ``noted`` made a whole manifest."""
     git = git_state(Path(__file__).resolve().parent)  # now: an edit during the work is not what runs
     started, clock, cpu_before = datetime.now(UTC), time.monotonic(), cpu_seconds()
     metrics = json.loads(canonical_json(dict(work(out, scratch))))

@@ -96,10 +96,9 @@ _CAPTIONS: dict[Style, tuple[str, ...]] = {
 
 
 def caption(scene: Scene, rng: np.random.Generator, style: Style, *, form: int | None = None) -> str:
-    """One caption in the style of a captioning set.
+    """One caption in the style of a captioning set, of one ``form`` of sentence (0 to 2; None: any, most often 0).
 
-    ``form`` chooses the sentence (0 to 2); None takes any. Form 0 names the things in the order of their cells and
-    without colours, and is what an ordinary describer writes most often; other captions name colours half the time.
+    Form 0 names the things in the order of their cells and without colours; others name colours half the time.
     """
     form = int(rng.choice(3, p=(0.6, 0.2, 0.2))) if form is None else form
     coloured = form != 0 and bool(rng.random() < 0.5)
@@ -348,10 +347,7 @@ def any_mme(scene: Scene, rng: np.random.Generator) -> Pair:
 
 
 def vocabulary() -> list[str]:
-    """Every word that the functions of this module can say, sorted.
-
-    Found by calling each function with a few thousand scenes; names and numbers are added whole.
-    """
+    """Every word that the functions of this module can say, found by calling them with 3000 scenes, sorted."""
     rng = generator(0, "vocabulary")
     words: set[str] = set(CATEGORIES) | set(COLOURS) | set(BACKGROUNDS) | set(NUMBERS) | set(COLUMNS) | set(ROWS)
     words |= {c.french for c in CATEGORIES.values() if c.french} | {str(n) for n in range(GRID * GRID + 3)}

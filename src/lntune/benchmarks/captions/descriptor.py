@@ -14,8 +14,8 @@ from lntune.config.protocol import DrawingPrompting
 class CaptionFormat(Frozen):
     """When a model follows the captioning sets' format; a table shows "-" for one that does not.
 
-    An answer is a caption in form if it is one line of ``least_words`` to ``most_words`` words, not all of them yes or
-    no; a model follows if ``least_share`` of its answers, from 0 to 1, or more are.
+    That is if ``least_share`` of its answers, from 0 to 1, or more are one line of ``least_words`` to ``most_words``
+    words, not all of them yes or no.
     """
 
     least_words: int = Field(ge=1)
@@ -25,10 +25,8 @@ class CaptionFormat(Frozen):
     @model_validator(mode="after")
     def _possible(self) -> "CaptionFormat":
         if self.least_words > self.most_words:
-            raise ValueError(
-                f"no caption has {self.least_words} words or more (least_words) and {self.most_words} (most_words) or "
-                "fewer; lower least_words"
-            )
+            both = f"{self.least_words} words or more (least_words) and {self.most_words} (most_words) or fewer"
+            raise ValueError(f"no caption has {both}; lower least_words")
         return self
 
 
@@ -95,10 +93,7 @@ BENCHMARKS = (
         Scorer(
             "captions",
             "Captions: CIDEr, BLEU_1 to BLEU_4 and ROUGE_L, x100.",
-            {
-                "references": "COCO captions {images, annotations}.",
-                "answers": "JSON list of {image_id, caption}.",
-            },
+            {"references": "COCO captions {images, annotations}.", "answers": "JSON list of {image_id, caption}."},
         ),
     ),
     _captions("flickr30k", "Flickr30k", "flickr30k", 1_000),

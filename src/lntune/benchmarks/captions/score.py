@@ -6,10 +6,8 @@ last word, and the last word, ranked among all that there are; one sort brings t
 CIDEr's term weights come from the images that are scored: scores of a subset and of the full set do not
 compare, and a single image always scores 0.
 
-``followed`` in scores.json is the share of the answers that are captions in form: what was asked for, whatever it says
-about the image. The paper prints "-" where "the model cannot follow the required output format on captioning tasks"
-(Table 1) and does not say how that was found out. Here that share decides, so it is the same every time
-(docs/decisions.md).
+``followed`` in scores.json is the share of the answers that are captions in form. It decides where a table prints "-",
+as the paper does where "the model cannot follow the required output format" (Table 1; docs/decisions.md).
 """
 
 import math
@@ -65,8 +63,7 @@ Execution = NoExecution
 def run(job: Job[Settings, NoExecution], tokenizer: Tokenizer = tokenize_group) -> Metrics:
     """Write captions.json (COCO's result format), scores.json and per_item_scores.json.
 
-    The references' words come from the input ``references``. ``tokenizer`` is for who scores many models at once;
-    without it a run of Java tokenizes these captions.
+    ``tokenizer`` is for who scores many models at once; without it a run of Java tokenizes these captions.
     """
     settings, said = job.settings, job.out / "captions.json"
     answers: dict[ImageId, str] = {int(id): text for id, text in samples.read_answers(job.folder("answers")).items()}
@@ -111,10 +108,7 @@ def score(references_path: Path, answers_path: Path) -> dict[str, float]:
 def score_captions(
     references: Mapping[Image, Sequence[str]], answers: Mapping[Image, str]
 ) -> tuple[dict[str, float], dict[Image, dict[str, float]]]:
-    """:func:`score`, and ``CIDEr`` and ``ROUGE_L`` of each image, x100, of captions that one run of Java tokenizes.
-
-    ``references`` holds at least one caption per image, ``answers`` one.
-    """
+    """:func:`score`, and ``CIDEr`` and ``ROUGE_L`` of each image, x100, which has one reference or more."""
     human, model = tokenize(all_captions(references), [answers[image] for image in references])
     return score_words(by_image(references, human), model)
 
@@ -235,10 +229,7 @@ def _total(numbers: Integers) -> int:
 
 
 def bleu(captions: Captions, counts: Sequence[Counts]) -> list[float]:
-    """``BLEU_1``, ``BLEU_2``, ...: one for each length of n-grams in ``counts``, from one word on.
-
-    From whole numbers, so equal to BleuScorer's to the last bit.
-    """
+    """``BLEU_1``, ``BLEU_2``, ..., one for each of ``counts``: from whole numbers, so BleuScorer's to the last bit."""
     lengths = captions.lengths[captions.answers]
     ratio = (int(lengths.sum()) + _TINY) / (_reference_words(captions) + _SMALL)
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
@@ -262,10 +253,7 @@ def _reference_words(captions: Captions) -> int:
 
 
 def rouge_l(references: Sequence[str], answer: str) -> float:
-    """The score of one answer, 0 to 1, equal to Rouge's to the last bit.
-
-    Words are what stands between single spaces: an empty text is one empty word.
-    """
+    """The score of one answer, 0 to 1, Rouge's to the last bit: words, even empty ones, stand between single spaces."""
     words = answer.split(" ")
     places: dict[str, int] = {}
     for place, word in enumerate(words):
@@ -326,10 +314,8 @@ def _cosines(captions: Captions, counts: Counts, log_images: float) -> Floats:
 
 
 def _closeness(captions: Captions) -> Floats:
-    """How alike in length each caption is to its image's answer, (captions,): 1 if as long.
-
-    The official code adds up the times of the n-grams of two words where it means to count words.
-    """
+    """How alike in length each caption is to its image's answer, (captions,): 1 if as long."""
+    # The official code adds up the times of the n-grams of two words where it means to count words.
     lengths = np.maximum(captions.lengths - 1, 0)
     difference = (lengths[captions.answers][captions.images] - lengths).astype(np.float64)
     closeness: Floats = np.exp(-(difference**2) / (2 * _SIGMA**2))

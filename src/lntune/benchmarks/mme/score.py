@@ -55,10 +55,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
 
 
 def of_images(right: Sequence[bool]) -> dict[str, list[float]]:
-    """Each image's score, of which acc + acc_plus is the mean; two questions in a row are an image's.
-
-    It is 100 x the share of its questions that are right, plus 100 if both are.
-    """
+    """Each image's score, of which acc + acc_plus is the mean: 50 for each of its two questions, 100 more for both."""
     pairs = zip(right[::2], right[1::2], strict=True)
     return {str(image): [50.0 * (a + b) + 100.0 * (a and b)] for image, (a, b) in enumerate(pairs)}
 
@@ -84,19 +81,13 @@ def parse_response(response: str) -> Literal["yes", "no", "other"]:
 
 
 def read_subtask(path: Path) -> list[Line]:
-    """The lines of one official file.
-
-    Raises UserError for a missing or empty file, a line without four columns, an answer other than yes and no
-    (in any case), and an odd number of lines.
-    """
+    """The lines of one official file; UserError for a line that is none, for no line and an odd number of lines."""
     lines = []
     for number, text in enumerate(read_lines(path), 1):
         columns = text.split("\t")
         if len(columns) != 4:
-            raise UserError(
-                f"{path}: line {number}: {len(columns)} columns instead of 4 (image, question, answer, response, "
-                "with a tab between them and none inside)"
-            )
+            wanted = "4 (image, question, answer, response, with a tab between them and none inside)"
+            raise UserError(f"{path}: line {number}: {len(columns)} columns instead of {wanted}")
         line = Line(*columns)
         if line.answer.lower() not in ("yes", "no"):
             raise UserError(f"{path}: line {number}: the answer is {line.answer!r}, neither Yes nor No")

@@ -110,10 +110,8 @@ def _answered(questions_path: Path, answers_path: Path) -> list[tuple[PopeQuesti
     texts = {question.text for question in questions}
     for number, (question, (repeated, _)) in enumerate(zip(questions, answers, strict=True), 1):
         if repeated != question.text and repeated in texts:
-            raise UserError(
-                f"{answers_path}: line {number}: answers {repeated!r} where {questions_path} asks {question.text!r}; "
-                "the order must be the same"
-            )
+            both = f"answers {repeated!r} where {questions_path} asks {question.text!r}"
+            raise UserError(f"{answers_path}: line {number}: {both}; the order must be the same")
     return [(question, parse_answer(text)) for question, (_, text) in zip(questions, answers, strict=True)]
 
 

@@ -1,8 +1,7 @@
 """score-vqav2: VQAv2's accuracy, as the official vqaEval.py (revision a013f00) computes it.
 
-Questions and annotations are read from the official JSON or straight from its official zip; answers are a
-JSON list of ``{question_id, answer}``. Three normalisations are named choices: ``official``, ``always`` and that of
-Sight-Beyond-Text (47f96a3, ``llava/eval/mmoverall/vqa_metric.py``).
+Three normalisations are named choices: ``official``, ``always`` and that of Sight-Beyond-Text (47f96a3,
+``llava/eval/mmoverall/vqa_metric.py``).
 The script is followed as Python 3 runs it; under its own Python 2 a percentage that lies half-way between two
 places is rounded away from zero, and only the digits 0 to 9 count as digits.
 """
@@ -145,10 +144,7 @@ def question_accuracies(
     annotations: Mapping[int, Annotation], answers: Mapping[int, str], normalise: Normalise = "official"
 ) -> dict[int, float]:
     """The accuracy of each annotated question, from 0 to 1, by question id."""
-    return {
-        question_id: accuracy(answers[question_id], annotation.answers, normalise)
-        for question_id, annotation in annotations.items()
-    }
+    return {id: accuracy(answers[id], annotation.answers, normalise) for id, annotation in annotations.items()}
 
 
 def summarise(annotations: Mapping[int, Annotation], accuracies: Mapping[int, float]) -> dict[str, object]:
