@@ -63,50 +63,30 @@ class Examples:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What plan, report, trace and estimate know of a benchmark.
+    """What plan, report, trace and estimate know of a benchmark."""
 
-    Attributes:
-        name: its key in a scale, and in the names of its results.
-        column: the title of its column in tables.
-        questions, score: its stages, each to its module.
-        parts: each value of its cell to the keys that lead to it in scores.json; "" if there is only one.
-        decimals: how many its values are written with.
-        measure: what bars show: the sum of the values.
-        meaning: what a cell shows, in the trace.
-        size: questions and images at full size.
-        examples: how single questions are shown.
-        protocol: the key of a protocol's ``benchmarks`` that says how it is asked.
-        options: what stands there.
-        question_settings: the settings of its questions but for ``broken_share``, from options, seed and split.
-        score_settings: the settings of its score, from options.
-        asked: how many questions the options choose (None: all).
-        least: what scores.json must have at least (the mean over seeds) for a table to show values, from options.
-        split: whether learning rates can be chosen on a validation split of its own.
-        references: a stage between, if scores need something made of the questions once for all models.
-        drawn: the sets of the demo's world that its sources draw: questions first, images last; none if it has none.
-        scorer: the command that scores files in its official format.
-    """
-
-    name: str
-    column: str
+    name: str  # its key in a scale, and in the names of its results
+    column: str  # the title of its column in tables
     questions: Stage
     score: Stage
-    parts: Mapping[str, tuple[str, ...]]
-    decimals: int
-    measure: str
-    meaning: str
-    size: tuple[int, int]
-    examples: Examples
-    protocol: str
-    options: type[Prompting] = Prompting
+    parts: Mapping[str, tuple[str, ...]]  # each value of its cell ("": the only one) to its keys in scores.json
+    decimals: int  # how many its values are written with
+    measure: str  # what bars show: the sum of the values
+    meaning: str  # what a cell shows, in the trace
+    size: tuple[int, int]  # questions and images at full size
+    examples: Examples  # how single questions are shown
+    protocol: str  # the key of a protocol's ``benchmarks`` that says how it is asked
+    options: type[Prompting] = Prompting  # what stands there
+    # The settings of its questions, but for ``broken_share``, and of its score.
     question_settings: Callable[[Any, int, str], dict[str, Any]] = lambda options, seed, split: {}
     score_settings: Callable[[Any], dict[str, Any]] = lambda options: {}
-    asked: Callable[[Any], int | None] = lambda options: None
+    asked: Callable[[Any], int | None] = lambda options: None  # how many questions the options choose (None: all)
+    # What scores.json must have at least (the mean over seeds) for a table to show values.
     least: Callable[[Any], dict[str, float]] = lambda options: {}
-    split: bool = False
-    references: Stage | None = None
-    drawn: tuple[str, ...] = ()
-    scorer: Scorer | None = None
+    split: bool = False  # whether learning rates can be chosen on a validation split of its own
+    references: Stage | None = None  # a stage between, if scores need something made once for all models
+    drawn: tuple[str, ...] = ()  # the sets of the demo's world that its sources draw: questions first, images last
+    scorer: Scorer | None = None  # the command that scores files in its official format
 
 
 @cache

@@ -71,12 +71,9 @@ class Members:
         return found[0]
 
     def read(self, name: str) -> bytes:
-        """A member's bytes, checked against its CRC.
+        """A member's bytes, checked against its CRC; KeyError if there is none, UserError if the disk cannot be read.
 
-        Raises:
-            KeyError: there is no such member.
-            BadMemberError: it is damaged, encrypted, of a compression that no archive here has, or larger than 1 GiB.
-            UserError: the disk does not give the archive's bytes.
+        BadMemberError if it is damaged, encrypted, of a compression that no archive here has, or larger than 1 GiB.
         """
         start, packed, size, crc, method = self._places[name]
         if method not in _METHODS:

@@ -41,21 +41,13 @@ _LONGEST_ASKED = 900.0
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Limits of one download.
+    """Limits of one download."""
 
-    Attributes:
-        attempts: how often in a row it may fail without a megabyte gained.
-        pause: seconds before the second attempt, about twice as many before each further one.
-        timeout: seconds without a byte, after which a connection counts as cut.
-        slowest: bytes a second; a connection that is slower for as long as ``timeout`` counts as cut.
-        largest: bytes of a file whose length neither the catalogue nor the server tells.
-    """
-
-    attempts: int = 8
-    pause: float = 1.0
-    timeout: float = 60.0
-    slowest: int = 1024
-    largest: int = 100 * 10**9
+    attempts: int = 8  # how often in a row it may fail without a megabyte gained
+    pause: float = 1.0  # seconds before the second attempt, about twice as many before each further one
+    timeout: float = 60.0  # seconds without a byte, after which a connection counts as cut
+    slowest: int = 1024  # bytes a second; a connection that is slower for as long as ``timeout`` counts as cut
+    largest: int = 100 * 10**9  # bytes of a file whose length neither the catalogue nor the server tells
 
     def pause_before(self, attempt: int, asked: float | None) -> float:
         """Seconds to wait after ``attempt`` failed: exponential, with jitter, and as long as the server asks."""
@@ -109,27 +101,18 @@ class Expected:
 
 @dataclass
 class Download:
-    """The download of one file.
+    """The download of one file."""
 
-    Attributes:
-        shown: how messages name the file.
-        remote: where it is to be had now; may raise UserError or TryAgainError.
-        partial: where it goes, and what has arrived before.
-        expected: what it must be.
-        policy: time-outs and attempts.
-        advance: called with how many bytes were written, or, as a negative number, thrown away.
-        learn: called with the file's bytes and how many are still to come, once known; UserError if they do not fit.
-        stop: set to have the download end.
-    """
-
-    shown: str
-    remote: Callable[[], Remote]
-    partial: Partial
+    shown: str  # how messages name the file
+    remote: Callable[[], Remote]  # where it is to be had now; may raise UserError or TryAgainError
+    partial: Partial  # where it goes, and what has arrived before
     expected: Expected
     policy: RetryPolicy
+    # Called with how many bytes were written, or, as a negative number, thrown away.
     advance: Callable[[int], None] = lambda count: None
+    # Called with the file's bytes and how many are still to come, once known; UserError if they do not fit.
     learn: Callable[[int, int], None] = lambda total, missing: None
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)  # set to have the download end
 
     def __post_init__(self) -> None:
         self._patched = self.partial.size > 0  # from several pieces, so that a wrong hash may be the joint's fault

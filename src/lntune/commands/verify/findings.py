@@ -29,18 +29,12 @@ class Cell:
 
 
 class Basis:
-    """The results behind some targets.
-
-    Attributes:
-        nodes: all of them, inputs before what needs them.
-        done: those that are there.
-        cells: all cells of the targets that are tables or figures, one after the other, row by row.
-    """
+    """The results behind some targets, and all ``cells`` of those that are tables or figures, row by row."""
 
     def __init__(self, plan: Plan, targets: Sequence[Target]) -> None:
         self.store = plan.store
         asked = list(dict.fromkeys(target.node for target in targets))
-        self.nodes = closure(asked)
+        self.nodes = closure(asked)  # inputs before what needs them
         self.done = [node for node in self.nodes if is_done(plan.store, node)]
         self._sources = {
             cell: (node, sources)
