@@ -15,7 +15,7 @@ from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
 from lntune.estimate.jobs import PROMPT_TOKENS
 from lntune.paper.memory import text as paper_text
 from lntune.plan.forecast import Forecast
-from lntune.plan.memory_fit import llm_shape, training_job
+from lntune.plan.memory_fit import job_of, llm_shape
 from lntune.plan.models import Variant
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
@@ -166,12 +166,11 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
 
 def test_a_image_is_predicted_to_be_read_once(cards: Checkout) -> None:
     plan = plan_of(cards)
-    job = training_job(plan.study, "finetune", "llama2-7b", "clip", "layernorm")
-    assert job is not None and plan.scale.execution.gpu is not None
+    job = job_of(plan.study, "finetune", "llama2-7b", "clip", "layernorm")
+    gpu = plan.scale.execution.gpu
+    assert gpu is not None
 
     def seconds(questions: int, images: int) -> float:
-        gpu = plan.scale.execution.gpu
-        assert gpu is not None
         return prediction_seconds(job.llm, job.vision, questions, images, 0, 1, gpu, "tf32") - START_UP
 
     one, six, six_alone = seconds(1, 1), seconds(6, 1), seconds(6, 6)

@@ -81,8 +81,8 @@ def _answer(study: Study, question: Question, llm: str, method: str, settings: M
     micro_batch, zero_stage, refusal = question.micro_batch or (1 if llm in LLMS else limit), job.zero_stage, ""
     if gpu is not None and question.micro_batch is None:
         try:
-            choice = choose(job, gpu, limit)
-            micro_batch, zero_stage = choice.micro_batch, choice.zero_stage
+            chosen = choose(job, gpu, limit)
+            micro_batch, zero_stage = chosen.micro_batch, chosen.zero_stage
         except UserError as error:
             micro_batch, refusal = 1, str(error)
             zero_stage = 3 if job.engine == "deepspeed" else zero_stage

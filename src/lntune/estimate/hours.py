@@ -1,6 +1,6 @@
 """Time and disk that jobs take before anything has run: predicted, and none of it was measured at the paper's scale.
 
-    training_seconds(job, data, gpu)
+    training_seconds(job, 80_000, "llava-instruct", gpu)
     work_seconds("prepare", items=80_000, threads=16)
 
 A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
@@ -11,8 +11,8 @@ layer's input, two for that of a weight that trains, and the forward pass again 
 from collections.abc import Mapping
 from functools import cache
 
-from lntune.config.study import GpuSettings, TrainingData
-from lntune.config.training import LoraSettings, Precision
+from lntune.config.study import GpuSettings
+from lntune.config.training import Precision
 from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob
 from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
 
@@ -92,13 +92,12 @@ def step_operations(job: TrainingJob, text: int, answers: int) -> float:
     return seen + forward + again + forward + trained
 
 
-def training_seconds(job: TrainingJob, data: TrainingData, gpu: GpuSettings) -> float:
-    """Seconds of a training job on ``job.ranks`` GPUs."""
-    text, answers = TEXT_TOKENS[data.format]
-    samples = job.schedule.epochs * (data.samples or SAMPLES[data.format])
+def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettings) -> float:
+    """Seconds of training on ``job.ranks`` GPUs with so many samples of a format, a key of TEXT_TOKENS."""
+    seen = job.schedule.epochs * samples
     if job.schedule.max_steps is not None:
-        samples = min(samples, job.schedule.max_steps * job.schedule.global_batch)
-    return START_UP + samples * step_operations(job, text, answers) / (_speed(gpu) * job.ranks)
+        seen = min(seen, job.schedule.max_steps * job.schedule.global_batch)
+    return START_UP + seen * step_operations(job, *TEXT_TOKENS[format]) / (_speed(gpu) * job.ranks)
 
 
 def prediction_seconds(
@@ -122,12 +121,6 @@ def prediction_seconds(
     operations = images * (seen + prefix) + questions * (whole - prefix)
     generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
     return START_UP + operations / (_speed(gpu) * FP32_SHARE[precision]) + questions * generating
-
-
-@cache
-def trained_numbers(llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> int:
-    """How many numbers train."""
-    return Skeleton(llm, vision, method, lora).trainable
 
 
 def _speed(gpu: GpuSettings) -> float:

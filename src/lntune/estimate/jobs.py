@@ -1,7 +1,7 @@
 """What jobs are given on a GPU before anything has run: the micro-batch and ZeRO stage that fit its memory.
 
-    choice = choose(job, gpu, limit=execution.micro_batch)
-    choice.micro_batch, choice.zero_stage, choice.account.peak
+    step = choose(job, gpu, limit=execution.micro_batch)
+    step.micro_batch, step.zero_stage, predicted(step).peak
 
 Pure Python: the plan asks for every training job before anything is queued. A job that nothing makes fit is refused.
 The memory that asking a tuned model takes, unlike training's, has not been checked against a measurement.
@@ -11,7 +11,7 @@ import atexit
 import sys
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from lntune.config.study import GpuSettings
@@ -63,23 +63,13 @@ class TrainingJob:
         )
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How a job is carried out, and what it is predicted to take at its peak on each GPU."""
-
-    ranks: int
-    micro_batch: int
-    zero_stage: int
-    account: MemoryAccount
-
-
 def usable(gpu: GpuSettings) -> float:
     """Bytes of a GPU that tensors may take."""
     return (gpu.memory_gb - gpu.reserve_gb) * 1e9
 
 
-def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
-    """The largest micro-batch up to ``limit`` that fits, at the method's ZeRO stage, or a higher one if none does.
+def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Setup:
+    """A step with the largest micro-batch up to ``limit`` that fits, at the method's ZeRO stage or the next that does.
 
     Micro-batches that divide a rank's share of the global batch are preferred: others leave a smaller one at the end
     of every step.
@@ -89,13 +79,12 @@ def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
     """
     stages = range(job.zero_stage, 4) if job.engine == "deepspeed" else (0,)
     for zero_stage in stages:
-        peak = partial(_peak, job, zero_stage)
         for sizes in _micro_batches(job.schedule.global_batch, job.ranks, limit):
-            fitting = bisect_right(sizes, usable(gpu), key=peak)  # more samples never take less
+            steps = [job.setup(size, zero_stage) for size in sizes]
+            fitting = bisect_right(steps, usable(gpu), key=_peak)  # more samples never take less
             if fitting:
-                micro_batch = sizes[fitting - 1]
-                return Choice(job.ranks, micro_batch, zero_stage, predicted(job.setup(micro_batch, zero_stage)))
-    needed = _peak(job, stages[-1], 1)
+                return steps[fitting - 1]
+    needed = _peak(job.setup(1, stages[-1]))
     sharded = f", ZeRO {stages[-1]}" if job.engine == "deepspeed" else ""
     raise UserError(
         f"{job.label} on {job.ranks} x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB a GPU (predicted) "
@@ -103,8 +92,8 @@ def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Choice:
     )
 
 
-def _peak(job: TrainingJob, zero_stage: int, micro_batch: int) -> int:
-    return predicted(job.setup(micro_batch, zero_stage)).peak
+def _peak(setup: Setup) -> int:
+    return predicted(setup).peak
 
 
 def _remedy(job: TrainingJob) -> str:

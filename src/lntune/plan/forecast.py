@@ -1,39 +1,36 @@
 """What a job will take: what earlier results of its kind took, else what is predicted (lntune.estimate.hours).
 
-Forecast(plan).of(node).seconds
+    Forecast(plan).of(node).seconds
+
+A kind is the stage, the settings that set the amount of work, how it is carried out, the shapes of the models, and the
+kinds of the data, down to what was drawn or fetched. No scale's, label's or model's name is part of it.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal, get_args
 
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages, score_stages
 from lntune.config.study import GpuSettings, SelectionSplit
-from lntune.estimate.hours import (
-    ANSWER_BYTES,
-    CHECKPOINT_BYTES,
-    ITEM_BYTES,
-    SAMPLES,
-    SIMILARITY_BYTES,
-    START_UP,
-    UNKNOWN_BYTES,
-    copy_seconds,
-    prediction_seconds,
-    trained_numbers,
-    training_seconds,
-    work_seconds,
-)
+from lntune.errors import UserError
+from lntune.estimate import hours
 from lntune.estimate.jobs import TrainingJob, predicted, prediction_bytes, similarity_bytes
+from lntune.estimate.shapes import LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.plan.fetched import to_fetch
-from lntune.plan.kinds import Kinds
-from lntune.plan.memory_fit import job_of, llm_shape, model_name, prompt_tokens, vision_shape
+from lntune.plan.memory_fit import job_of, model_name, planned_shape, prompt_tokens
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
 from lntune.plan.rehearsals import measured
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import once
 from lntune.stages.draw import Settings as DrawSettings
-from lntune.store.manifest import Manifest, slug
+from lntune.stages.prepare import Settings as PrepareSettings
+from lntune.store.identity import digest
+from lntune.store.manifest import InputRecord, Manifest, slug
 from lntune.store.reuse import ResultIndex
 
 Basis = Literal["earlier", "measured", "predicted", "limit"]
@@ -63,13 +60,9 @@ class Forecast:
 
     def __init__(self, plan: Plan, index: ResultIndex | None = None) -> None:
         self._plan, self._scale, self._study, self._protocol = plan, plan.scale, plan.study, plan.protocol
-        self._gpu = plan.scale.execution.gpu
-        self._kinds = Kinds(plan, index or ResultIndex(plan.store))
-        self._data = {slug([name]): settings for name, settings in self._scale.data.items()}
-        self._benchmarks = {slug([one.name]): one for one in benchmarks()}
-        self._benchmarks |= {
-            slug([one.name, split]): one for one in benchmarks() if one.split for split in get_args(SelectionSplit)
-        }
+        self._kinds = _Kinds(plan, index or ResultIndex(plan.store))
+        splits = [[], *([split] for split in get_args(SelectionSplit))]
+        self._benchmarks = {slug([one.name, *split]): one for one in benchmarks() for split in splits}
 
     @once
     def of(self, node: Node) -> Expected:
@@ -84,41 +77,43 @@ class Forecast:
     def _predicted(self, node: Node) -> Expected | None:
         """None for what works with a model where the scale names no GPU, and for the demo's weights."""
         if node.stage in ("connector", "finetune", "predict", "similarity", "measure"):
-            return self._with_model(node, self._gpu) if self._gpu else None
+            gpu = self._scale.execution.gpu
+            return self._with_model(node, gpu) if gpu else None
         if node.stage in ("fetch", "convert"):
             return self._copied(node)
         work, items = self._items(node)
+        if not work:
+            return None
         threads = self._scale.execution.of(node.stage).threads if work in ("prepare", "questions") else 1
-        return Expected("predicted", work_seconds(work, items, threads), items * ITEM_BYTES[work]) if work else None
+        return Expected("predicted", hours.work_seconds(work, items, threads), items * hours.ITEM_BYTES[work])
 
     def _with_model(self, node: Node, gpu: GpuSettings) -> Expected:
         settings: Any = node.settings
         given: Any = node.execution
         job = self._job(node)
         if node.stage == "measure":
-            return Expected("predicted", 2 * START_UP, ITEM_BYTES["score"], gpus=job.ranks)
+            return Expected("predicted", 2 * hours.START_UP, hours.ITEM_BYTES["score"], gpus=job.ranks)
         if node.stage in ("connector", "finetune"):
-            trained = trained_numbers(job.llm, job.vision, job.method, job.lora)
-            samples = _parent(node, "samples")
-            data = self._data[samples.label].model_copy(update={"samples": self._samples(samples)})
-            memory = predicted(job.setup(given.micro_batch, given.zero_stage)).peak
-            seconds, on = measured(self._plan, node) or (training_seconds(job, data, gpu), "")
-            known: Basis = "measured" if on else "predicted"
-            return Expected(known, seconds, 4 * trained, job.ranks, memory, CHECKPOINT_BYTES * trained, on)
+            account, samples = predicted(job.setup(given.micro_batch, given.zero_stage)), _parent(node, "samples")
+            size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
+            if tried := measured(self._plan, node):
+                return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
+            seconds = hours.training_seconds(job, *_samples(samples), gpu)
+            return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint)
         asked = _parent(node, "questions")
         questions, images = self._asked(asked)
         text = prompt_tokens(settings, self._protocol, self._benchmarks[asked.label].protocol)
         if node.stage == "predict":
             tokens = settings.prompting.max_new_tokens
-            written = questions * ANSWER_BYTES
+            written = questions * hours.ANSWER_BYTES
             memory = prediction_bytes(job.llm, job.vision, tokens, given.batch_size, text[0])
         else:
             questions = images = min(questions, settings.questions)
             tokens = 0
-            written = (job.llm.layers**2 + questions) * SIMILARITY_BYTES
+            written = (job.llm.layers**2 + questions) * hours.SIMILARITY_BYTES
             memory = similarity_bytes(job.llm, job.vision, given.batch_size, text[0])
         precision = self._scale.finetune.precision
-        seconds = prediction_seconds(
+        seconds = hours.prediction_seconds(
             job.llm, job.vision, questions, images, tokens, given.batch_size, gpu, precision, text
         )
         return Expected("predicted", seconds, written, gpus=1, memory=memory)
@@ -128,7 +123,7 @@ class Forecast:
         if isinstance(node.settings, DrawSettings):
             return "draw", node.settings.images
         if node.stage == "prepare":
-            return "prepare", self._samples(node)
+            return "prepare", _samples(node)[0]
         if node.stage in question_stages():
             return "questions", self._asked(node)[1]
         if node.stage in reference_stages():
@@ -142,23 +137,14 @@ class Forecast:
     def _copied(self, node: Node) -> Expected:
         """Of files of unknown size, a model's have the bytes of its weights: float16 of LLMs, float32 of encoders."""
         download, copied, unknown = to_fetch(node, self._study.catalog_lock)
-        weights = 0
-        if llm := model_name(self._scale.llms, node):
-            weights = 2 * llm_shape(self._study, llm).parameters if unknown or node.stage == "convert" else 0
-        elif vision := model_name(self._scale.visions, node):
-            weights = 4 * vision_shape(self._study, vision).parameters if unknown else 0
+        shape = planned_shape(self._study, node) if unknown or node.stage == "convert" else None
+        weights = (2 if isinstance(shape, LlmShape) else 4) * shape.parameters if shape else 0
         if node.stage == "convert":
             copied = weights
         elif unknown:
-            guessed = sum(UNKNOWN_BYTES.get(name[-4:], 10**8) for name in unknown)
+            guessed = sum(hours.UNKNOWN_BYTES.get(name[-4:], 10**8) for name in unknown)
             download = max(download, weights) if weights else download + guessed
-        return Expected("predicted", copy_seconds(copied, download), copied + download)
-
-    def _samples(self, node: Node) -> int:
-        """How many samples a node of ``prepare`` will hold: of a drawn set, one an image."""
-        data = self._data[node.label]
-        raw = _parent(node, "raw").settings
-        return data.samples or (raw.images if isinstance(raw, DrawSettings) else SAMPLES[data.format])
+        return Expected("predicted", hours.copy_seconds(copied, download), copied + download)
 
     def _asked(self, node: Node) -> tuple[int, int]:
         """How many questions a node makes, and about how many images; of a drawn set, as many an image as really."""
@@ -184,9 +170,106 @@ def _parent(node: Node, role: str) -> Node:
     return parent
 
 
+def _samples(node: Node) -> tuple[int, str]:
+    """How many samples a node of ``prepare`` will hold (of a drawn set, one an image), and their format."""
+    assert isinstance(node.settings, PrepareSettings)
+    raw = _parent(node, "raw").settings
+    drawn = raw.images if isinstance(raw, DrawSettings) else None
+    form = node.settings.format
+    return node.settings.samples or drawn or hours.SAMPLES[form], form
+
+
 def _seconds(one: Manifest) -> float:
     """Seconds of all attempts that made a result: the last one's, by the share of the steps that it did."""
     steps, resumed = (one.metrics.get(name) for name in ("steps", "resumed_at"))
     if isinstance(steps, int) and isinstance(resumed, int) and resumed < steps:
         return one.wall_seconds * steps / (steps - resumed)
     return one.wall_seconds
+
+
+# --- earlier results ---------------------------------------------------------------------------------------------
+
+_NO_WORK = {
+    "learning_rate", "learning_rates", "seed", "misaligned_share", "broken_share", "paper", "template", "system",
+}  # fmt: skip
+"""Settings that change a result and hardly the time that it takes."""
+
+_IMPLIED = ("connector", "tuned")
+"""Inputs whose size follows from the models and the method."""
+
+
+class _Kinds:
+    """The kinds of a plan's nodes, and of the results that its store holds."""
+
+    def __init__(self, plan: Plan, index: ResultIndex) -> None:
+        self._plan, self._index = plan, index
+        self._known: dict[int, str | None] = {}  # nodes and manifests live as long as plan and index
+
+    def like(self, node: Node) -> list[Manifest]:
+        """Up to 20 finished results of a node's kind, the newest; those that bear its label alone if there are any."""
+        execution = self._plan.scale.execution
+        card = execution.gpu.name.lower() if execution.gpu else ""
+        fitting = [
+            one
+            for one in self._finished(node.stage).get(self._kind(node) or "", ())
+            if not execution.of(node.stage).gpus or (one.machine.gpus and card in one.machine.gpus[0].lower())
+        ]
+        return ([one for one in fitting if one.label == node.label] or fitting)[:20]
+
+    @once
+    def _finished(self, stage: str) -> Mapping[str, Sequence[Manifest]]:
+        found = defaultdict(list)
+        for label in self._index.labels(stage):
+            for one in self._index.named(stage, label):
+                if "diverged" not in one.metrics:  # it ended early
+                    found[self._kind(one) or "unknown"].append(one)
+        return {kind: sorted(ones, key=lambda one: one.ended, reverse=True) for kind, ones in found.items()}
+
+    def _kind(self, one: Node | Manifest) -> str | None:
+        """The hash of a kind; None if that of an input is not known."""
+        if id(one) not in self._known:
+            if isinstance(one, Node):
+                settings, execution = one.settings.model_dump(mode="json"), one.execution.model_dump(mode="json")
+                inputs: list[tuple[str, Node | InputRecord]] = [
+                    (role, given) for role in one.inputs for given in one.players(role)
+                ]
+            else:
+                settings, execution, inputs = one.settings, one.execution, [*one.parents()]
+            if one.stage in STAGES_OF_REPORT_ITEMS:
+                settings = {}
+            if one.stage in (*STAGES_OF_REPORT_ITEMS, "fetch"):  # paths and addresses
+                execution = {}
+            library = settings.get("library")
+            sizes = [[role, self._size(role, given, library)] for role, given in inputs if role not in _IMPLIED]
+            whole = all(size for _, size in sizes)
+            self._known[id(one)] = digest([one.stage, _work(settings), execution, sorted(sizes)]) if whole else None
+        return self._known[id(one)]
+
+    def _size(self, role: str, given: Node | InputRecord, library: Any) -> str | None:
+        """What an input's size follows from: a model's shape, or the kind of the data; None if it is gone."""
+        if role in ("llm", "vision"):
+            shape = _on_disk(role, self._plan.store.folder(given.stage, given.label, given.id), library)
+            if shape is None and isinstance(given, Node):
+                with suppress(UserError):  # it has not been fetched
+                    shape = planned_shape(self._plan.study, given)
+            return shape.model_dump_json() if shape else None
+        if isinstance(given, Node):
+            return self._kind(given)
+        return next(
+            (self._kind(one) for one in self._index.named(given.stage, given.label) if one.id == given.id), None
+        )
+
+
+def _work(value: Any) -> Any:
+    """Settings without those that set no amount of work."""
+    if isinstance(value, Mapping):
+        return {key: _work(one) for key, one in value.items() if key not in _NO_WORK}
+    return value
+
+
+@once
+def _on_disk(role: str, folder: Path, library: Any) -> LlmShape | VisionShape | None:
+    """The shape of a model whose config a result holds; None if it is gone or is none."""
+    with suppress(UserError, KeyError, TypeError):
+        return llm_on_disk(folder) if role == "llm" else vision_on_disk(folder, str(library))
+    return None

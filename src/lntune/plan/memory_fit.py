@@ -73,14 +73,18 @@ def model_name(models: Mapping[str, LlmSettings] | Mapping[str, VisionSettings],
     return next((name for name, one in models.items() if one.weights == entry), None)
 
 
-def training_job(study: Study, stage: str, llm: str, vision: str, method: str) -> TrainingJob | None:
-    """What decides the memory of a model's training; None where the scale names no GPU to fit."""
-    return None if study.scale.execution.gpu is None else job_of(study, stage, llm, vision, method)
+@once
+def planned_shape(study: Study, node: Node) -> LlmShape | VisionShape | None:
+    """The shape of the scale's model that a node fetches or converts, if it is one."""
+    if llm := model_name(study.scale.llms, node):
+        return llm_shape(study, llm)
+    vision = model_name(study.scale.visions, node)
+    return vision_shape(study, vision) if vision else None
 
 
 @once
 def job_of(study: Study, stage: str, llm: str, vision: str, method: str) -> TrainingJob:
-    """The same where there is no GPU, too."""
+    """What decides the memory of a model's training."""
     execution = study.scale.execution
     settings = study.scale.methods.get(method)  # none for the connector
     return TrainingJob(

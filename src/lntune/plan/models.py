@@ -6,6 +6,7 @@ Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
 from lntune.benchmarks.registry import by_name, drawn_with
@@ -15,7 +16,7 @@ from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Execution, OnDevice, PlannedGpu, Precision
 from lntune.estimate.jobs import choose
-from lntune.plan.memory_fit import batch_of_questions, papers_row, prompt_tokens, training_job
+from lntune.plan.memory_fit import batch_of_questions, job_of, papers_row, prompt_tokens
 from lntune.plan.node import Inputs, Node, Part, make_node
 from lntune.plan.stages import CodeVersion, code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
@@ -175,19 +176,18 @@ class Models:
     def training_execution(self, stage: str, llm: str, vision: str, method: str) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
-        job = training_job(self.study, stage, llm, vision, method)
-        choice = choose(job, execution.gpu, execution.micro_batch) if job and execution.gpu else None
-        ranks = choice.ranks if choice else 1
+        planned: dict[str, Any] = {"micro_batch": execution.micro_batch, "engine": "plain", "ranks": 1, "zero_stage": 0}
+        if execution.gpu:
+            job = job_of(self.study, stage, llm, vision, method)
+            step = choose(job, execution.gpu, execution.micro_batch)
+            planned = {key: getattr(step, key) for key in planned}
         return Execution(
             **dict(self._on_device(stage)),
-            micro_batch=choice.micro_batch if choice else execution.micro_batch,
+            **planned,
             threads=threads,
-            workers=max(1, threads // ranks),
+            workers=max(1, threads // planned["ranks"]),
             checkpoint_steps=execution.checkpoint_steps,
             cache_features=execution.cache_features,
-            engine=job.engine if job else "plain",
-            ranks=ranks,
-            zero_stage=choice.zero_stage if choice else 0,
         )
 
     @once
@@ -305,24 +305,41 @@ class Models:
             blind=blind,
         )
 
-    @once
-    def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int, text: int) -> PromptingExecution:
-        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens, text), self._threads(stage)
+    def _prompting_execution(
+        self, stage: str, variant: Variant, asked: TunedModelSettings, benchmark: str, new_tokens: int
+    ) -> PromptingExecution:
+        text, _ = prompt_tokens(asked, self.protocol, by_name()[benchmark].protocol)
+        batch, threads = (
+            batch_of_questions(self.study, variant.llm, variant.vision, new_tokens, text),
+            self._threads(stage),
+        )
         on = dict(self._on_device(stage))
         return PromptingExecution(**on, batch_size=batch, threads=threads, workers=threads)
 
-    def _scored(
-        self, variant: Variant, tuned: Node | Part, label: Sequence[object], questions: Node, benchmark: str,
+    @once
+    def selection(self, variant: Variant) -> Node:
+        """The learning rate of a variant, chosen among its candidates."""
+        split = self.study.settings.selection_split
+        rates = self.scale.methods[variant.method].learning_rates
+        scores = tuple(self.score(variant, SELECTED_BY, rate, split) for rate in rates)
+        inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
+        settings = select.Settings(learning_rates=rates, split=split)
+        return self.node("select", self._label(variant), settings, inputs)
+
+    @once
+    def score(
+        self, variant: Variant, benchmark: str, rate: float | None = None, split: SelectionSplit = "test",
         blind: bool = False,
     ) -> Node:  # fmt: skip
-        """The score of one tuned model's answers to a benchmark's questions."""
+        """The score of a variant's chosen candidate on one benchmark, or that of the candidate of a learning rate."""
+        known, label, tuned = by_name()[benchmark], self._label(variant), self._chosen(variant, rate)
+        label += [] if rate is None else [f"{rate:g}"]
+        label += [*(["blind"] if blind else []), benchmark, *([split] if known.split and rate is not None else [])]
+        questions = self.questions(benchmark, split)
         settings, (_, inputs) = self.asked(variant, benchmark, blind), self._asked(variant, benchmark)
         inputs |= {"tuned": tuned, "questions": questions}
-        new_tokens = settings.prompting.max_new_tokens
-        text, _ = prompt_tokens(settings, self.protocol, by_name()[benchmark].protocol)
-        given = self._prompting_execution("predict", variant.llm, variant.vision, new_tokens, text)
-        answers = self.node("predict", label, settings, inputs, given)
-        known, scored = by_name()[benchmark], {"answers": answers, "questions": questions}
+        given = self._prompting_execution("predict", variant, settings, benchmark, settings.prompting.max_new_tokens)
+        scored = {"answers": self.node("predict", label, settings, inputs, given), "questions": questions}
         if known.references:  # made once for all models
             stage = known.references.name
             no_settings = stage_module(stage).Settings()
@@ -330,32 +347,8 @@ class Models:
         chosen = known.score_settings(self.protocol.options(known.protocol))
         return self.node(known.score.name, label, stage_module(known.score.name).Settings(**chosen), scored)
 
-    @once
-    def selection(self, variant: Variant) -> Node:
-        """The learning rate of a variant, chosen among its candidates."""
-        split = self.study.settings.selection_split
-        rates = self.scale.methods[variant.method].learning_rates
-        scores = tuple(self.score_at(variant, rate, SELECTED_BY, split) for rate in rates)
-        inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
-        settings = select.Settings(learning_rates=rates, split=split)
-        return self.node("select", self._label(variant), settings, inputs)
-
-    @once
-    def score_at(
-        self, variant: Variant, rate: float, benchmark: str, split: SelectionSplit = "test", blind: bool = False
-    ) -> Node:
-        """The score of a variant's candidate of one learning rate, chosen or not."""
-        label = [*self._label(variant), f"{rate:g}", *(["blind"] if blind else []), benchmark]
-        label += [split] if by_name()[benchmark].split else []
-        questions = self.questions(benchmark, split)
-        return self._scored(variant, self.candidate(variant, rate), label, questions, benchmark, blind)
-
-    @once
-    def score(self, variant: Variant, benchmark: str, blind: bool = False) -> Node:
-        """The score of a variant's chosen candidate on one benchmark."""
-        label = [*self._label(variant), *(["blind"] if blind else []), benchmark]
-        tuned = Part(self.selection(variant), select.CHOSEN)
-        return self._scored(variant, tuned, label, self.questions(benchmark), benchmark, blind)
+    def _chosen(self, variant: Variant, rate: float | None = None) -> Node | Part:
+        return Part(self.selection(variant), select.CHOSEN) if rate is None else self.candidate(variant, rate)
 
     @once
     def similarity(self, variant: Variant) -> Node:
@@ -363,10 +356,8 @@ class Models:
         chosen = self.scale.similarity
         asked, inputs = self._asked(variant, chosen.benchmark)
         settings = similarity.Settings(**dict(asked), questions=chosen.questions)
-        tuned = Part(self.selection(variant), select.CHOSEN)
-        inputs |= {"tuned": tuned, "questions": self.questions(chosen.benchmark)}
-        text, _ = prompt_tokens(asked, self.protocol, by_name()[chosen.benchmark].protocol)
-        given = self._prompting_execution("similarity", variant.llm, variant.vision, 1, text)
+        inputs |= {"tuned": self._chosen(variant), "questions": self.questions(chosen.benchmark)}
+        given = self._prompting_execution("similarity", variant, asked, chosen.benchmark, 1)
         return self.node("similarity", self._label(variant), settings, inputs, given)
 
     def variant(self, llm: str, row: RowSettings, seed: int) -> Variant:

@@ -5,13 +5,12 @@
 What counts as pending is what ``snakemake -n`` lists: results that are not there and that something pending needs.
 What a finished result was made from is not made again, even if it was deleted.
 
-What a job will take is known from earlier results of its kind, or predicted (lntune.plan.forecast). Where the scale
-names no GPU (the demo), what works with a model is counted at its time limit until there is such a result.
+What a job will take is lntune.plan.forecast's to say.
 """
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,60 +82,46 @@ def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork
         for target in asked
         if target.file and not is_right(plan, target.file)
     }
-    needed = {id(target.node) for target in asked if target.file is None or str(target.file) in published}
+    needed = {target.node for target in asked if target.file is None or str(target.file) in published}
     missing = []
     done: Counter[str] = Counter()
     for node in reversed(nodes):  # what needs a result comes before it
         if is_done(plan.store, node):
             done[node.stage] += 1
-        elif id(node) in needed:
+        elif node in needed:
             missing.append(node)
-            needed |= {id(parent) for parent in node.parents()}
-    missing.reverse()
-    found = _Found(plan, missing)
-    results = tuple(found.of(node) for node in missing)
+            needed |= {*node.parents()}
+    results = tuple(_results(plan, missing[::-1]))
     checkpoints = sorted(one.checkpoint for one in results if not one.linked)
+    there = next(folder for folder in (plan.store.root, *plan.store.root.absolute().parents) if folder.exists())
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
         results=results,
         done=done,
         publish=published,
-        free_bytes=_free_bytes(plan.store.root),
+        free_bytes=shutil.disk_usage(there).free,
         checkpoint_bytes=2 * sum(checkpoints[-at_once:]),
     )
 
 
-def _free_bytes(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent if folder != folder.parent else Path(".")
-    return shutil.disk_usage(folder).free
-
-
-class _Found:
-    """Why results are pending, and what they will take."""
-
-    def __init__(self, plan: Plan, missing: Sequence[Node]) -> None:
-        self._plan = plan
-        self._index = ResultIndex(plan.store)
-        self._forecast = Forecast(plan, self._index)
-        self._missing = {id(node) for node in missing}
-        self._roots: dict[int, set[str]] = {}
-
-    def of(self, node: Node) -> Pending:
-        """Of one node, after its inputs. An input that follows from others passes on from what."""
-        _, own, others = why(node, self._index)
-        roots = {stage for other in others for stage in self._roots.get(id(other), {other.stage})}
-        self._roots[id(node)] = {node.stage} if own else roots
-        reasons = own or [Reason("input", ", ".join(stage for stage in STAGES if stage in roots))]
-        download, copy, unknown = to_fetch(node, self._plan.study.catalog_lock)
-        waits = any(id(parent) in self._missing for parent in node.parents())
-        return Pending(
-            **vars(self._forecast.of(node)),
+def _results(plan: Plan, missing: Sequence[Node]) -> Iterator[Pending]:
+    """What the missing results, inputs first, will take, and why they are made."""
+    index, made = ResultIndex(plan.store), set(missing)
+    forecast, follows = Forecast(plan, index), dict[Node, set[str]]()
+    for node in missing:
+        _, own, others = why(node, index)
+        # An input that follows from others passes on from what.
+        roots = {stage for other in others for stage in follows.get(other, {other.stage})}
+        follows[node] = {node.stage} if own else roots
+        waits = not made.isdisjoint(node.parents())
+        download, copy, unknown = to_fetch(node, plan.study.catalog_lock)
+        yield Pending(
+            **vars(forecast.of(node)),
             stage=node.stage,
             name=node.name,
-            reasons=tuple(reasons),
-            linked=not waits and can_link(self._plan.store, node),
+            reasons=tuple(own) or (Reason("input", ", ".join(stage for stage in STAGES if stage in roots)),),
+            linked=not waits and can_link(plan.store, node),
             may_link=waits and not own,
             download=download,
             copy=copy,

@@ -160,10 +160,7 @@ class Plan(Models):
             return [self.measure(variants[0].llm, variants[0].vision, row.method)]
         if column not in by_column():
             return [self.similarity(one) for one in variants]
-        benchmark = by_column()[column].name
-        if rate is None:
-            return [self.score(one, benchmark, row.blind) for one in variants]
-        return [self.score_at(one, rate, benchmark, blind=row.blind) for one in variants]
+        return [self.score(one, by_column()[column].name, rate, blind=row.blind) for one in variants]
 
     def _data_table(self) -> Node:
         """What all training sets and benchmarks of the scale are made of."""

@@ -15,7 +15,8 @@ longer stops before its limit and goes on at its next attempt, and a group that 
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from math import ceil, inf
 from pathlib import Path
@@ -95,15 +96,12 @@ class Allocations:
         plan: Plan,
         cluster: ClusterSettings | None,
         will_link: Callable[[Node], bool],
-        expected: Callable[[Node], Expected] | None = None,
-        submits: Callable[[], bool] = lambda: False,
+        expected: Callable[[Node], Expected] | None,
+        submits: Callable[[], bool],
     ) -> None:
-        self.plan, self.cluster, self.will_link, self._expected = plan, cluster, will_link, expected
-        self.submits = submits
-
-    def amounts(self, stage: str) -> Stage:
-        """What the scale gives to a job of this stage."""
-        return self.plan.scale.execution.of(stage)
+        self.plan, self.cluster, self.will_link, self.submits = plan, cluster, will_link, submits
+        self.amounts = plan.scale.execution.of
+        self._expected, self._most = expected, partial(most_minutes, cluster or ClusterSettings())
 
     # --- groups ------------------------------------------------------------------------------------------------
 
@@ -126,18 +124,14 @@ class Allocations:
         return f"tune-{tuned.name}" if same else None
 
     @cached_property
-    def _members(self) -> dict[str, list[Node]]:
-        members: dict[str, list[Node]] = {}
+    def _members(self) -> dict[str | None, list[Node]]:
+        members = defaultdict(list)
         for node in self.plan.nodes():
-            if name := self._shared(node):
-                members.setdefault(name, []).append(node)
+            members[self._shared(node)].append(node)
         return members
 
-    def _together(self, node: Node) -> Iterator[Node]:
-        """The pending jobs that share the node's allocation."""
-        name = self.group(node)
-        shared = self._members.get(name, [node]) if name else [node]
-        return (one for one in shared if one is node or not is_done(self.plan.store, one))
+    def _pending(self, nodes: Iterable[Node]) -> list[Node]:
+        return [node for node in nodes if not is_done(self.plan.store, node)]
 
     # --- time --------------------------------------------------------------------------------------------------
 
@@ -148,12 +142,9 @@ class Allocations:
     @once
     def _minutes(self, group: str) -> tuple[int, int]:
         """Minutes that a group's jobs ask for that were pending when it was first looked at; by the forecast alone."""
-        ones = [one for one in self._members.get(group, ()) if not is_done(self.plan.store, one)]
+        ones = self._pending(self._members.get(group, ()))
         known = [one for one in ones if self._expected and self._expected(one).basis != "limit"]
         return sum(map(self._asked, ones)), sum(map(self._asked, known))
-
-    def _most(self, *, gpus: bool) -> float:
-        return most_minutes(self.cluster or ClusterSettings(), gpus=gpus)
 
     def runtime(self, node: Node, attempt: int = 1) -> int:
         """Minutes that a job asks for; of a forecast twice as many at each attempt, as far as its partition allows."""
@@ -168,12 +159,10 @@ class Allocations:
 
     def attempts(self, stage: str) -> int:
         """How many allocations the longest pending training of a stage needs, each as long as its partition allows."""
-        most, attempts = self._most(gpus=True) * 60 - START_UP, [1]
-        for node in self.plan.nodes():
-            if self._expected and node.stage == stage and not is_done(self.plan.store, node):
-                expected = self._expected(node)
-                attempts.append(ceil(MARGIN * expected.seconds / max(most - self._warning(expected), 60.0)))
-        return max(attempts)
+        most = self._most(gpus=True) * 60 - START_UP
+        pending = self._pending(node for node in self.plan.nodes() if node.stage == stage)
+        expected = map(self._expected, pending) if self._expected else ()
+        return max([1, *(ceil(MARGIN * one.seconds / max(most - self._warning(one), 60.0)) for one in expected)])
 
     def _warning(self, expected: Expected) -> int:
         """Seconds before its limit at which a training is told to write its checkpoint and end; 0: it is not told."""
@@ -217,12 +206,13 @@ class Allocations:
 
     def _placed(self, name: str, node: Node) -> Resource:
         # The same for all members of a group, as Snakemake wants it.
-        together = list(self._together(node))
+        group = self.group(node)
+        together = [node, *self._pending(self._members[group])] if group else [node]
         gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in together)
         warnings = [self._warning(self._expected(one)) for one in together] if self._expected else []
         found = self.place(gpus=gpus, warning=max(warnings, default=0))[name]
         if name == "slurm_extra" and self.submits():
-            return f"{found or ''} {self._after_earlier(self.group(node) or node.name)}".strip() or None
+            return f"{found or ''} {self._after_earlier(group or node.name)}".strip() or None
         return found
 
     def _after_earlier(self, name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from checkout import ROOT
-from lntune.config.study import GpuSettings, TrainingData
+from lntune.config.study import GpuSettings
 from lntune.config.training import LoraSettings, Schedule
 from lntune.errors import UserError
 from lntune.estimate.hours import step_operations, training_seconds
@@ -212,7 +212,7 @@ def job(method: str, size: str = "13B", **other: object) -> TrainingJob:
 def test_the_largest_micro_batch_that_fits_is_chosen() -> None:
     choice = choose(job("layernorm"), A100, limit=16)
     assert (choice.ranks, choice.zero_stage) == (4, 2)
-    assert choice.account.peak <= usable(A100) and 32 % (4 * choice.micro_batch) == 0
+    assert predict_memory(choice).peak <= usable(A100) and 32 % (4 * choice.micro_batch) == 0
     small = A100.model_copy(update={"memory_gb": 66.0})
     smaller = choose(job("layernorm"), small, limit=16)
     assert smaller.micro_batch < choice.micro_batch and smaller.zero_stage == 2
@@ -249,9 +249,8 @@ def test_questions_are_asked_in_batches_that_fit() -> None:
 
 
 def test_seconds_follow_from_operations() -> None:
-    data = TrainingData(source="instruct", format="llava-instruct", samples=20_000)
-    four = training_seconds(job("layernorm", "7B"), data, A100)
-    two = training_seconds(job("layernorm", "7B", ranks=2), data, A100)
+    four = training_seconds(job("layernorm", "7B"), 20_000, "llava-instruct", A100)
+    two = training_seconds(job("layernorm", "7B", ranks=2), 20_000, "llava-instruct", A100)
     assert 3600 < 4 * four < 20 * 3600 and 1.9 < two / four < 2.0
     operations = {method: step_operations(job(method, "7B"), 300, 200) for method in ("layernorm-simp", "finetune")}
     forward = 2 * 6.5e9 * 556
