@@ -171,7 +171,7 @@ def test_a_image_is_predicted_to_be_read_once(cards: Checkout) -> None:
     assert gpu is not None
 
     def seconds(questions: int, images: int) -> float:
-        return prediction_seconds(job.llm, job.vision, questions, images, 0, 1, gpu, "tf32") - START_UP
+        return prediction_seconds(job, questions, images, 0, 1, gpu) - START_UP
 
     one, six, six_alone = seconds(1, 1), seconds(6, 1), seconds(6, 6)
     assert six_alone == pytest.approx(6 * one)

@@ -8,19 +8,21 @@ fused one, which works in place.
 from collections.abc import Sequence
 from itertools import accumulate
 
-from lntune.estimate.memory_constants import (
-    ALLREDUCE_BUCKET,
-    DOUBLE,
-    FULL,
-    PERSISTENT,
-    PREFETCH,
-    REDUCE_BUCKET,
-    REUSE_DISTANCE,
-    SMALLEST_BUCKET,
-    SUB_GROUP,
-)  # fmt: skip
 from lntune.estimate.shadow import Buffer, Ledger
-from lntune.estimate.shapes import Module, Skeleton, Weight
+from lntune.estimate.shapes import DOUBLE, FULL, Module, Skeleton, Weight
+
+# DeepSpeed's own defaults (0.19.8), under its names in brackets: numbers, not bytes.
+REDUCE_BUCKET, SMALLEST_BUCKET = 500_000_000, 1_000_000
+"""In a bucket at most (reduce_bucket_size), which holds no more than train and no fewer than the second."""
+
+ALLREDUCE_BUCKET = 500_000_000
+"""Stage 0 reduces so many at a time (MEMORY_OPT_ALLREDUCE_SIZE)."""
+
+PERSISTENT = 100_000
+"""ZeRO-3 shards no parameter smaller than this (stage3_param_persistence_threshold)."""
+
+REUSE_DISTANCE, PREFETCH, SUB_GROUP = 1_000_000_000, 50_000_000, 1_000_000_000
+"""ZeRO-3 keeps what is used again within the first, fetches the second ahead, updates the third at a time."""
 
 GRADIENTS, BUFFERS, STEP = "gradients", "DeepSpeed's buffers", "copies of the optimiser's step"
 FETCHED, LOADED = "weights fetched from all ranks", "weights as they are loaded"

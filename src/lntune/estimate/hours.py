@@ -1,7 +1,7 @@
 """Time and disk that jobs take before anything has run: predicted, and none of it was measured at the paper's scale.
 
     training_seconds(job, 80_000, "llava-instruct", gpu)
-    work_seconds("prepare", items=80_000, threads=16)
+    work_taken("prepare", items=80_000, threads=16)
 
 A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
 layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A GPU does
@@ -46,20 +46,18 @@ START = 10.0
 DOWNLOAD_SPEED, DISK_SPEED = 2e7, 2e8
 """Bytes a second that come over the network, and that a disk reads and writes (both assumed; BLAKE3 takes 3.8e9)."""
 
-ITEM_SECONDS: Mapping[str, float] = {
-    "draw": 0.01,  # an image (1 ms of CPU, measured; ten times that for a busy machine)
-    "prepare": 0.0083,  # a sample's image, read and decoded by one core (8.3 ms, measured on JPEGs of COCO's size)
-    "questions": 0.0083,  # an image likewise
-    "references": 5e-5,  # a caption (0.13 s for 25,000 in measurements/results.md, ten times that)
-    "score": 1.3e-4,  # an answer (0.64 s for 5,000 captions; of VQAv2 214,354 take 4.6 s: measurements/results.md)
-    "report": 30.0,  # a table or figure (assumed; a few seconds in the demo)
+WORK: Mapping[str, tuple[float, int]] = {
+    "draw": (0.01, 3000),  # an image (1 ms of CPU, measured; ten times that for a busy machine)
+    "prepare": (0.0083, 1500),  # a sample's image, read and decoded (8.3 ms, measured on JPEGs of COCO's size)
+    "questions": (0.0083, 600),  # an image likewise
+    "references": (5e-5, 60),  # a caption (0.13 s for 25,000 in measurements/results.md, ten times that)
+    "score": (
+        1.3e-4,
+        150,
+    ),  # an answer (0.64 s for 5,000 captions; of VQAv2 214,354 take 4.6 s: measurements/results.md)
+    "report": (30.0, 200_000),  # a table or figure (assumed; a few seconds in the demo)
 }
-"""Seconds of one core for an item of a stage's work."""
-
-ITEM_BYTES: Mapping[str, int] = {
-    "draw": 3000, "prepare": 1500, "questions": 600, "references": 60, "score": 150, "report": 200_000,
-}  # fmt: skip
-"""Bytes of an item's part of the result, as in the demo; a sample of LLaVA-Instruct's 80K has 1,500."""
+"""Seconds of one core for an item of a stage's work; bytes of its part of the result, as in the demo."""
 
 UNKNOWN_BYTES: Mapping[str, int] = {".zip": 7_000_000_000}
 """Of a file whose size nobody published, by how its name ends (assumed: CC3M's 595,375 images); others have 10^8."""
@@ -101,26 +99,24 @@ def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettin
 
 
 def prediction_seconds(
-    llm: LlmShape,
-    vision: VisionShape,
+    job: TrainingJob,
     questions: int,
     images: int,
     new_tokens: int,
     batch: int,
     gpu: GpuSettings,
-    precision: Precision,
     text: tuple[int, int] = (PROMPT_TOKENS, PREFIX_TOKENS),
 ) -> float:
-    """Seconds of asking ``questions``, with at most ``new_tokens`` generated for each, on one GPU in float32.
+    """Seconds of asking a job's model ``questions``, with at most ``new_tokens`` an answer, on one GPU in float32.
 
     The questions are about so many ``images``, each of which is seen and read once, with what stands before it.
     ``text`` are a prompt's tokens, and those of them before the image. Without new tokens, it is that of reading.
     """
-    prefix, seen = forward_operations(llm, vision, text[1], 0)
-    whole, _ = forward_operations(llm, vision, text[0], 1)
+    prefix, seen = forward_operations(job.llm, job.vision, text[1], 0)
+    whole, _ = forward_operations(job.llm, job.vision, text[0], 1)
     operations = images * (seen + prefix) + questions * (whole - prefix)
-    generating = 4.0 * llm.parameters / READ_BYTES * new_tokens / batch
-    return START_UP + operations / (_speed(gpu) * FP32_SHARE[precision]) + questions * generating
+    generating = 4.0 * job.llm.parameters / READ_BYTES * new_tokens / batch
+    return START_UP + operations / (_speed(gpu) * FP32_SHARE[job.schedule.precision]) + questions * generating
 
 
 def _speed(gpu: GpuSettings) -> float:
@@ -128,9 +124,10 @@ def _speed(gpu: GpuSettings) -> float:
     return gpu.teraflops * 1e12 * gpu.utilisation
 
 
-def work_seconds(work: str, items: float, threads: int = 1) -> float:
-    """Seconds of a job without a model that does so many items of a kind of work (a key of ITEM_SECONDS)."""
-    return START + items * ITEM_SECONDS[work] / threads
+def work_taken(work: str, items: int, threads: int = 1) -> tuple[float, int]:
+    """Seconds of a job without a model that does so many items of a kind of WORK, and bytes of its result."""
+    seconds, size = WORK[work]
+    return START + items * seconds / threads, items * size
 
 
 def copy_seconds(copied: float, downloaded: float = 0.0) -> float:

@@ -11,7 +11,7 @@ gradient checkpointing as torch.utils.checkpoint does it without reentry: a bloc
 again when the block's gradients are computed, up to the last tensor that they need.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -22,9 +22,14 @@ from pydantic import Field
 from lntune.config import Frozen
 from lntune.config.training import EngineName, LoraSettings, Precision
 from lntune.estimate.engine_memory import EngineMemory, engine_memory
-from lntune.estimate.memory_constants import CUBLAS_WORKSPACE, FULL, WEIGHT_BYTES
 from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Tensor, run_backward
-from lntune.estimate.shapes import Block, LlmShape, Module, Skeleton, VisionShape
+from lntune.estimate.shapes import FULL, HALF, Block, LlmShape, Module, Skeleton, VisionShape
+
+WEIGHT_BYTES: Mapping[Precision, int] = {"fp32": FULL, "tf32": FULL, "bf16": FULL, "bf16-weights": HALF}
+"""Of connector and LLM; the vision encoder's weights are float32 always."""
+
+CUBLAS_WORKSPACE = 2 * 8 * 4096 * 1024
+"""CUBLAS_WORKSPACE_CONFIG=:4096:8, which model/device.py asks for, in the forward and in the backward thread."""
 
 
 class Setup(Frozen):

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from lntune.estimate.memory_constants import FULL, HALF
-from lntune.estimate.shapes import Linear, Weight
+from lntune.estimate.shapes import FULL, HALF, Linear, Weight
 
 
 class Ledger:

@@ -20,6 +20,9 @@ from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 
+HALF, FULL, DOUBLE = 2, 4, 8
+"""Bytes of a number in bfloat16, float32 and float64."""
+
 
 class LlmShape(Frozen):
     """A LLaMA: widths, blocks, heads, words. The output head is a matrix of its own."""

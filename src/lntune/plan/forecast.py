@@ -85,14 +85,14 @@ class Forecast:
         if not work:
             return None
         threads = self._scale.execution.of(node.stage).threads if work in ("prepare", "questions") else 1
-        return Expected("predicted", hours.work_seconds(work, items, threads), items * hours.ITEM_BYTES[work])
+        return Expected("predicted", *hours.work_taken(work, items, threads))
 
     def _with_model(self, node: Node, gpu: GpuSettings) -> Expected:
         settings: Any = node.settings
         given: Any = node.execution
         job = self._job(node)
         if node.stage == "measure":
-            return Expected("predicted", 2 * hours.START_UP, hours.ITEM_BYTES["score"], gpus=job.ranks)
+            return Expected("predicted", 2 * hours.START_UP, hours.WORK["score"][1], gpus=job.ranks)
         if node.stage in ("connector", "finetune"):
             account, samples = predicted(job.setup(given.micro_batch, given.zero_stage)), _parent(node, "samples")
             size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
@@ -112,14 +112,11 @@ class Forecast:
             tokens = 0
             written = (job.llm.layers**2 + questions) * hours.SIMILARITY_BYTES
             memory = similarity_bytes(job.llm, job.vision, given.batch_size, text[0])
-        precision = self._scale.finetune.precision
-        seconds = hours.prediction_seconds(
-            job.llm, job.vision, questions, images, tokens, given.batch_size, gpu, precision, text
-        )
+        seconds = hours.prediction_seconds(job, questions, images, tokens, given.batch_size, gpu, text)
         return Expected("predicted", seconds, written, gpus=1, memory=memory)
 
     def _items(self, node: Node) -> tuple[str, int]:
-        """The kind of work that a job without a model does, a key of ITEM_SECONDS, and how much; "" for others."""
+        """The kind of work that a job without a model does, one of hours.WORK, and how much; "" for others."""
         if isinstance(node.settings, DrawSettings):
             return "draw", node.settings.images
         if node.stage == "prepare":

@@ -223,13 +223,8 @@ class Models:
             misaligned_share=self.scale.misaligned_share,
             seed=variant.seed,
         )
-        inputs = {
-            "llm": self.llm(variant.llm),
-            "vision": self.vision(variant.vision),
-            "connector": self.connector(variant.llm, variant.vision, variant.seed),
-            "samples": self.samples(variant.data),
-            "images": self.source(self.scale.data[variant.data].source),
-        }
+        images = self.source(self.scale.data[variant.data].source)
+        inputs = self._inputs(variant, samples=self.samples(variant.data), images=images)
         label = [*self._label(variant), f"{learning_rate:g}"]
         execution = self.training_execution("finetune", variant.llm, variant.vision, variant.method)
         return self.node("finetune", label, settings, inputs, execution)
@@ -274,10 +269,9 @@ class Models:
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
-    def _asked(self, variant: Variant, benchmark: str) -> tuple[TunedModelSettings, dict[str, Node | Part]]:
-        """What loading and asking a tuned model takes: settings, and inputs but for the tuned weights and questions."""
+    def _asked(self, variant: Variant, benchmark: str) -> TunedModelSettings:
         llm = self.scale.llms[variant.llm]
-        settings = TunedModelSettings(
+        return TunedModelSettings(
             method=variant.method,
             lora=self.scale.methods[variant.method].lora,
             template=self.protocol.template or llm.template,
@@ -286,33 +280,34 @@ class Models:
             prompting=self.protocol.prompting(by_name()[benchmark].protocol),
             seed=variant.seed,
         )
-        inputs: dict[str, Node | Part] = {
+
+    def _inputs(self, variant: Variant, **others: Node | Part) -> dict[str, Node | Part]:
+        return {
             "llm": self.llm(variant.llm),
             "vision": self.vision(variant.vision),
             "connector": self.connector(variant.llm, variant.vision, variant.seed),
-            "images": self.source(self.scale.benchmarks[benchmark][-1]),
+            **others,
         }
-        return settings, inputs
+
+    def _tuned_inputs(self, variant: Variant, rate: float | None, benchmark: str, questions: Node) -> Inputs:
+        """What asking takes a variant's chosen candidate, or that of a learning rate, a benchmark's questions."""
+        tuned = Part(self.selection(variant), select.CHOSEN) if rate is None else self.candidate(variant, rate)
+        images = self.source(self.scale.benchmarks[benchmark][-1])
+        return self._inputs(variant, images=images, tuned=tuned, questions=questions)
 
     def asked(self, variant: Variant, benchmark: str, blind: bool = False) -> predict.Settings:
         """How a tuned model is asked a benchmark's questions."""
-        settings, _ = self._asked(variant, benchmark)
         return predict.Settings(
-            **dict(settings),
+            **dict(self._asked(variant, benchmark)),
             temperature=self.protocol.temperature,
             top_k=self.protocol.top_k,
             min_new_tokens=self.protocol.min_new_tokens,
             blind=blind,
         )
 
-    def _prompting_execution(
-        self, stage: str, variant: Variant, asked: TunedModelSettings, benchmark: str, new_tokens: int
-    ) -> PromptingExecution:
-        text, _ = prompt_tokens(asked, self.protocol, by_name()[benchmark].protocol)
-        batch, threads = (
-            batch_of_questions(self.study, variant.llm, variant.vision, new_tokens, text),
-            self._threads(stage),
-        )
+    @once
+    def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int, text: int) -> PromptingExecution:
+        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens, text), self._threads(stage)
         on = dict(self._on_device(stage))
         return PromptingExecution(**on, batch_size=batch, threads=threads, workers=threads)
 
@@ -332,13 +327,13 @@ class Models:
         blind: bool = False,
     ) -> Node:  # fmt: skip
         """The score of a variant's chosen candidate on one benchmark, or that of the candidate of a learning rate."""
-        known, label, tuned = by_name()[benchmark], self._label(variant), self._chosen(variant, rate)
+        known, label = by_name()[benchmark], self._label(variant)
         label += [] if rate is None else [f"{rate:g}"]
         label += [*(["blind"] if blind else []), benchmark, *([split] if known.split and rate is not None else [])]
-        questions = self.questions(benchmark, split)
-        settings, (_, inputs) = self.asked(variant, benchmark, blind), self._asked(variant, benchmark)
-        inputs |= {"tuned": tuned, "questions": questions}
-        given = self._prompting_execution("predict", variant, settings, benchmark, settings.prompting.max_new_tokens)
+        settings, questions = self.asked(variant, benchmark, blind), self.questions(benchmark, split)
+        inputs = self._tuned_inputs(variant, rate, benchmark, questions)
+        (text, _), tokens = prompt_tokens(settings, self.protocol, known.protocol), settings.prompting.max_new_tokens
+        given = self._prompting_execution("predict", variant.llm, variant.vision, tokens, text)
         scored = {"answers": self.node("predict", label, settings, inputs, given), "questions": questions}
         if known.references:  # made once for all models
             stage = known.references.name
@@ -347,17 +342,15 @@ class Models:
         chosen = known.score_settings(self.protocol.options(known.protocol))
         return self.node(known.score.name, label, stage_module(known.score.name).Settings(**chosen), scored)
 
-    def _chosen(self, variant: Variant, rate: float | None = None) -> Node | Part:
-        return Part(self.selection(variant), select.CHOSEN) if rate is None else self.candidate(variant, rate)
-
     @once
     def similarity(self, variant: Variant) -> Node:
         """How alike the layers of a variant's chosen candidate are."""
         chosen = self.scale.similarity
-        asked, inputs = self._asked(variant, chosen.benchmark)
+        asked = self._asked(variant, chosen.benchmark)
         settings = similarity.Settings(**dict(asked), questions=chosen.questions)
-        inputs |= {"tuned": self._chosen(variant), "questions": self.questions(chosen.benchmark)}
-        given = self._prompting_execution("similarity", variant, asked, chosen.benchmark, 1)
+        inputs = self._tuned_inputs(variant, None, chosen.benchmark, self.questions(chosen.benchmark))
+        text, _ = prompt_tokens(asked, self.protocol, by_name()[chosen.benchmark].protocol)
+        given = self._prompting_execution("similarity", variant.llm, variant.vision, 1, text)
         return self.node("similarity", self._label(variant), settings, inputs, given)
 
     def variant(self, llm: str, row: RowSettings, seed: int) -> Variant:
