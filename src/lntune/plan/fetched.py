@@ -14,14 +14,10 @@ from lntune.store.manifest import Manifest, Store
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """One file of a finished fetch.
+    """One file of a finished fetch: where it came from, and where it lies in the checkout, or on the machine.
 
-    Attributes:
-        sha256: what it is; None if nobody pinned it and ``origins.json`` is lost.
-        url: where it was downloaded, or would have been.
-        path: where it lies in the checkout, or on the machine.
-        recorded: whether its sha256 is what the first download found, and not the catalogue's.
-        copied: whether it came from a copy on disk instead of its address.
+    ``sha256`` is None if nobody pinned it and ``origins.json`` is lost; ``recorded`` says that it is what the first
+    download found, and not the catalogue's; ``copied``, that it came from a disk instead of its address.
     """
 
     name: str

@@ -93,16 +93,20 @@ def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork
             needed |= {*node.parents()}
     results = tuple(_results(plan, missing[::-1]))
     checkpoints = sorted(one.checkpoint for one in results if not one.linked)
-    there = next(folder for folder in (plan.store.root, *plan.store.root.absolute().parents) if folder.exists())
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
         results=results,
         done=done,
         publish=published,
-        free_bytes=shutil.disk_usage(there).free,
+        free_bytes=shutil.disk_usage(nearest_folder(plan.store.root)).free,
         checkpoint_bytes=2 * sum(checkpoints[-at_once:]),
     )
+
+
+def nearest_folder(path: Path) -> Path:
+    """A folder, absolute, or the nearest above it that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
 def _results(plan: Plan, missing: Sequence[Node]) -> Iterator[Pending]:

@@ -68,14 +68,10 @@ def read_accepted(root: Path) -> tuple[AcceptedEdit, ...]:
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """The code and packages that make one stage's results.
+    """The code and packages that make one stage's results: digest by module, version by distribution, as they are now.
 
-    Attributes:
-        stage: the stage.
-        code: digest by module, as they are now.
-        packages: version by distribution, as they are now.
-        named_code, named_packages: those that results are named after: as before the accepted edits in force.
-        accepted: the accepted edits that are in force: the names rest on their declared equivalence.
+    Results are named after ``named_code`` and ``named_packages``, those before the ``accepted`` edits in force: the
+    names rest on their declared equivalence.
     """
 
     stage: str

@@ -32,10 +32,8 @@ CLUSTER = "cluster"
 def overrides_of(root: Path, profile: str | None, config: Sequence[str] = ()) -> dict[str, Any]:
     """Values that win over config.yaml's, as Snakemake puts them together.
 
-    Args:
-        root: the checkout.
-        profile: as Snakemake's ``--profile``, or None; its ``configfile`` and its ``config`` count.
-        config: ``KEY=VALUE`` each, as Snakemake's ``--config``; these replace the profile's ``config``.
+    Of a ``profile`` (as ``--profile``), ``configfile`` and ``config`` count; ``KEY=VALUE`` each in ``config`` (as
+    ``--config``) replace its ``config``.
 
     Raises:
         UserError: there is no such profile, or something is no ``KEY=VALUE``.

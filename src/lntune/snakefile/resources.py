@@ -27,8 +27,8 @@ from lntune.config.load import shown, unknown_name, validate
 from lntune.config.study import ClusterSettings, Stage
 from lntune.errors import UserError
 from lntune.estimate.hours import START_UP
-from lntune.plan.forecast import Expected
-from lntune.plan.node import Node, Part, is_done
+from lntune.plan.forecast import Expected, Forecast
+from lntune.plan.node import Node, Part, can_link, is_done
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import once
@@ -81,27 +81,21 @@ def most_minutes(cluster: ClusterSettings, *, gpus: bool) -> float:
 
 
 class Allocations:
-    """What the jobs of a plan are given.
+    """What the jobs of a plan are given: amounts, and on a cluster where.
 
-    Args:
-        plan: the results and the scale.
-        cluster: the cluster's names; None where jobs run on this machine.
-        will_link: whether a node's job will find its work done.
-        expected: what a node's job will take; None where nobody asks, as inside a job.
-        submits: whether jobs are submitted by now.
+    ``cluster`` is None where jobs run on this machine; ``in_job`` says that this is a cluster's job itself, in which
+    nobody asks for time, and what it was given is given. ``running`` is set when the first job is about to start.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        cluster: ClusterSettings | None,
-        will_link: Callable[[Node], bool],
-        expected: Callable[[Node], Expected] | None,
-        submits: Callable[[], bool],
-    ) -> None:
-        self.plan, self.cluster, self.will_link, self.submits = plan, cluster, will_link, submits
+    def __init__(self, plan: Plan, cluster: ClusterSettings | None, *, in_job: bool) -> None:
+        self.plan, self.cluster, self._in_job, self.running = plan, cluster, in_job, in_job
         self.amounts = plan.scale.execution.of
-        self._expected, self._most = expected, partial(most_minutes, cluster or ClusterSettings())
+        self._expected = Forecast(plan).of if cluster and not in_job else None
+        self._most = partial(most_minutes, cluster or ClusterSettings())
+
+    def will_link(self, node: Node) -> bool:
+        """Whether a node's job will find its work done."""
+        return self.running and can_link(self.plan.store, node)
 
     # --- groups ------------------------------------------------------------------------------------------------
 
@@ -135,16 +129,19 @@ class Allocations:
 
     # --- time --------------------------------------------------------------------------------------------------
 
+    def _known(self, node: Node) -> Expected | None:
+        expected = self._expected(node) if self._expected else None
+        return expected if expected and expected.basis != "limit" else None
+
     def _asked(self, node: Node) -> int:
-        given = self.amounts(node.stage)
-        return asked_minutes(self._expected(node), given) if self._expected else given.runtime
+        expected, given = self._known(node), self.amounts(node.stage)
+        return asked_minutes(expected, given) if expected else given.runtime
 
     @once
     def _minutes(self, group: str) -> tuple[int, int]:
         """Minutes that a group's jobs ask for that were pending when it was first looked at; by the forecast alone."""
         ones = self._pending(self._members.get(group, ()))
-        known = [one for one in ones if self._expected and self._expected(one).basis != "limit"]
-        return sum(map(self._asked, ones)), sum(map(self._asked, known))
+        return sum(map(self._asked, ones)), sum(map(self._asked, filter(self._known, ones)))
 
     def runtime(self, node: Node, attempt: int = 1) -> int:
         """Minutes that a job asks for; of a forecast twice as many at each attempt, as far as its partition allows."""
@@ -154,8 +151,7 @@ class Allocations:
         asked = self._asked(node)
         together = max(self._minutes(group)[0], asked) if group else asked
         most = self._most(gpus=bool(group or gpus))
-        known = self._expected and self._expected(node).basis != "limit"
-        return max(int(asked * min(2 ** (attempt - 1) if known else 1, most / together)), 1)
+        return max(int(asked * min(2 ** (attempt - 1) if self._known(node) else 1, most / together)), 1)
 
     def attempts(self, stage: str) -> int:
         """How many allocations the longest pending training of a stage needs, each as long as its partition allows."""
@@ -211,7 +207,7 @@ class Allocations:
         gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in together)
         warnings = [self._warning(self._expected(one)) for one in together] if self._expected else []
         found = self.place(gpus=gpus, warning=max(warnings, default=0))[name]
-        if name == "slurm_extra" and self.submits():
+        if name == "slurm_extra" and self.running and not self._in_job:
             return f"{found or ''} {self._after_earlier(group or node.name)}".strip() or None
         return found
 

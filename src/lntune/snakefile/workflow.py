@@ -23,8 +23,7 @@ from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.jobs.submit import VARIABLE
 from lntune.plan.fetched import check_recorded
-from lntune.plan.forecast import Forecast
-from lntune.plan.node import Node, can_link, input_folders, is_done, manifest_path, result_folder
+from lntune.plan.node import Node, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
@@ -94,12 +93,7 @@ def write_specs(store: Store, nodes: Iterable[Node]) -> None:
 
 
 class StageRules:
-    """What the rules of stages need of a plan's nodes: inputs by role, the job spec, and how a job is run.
-
-    Args:
-        store: where results lie; the rules write its folder as ``STUDY.store``.
-        nodes: the results that rules can make.
-    """
+    """What the rules of stages need of the nodes that they can make: inputs by role, the job spec, how a job is run."""
 
     def __init__(self, store: Store, nodes: Iterable[Node]) -> None:
         self.results, self.store = store, str(store.root)
@@ -136,10 +130,8 @@ class StageRules:
         What a finished result was made from and is there no more is left out: Snakemake would make the result again
         as soon as anything else needs that input.
 
-        Args:
-            stage: the rule's stage.
-            roles: the stages, or patterns of them (``questions-*``), that may stand behind each role; first
-                ``optional`` where some results have no such input.
+        ``roles`` are the stages, or patterns of them (``questions-*``), that may stand behind each role; first
+        ``optional`` where some results have no such input.
         """
         from snakemake.io import ancient, unpack
 
@@ -167,11 +159,7 @@ class StageRules:
         return str(manifest_path(self.results, node))
 
     def start(self, *, fork_server: bool) -> None:
-        """Before the first job: show that a run is at work here, write the job specs, start a fork server if needed.
-
-        Args:
-            fork_server: whether jobs run on this machine.
-        """
+        """Before the first job: show that a run is at work here, write the job specs, start a fork server if needed."""
         _hold_run_lock(Path.cwd())
         write_specs(self.results, self.nodes())
         if fork_server:
@@ -205,10 +193,8 @@ def _check_inputs(node: Node, stated: Mapping[str, Collection[str]], optional: C
 class Workflow(StageRules):
     """A study's plan as Snakemake sees it.
 
-    Args:
-        root: the checkout.
-        overrides: what ``--config`` and the profile's file say; ``cluster`` is for the profile ``slurm`` alone.
-        in_job: whether this Snakemake runs inside a cluster's job, and must ask for just what the job was given.
+    ``overrides`` are what ``--config`` and the profile's file say, ``cluster`` for the profile ``slurm`` alone.
+    ``in_job``: this Snakemake runs inside a cluster's job, and must ask for just what the job was given.
     """
 
     def __init__(self, root: Path, overrides: Mapping[str, Any], *, in_job: bool = False) -> None:
@@ -224,16 +210,7 @@ class Workflow(StageRules):
         except UserError as error:
             stop(error)
         super().__init__(self.plan.store, self.plan.nodes())
-        self._running = in_job
-        # Inside a job nobody asks for time, and what it was given is given.
-        expected = Forecast(self.plan).of if self.cluster and not in_job else None
-        self.allocations = Allocations(
-            self.plan,
-            self.cluster,
-            will_link=lambda node: self._running and can_link(self.plan.store, node),
-            expected=expected,
-            submits=lambda: self._running and not in_job,
-        )
+        self.allocations = Allocations(self.plan, self.cluster, in_job=in_job)
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
         self.resources = self.allocations.resources(self.node)
         if self.cluster is not None:  # jobs of one group share an allocation
@@ -315,7 +292,7 @@ class Workflow(StageRules):
             print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
                   file=sys.stderr)  # fmt: skip
         super().start(fork_server=fork_server)
-        self._running = True
+        self.allocations.running = True
 
 
 @cache
