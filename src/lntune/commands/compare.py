@@ -11,7 +11,7 @@ from lntune.paper.printed import paper_files, printed_names, read_ours, read_pap
 from lntune.plan.node import is_done, result_folder
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
-from lntune.plan.targets import csv_file, report_item_name
+from lntune.plan.targets import asked_files, report_item_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, An
     if not names:
         raise UserError(f"config.yaml: report_items: none is a table of the paper; these are {', '.join(papers)}")
     made = [name for name in names if is_done(plan.store, plan.report_item(name))]
-    pending = tuple(str(csv_file(study, name)) for name in names if name not in made)
+    pending = tuple(str(asked_files(study, f"{name}.csv")[0]) for name in names if name not in made)
     if pending and (asked or not made):
         listed = " ".join(pending)
         raise UserError(f"{listed}: not made yet under this config; run `snakemake {listed}`")

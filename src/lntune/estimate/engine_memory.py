@@ -156,13 +156,12 @@ class ZeroMemory(_Sharded):
 
     def _numbers_of(self, rank: int) -> int:
         """Numbers of the parameters of which a rank updates at least a part (params_in_partition)."""
-        found = 0
-        for group in self.groups:
-            size, ends = self.part(group), accumulate(one.numel for one in group)
-            for one, end in zip(group, ends, strict=True):
-                if end - one.numel < (rank + 1) * size and end > rank * size:
-                    found += one.numel
-        return found
+        return sum(
+            one.numel
+            for group in self.groups
+            for one, end in zip(group, accumulate(one.numel for one in group), strict=True)
+            if end - one.numel < (rank + 1) * self.part(group) and end > rank * self.part(group)
+        )
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
         """Stage 2 puts it into the bucket at once, stage 1 keeps it until the step's last micro-batch."""

@@ -51,10 +51,7 @@ WORK: Mapping[str, tuple[float, int]] = {
     "prepare": (0.0083, 1500),  # a sample's image, read and decoded (8.3 ms, measured on JPEGs of COCO's size)
     "questions": (0.0083, 600),  # an image likewise
     "references": (5e-5, 60),  # a caption (0.13 s for 25,000 in measurements/results.md, ten times that)
-    "score": (
-        1.3e-4,
-        150,
-    ),  # an answer (0.64 s for 5,000 captions; of VQAv2 214,354 take 4.6 s: measurements/results.md)
+    "score": (1.3e-4, 150),  # an answer (5,000 captions take 0.64 s, VQAv2's 214,354 4.6 s: measurements/results.md)
     "report": (30.0, 200_000),  # a table or figure (assumed; a few seconds in the demo)
 }
 """Seconds of one core for an item of a stage's work; bytes of its part of the result, as in the demo."""

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from lntune.config import Frozen
@@ -70,24 +69,16 @@ class VisionShape(Frozen):
         return patches + width + (self.tokens + 1) * width + self.layers * block + 2 * width
 
 
-LLMS: Mapping[str, LlmShape] = MappingProxyType(
-    {
-        "7B": LlmShape(
-            hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, head_dim=128, vocabulary=32000
-        ),
-        "13B": LlmShape(
-            hidden=5120, intermediate=13824, layers=40, heads=40, kv_heads=40, head_dim=128, vocabulary=32000
-        ),
-    }
-)
+LLMS: Mapping[str, LlmShape] = {
+    "7B": LlmShape(hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, head_dim=128, vocabulary=32000),
+    "13B": LlmShape(hidden=5120, intermediate=13824, layers=40, heads=40, kv_heads=40, head_dim=128, vocabulary=32000),
+}
 """The two sizes of LLaMA (Touvron et al., 2023, and the models' config.json)."""
 
-VISIONS: Mapping[str, VisionShape] = MappingProxyType(
-    {
-        "open_clip": VisionShape(width=1024, intermediate=4096, layers=24, image=224, patch=14, pre_norm=True),
-        "timm": VisionShape(width=1024, intermediate=4096, layers=24, image=224, patch=16, pre_norm=False),
-    }
-)
+VISIONS: Mapping[str, VisionShape] = {
+    "open_clip": VisionShape(width=1024, intermediate=4096, layers=24, image=224, patch=14, pre_norm=True),
+    "timm": VisionShape(width=1024, intermediate=4096, layers=24, image=224, patch=16, pre_norm=False),
+}
 """The paper's two encoders by the library that reads them: CLIP ViT-L/14 and ViT-L/16, both at 224 pixels."""
 
 

@@ -22,13 +22,13 @@ from lntune.estimate.jobs import TrainingJob, predicted, prediction_bytes, simil
 from lntune.estimate.shapes import LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.plan.fetched import to_fetch
 from lntune.plan.memory_fit import job_of, model_name, planned_shape, prompt_tokens
+from lntune.plan.models import samples_of
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
 from lntune.plan.rehearsals import measured
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import once
 from lntune.stages.draw import Settings as DrawSettings
-from lntune.stages.prepare import Settings as PrepareSettings
 from lntune.store.identity import digest
 from lntune.store.manifest import InputRecord, Manifest, slug
 from lntune.store.reuse import ResultIndex
@@ -98,7 +98,7 @@ class Forecast:
             size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
-            seconds = hours.training_seconds(job, *_samples(samples), gpu)
+            seconds = hours.training_seconds(job, *samples_of(samples), gpu)
             return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint)
         asked = _parent(node, "questions")
         questions, images = self._asked(asked)
@@ -120,7 +120,7 @@ class Forecast:
         if isinstance(node.settings, DrawSettings):
             return "draw", node.settings.images
         if node.stage == "prepare":
-            return "prepare", _samples(node)[0]
+            return "prepare", samples_of(node)[0]
         if node.stage in question_stages():
             return "questions", self._asked(node)[1]
         if node.stage in reference_stages():
@@ -165,15 +165,6 @@ class Forecast:
 def _parent(node: Node, role: str) -> Node:
     (parent,) = node.players(role)
     return parent
-
-
-def _samples(node: Node) -> tuple[int, str]:
-    """How many samples a node of ``prepare`` will hold (of a drawn set, one an image), and their format."""
-    assert isinstance(node.settings, PrepareSettings)
-    raw = _parent(node, "raw").settings
-    drawn = raw.images if isinstance(raw, DrawSettings) else None
-    form = node.settings.format
-    return node.settings.samples or drawn or hours.SAMPLES[form], form
 
 
 def _seconds(one: Manifest) -> float:

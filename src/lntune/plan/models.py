@@ -6,6 +6,7 @@ Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
@@ -15,10 +16,11 @@ from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import Execution, OnDevice, PlannedGpu, Precision
+from lntune.estimate.hours import SAMPLES
 from lntune.estimate.jobs import choose
 from lntune.plan.memory_fit import batch_of_questions, job_of, papers_row, prompt_tokens
 from lntune.plan.node import Inputs, Node, Part, make_node
-from lntune.plan.stages import CodeVersion, code_version, read_accepted, stage_module
+from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
 from lntune.stages.tuned_model import Execution as PromptingExecution
@@ -54,7 +56,8 @@ class Models:
         self.seeds = study.settings.seeds
         self.seed = self.seeds[0]  # of what all models share: data and questions
         self.store = Store(study.store)
-        self._edits = read_accepted(study.root) if edits is None else edits
+        accepted = read_accepted(study.root) if edits is None else edits
+        self._code_version = cache(partial(code_version, edits=accepted))
         self._nodes: dict[tuple[str, str], Node] = {}
 
     # --- nodes -----------------------------------------------------------------------------------------------
@@ -70,10 +73,6 @@ class Models:
         """A result of a stage, from objects of that stage's models; the one that is there already if it is equal."""
         node = make_node(self._code_version(stage), label, settings, inputs, execution)
         return self._nodes.setdefault((stage, node.id), node)
-
-    @once
-    def _code_version(self, stage: str) -> CodeVersion:
-        return code_version(stage, self._edits)
 
     def find(self, stage: str, name: str) -> Node | None:
         """The node of this stage whose folder has this name, among those made so far."""
@@ -361,3 +360,11 @@ class Models:
 def _seed_label(seed: int) -> list[str]:
     """What a folder's name says of a seed: nothing of the usual one."""
     return [f"seed-{seed}"] if seed else []
+
+
+def samples_of(node: Node) -> tuple[int, str]:
+    """How many samples a node of ``prepare`` will hold (of a drawn set, one an image), and their format."""
+    settings, raw = node.settings, node.players("raw")[0].settings
+    assert isinstance(settings, prepare.Settings)
+    drawn = raw.images if isinstance(raw, draw.Settings) else None
+    return settings.samples or drawn or SAMPLES[settings.format], settings.format

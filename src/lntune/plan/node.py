@@ -197,12 +197,8 @@ class Reason:
         if self.kind == "input":
             return f"follows from {self.what}"
         if self.kind == "code":
-            return f"{self.what} {_verb(self.was, self.now)}"
+            return f"{self.what} {'is new' if self.was is None else 'is gone' if self.now is None else 'changed'}"
         return f"{self.what} {_short(self.was)} -> {_short(self.now)}"
-
-
-def _verb(was: str | None, now: str | None) -> str:
-    return "is new" if was is None else "is gone" if now is None else "changed"
 
 
 def _short(value: str | None) -> str:

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lntune.benchmarks.registry import by_name
-from lntune.estimate.hours import SAMPLES, TEXT_TOKENS
+from lntune.estimate.hours import TEXT_TOKENS
 from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of, model_name, prompt_tokens, with_usual_shots
-from lntune.plan.models import Models, Variant
+from lntune.plan.models import Models, Variant, samples_of
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.study import once
 from lntune.stages import rehearsal, rehearse
-from lntune.store.manifest import slug
 from lntune.training.schedule import total_steps
 
 
@@ -88,11 +87,8 @@ def rehearsal_table(plan: Models, name: str, nodes: Sequence[Node]) -> Node:
 
 def steps(plan: Models, node: Node) -> int:
     """How many optimiser steps a finetuning has."""
-    label, schedule = node.players("samples")[0].label, plan.scale.finetune
-    data = next(data for name, data in plan.scale.data.items() if slug([name]) == label)
-    drawn = plan.scale.sources[data.source].draw
-    samples = data.samples or (drawn.images if drawn else SAMPLES[data.format])
-    return total_steps(samples, schedule.at(1.0))
+    samples, _ = samples_of(node.players("samples")[0])
+    return total_steps(samples, plan.scale.finetune.at(1.0))
 
 
 def measured(plan: Models, node: Node) -> tuple[float, str] | None:

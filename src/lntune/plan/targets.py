@@ -46,11 +46,6 @@ def files_of(study: Study, name: str) -> list[Path]:
     return [Path(folder) / f"{name}.{suffix}" for suffix in FORMATS[folder]]
 
 
-def csv_file(study: Study, name: str) -> Path:
-    """The published CSV of a table or figure."""
-    return next(file for file in files_of(study, name) if file.suffix == ".csv")
-
-
 def asked_files(study: Study, target: str) -> list[Path]:
     """The published files that are meant by the name of a table or figure, or by that of one of its files.
 
