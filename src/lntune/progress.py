@@ -33,7 +33,8 @@ class Progress:
     def advance(self, n: int = 1, **info: object) -> None:
         """Count ``n`` more units as done and show the latest ``info``, such as ``loss=0.7``."""
         self._done += n
-        self._info = _info_text(info) or self._info
+        shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in info.items()}
+        self._info = ", ".join(f"{name} {value}" for name, value in shown.items()) or self._info
         self._show()
 
     def extend(self, n: int) -> None:
@@ -118,12 +119,6 @@ def _columns(unit: str, stream: TextIO) -> "RichProgress":
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
         console=Console(file=stream),
-    )
-
-
-def _info_text(info: dict[str, object]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in info.items()
     )
 
 

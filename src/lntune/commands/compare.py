@@ -45,12 +45,9 @@ class Comparison:
 
 
 def compare_tables(root: Path, tables: Sequence[str], overrides: Mapping[str, Any] | None = None) -> Comparison:
-    """Tables, by name or published file, compared with the paper's; the results of this config are read.
+    """Tables, by name or published file, or else all that the paper has and this config has made, beside the paper's.
 
-    Without any: those of config.yaml that the paper has and that are made.
-
-    Raises:
-        UserError: the paper has no such table, or it is not made yet, or none is.
+    UserError if the paper has no such table, or it is not made yet, or none is.
     """
     study = Study.read(root, overrides)
     plan = Plan(study)

@@ -1,7 +1,7 @@
 """``lntune plan``: what :mod:`lntune.plan.pending` found for some targets, as text and as JSON."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -61,17 +61,22 @@ def _total_lines(found: PendingWork) -> list[str]:
     results = found.results
     seconds, size = _summed(results)
     bases = Counter(result.basis for result in results if not result.linked)
+    rehearsed_on = ", ".join(sorted({result.measured_on for result in results} - {""}))
     how = {
         "earlier": "by earlier results of the same kind",
-        "measured": f"{bases['measured']:,} measured by the rehearsal on {', '.join(_measured_on(results))}",
+        "measured": f"{bases['measured']:,} measured by the rehearsal on {rehearsed_on}",
         "predicted": f"{bases['predicted']:,} predicted (~) from sizes and counts (docs/memory.md)",
         "limit": f"{bases['limit']:,} at their time limit (<)",
     }
     known = "; ".join(text for basis, text in how.items() if basis in bases)
     lines = ["", f"compute: {seconds_text(seconds)} one after another: {known or 'nothing'}"]
-    on_gpu = _on_gpu(results)
-    if on_gpu:
-        lines += _gpu_lines(on_gpu)
+    if on_gpu := _on_gpu(results):
+        hours = {stage: one["predicted_gpu_hours"] for stage, one in on_gpu.items()}
+        by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
+        peaks = {stage: peak for stage, one in on_gpu.items() if (peak := one["predicted_peak_bytes"])}
+        memory = ", ".join(f"{stage} {peak / 1e9:.0f} GB" for stage, peak in peaks.items())
+        lines.append(f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})")
+        lines.append(f"peak memory on a GPU, predicted: {memory}")
     linked, may = sum(result.linked for result in results), [result for result in results if result.may_link]
     if linked:
         lines.append(f"linked: the work of {linked:,} has been done already; they cost nothing")
@@ -82,21 +87,14 @@ def _total_lines(found: PendingWork) -> list[str]:
         )
     fetch = {key: sum(getattr(result, key) for result in results) for key in _FETCH}
     more = f" and {counted(fetch['unknown'], 'file')} of unknown size" if fetch["unknown"] else ""
-    return [
-        *lines,
+    lines += [
         f"fetch: {bytes_text(fetch['download'])}{more} to download, {bytes_text(fetch['copy'])} to copy",
         f"disk: {bytes_text(size)} predicted, {bytes_text(found.free_bytes)} free",
-        *([_checkpoint_line(found.checkpoint_bytes)] if found.checkpoint_bytes else []),
     ]
-
-
-def _checkpoint_line(size: int) -> str:
-    return f"checkpoints: up to {bytes_text(size)} beside that, predicted for the jobs that run at once, two each"
-
-
-def _measured_on(results: Sequence[Pending]) -> list[str]:
-    """The GPUs on which pending trainings were rehearsed."""
-    return sorted({result.measured_on for result in results} - {""})
+    if found.checkpoint_bytes:
+        most = bytes_text(found.checkpoint_bytes)
+        lines.append(f"checkpoints: up to {most} beside that, predicted for the jobs that run at once, two each")
+    return lines
 
 
 def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
@@ -108,19 +106,6 @@ def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
             entry["predicted_gpu_hours"] += one.seconds * one.gpus / 3600
             entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.memory)
     return found
-
-
-def _gpu_lines(on_gpu: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """GPU-hours by stage and in total, and peak memory by stage."""
-    hours = {stage: of_stage["predicted_gpu_hours"] for stage, of_stage in on_gpu.items()}
-    by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
-    memory = ", ".join(
-        f"{stage} {one['predicted_peak_bytes'] / 1e9:.0f} GB"
-        for stage, one in on_gpu.items()
-        if one["predicted_peak_bytes"]
-    )
-    total = f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})"
-    return [total, f"peak memory on a GPU, predicted: {memory}"]
 
 
 def pending_json(found: PendingWork) -> dict[str, Any]:

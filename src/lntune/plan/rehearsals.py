@@ -29,7 +29,7 @@ def rehearse_node(plan: Models, llm: str, method: str) -> Node:
         name: with_usual_shots(plan.asked(variant, name), plan.protocol, one.protocol)
         for name, one in by_name().items()
     }
-    lengths = [prompt_tokens(asked[name], plan.protocol, one.protocol) for name, one in by_name().items()]
+    lengths = [prompt_tokens(asked[name], plan.protocol, one.protocol)[0] for name, one in by_name().items()]
     text, answers = TEXT_TOKENS["llava-instruct"]
     settings = rehearse.Settings(
         training=replace(job, engine=given.engine, ranks=given.ranks, zero_stage=given.zero_stage),
@@ -44,8 +44,8 @@ def rehearse_node(plan: Models, llm: str, method: str) -> Node:
         gpu=scale.execution.gpu,
         asked=asked,
         questions=min(
-            batch_of_questions(plan.study, llm, vision, one.prompting.max_new_tokens, text_tokens)
-            for one, (text_tokens, _) in zip(asked.values(), lengths, strict=True)
+            batch_of_questions(plan.study, llm, vision, one.prompting.max_new_tokens, length)
+            for one, length in zip(asked.values(), lengths, strict=True)
         ),
         seed=plan.seed,
         round=chosen.round,

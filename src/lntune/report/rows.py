@@ -3,10 +3,8 @@
     settings.sources(row, results)["MME"]       # which of the results fill this cell: a folder, node or record a seed
     row.chosen(selections)                      # which of the selections chose its learning rate
 
-Tables, trace, verify and export ask here which result fills which cell.
-
 A row names its selections and scores by their places among the inputs, not by folder: what is shown of results of other
-names, but of the same content, is the same.
+names, but of the same content, is the same. Trace, verify and export ask here, too, which result fills which cell.
 """
 
 import json

@@ -78,14 +78,6 @@ def _compared(row: Row, counts: Counts) -> tuple[list[tuple[str, str]], list[str
 
 
 def _markdown(settings: Settings, counted: list[Counts]) -> str:
-    lines = [
-        "# What the data sets are made of",
-        "",
-        settings.scale_note,
-        "",
-        f"Scale: {settings.scale}. Records that were read, left out by reason, and kept (docs/filters.md).",
-        "",
-    ]
     rows, sources = [], dict[str, None]()
     for row, counts in zip(settings.rows, counted, strict=True):
         dropped = "; ".join(f"{number:,} {reason}" for reason, number in counts.dropped.items()) or "-"
@@ -95,7 +87,7 @@ def _markdown(settings: Settings, counted: list[Counts]) -> str:
         rows.append((row.name, row.use, row.source, f"{counts.read:,}", dropped, kept, compared))
         sources |= {f"- {text} ({source})": None for text, source in known}
     header = ("Set", "Use", "Source", "Read", "Left out", "Kept", "Compared with what is known of the files")
-    lines += table_lines(header, rows, right=("Read", "Kept"))
-    if sources:
-        lines += ["", "Known of the files:", "", *sources]
-    return "\n".join(lines) + "\n"
+    about = f"Scale: {settings.scale}. Records that were read, left out by reason, and kept (docs/filters.md)."
+    table = "\n".join(table_lines(header, rows, right=("Read", "Kept")))
+    below = ["Known of the files:", "\n".join(sources)] if sources else []
+    return "\n\n".join(["# What the data sets are made of", settings.scale_note, about, table, *below]) + "\n"

@@ -287,14 +287,6 @@ def _draw_pope(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
 _MME_PNG = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
-def _mme_folders(subtask: str) -> tuple[str, str]:
-    """Where a subtask has its images and its texts in the archive."""
-    folder = f"{mme_release.FOLDER}/{subtask}"
-    if subtask in mme_release.APART:
-        return f"{folder}/{mme_release.IMAGES_FOLDER}", f"{folder}/{mme_release.TEXTS_FOLDER}"
-    return folder, folder
-
-
 def _draw_mme(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
     """``images`` images for each subtask, with one question to be answered yes and one no."""
     named: list[tuple[str, Scene]] = []
@@ -304,7 +296,10 @@ def _draw_mme(out: Path, images: int, rng: Rng, inputs: Inputs) -> None:
         found = scenes(rng, "test", 50 * images, partial(draw_scene, background=ground, kind=kind, distinct=(2, 3)))
         clear = (s for s in found if subtask != "position" or len(s.things) == len(s.categories))  # one of each kind
         suitable = islice((scene for scene in clear if language.suits(scene, subtask)), images)
-        image_folder, text_folder = _mme_folders(subtask)
+        image_folder = text_folder = f"{mme_release.FOLDER}/{subtask}"
+        if subtask in mme_release.APART:
+            image_folder += f"/{mme_release.IMAGES_FOLDER}"
+            text_folder += f"/{mme_release.TEXTS_FOLDER}"
         for number, scene in enumerate(list(suitable), 1):
             named.append((f"{image_folder}/{number:04d}{'.png' if subtask in _MME_PNG else '.jpg'}", scene))
             pairs = zip(ask(scene, rng), ("Yes", "No"), strict=True)

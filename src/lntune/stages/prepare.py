@@ -49,10 +49,9 @@ def choose(
     decoded than are needed, and how many threads do it changes nothing.
     """
     order = list(range(len(samples)))
-    if number is None:
-        number = len(samples)
-    else:
+    if number is not None:
         order = np.random.default_rng(seed).permutation(len(samples)).tolist()
+    number = len(samples) if number is None else number
     good: list[int] = []
     faults: dict[int, ImageError] = {}
     while order and len(good) < number:

@@ -2,8 +2,7 @@
 
     torchrun ... -m lntune.stages.rank FOLDER          (by lntune.training.launch; FOLDER holds job.json)
 
-The first rank writes the job's outputs, its progress and its metrics. What any rank has to say in the end goes through
-FOLDER, and the launching process prints it once.
+The first rank writes the job's outputs and its progress. What any rank has to say in the end goes through FOLDER.
 """
 
 import json

@@ -85,16 +85,11 @@ def _record(row: Row, found: Any) -> dict[str, Any]:
 
 def _markdown(settings: Settings, records: list[dict[str, Any]]) -> str:
     on = ", ".join(sorted({one["load"]["gpu"] or "a CPU" for one in records if "load" in one})) or "nothing"
-    lines = [
-        "# Rehearsal: what each LLM and method takes here",
-        "",
-        settings.scale_note,
-        "",
+    about = (
         f"Scale: {settings.scale}. Measured on {on}. Memory: of a GPU, or without one, what a process grew by. Hours: "
         "of all trainings that the config asks for. Images: the time to read a step's, as a share of the step, which "
-        "goes on meanwhile; above 1 it waits. Equal: after a resume, and repeated. The CSV has more.",
-        "",
-    ]
+        "goes on meanwhile; above 1 it waits. Equal: after a resume, and repeated. The CSV has more."
+    )
     rows = []
     for one in records:
         highest, peak = one.get("highest rate", {}), one.get("peak_bytes")
@@ -107,16 +102,16 @@ def _markdown(settings: Settings, records: list[dict[str, Any]]) -> str:
                 _shown(one.get("mfu"), 2),
                 _shown(one["hours"], 2),
                 _shown(one.get("images", {}).get("share_of_step"), 2),
-                ", ".join(
-                    {True: "yes", False: "no", None: "-"}[one.get(key)] for key in ("equal_after_resume", "repeats")
-                ),
+                ", ".join(_YES[one.get(key)] for key in ("equal_after_resume", "repeats")),
                 f"{highest['rate']:g}: {end}" if highest else "-",
                 f"{one['failed']}: {one['remedy']}".replace("|", "/") if one["failed"] else "-",
             ]
         )
     numbers = ("Memory (predicted)", "Tokens/s", "MFU", "Hours", "Images")
     header = ("Model", "Method", "Fits", *numbers, "Equal", "Top rate", "Failed")
-    return "\n".join([*lines, *table_lines(header, rows, right=numbers)]) + "\n"
+    table = "\n".join(table_lines(header, rows, right=numbers))
+    title = "# Rehearsal: what each LLM and method takes here"
+    return "\n\n".join([title, settings.scale_note, about, table]) + "\n"
 
 
 def _shown(value: float | None, digits: int) -> str:

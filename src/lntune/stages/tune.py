@@ -59,6 +59,8 @@ def tune(
     The job's roles are llm, vision, samples, images; without a ``connector``'s folder one is drawn from the seed.
     ``recorder_of`` takes the model once it is marked what trains. Of several ranks, only the first returns weights.
     """
+    import torch
+
     from lntune.model.device import device, place
     from lntune.model.encode import encode_all
     from lntune.model.features import images_of
@@ -69,7 +71,8 @@ def tune(
     from lntune.training.loop import train
 
     archive, samples = read_samples(job.folder("samples"))
-    with ranks.one_at_a_time(in_turn=device().type == "cuda"):
+    on_gpu = device().type == "cuda"
+    with ranks.one_at_a_time(in_turn=on_gpu):
         model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
         if connector is not None:
             load_connector(model, connector)
@@ -104,16 +107,5 @@ def tune(
         "parameters": report.total,
         "trainable_percent": report.percent,
         **({"resumed_at": result.resumed_at} if result.resumed_at else {}),
-        **peak_gpu_memory(),
+        **({"peak_gpu_bytes": max(ranks.of_all(torch.cuda.max_memory_allocated()))} if on_gpu else {}),
     }
-
-
-def peak_gpu_memory() -> Metrics:
-    """The most that PyTorch held on the fullest of the ranks' GPUs, in bytes; nothing where there is no GPU."""
-    import torch
-
-    from lntune.training import ranks
-
-    if not torch.cuda.is_available():
-        return {}
-    return {"peak_gpu_bytes": max(ranks.of_all(torch.cuda.max_memory_allocated()))}

@@ -65,7 +65,10 @@ def describe(contents: Contents, study: Study, written: Mapping[str, Stated]) ->
     workflow = _add_workflow(entities)
     for path in written:
         if path != _WORKFLOW:
-            _add_file(entities, path)
+            properties = {"name": path, **written[path], "encodingFormat": _format(path)}
+            entity, source = entities.crate.add_file(dest_path=path, properties=properties), contents.files.get(path)
+            if source is not None and source.result is not None:
+                entities.set_licences(entity, contents.results[source.result])
     for result in contents.results.values():
         for name, file in result.left_out().items():
             _add_left_out(entities, result, name, file)
@@ -175,15 +178,6 @@ def _add_workflow(entities: _Entities) -> Any:
     )
     workflow["conformsTo"] = entities.add(_BIOSCHEMAS, "CreativeWork", name="Bioschemas ComputationalWorkflow")
     return workflow
-
-
-def _add_file(entities: _Entities, path: str) -> None:
-    """A file that is in the crate."""
-    properties = {"name": path, **entities.written[path], "encodingFormat": _format(path)}
-    entity = entities.crate.add_file(dest_path=path, properties=properties)
-    source = entities.contents.files.get(path)
-    if source is not None and source.result is not None:
-        entities.set_licences(entity, entities.contents.results[source.result])
 
 
 def _add_left_out(entities: _Entities, result: Result, name: str, file: FileRecord) -> None:

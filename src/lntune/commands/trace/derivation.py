@@ -22,7 +22,7 @@ from typing import Any
 
 from lntune.benchmarks.intervals import PER_ITEM_SCORES
 from lntune.benchmarks.registry import Benchmark, of_score, score_stages
-from lntune.data.samples import Question, read_answers, read_questions
+from lntune.data.samples import read_answers, read_questions
 from lntune.errors import UserError
 from lntune.plan.fetched import fetched_files
 from lntune.plan.node import Part
@@ -187,10 +187,9 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     asked_by = None
     with suppress(ValueError):  # an earlier version's settings may be others
         asked_by = predict.Settings.model_validate(settings)
-
-    def shown(place: int) -> Facts:
-        question: Question = questions[place]
-        return {
+    chosen = _chosen(grades, passed, number, wrong)
+    shown = [
+        {
             "id": question.id,
             "image": question.image,
             "question": question.text,
@@ -199,15 +198,16 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
             "right": list(right[question.id]),
             "score": scores[question.id],
             "described": how.describe(scores[question.id]),
-            "passed": passed[place],
+            "passed": found,
         }
-
+        for question, found in [(questions[place], passed[place]) for place in chosen]
+    ]
     return {
         "images": str(store.root / images.name / archive),
         "blind": settings["blind"],
         "questions": len(questions),
         "passed": None if how.passed is None else sum(map(bool, passed)),
-        "shown": [shown(place) for place in _chosen(grades, passed, number, wrong)],
+        "shown": shown,
     }
 
 

@@ -166,30 +166,25 @@ class _Tree:
 def _told(result: Facts) -> Iterator[str]:
     """What a result's stage has to tell."""
     stage, metrics = result["stage"], dict(result["metrics"])
-    if stage in ("fetch", "draw"):
-        return
     if diverged := metrics.get("diverged"):
         yield f"training {diverged}, so there is no model"
-        return
-    if stage in _MEANING:
+    elif stage in _MEANING:
         in_form = f"; {metrics['followed']:.0%} of the answers are captions in form" if "followed" in metrics else ""
         yield f"the value is {_MEANING[stage]}{in_form}"
-        return
-    if stage == "select":
+    elif stage == "select":
         yield f"by {result['selection']['metric']}; all candidates' answers and scores are in --json"
-        return
-    if stage == "measure":
+    elif stage == "measure":
         yield from _measured(result)
-        return
-    parts = []
-    dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
-    if dropped or stage == "prepare":
-        parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
-    if training := result["settings"].get("training"):
-        parts.append(f"learning rate {training['learning_rate']:g}")
-    if result["settings"].get("blind"):
-        parts.append("blind: the image features are zeroed")
-    yield ", ".join([_sentence(stage, metrics), *parts])
+    elif stage not in ("fetch", "draw"):
+        parts = []
+        dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
+        if dropped or stage == "prepare":
+            parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
+        if training := result["settings"].get("training"):
+            parts.append(f"learning rate {training['learning_rate']:g}")
+        if result["settings"].get("blind"):
+            parts.append("blind: the image features are zeroed")
+        yield ", ".join([_sentence(stage, metrics), *parts])
 
 
 def _measured(result: Facts) -> Iterator[str]:
