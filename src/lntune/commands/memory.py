@@ -4,6 +4,7 @@ No torch is imported unless a case is also traced.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,11 +210,13 @@ def _traced(answer: Answer) -> dict[str, Any]:
     from lntune.estimate.training_step import trace_memory
 
     setup = answer.setup.model_copy(update={"engine": "plain", "device": "cpu", "ranks": 1})
-    trace, account = trace_memory(setup), predicted(setup)
+    started = time.monotonic()
+    trace = trace_memory(setup)
+    seconds, account = time.monotonic() - started, predicted(setup)
     unseen = account.parts.get("AdamW's moments", 0) if setup.precision == "bf16-weights" else 0
     return {
         "traced_bytes": trace.peak,
         "operation": trace.operation,
-        "seconds": round(trace.seconds, 1),
+        "seconds": round(seconds, 1),
         "predicted_bytes": account.peak - unseen,
     }

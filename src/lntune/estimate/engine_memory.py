@@ -239,9 +239,7 @@ class Zero3Memory(_Sharded):
         if until_used_again >= REUSE_DISTANCE:
             self.fetched.pop(module, None)
 
-    def gradient(self, weight: Weight, gradient: Buffer) -> None:
-        """Into the bucket."""
-        self.into_bucket(weight, gradient)
+    gradient = _Sharded.into_bucket
 
     def reduce(self) -> None:
         """reduce_scatter_coalesced joins the bucket's gradients, which gloo copies once more; this rank's are kept."""

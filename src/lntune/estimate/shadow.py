@@ -18,12 +18,7 @@ from lntune.estimate.shapes import FULL, HALF, Linear, Weight
 
 
 class Ledger:
-    """Bytes held, by part, now and when their sum was largest.
-
-    Attributes:
-        part: what new buffers are for, if they do not say otherwise.
-        moment: where in the step the run is.
-    """
+    """Bytes held, by ``part`` (what new buffers are for), now and at the ``moment`` when their sum was largest."""
 
     def __init__(self, moment: str) -> None:
         self.moment, self.part = moment, ""
@@ -102,19 +97,12 @@ Backward = Callable[[Buffer], Sequence[Buffer | None]]
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """An operation's backward pass.
+    """An operation's backward pass."""
 
-    Attributes:
-        inputs: the functions that made its inputs; a weight for one that trains; None where no gradient flows.
-        backward: from the gradient of its output to those of its inputs, in the same order; runs once.
-        saved: what it keeps held until then.
-        number: later functions run backward first.
-    """
-
-    inputs: Sequence["Function | Weight | None"]
-    backward: Backward | None
-    saved: Sequence[Buffer] = ()
-    number: int = field(default_factory=count().__next__)
+    inputs: Sequence["Function | Weight | None"]  # what made each; a weight that trains; None: no gradient flows
+    backward: Backward | None  # from the gradient of its output to those of its inputs, in order; runs once
+    saved: Sequence[Buffer] = ()  # what it keeps held until then
+    number: int = field(default_factory=count().__next__)  # later functions run backward first
 
 
 def _dependencies(root: Function) -> Counter[Function]:
@@ -162,22 +150,14 @@ def run_backward(root: Function, gradient: Buffer, hook: GradientHook) -> None:
 
 @dataclass(kw_only=True, eq=False)
 class Shadow:
-    """A model's operations under a precision.
-
-    Attributes:
-        weight: bytes of a weight.
-        autocast: whether matrix products cast what they read to bfloat16.
-        keeps_casts: whether autocast keeps its copy of a weight that trains until it ends.
-        recording: whether gradients will be asked for.
-        device: "cuda" or "cpu"; they differ in dropout and in the attention kernel's workspace.
-    """
+    """A model's operations under a precision."""
 
     ledger: Ledger
-    weight: int
-    autocast: bool
-    keeps_casts: bool
-    device: str
-    recording: bool = True
+    weight: int  # bytes of a weight
+    autocast: bool  # matrix products cast what they read to bfloat16
+    keeps_casts: bool  # autocast keeps its copy of a weight that trains until it ends
+    device: str  # "cuda" or "cpu", which differ in dropout and in the attention kernel's workspace
+    recording: bool = True  # gradients will be asked for
     cast_weights: dict[Weight, Tensor] = field(default_factory=dict)
 
     def tensor(self, numel: int, itemsize: int, part: str = "") -> Tensor:

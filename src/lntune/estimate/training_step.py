@@ -5,10 +5,8 @@ with LiveTensors(model.parameters()) as live:
 live.peak                               # bytes; on real tensors and on fake ones
 """
 
-import time
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -197,16 +195,7 @@ def _no_images(image: Any) -> Tensor:
     raise AssertionError("made-up samples have pixels")
 
 
-@dataclass(frozen=True)
-class Trace:
-    """The most bytes alive in a step, the operation that made them so, and the seconds that the trace took."""
-
-    peak: int
-    operation: str
-    seconds: float
-
-
-def trace_memory(setup: Setup) -> Trace:
+def trace_memory(setup: Setup) -> LiveTensors:
     """Trace the second step of a run, when the optimiser has its state.
 
     The real model, of the real sizes, and the real engine run on fake CPU tensors, which have a shape and a type and
@@ -218,14 +207,14 @@ def trace_memory(setup: Setup) -> Trace:
     """
     if setup.engine != "plain":
         raise UserError("a trace follows the plain engine; DeepSpeed's buffers are predicted: leave out --trace")
-    started = time.monotonic()
     with torch.device("meta"):
         model = build_model(setup)
     with FakeTensorMode():
         _move_to_fake(model)
-        with LiveTensors(model.parameters()) as live:
+        live = LiveTensors(model.parameters())
+        with live:
             run_steps(model, setup, live.restart)
-    return Trace(live.peak, live.operation, time.monotonic() - started)
+    return live
 
 
 def _move_to_fake(model: nn.Module) -> None:

@@ -33,8 +33,6 @@ from lntune.store.identity import digest
 from lntune.store.manifest import InputRecord, Manifest, slug
 from lntune.store.reuse import ResultIndex
 
-Basis = Literal["earlier", "measured", "predicted", "limit"]
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -46,7 +44,7 @@ class Expected:
     the bytes of a ``checkpoint`` are predicted; 0 for none.
     """
 
-    basis: Basis
+    basis: Literal["earlier", "measured", "predicted", "limit"]
     seconds: float
     bytes: int | None
     gpus: int = 0
@@ -94,13 +92,13 @@ class Forecast:
         if node.stage == "measure":
             return Expected("predicted", 2 * hours.START_UP, hours.WORK["score"][1], gpus=job.ranks)
         if node.stage in ("connector", "finetune"):
-            account, samples = predicted(job.setup(given.micro_batch, given.zero_stage)), _parent(node, "samples")
+            account, samples = predicted(job.setup(given.micro_batch, given.zero_stage)), node.players("samples")[0]
             size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
             seconds = hours.training_seconds(job, *samples_of(samples), gpu)
             return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint)
-        asked = _parent(node, "questions")
+        asked = node.players("questions")[0]
         questions, images = self._asked(asked)
         text = prompt_tokens(settings, self._protocol, self._benchmarks[asked.label].protocol)
         if node.stage == "predict":
@@ -124,9 +122,9 @@ class Forecast:
         if node.stage in question_stages():
             return "questions", self._asked(node)[1]
         if node.stage in reference_stages():
-            return "references", 5 * self._asked(_parent(node, "questions"))[1]
+            return "references", 5 * self._asked(node.players("questions")[0])[1]
         if node.stage in score_stages():
-            return "score", self._asked(_parent(node, "questions"))[0]
+            return "score", self._asked(node.players("questions")[0])[0]
         if node.stage == "select":
             return "score", len(node.players("scores"))
         return ("report", 1) if node.stage in STAGES_OF_REPORT_ITEMS else ("", 0)
@@ -147,7 +145,7 @@ class Forecast:
         """How many questions a node makes, and about how many images; of a drawn set, as many an image as really."""
         benchmark = self._benchmarks[node.label]
         questions, images = benchmark.size
-        raw = _parent(node, "raw").settings
+        raw = node.players("raw")[0].settings
         if isinstance(raw, DrawSettings):
             questions, images = questions * raw.images // images, raw.images
         questions = min(questions, benchmark.asked(self._protocol.options(benchmark.protocol)) or questions)
@@ -155,16 +153,11 @@ class Forecast:
 
     def _job(self, node: Node) -> TrainingJob:
         """The training job that a node is, or whose model it asks."""
-        llm = model_name(self._scale.llms, _parent(node, "llm"))
-        vision = model_name(self._scale.visions, _parent(node, "vision"))
+        llm = model_name(self._scale.llms, node.players("llm")[0])
+        vision = model_name(self._scale.visions, node.players("vision")[0])
         assert llm and vision, "the plan has them from the scale"
         method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
         return job_of(self._study, node.stage, llm, vision, method)
-
-
-def _parent(node: Node, role: str) -> Node:
-    (parent,) = node.players(role)
-    return parent
 
 
 def _seconds(one: Manifest) -> float:

@@ -8,9 +8,8 @@ with the same checkpoint form a group, which Snakemake submits as one job and ru
 - ``ask-<select>``: the choice of a variant's learning rate, the answers of the chosen model to all benchmarks, and the
   comparison of its layers.
 
-The time of a job follows from what it is expected to take, where that is known, and grows with each attempt; the
-scale's ``runtime`` is for what nobody predicts. None asks for more than its partition allows: a training that takes
-longer stops before its limit and goes on at its next attempt, and a group that does is split into its jobs.
+A job's time follows from its forecast; the scale's ``runtime`` is for what nobody predicts. None asks for more than
+its partition allows: a longer training goes on at its next attempt, and a longer group is split into its jobs.
 """
 
 import os
@@ -171,9 +170,8 @@ class Allocations:
     def resources(self, node_of: Callable[[Any], Node]) -> dict[str, Any]:
         """What jobs need: memory (MB), time (minutes), GPUs, and where; ``node_of`` is given a job's wildcards.
 
-        They are functions, which Snakemake calls again when a job's inputs are there, just before it is submitted. A
-        job with GPUs that will find its work done then asks for next to nothing and queues for no GPU; None is no
-        request.
+        Snakemake calls these functions again just before a job is submitted: one with GPUs that will find its work done
+        then asks for next to nothing and queues for no GPU. None is no request.
         """
 
         def function(value: Callable[[Node], Resource]) -> Callable[[Any], Resource]:
