@@ -81,19 +81,16 @@ def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Setup:
     for zero_stage in stages:
         for sizes in _micro_batches(job.schedule.global_batch, job.ranks, limit):
             steps = [job.setup(size, zero_stage) for size in sizes]
-            fitting = bisect_right(steps, usable(gpu), key=_peak)  # more samples never take less
+            # More samples never take less.
+            fitting = bisect_right(steps, usable(gpu), key=lambda step: predicted(step).peak)
             if fitting:
                 return steps[fitting - 1]
-    needed = _peak(job.setup(1, stages[-1]))
+    needed = predicted(job.setup(1, stages[-1])).peak
     sharded = f", ZeRO {stages[-1]}" if job.engine == "deepspeed" else ""
     raise UserError(
         f"{job.label} on {job.ranks} x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB a GPU (predicted) "
         f"at micro-batch 1{sharded}, has {usable(gpu) / 1e9:.0f}; {_remedy(job)}"
     )
-
-
-def _peak(setup: Setup) -> int:
-    return predicted(setup).peak
 
 
 def _remedy(job: TrainingJob) -> str:

@@ -236,9 +236,8 @@ class _Kinds:
             return shape.model_dump_json() if shape else None
         if isinstance(given, Node):
             return self._kind(given)
-        return next(
-            (self._kind(one) for one in self._index.named(given.stage, given.label) if one.id == given.id), None
-        )
+        known = self._index.named(given.stage, given.label)
+        return next((self._kind(one) for one in known if one.id == given.id), None)
 
 
 def _work(value: Any) -> Any:

@@ -1,7 +1,4 @@
-"""From the scale's names to what memory is predicted from: a training job's sizes, and how it is carried out to fit.
-
-Used by the plan, by ``lntune memory`` and by the forecast of ``lntune plan``.
-"""
+"""From the scale's names to what memory is predicted from: a training job's sizes, and how it is carried out to fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,13 +54,6 @@ def _folder(study: Study, entry: str, config: str) -> Path | None:
     """Where a catalogue entry's config lies, if it is a file of this checkout."""
     file = study.catalog_entry(entry).files.get(config)
     return (study.root / file.path).parent if file is not None and file.path is not None else None
-
-
-def folder_here(study: Study, entry: str) -> Path | None:
-    """The folder of a catalogue entry all of whose files are on this machine's disks; None if one is to be fetched."""
-    files = study.catalog_entry(entry).files.values()
-    folders = {(study.root / file.path).parent if file.path is not None else None for file in files}
-    return folders.pop() if len(folders) == 1 else None
 
 
 def model_name(models: Mapping[str, LlmSettings] | Mapping[str, VisionSettings], node: Node) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lntune.benchmarks.registry import by_name
 from lntune.estimate.hours import TEXT_TOKENS
-from lntune.plan.memory_fit import batch_of_questions, folder_here, job_of, model_name, prompt_tokens, with_usual_shots
+from lntune.plan.memory_fit import batch_of_questions, job_of, model_name, prompt_tokens, with_usual_shots
 from lntune.plan.models import Models, Variant, samples_of
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.study import once
@@ -60,9 +60,11 @@ def rehearse_node(plan: Models, llm: str, method: str) -> Node:
 
 def _folder(plan: Models, node: Node, entry: str) -> Path | None:
     """Where weights lie that need no download: in the store, or as files of the checkout, if they are not converted."""
-    here = folder_here(plan.study, entry) if node.stage == "fetch" else None
-    found = result_folder(plan.store, node) if is_done(plan.store, node) else here
-    return found.absolute() if found else None
+    if is_done(plan.store, node):
+        return result_folder(plan.store, node).absolute()
+    files = plan.study.catalog_entry(entry).files.values() if node.stage == "fetch" else ()
+    folders = {(plan.study.root / file.path).parent.absolute() if file.path is not None else None for file in files}
+    return folders.pop() if len(folders) == 1 else None
 
 
 def rehearsal_table(plan: Models, name: str, nodes: Sequence[Node]) -> Node:

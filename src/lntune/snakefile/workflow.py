@@ -98,7 +98,7 @@ class StageRules:
     def __init__(self, store: Store, nodes: Iterable[Node]) -> None:
         self.results, self.store = store, str(store.root)
         self._by_name = {node.name: node for node in nodes}
-        self.spec = callback(lambda wildcards: self._spec_of(wildcards))
+        self.spec = callback(lambda wildcards: self._spec_of(self.node(wildcards)))
         self.threads: int | Callable[[Any], int] = 1
         self.resources: dict[str, Any] = {}
         self.group: Callable[[Any], str | None] | None = None
@@ -111,9 +111,8 @@ class StageRules:
         """The result that a job makes; its name is found in all stages, since it ends with a hash."""
         return self._by_name[wildcards.result]
 
-    def _spec_of(self, wildcards: Any) -> str:
+    def _spec_of(self, node: Node) -> str:
         """A rule's parameter: what submit is to run, the file of a job spec, and whether that needs torch."""
-        node = self.node(wildcards)
         path = spec_path(self.results, node)
         return f"--torch {path}" if "torch" in node.code_version.packages else str(path)
 
@@ -316,9 +315,5 @@ def _start_fork_server() -> None:
     command, nothing = [sys.executable, "-m", "lntune.jobs.fork_server", "plain"], subprocess.DEVNULL
     process = subprocess.Popen([*command, folder, str(os.getpid())], stdin=nothing, stdout=nothing, stderr=nothing)
     os.environ[VARIABLE] = folder
-
-    def end() -> None:
-        process.terminate()
-        process.wait()
-
-    atexit.register(end)
+    atexit.register(process.wait)  # after what is registered last
+    atexit.register(process.terminate)
