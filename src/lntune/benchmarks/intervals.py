@@ -174,10 +174,8 @@ def _combined(weighted: Sequence[tuple[Sequence[Stratum], float]]) -> list[Strat
     known = [{one.name: one for one in strata} for strata, _ in weighted]
     for strata in known[1:]:
         if strata.keys() != known[0].keys():
-            raise UserError(
-                f"scores of {', '.join(known[0]) or 'nothing'} and of {', '.join(strata) or 'nothing'} cannot be "
-                "compared; score both under one protocol"
-            )
+            both = f"{', '.join(known[0]) or 'nothing'} and of {', '.join(strata) or 'nothing'}"
+            raise UserError(f"scores of {both} cannot be compared; score both under one protocol")
     found = []
     for one in weighted[0][0]:
         totals = np.zeros(len(one.items))

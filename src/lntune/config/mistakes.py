@@ -37,7 +37,8 @@ _EXPECTED = {
 def find_mistakes(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[tuple[Path, str]]:
     """Where each mistake is in ``data``, the values as written, and a line on it; absent keys are last in a mapping."""
     schema = _Schema(model)
-    problems = [(_place(one["loc"]), one) for one in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)  # what is wrong with a key is at the key
+    problems = [(one["loc"][:-1] if one["loc"][-1:] == ("[key]",) else one["loc"], one) for one in errors]
     meant = {path: schema.guess(path, data) for path, one in problems if one["type"] == "extra_forbidden"}
     above = {path[:length] for path, _ in problems for length in range(len(path))}
     found = []
@@ -104,11 +105,6 @@ def _described(node: Mapping[str, Any]) -> str:
     """What a plain schema allows: its choices, or its type."""
     choices = [node["const"]] if "const" in node else node.get("enum", [])
     return " or ".join(map(repr, choices)) if choices else _TYPES.get(node.get("type", ""), "")
-
-
-def _place(loc: Path) -> Path:
-    """Pydantic's location as a path: what is wrong with a key is at the key."""
-    return loc[:-1] if loc[-1:] == ("[key]",) else loc
 
 
 def _position(path: Path, data: Any) -> tuple[int, ...]:

@@ -36,10 +36,8 @@ def _check_unchanged(spec: dict[str, Any]) -> None:
     if raw_digest("lntune") != spec["source"]:
         changed += differences(spec["code"], code_fingerprint(spec["module"]))
     if changed:
-        raise UserError(
-            f"{spec['stage']} {spec['label']}: {', '.join(sorted(changed))} changed after this job was planned; "
-            f"run snakemake again"
-        )
+        what = f"{', '.join(sorted(changed))} changed after this job was planned"
+        raise UserError(f"{spec['stage']} {spec['label']}: {what}; run snakemake again")
 
 
 def run_spec(path: Path, *, link_only: bool = False) -> None:
@@ -59,8 +57,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     _check_unchanged(spec)
     module = import_module(spec["module"])
     document = spec["identity"]
-    names = ("stage", "settings", "code", "packages", "inputs")
-    identity = Identity(**{name: document[name] for name in names})
+    identity = Identity(**{name: value for name, value in document.items() if name != "scheme"})
     assert identity.id == spec["id"], "the job spec's id is that of its identity"
     inputs = {
         role: Path(folder) if isinstance(folder, str) else tuple(map(Path, folder))

@@ -191,10 +191,9 @@ def load_trainable(model: Multimodal, state: Mapping[str, Tensor]) -> None:
         if name not in own:
             raise UserError(f"the checkpoint's tensor '{name}' does not train in this model: {source}")
         if own[name].shape != state[name].shape:
-            raise UserError(
-                f"the checkpoint's tensor '{name}' has shape {tuple(state[name].shape)}, the model's "
-                f"{tuple(own[name].shape)}: they must come from the same LLM, vision encoder and LoRA rank"
-            )
+            shapes = f"has shape {tuple(state[name].shape)}, the model's {tuple(own[name].shape)}"
+            remedy = "they must come from the same LLM, vision encoder and LoRA rank"
+            raise UserError(f"the checkpoint's tensor '{name}' {shapes}: {remedy}")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(state[name])
