@@ -149,7 +149,7 @@ def small_set(folder: Path, benchmark: str) -> Folders:
 def asked(tmp_path: Path, benchmark: str, protocol: str, llm: str) -> str:
     """The prompt of a benchmark's first question, by the plan's own settings at the paper's scale."""
     models = Models(Study.read(ROOT, {"scale": "paper", "protocol": protocol}), [])
-    settings, _ = models._asked(Variant(llm, "clip", "layernorm", "80K", 0), benchmark)
+    settings = models._asked(Variant(llm, "clip", "layernorm", "80K", 0), benchmark)
     text = QUESTIONS[benchmark] or models.protocol.options("captions").request
     question = Question("0", "image.jpg", text)
     if benchmark in ("vqav2", "mscoco", "flickr30k"):
