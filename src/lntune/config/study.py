@@ -168,7 +168,6 @@ class GpuSettings(PlannedGpu):
     for an A100 of "80 GB", whose maker counts in 2**30.
     """
 
-    memory_gb: float = Field(gt=0)
     reserve_gb: float = Field(default=4.0, ge=0, description="what CUDA, NCCL and fragmentation are left")
     teraflops: float = Field(gt=0, description="dense matrix products at the scale's precision, by the data sheet")
     utilisation: float = Field(default=0.35, gt=0, le=1, description="share of that which training reaches (assumed)")

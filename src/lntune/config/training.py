@@ -61,7 +61,7 @@ class PlannedGpu(Frozen):
     """The GPU that a plan reckons with: part of its name, and its memory in 10**9 bytes."""
 
     name: str
-    memory_gb: float
+    memory_gb: float = Field(gt=0)
 
 
 class OnDevice(Frozen):

@@ -27,7 +27,7 @@ class _NothingToLinkError(Exception):
     pass
 
 
-def _check_unchanged(spec: dict[str, Any]) -> None:
+def _check_unchanged(name: str, spec: dict[str, Any]) -> None:
     """UserError if the code or the packages are not those that were there when the job spec was written."""
     from lntune.store.fingerprint import code_fingerprint, raw_digest, versions
     from lntune.store.manifest import differences
@@ -36,8 +36,7 @@ def _check_unchanged(spec: dict[str, Any]) -> None:
     if raw_digest("lntune") != spec["source"]:
         changed += differences(spec["code"], code_fingerprint(spec["module"]))
     if changed:
-        what = f"{', '.join(sorted(changed))} changed after this job was planned"
-        raise UserError(f"{spec['stage']} {spec['label']}: {what}; run snakemake again")
+        raise UserError(f"{name}: {', '.join(sorted(changed))} changed after this job was planned; run snakemake again")
 
 
 def run_spec(path: Path, *, link_only: bool = False) -> None:
@@ -54,10 +53,10 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
         spec = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such job spec; it is written when snakemake starts, so run that") from None
-    _check_unchanged(spec)
+    name, document = f"{spec['stage']} {spec['label']}", spec["identity"]
+    _check_unchanged(name, spec)
     module = import_module(spec["module"])
-    document = spec["identity"]
-    identity = Identity(**{name: value for name, value in document.items() if name != "scheme"})
+    identity = Identity(**{part: value for part, value in document.items() if part != "scheme"})
     assert identity.id == spec["id"], "the job spec's id is that of its identity"
     inputs = {
         role: Path(folder) if isinstance(folder, str) else tuple(map(Path, folder))
@@ -68,7 +67,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     ranks = spec["execution"].get("ranks", 1)
 
     def work(out: Path, scratch: Path) -> Any:
-        job, name = Job(spec["label"], settings, execution, inputs, out, scratch), f"{spec['stage']} {spec['label']}"
+        job = Job(spec["label"], settings, execution, inputs, out, scratch)
         if without_model := passed_on(job):
             return without_model
         if link_only:
@@ -93,7 +92,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
         seed=document["settings"].get("seed"),
         ranks=ranks,
         accepted=[AcceptedEdit.model_validate(edit) for edit in spec["accepted"]],
-        announce=lambda text: print(f"{spec['stage']} {spec['label']}: {text}", file=sys.stderr, flush=True),
+        announce=lambda text: print(f"{name}: {text}", file=sys.stderr, flush=True),
     )
 
 

@@ -18,9 +18,7 @@ def device() -> torch.device:
     number = int(os.environ.get("LOCAL_RANK", "0"))
     if GPU_REQUIRED in os.environ and torch.cuda.device_count() <= number:
         raise UserError(f"rank {number} on {socket.gethostname()} cannot use its GPU; look at `nvidia-smi` there")
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", number)
+    return torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def place(model: MultimodalModel, precision: Precision = "fp32") -> MultimodalModel:

@@ -154,8 +154,7 @@ class Models:
         if execution.device == "cpu" or not execution.of(stage).gpus:
             return OnDevice(device=execution.device)
         gpu = execution.gpu
-        planned = PlannedGpu(name=gpu.name, memory_gb=gpu.memory_gb) if gpu else None
-        return OnDevice(device="gpu", gpu=planned)
+        return OnDevice(device="gpu", gpu=gpu and PlannedGpu(name=gpu.name, memory_gb=gpu.memory_gb))
 
     @once
     def questions(self, benchmark: str, split: SelectionSplit = "test") -> Node:

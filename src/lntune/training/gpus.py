@@ -15,10 +15,7 @@ from pathlib import Path
 from lntune.config.training import GPU_REQUIRED, OnDevice, PlannedGpu
 from lntune.errors import UserError
 
-OLDEST_DRIVER = {"12": 525, "13": 580}
-"""CUDA's major version to the oldest driver that runs it (NVIDIA's release notes of the CUDA toolkit)."""
-
-_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # torch 2.14 reads both
+_OLDEST_DRIVER = {"12": 525, "13": 580}  # by CUDA's major version (NVIDIA's release notes of the CUDA toolkit)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Gpus:
         """What makes torch find its GPUs here."""
         if self.cuda is None:
             return "install the locked torch, which is built for CUDA: `make environment`"
-        needed = OLDEST_DRIVER.get(self.cuda.split(".")[0], 0)
+        needed = _OLDEST_DRIVER.get(self.cuda.split(".")[0], 0)
         if int((self.driver or "0").split(".")[0]) < needed:
             return f"use nodes with a driver of {needed} or newer, or install torch for an older CUDA"
         return "look at `nvidia-smi` there: a GPU may be broken, in use, or not given to the job"
@@ -62,11 +59,7 @@ def driver_version() -> str | None:
     try:
         text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        try:
-            text = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-        except (OSError, subprocess.TimeoutExpired):
-            return None
+        text = subprocess.getoutput("timeout 60 nvidia-smi --query-gpu=driver_version --format=csv,noheader")
     found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)
     return found[0] if found else None
 
@@ -76,8 +69,7 @@ def gpus_here() -> Gpus:
     import torch
 
     versions = driver_version(), str(torch.__version__), torch.version.cuda
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they say what the error says
+    with warnings.catch_warnings(action="ignore"):  # they say what the error says
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
             found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
@@ -92,8 +84,8 @@ def take_device(label: str, execution: OnDevice, ranks: int) -> str | None:
     Returns a warning where the GPUs are not those that the plan reckons with. Raises UserError where the job was given
     GPUs and finds fewer than it has ranks.
     """
-    if not any(name in os.environ for name in _ALLOCATOR):
-        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"  # batches differ in length, which leaves fragments
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():  # torch 2.14 reads both
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"  # batches differ in length: fragments
     if execution.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     by_slurm = any(os.environ.get(name) for name in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS"))
@@ -124,8 +116,8 @@ def out_of_memory(text: str, execution: Mapping[str, object], method: object) ->
         return None
     if "CPUAllocator" in text:
         return f"host memory did not do for {asked[1]} more; raise mem_mb of the stage in execution.stages of the scale"
-    total, held = (re.search(f, text) for f in (r"capacity of ([\d.]+ \w+)", r"([\d.]+ \w+) is allocated by PyTorch"))
-    gpu = f" of {total[1]}, of which torch held {held[1]}," if total and held else ""
+    sizes = re.search(r"capacity of ([\d.]+ \w+).*?([\d.]+ \w+) is allocated by PyTorch", text, re.DOTALL)
+    gpu = f" of {sizes[1]}, of which torch held {sizes[2]}," if sizes else ""
     micro, zero, remedies = execution.get("micro_batch"), execution.get("zero_stage"), []
     if "batch_size" in execution:
         remedies = [f"lower execution.prediction_batch of the scale below {execution['batch_size']}"]
