@@ -6,6 +6,7 @@ Each imports what it needs when it is called, so that all start quickly. docs/co
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -147,7 +148,7 @@ def doctor(
 
     found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline,
                      patience=wait)  # fmt: skip
-    print(json.dumps(found.to_json(), indent=1) if as_json else found.text())
+    print(json.dumps(asdict(found), indent=1) if as_json else found.text())
     raise typer.Exit(1 if found.missing else 0)
 
 

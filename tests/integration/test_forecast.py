@@ -11,8 +11,7 @@ import yaml
 
 from checkout import ROOT, copy_checkout
 from finished import finish
-from lntune.commands.doctor import _check_disk
-from lntune.commands.doctor.findings import Needs
+from lntune.commands.doctor import Needs, _check_disk
 from lntune.commands.plan import pending_json, pending_text
 from lntune.plan.forecast import Forecast
 from lntune.plan.node import Node, manifest_path
@@ -145,10 +144,10 @@ def test_doctor_wants_room_for_checkpoints_too(tmp_path: Path) -> None:
     results = sum(one.bytes or 0 for one in work.results)
     short = dataclasses.replace(work, free_bytes=results + work.checkpoint_bytes // 2)
     needs = Needs(plan_of(tmp_path / "store").study, short, {}, {})
-    (found,) = _check_disk(needs)
+    found = _check_disk(needs)
     assert found.state == "missing" and "11.4 TB of it checkpoints" in found.text
     enough = dataclasses.replace(work, free_bytes=results + work.checkpoint_bytes)
-    (found,) = _check_disk(dataclasses.replace(needs, work=enough))
+    found = _check_disk(dataclasses.replace(needs, work=enough))
     assert found.state == "ok"
 
 

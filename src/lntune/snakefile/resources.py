@@ -13,7 +13,6 @@ its partition allows: a longer training goes on at its next attempt, and a longe
 """
 
 import os
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
@@ -32,6 +31,7 @@ from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import once
 from lntune.snakefile.speed import callback
+from lntune.store.record import output_of
 
 GROUPED = ("finetune", "select", "predict", "similarity")
 TURN = "turn"
@@ -220,12 +220,9 @@ class Allocations:
     @cached_property
     def _queue(self) -> list[tuple[str, str]]:
         """The user's jobs that were in the queue before this run's first, from this folder: number, what they make."""
-        command = ["squeue", "--me", "--noheader", "--format=%i\t%Z\t%k"]
-        try:
-            listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-        except (OSError, subprocess.SubprocessError):
-            return []  # a job then waits for the other's lock when both have begun
-        jobs = [line.split("\t", 2) for line in listed.splitlines()]
+        listed = output_of("squeue", "--me", "--noheader", "--format=%i\t%Z\t%k")
+        # Without an answer a job waits for the other's lock when both have begun.
+        jobs = [line.split("\t", 2) for line in (listed or "").splitlines()]
         return [(job[0], job[2]) for job in jobs if len(job) == 3 and job[1] == os.getcwd()]
 
     def place(self, *, gpus: bool, warning: int = 0) -> dict[str, Resource]:

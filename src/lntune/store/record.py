@@ -204,16 +204,17 @@ def _remove_leftovers(final: Path) -> None:
 
 def git_state(folder: Path) -> Git | None:
     """The commit that a folder's checkout stands at; None without git, a repository or a first commit."""
-    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
+    listed = output_of("git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", folder=folder) or ""
+    commit = re.search(r"^# branch\.oid (\w+)$", listed, re.M)
+    return Git(commit=commit[1], dirty=any(line[0] != "#" for line in listed.splitlines())) if commit else None
+
+
+def output_of(*command: str, folder: Path | None = None) -> str | None:
+    """What a command prints; None if it is not there, fails or hangs."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return None
-    lines = done.stdout.splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
-    if done.returncode != 0 or commit == "(initial)":
-        return None
-    return Git(commit=commit, dirty=any(not line.startswith("#") for line in lines))
 
 
 def machine(ranks: int) -> Machine:

