@@ -324,5 +324,6 @@ def test_only_what_depends_on_a_jobs_allocation_is_a_function(checkout: Checkout
         "gpu",
         "turn",
         "gpu_model",
+        "slurm_extra",  # a job waits for the one that an earlier run left in the queue
     }
     assert alike["slurm_partition"] == "big" and not {"slurm_account", "slurm_extra"} & alike.keys()
