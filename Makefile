@@ -2,7 +2,7 @@
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
 # make rehearsal  two of the demo's LLMs, four methods: what each takes on this machine, on two DeepSpeed ranks of the CPU
 # make check  lint, format, types, layers and the tests that are not slow
-# make test   the same with all tests, as CI runs it (TEST_WORKERS=1: one at a time)
+# make test   the same with all tests, as CI runs it (TEST_WORKERS: how many at a time besides those of SLURM)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
@@ -41,15 +41,17 @@ lint: environment
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
 
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 
 check: lint
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile -m "not slow" --ignore tests/slurm
 
-# The cluster of tests/slurm has the machine to itself.
+# The cluster of tests/slurm mostly waits, so the other tests run beside it; what it says is printed at the end.
 test: lint
-	$(BIN)/python -m pytest tests/slurm
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --ignore tests/slurm
+	@mkdir -p logs
+	@$(BIN)/python -m pytest tests/slurm > logs/tests-slurm.log 2>&1 & slurm=$$!; \
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --ignore tests/slurm; others=$$?; \
+	wait $$slurm; slurm=$$?; cat logs/tests-slurm.log; exit $$((slurm | others))
 
 # Trains the demo's models anew, up to 40 minutes on two cores; the repository carries them already.
 demo-weights: environment
