@@ -13,7 +13,8 @@ Matplotlib is imported by what draws, so that what only plans does not wait for 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,9 +39,11 @@ LARGER = 8.0
 DPI = {"pdf": 600, "svg": 600, "png": 300}
 """Dots per inch of each format; in PDF and SVG of the images inside (heat maps), the rest has no dots."""
 
+FONT = "DejaVu Sans of Matplotlib"
+"""The font that comes with Matplotlib, under a name of our own: a system may have another version of it."""
+
 _SETTINGS: dict[str, Any] = {
-    # Matplotlib brings DejaVu along, so letters are the same on every machine.
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "mathtext.fontset": "dejavusans",
     "font.size": SMALLEST,
     "axes.titlesize": LARGER,
@@ -111,10 +114,23 @@ def look() -> Iterator[None]:
     """The settings of all figures, whatever the user's matplotlibrc says; those before come back at the end."""
     import matplotlib
 
+    _add_font()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(cast(Any, _SETTINGS))
         yield
+
+
+@cache
+def _add_font() -> None:
+    """Make FONT known, in all its styles."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuSans*.ttf")):
+        fontManager.addfont(path)
+        if fontManager.ttflist[-1].name == "DejaVu Sans":
+            fontManager.ttflist.append(replace(fontManager.ttflist[-1], name=FONT))
 
 
 def panels(
@@ -158,7 +174,8 @@ def _width(text: str) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family="DejaVu Sans", size=SMALLEST)
+    _add_font()
+    font = FontProperties(family=FONT, size=SMALLEST)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
