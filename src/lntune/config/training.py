@@ -1,5 +1,6 @@
 """What decides the result of a training run, and, apart from it, how one machine carries it out."""
 
+import re
 from typing import Literal
 
 from pydantic import Field
@@ -62,6 +63,10 @@ class PlannedGpu(Frozen):
 
     name: str
     memory_gb: float = Field(gt=0)
+
+    def is_kind_of(self, name: str) -> bool:
+        """Whether a GPU that calls itself ``name`` is of this kind: it bears every word of the plan's name."""
+        return all(word in name.lower() for word in re.findall(r"[a-z0-9]+", self.name.lower()))
 
 
 class OnDevice(Frozen):

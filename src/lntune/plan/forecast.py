@@ -189,12 +189,10 @@ class _Kinds:
     def like(self, node: Node) -> list[Manifest]:
         """Up to 20 finished results of a node's kind, the newest; those that bear its label alone if there are any."""
         execution = self._plan.scale.execution
-        card = execution.gpu.name.lower() if execution.gpu else ""
-        fitting = [
-            one
-            for one in self._finished(node.stage).get(self._kind(node) or "", ())
-            if not execution.of(node.stage).gpus or (one.machine.gpus and card in one.machine.gpus[0].lower())
-        ]
+        fitting = [*self._finished(node.stage).get(self._kind(node) or "", ())]
+        if execution.of(node.stage).gpus:
+            gpu = execution.gpu
+            fitting = [one for one in fitting if any(not gpu or gpu.is_kind_of(name) for name in one.machine.gpus[:1])]
         return ([one for one in fitting if one.label == node.label] or fitting)[:20]
 
     @once

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lntune.benchmarks.registry import by_name
 from lntune.estimate.hours import TEXT_TOKENS
@@ -101,8 +102,13 @@ def measured(plan: Models, node: Node) -> tuple[float, str] | None:
     tried = rehearse_node(plan, llm, str(getattr(node.settings, "method", "")))
     if node.players("vision") != (plan.vision(plan.scale.vision),) or not is_done(plan.store, tried):
         return None
-    parts = rehearsal.read(result_folder(plan.store, tried))["parts"]
+    parts = _parts(result_folder(plan.store, tried))
     name = str(parts.get("load", {}).get("gpu"))
     found = rehearsal.seconds(parts, 1, steps(plan, node))
-    as_planned = all(word in name.lower() for word in gpu.name.lower().split())
-    return (found, name) if found is not None and as_planned else None
+    return (found, name) if found is not None and gpu.is_kind_of(name) else None
+
+
+@once
+def _parts(folder: Path) -> Any:
+    """What a rehearsal measured, read once for all trainings of its LLM and method."""
+    return rehearsal.read(folder)["parts"]

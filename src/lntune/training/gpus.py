@@ -49,9 +49,9 @@ class Gpus:
 
     def differ_from(self, planned: PlannedGpu | None) -> bool:
         """Whether a GPU is of another kind, or has less memory, than the plan reckons with."""
-        words = re.findall(r"[a-z0-9]+", planned.name.lower()) if planned else []
-        other = any(word not in name.lower() for name in self.names for word in words)
-        return planned is not None and (other or min(self.memory) < 0.99e9 * planned.memory_gb)
+        if planned is None:
+            return False
+        return not all(map(planned.is_kind_of, self.names)) or min(self.memory) < 0.99e9 * planned.memory_gb
 
 
 def driver_version() -> str | None:
