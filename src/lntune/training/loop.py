@@ -92,12 +92,9 @@ def train(
         training_mode(model, settings.gradient_checkpointing),
         stop_requests() as asked,
     ):
-        digest = ranks.from_first(lambda: run_digest(model, samples, settings, seed))
-        trained = trainable(model)
-        ranks.check_same(trained.items(), "at the start of training")
-        engine = make_engine(model, settings, execution)
+        engine, digest = start_engine(model, samples, settings, execution, seed)
         lines: list[str] = []
-        if checkpoint := load_checkpoint(scratch, digest, trained):
+        if checkpoint := load_checkpoint(scratch, digest, trainable(model).keys()):
             lines, tensors = checkpoint
             engine.load(tensors)
         done = len(lines)
@@ -110,6 +107,19 @@ def train(
         ):
             go_on(run, engine, lines, file, progress, asked)
         return TrainingResult([json.loads(line)["loss"] for line in lines], done, engine.weights())
+
+
+def start_engine(
+    model: MultimodalModel,
+    samples: Sequence[EncodedSample],
+    settings: TrainingSettings,
+    execution: Execution,
+    seed: int,
+) -> tuple[Engine, str]:
+    """Return the engine that ``execution`` names, and the run's digest; UserError if ranks hold different weights."""
+    digest = ranks.from_first(lambda: run_digest(model, samples, settings, seed))
+    ranks.check_same(trainable(model).items(), "at the start of training")
+    return make_engine(model, settings, execution), digest
 
 
 def make_engine(model: MultimodalModel, settings: TrainingSettings, execution: Execution) -> Engine:
@@ -150,8 +160,7 @@ def do_step(
     run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample] = ()
 ) -> str:
     """Do one optimiser step, counted from 0; return its line of the log. Diverged, on every rank, if not finite."""
-    torch.manual_seed(step_seed(run.seed, step, ranks.rank()))
-    loss = ranks.total(accumulate(engine, batch, run.features, run.execution.micro_batch, following))
+    loss = batch_loss(engine, run.seed, step, batch, run.features, run.execution.micro_batch, following)
     recorded = run.recorder(step, engine.gradients()) if run.recorder else {}
     rate = learning_rate(step, run.total, run.settings)
     loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
@@ -160,6 +169,20 @@ def do_step(
         raise Diverged(run.label, Divergence(learning_rate=peak, step=step + 1, steps=run.total, **found))
     line = {"step": step + 1, "loss": loss_value, "learning_rate": rate, "answer_tokens": count_answer_tokens(batch)}
     return json.dumps({**line, "grad_norm": norm, **recorded}) + "\n"
+
+
+def batch_loss(
+    engine: Engine,
+    seed: int,
+    step: int,
+    batch: Sequence[EncodedSample],
+    features: FeatureSource,
+    micro_batch: int,
+    following: Sequence[EncodedSample],
+) -> Tensor:
+    """Run a global batch through the engine, with the random numbers of that step; return its mean loss."""
+    torch.manual_seed(step_seed(seed, step, ranks.rank()))
+    return ranks.total(accumulate(engine, batch, features, micro_batch, following))
 
 
 def accumulate(

@@ -30,10 +30,10 @@ from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
 from lntune.model.multimodal import MultimodalModel
 from lntune.training import ranks
-from lntune.training.checkpoint import checkpoint_folders, load_checkpoint, run_digest, save_checkpoint
+from lntune.training.checkpoint import checkpoint_folders, load_checkpoint, save_checkpoint
 from lntune.training.engine import Engine, trainable
 from lntune.training.gpus import driver_version
-from lntune.training.loop import accumulate, make_engine, step_seed, training_mode
+from lntune.training.loop import batch_loss, start_engine, training_mode
 
 LONGEST, TYPICAL, MORE, FASTEST = 2, 4, 2, 4
 """Steps: with the longest samples, with typical ones, after the checkpoint, at the highest learning rate."""
@@ -154,9 +154,9 @@ class Trial:
         done: list[Step] = []
         for step in range(first, first + number):
             started = time.perf_counter()
-            torch.manual_seed(step_seed(self.seed, step, ranks.rank()))
             batch, following = self.batch(step), self.batch(step + 1)
-            loss = ranks.total(accumulate(engine, batch, self.features, self.execution.micro_batch, following))
+            micro_batch = self.execution.micro_batch
+            loss = batch_loss(engine, self.seed, step, batch, self.features, micro_batch, following)
             value, norm = torch.stack([loss, engine.step(rate)]).tolist()
             finite = math.isfinite(value) and math.isfinite(norm)
             done.append(Step(value, norm, finite, time.perf_counter() - started))
@@ -166,14 +166,12 @@ class Trial:
 
     @contextmanager
     def _engine(self, notes: Notes) -> Iterator[tuple[Engine, str]]:
-        """The engine, started as :func:`lntune.training.loop.train` starts it, and the run's digest."""
+        """The engine and the run's digest, as :func:`lntune.training.loop.train` has them."""
         model, settings, given = self.model, self.settings, self.execution
         with numerics(given.threads, settings.precision), training_mode(model, settings.gradient_checkpointing):
             with notes.part("start"):
-                digest = ranks.from_first(lambda: run_digest(model, self.batch(0), settings, self.seed))
-                ranks.check_same(trainable(model).items(), "at the start of training")
-                engine = make_engine(model, settings, given)
-            yield engine, digest
+                started = start_engine(model, self.batch(0), settings, given, self.seed)
+            yield started
 
 
 @contextmanager
