@@ -1,24 +1,23 @@
 """The paper's models as shapes without weights: CLIP ViT-L/14 at 224 pixels, a linear connector, LLaMA 7B or
 13B.
 
-Everything lies on PyTorch's meta device, so that parameters can be counted, and later memory estimated, in a
-second and without a download. Vicuna v1.1 and LLaMA 2 have the same shapes at 7B, chat models those of their
-base.
+Everything lies on PyTorch's meta device, so that parameters are counted in a second and without a download. Vicuna v1.1
+and LLaMA 2 have the same shapes at 7B, chat models those of their base.
 """
 
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaForCausalLM
 
-from lntune.errors import UserError
 from lntune.estimate.shapes import LLMS
+from lntune.estimate.training_step import llama_config
 from lntune.model.multimodal import MultimodalModel
 
 
 def paper_model(scale: str) -> MultimodalModel:
     """The multi-modal model at "7B" or "13B", on the meta device."""
     with torch.device("meta"):
-        vision_config, llm_config = clip_config(), llama_config(scale)
+        vision_config, llm_config = clip_config(), llama_config(LLMS[scale], "sdpa")
         connector = nn.Linear(vision_config.hidden_size, llm_config.hidden_size)
         return MultimodalModel(CLIPVisionModel(vision_config), connector, LlamaForCausalLM(llm_config))
 
@@ -32,20 +31,4 @@ def clip_config() -> CLIPVisionConfig:
         num_attention_heads=16,
         patch_size=14,
         image_size=224,
-    )
-
-
-def llama_config(scale: str) -> LlamaConfig:
-    """LLaMA at "7B" or "13B": 32,000 words, as many key as query heads, the output head not tied."""
-    if scale not in LLMS:
-        raise UserError(f"there is no LLaMA of scale '{scale}': choose one of {', '.join(LLMS)}")
-    shape = LLMS[scale]
-    return LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
     )

@@ -204,35 +204,34 @@ def test_verify_and_export_take_results_without_a_model(ended: Checkout, tmp_pat
         assert any(name.endswith("diverged.json") for name in crate.namelist())
 
 
-def test_the_plan_does_not_take_a_diverged_result_for_the_time_of_a_job(
-    ended: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Asked of weights once more, since a candidate has another rate, it takes as long as asking others took."""
+@pytest.fixture
+def again(ended: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of what has ended, to be edited."""
     shutil.copytree(ended.root, tmp_path / "copy")
-    copy = Checkout(tmp_path / "copy")
-    scale = copy.yaml("workflow/scales/tiny.yaml")
+    return Checkout(tmp_path / "copy")
+
+
+def test_the_plan_does_not_take_a_diverged_result_for_the_time_of_a_job(again: Checkout) -> None:
+    """Asked of weights once more, since a candidate has another rate, it takes as long as asking others took."""
+    scale = again.yaml("workflow/scales/tiny.yaml")
     scale["methods"]["layernorm"]["learning_rates"] = [TOO_HIGH, 1e-2]
-    copy.write_yaml("workflow/scales/tiny.yaml", scale)
-    work = json.loads(copy.run("lntune", "plan", "--json", "tables/table3.csv"))
+    again.write_yaml("workflow/scales/tiny.yaml", scale)
+    work = json.loads(again.run("lntune", "plan", "--json", "tables/table3.csv"))
     seconds = {one["name"].rpartition("-")[0]: one["seconds"] for one in work["results"] if one["stage"] == "predict"}
     assert seconds["vicuna-7b-layernorm-80K-mme"] > 0.3, seconds
 
 
-def test_what_rests_on_a_diverged_candidate_queues_for_no_gpu(
-    ended: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_rests_on_a_diverged_candidate_queues_for_no_gpu(again: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the group of a selection that is not made yet, once all of its candidates have diverged."""
-    shutil.copytree(ended.root, tmp_path / "copy")
-    copy = Checkout(tmp_path / "copy")
-    scale = copy.yaml("workflow/scales/tiny.yaml")
+    scale = again.yaml("workflow/scales/tiny.yaml")
     gpus = {"threads": 1, "mem_mb": 100_000, "runtime": 600, "gpus": 4}
     scale["execution"]["stages"] = dict.fromkeys(("finetune", "predict", "similarity"), gpus)
-    copy.write_yaml("workflow/scales/tiny.yaml", scale)
+    again.write_yaml("workflow/scales/tiny.yaml", scale)
     for stage in ("select", "predict", "similarity", "score-captions", "score-mme"):
-        shutil.rmtree(copy.root / "results" / stage)
-    shutil.rmtree(copy.root / "results/.works")
-    monkeypatch.chdir(copy.root)
-    workflow = Workflow(copy.root, {"cluster": {"gpu_partition": "big"}}, in_job=True)
+        shutil.rmtree(again.root / "results" / stage)
+    shutil.rmtree(again.root / "results/.works")
+    monkeypatch.chdir(again.root)
+    workflow = Workflow(again.root, {"cluster": {"gpu_partition": "big"}}, in_job=True)
     its = [node for node in workflow.plan.nodes() if node.stage in ("predict", "similarity")]
     resources = {name: workflow.resources[name] for name in ("gpu", "slurm_partition")}
     found = {

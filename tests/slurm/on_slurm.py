@@ -1,12 +1,15 @@
 """A small checkout that asks a cluster for what a large one would ask for, and its runs there."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from checkout import Checkout, copy_checkout
 from cluster import Cluster
+from training_jobs import TrainingJob
 
 REPORT_ITEM = """\
 title: "Tiny: one way to tune, at two learning rates"
@@ -43,6 +46,31 @@ def on_slurm(checkout: Checkout) -> Checkout:
     site["cluster"] |= {"warning_seconds": 0, "login_node": []}
     checkout.write_yaml("slurm/site.yaml", site)
     return checkout
+
+
+def without_connector(made: Checkout, root: Path) -> tuple[Checkout, Path, dict[str, bytes]]:
+    """A checkout on the cluster whose connector alone is to be made again, its folder, and the files it then holds."""
+    checkout = on_slurm(one_row(root))
+    shutil.copytree(made.root / "results", checkout.root / "results")
+    (connector,) = checkout.results("connector")
+    expected = outputs(connector)
+    shutil.rmtree(connector)
+    shutil.rmtree(checkout.root / "results/.works")
+    return checkout, connector, expected
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The files of a result but for its manifest."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+
+
+def warn(cluster: Cluster, training: TrainingJob) -> None:
+    """Once a training has written a checkpoint, signal every process of its job, as ``--signal=USR1@N`` does."""
+    training.wait_until_held(400)
+    (job,) = [one for one in cluster.jobs("RUNNING") if training.result in one.comment]
+    cluster.run("scancel", "--signal=USR1", str(job.id))
+    time.sleep(2)
+    training.go_on()
 
 
 def start(checkout: Checkout, cluster: Cluster, *targets: str) -> "subprocess.Popen[bytes]":

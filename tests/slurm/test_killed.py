@@ -1,7 +1,6 @@
 """Snakemake on the login node is killed while SLURM runs one of its jobs: the next run waits for that job's result."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -9,19 +8,14 @@ import pytest
 
 from checkout import Checkout
 from cluster import Cluster, wait_until
-from on_slurm import on_slurm, one_row, printed_by, start
+from on_slurm import outputs, printed_by, start, without_connector
 from training_jobs import TrainingJob
 
 pytestmark = pytest.mark.slow
 
 
 def test_jobs_of_a_killed_run_are_waited_for(cluster: Cluster, made: Checkout, tmp_path: Path) -> None:
-    checkout = on_slurm(one_row(tmp_path / "checkout"))
-    shutil.copytree(made.root / "results", checkout.root / "results")
-    (connector,) = checkout.results("connector")
-    expected = {path.name: path.read_bytes() for path in connector.iterdir() if path.name != "manifest.json"}
-    shutil.rmtree(connector)
-    shutil.rmtree(checkout.root / "results/.works")
+    checkout, connector, expected = without_connector(made, tmp_path / "checkout")
     before = {job.id for job in cluster.jobs()}
     target = f"{connector.relative_to(checkout.root)}/manifest.json"
 
@@ -49,4 +43,4 @@ def test_jobs_of_a_killed_run_are_waited_for(cluster: Cluster, made: Checkout, t
     assert jobs() == ["COMPLETED", "COMPLETED"]
     manifest = json.loads((connector / "manifest.json").read_text())
     assert "resumed_at" not in manifest["metrics"] and training.later  # made once, by the first run's job
-    assert {path.name: path.read_bytes() for path in connector.iterdir() if path.name != "manifest.json"} == expected
+    assert outputs(connector) == expected

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -11,28 +10,19 @@ from checkout import Checkout
 from cluster import Cluster
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
-from on_slurm import on_slurm, one_row, printed_by, start
+from on_slurm import on_slurm, one_row, outputs, printed_by, start, warn, without_connector
 from training_jobs import TrainingJob
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_warning_ends_in_a_checkpoint(cluster: Cluster, made: Checkout, tmp_path: Path) -> None:
-    checkout = on_slurm(one_row(tmp_path / "checkout"))
-    shutil.copytree(made.root / "results", checkout.root / "results")
-    (connector,) = checkout.results("connector")
-    expected = {path.name: path.read_bytes() for path in connector.iterdir() if path.name != "manifest.json"}
-    shutil.rmtree(connector)
-    shutil.rmtree(checkout.root / "results/.works")
+    checkout, connector, expected = without_connector(made, tmp_path / "checkout")
     before = {job.id for job in cluster.jobs()}
     training = TrainingJob(checkout.root / "results", "connector", connector.name).watch()
     process = start(checkout, cluster, f"{connector.relative_to(checkout.root)}/manifest.json")
     try:
-        training.wait_until_held(400)
-        (job,) = [one for one in cluster.jobs("RUNNING") if connector.name in one.comment]
-        cluster.run("scancel", "--signal=USR1", str(job.id))  # to every process of the job, as --signal=USR1@N does
-        time.sleep(2)
-        training.go_on()
+        warn(cluster, training)
         process.wait(400)
     finally:
         process.kill()
@@ -43,7 +33,7 @@ def test_the_warning_ends_in_a_checkpoint(cluster: Cluster, made: Checkout, tmp_
     assert [one.state for one in jobs] == ["FAILED", "COMPLETED"]
     manifest = json.loads((connector / "manifest.json").read_text())
     assert training.step < manifest["metrics"]["resumed_at"] < manifest["metrics"]["steps"]
-    assert {path.name: path.read_bytes() for path in connector.iterdir() if path.name != "manifest.json"} == expected
+    assert outputs(connector) == expected
 
 
 def test_a_training_goes_on_in_as_many_jobs_as_its_predicted_time_needs(
@@ -68,11 +58,7 @@ def test_a_training_goes_on_in_as_many_jobs_as_its_predicted_time_needs(
     training = TrainingJob(checkout.root / "results", "connector", connector).watch()
     process = start(checkout, cluster, f"results/connector/{connector}/manifest.json")
     try:
-        training.wait_until_held(400)
-        (job,) = [one for one in cluster.jobs("RUNNING") if connector in one.comment]
-        cluster.run("scancel", "--signal=USR1", str(job.id))
-        time.sleep(2)
-        training.go_on()
+        warn(cluster, training)
         process.wait(400)
     finally:
         process.kill()

@@ -79,7 +79,7 @@ class TrainingJob:
 
 
 def _process_of(spec: str) -> int:
-    """The process that carries out an order; 0 if there is none yet."""
+    """The process that carries out a job spec; 0 if there is none yet."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
