@@ -50,7 +50,7 @@ class Store:
         return self.manifest(stage, label, id).is_file()
 
     def scratch(self, stage: str, id: str) -> Path:
-        """Where a stage keeps what outlives a failed attempt: not in outputs, which Snakemake deletes then."""
+        """Where a stage keeps what outlives a failed attempt, whose own folder is deleted by the next one."""
         assert _LABEL.fullmatch(stage) and _ID.fullmatch(id), f"{stage!r}, {id!r}"
         return self.root / ".scratch" / f"{stage}-{id}"
 
