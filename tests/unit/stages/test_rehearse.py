@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from checkout import ROOT
 from lntune.config.protocol import Prompting, Shot
 from lntune.config.training import Execution, LoraSettings, Schedule
 from lntune.estimate.jobs import TrainingJob
@@ -45,7 +47,12 @@ def tried(folder: Path, llm: LlmShape = LLM, precision: str = "fp32", engine: An
 
 
 @pytest.mark.slow
-def test_deepspeed_ranks_with_random_weights_are_killed_and_resume_to_equal_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("collectives", [(), ("late_collectives",)], ids=["gloo", "as NCCL"])
+def test_deepspeed_ranks_with_random_weights_are_killed_and_resume_to_equal_steps(
+    collectives: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = (ROOT / "src", *(ROOT / "tests" / "helpers" / name for name in collectives))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
     found = tried(tmp_path, engine="deepspeed", ranks=2)
     assert found["failures"] == []
     assert {"load", "tokenize", "questions", "longest", "typical", "images", "checkpoint"} <= found["parts"].keys()
