@@ -28,6 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Keys = tuple[str | int, ...]
 
 _DEEPEST = 50
+_EXTENDS = "extends"
 
 
 def load(path: Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
@@ -43,6 +44,53 @@ def load(path: Path, model: type[Model], overrides: Mapping[str, Any] | None = N
     for key, value in (overrides or {}).items():
         given += _override(data, str(key), value)
     return validate(data, model, path, given)
+
+
+def load_extending(path: Path, model: type[Model]) -> Model:
+    """As :func:`load`, for a file that may build on another one of its folder: ``extends: NAME``.
+
+    It then holds what differs. Mappings are joined key by key, and null takes an entry out of the other file's mapping;
+    any other value replaces the other's. The other file must be right by itself, so that a mistake names its own file.
+    """
+    _, *bases = files_extended(path)
+    if not bases:
+        return load(path, model)
+    load_extending(bases[0], model)
+    return validate(_joined(path), model, path)
+
+
+def files_extended(path: Path) -> list[Path]:
+    """A file, the file that it extends, and so on; UserError where one is missing, or extends itself."""
+    files = [path]
+    while (name := read_yaml(files[-1]).get(_EXTENDS)) is not None:
+        base = files[-1].with_name(f"{name}.yaml")
+        if not base.is_file():
+            raise unknown_name(
+                files[-1], _EXTENDS, str(name), sorted(p.stem for p in path.parent.glob("*.yaml")), "file"
+            )
+        if base in files:
+            raise UserError(f"{shown(files[-1])}: {_EXTENDS}: {name} is built on this file itself; name another")
+        files.append(base)
+    return files
+
+
+def _joined(path: Path) -> dict[str, Any]:
+    """The values of a file and of those that it extends."""
+    joined: dict[str, Any] = {}
+    for file in reversed(files_extended(path)):
+        joined = _join(joined, {key: value for key, value in read_yaml(file).items() if key != _EXTENDS})
+    return joined
+
+
+def _join(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    joined = dict(base)
+    for key, value in changes.items():
+        before = joined.get(key)
+        if isinstance(before, dict) and value is None:
+            del joined[key]
+        else:
+            joined[key] = _join(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return joined
 
 
 def validate(data: Mapping[str, Any], model: type[Model], file: Path, overridden: Iterable[Keys] = ()) -> Model:

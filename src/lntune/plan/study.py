@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from lntune.benchmarks.registry import benchmarks, by_column, by_name, drawn_with, protocol_settings
 from lntune.config.catalog import CATALOG, LOCK, Catalog, CatalogLock, Entry, read_lock
-from lntune.config.load import load, read_yaml, shown, unknown_name
+from lntune.config.load import files_extended, load, load_extending, read_yaml, shown, unknown_name
 from lntune.config.protocol import ProtocolSettings
 from lntune.config.report_item import (
     COST_COLUMNS,
@@ -50,7 +50,7 @@ def _load_named(root: Path, folder: str, name: str, model: Any, key: str) -> Any
     path = root / "workflow" / folder / f"{name}.yaml"
     if not path.is_file():
         raise unknown_name(root / CONFIG, key, name, _names(path.parent), folder[:-1])
-    return load(path, model)
+    return load_extending(path, model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +96,10 @@ class Study:
     def scale_file(self) -> Path:
         """The scale's file."""
         return self.root / "workflow" / "scales" / f"{self.settings.scale}.yaml"
+
+    def scale_files(self) -> list[Path]:
+        """The scale's file, and those that it builds on."""
+        return files_extended(self.scale_file)
 
     def report_items(self) -> list[str]:
         """The names of all report items."""

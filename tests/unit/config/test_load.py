@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, field_validator
 
 from lntune.config import Frozen
-from lntune.config.load import load, read_yaml, unknown_name
+from lntune.config.load import files_extended, load, load_extending, read_yaml, unknown_name
 from lntune.errors import UserError
 
 
@@ -269,3 +269,56 @@ def test_a_name_that_nothing_bears() -> None:
     )
     far = unknown_name(Path("config.yaml"), "llm", "gpt", ["vicuna-7b"], "model")
     assert str(far) == "config.yaml: llm: unknown model 'gpt' (known: vicuna-7b)"
+
+
+class Scale(Frozen):
+    note: str
+    llms: dict[str, Vision]
+    train: Train
+    rates: tuple[float, ...] = ()
+
+
+BASE = """\
+note: all
+llms: {a: {library: timm, pool: x}, b: {library: timm, pool: y}}
+train: {method: lora, learning_rate: 0.1, epochs: 3}
+rates: [0.1, 0.2]
+"""
+
+
+def scales(folder: Path, **files: str) -> Path:
+    """The last of these scales, in one folder with the others and the one that is called base."""
+    for name, text in {"base": BASE, **files}.items():
+        path = folder / f"{name}.yaml"
+        path.write_text(text)
+    return path
+
+
+def test_a_file_builds_on_another_and_tells_what_differs(tmp_path: Path) -> None:
+    lean = "extends: base\nnote: lean\ntrain: {epochs: 1}\nrates: [0.3]\n"
+    pilot = scales(tmp_path, lean=lean, pilot="extends: lean\nllms: {a: {pool: z}, b: null}\n")
+    found, base = load_extending(pilot, Scale), load(tmp_path / "base.yaml", Scale)
+    changed = base.train.model_copy(update={"epochs": 1.0})
+    assert found == Scale(note="lean", llms={"a": Vision(library="timm", pool="z")}, train=changed, rates=(0.3,))
+    assert [path.stem for path in files_extended(pilot)] == ["pilot", "lean", "base"]
+    assert load_extending(tmp_path / "base.yaml", Scale) == base
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        ({"a": "extends: bsae\n"}, "a.yaml: extends: unknown file 'bsae' (did you mean 'base'?; known: a, base)"),
+        ({"b": "extends: a\n", "a": "extends: b\n"}, "b.yaml: extends: a is built on this file itself; name another"),
+        ({"a": "extends: base\ntrain: {epochs: no}\n"}, "a.yaml: train.epochs: expected a number, got false"),
+        ({"b": "extends: base\nnoet: x\n", "a": "extends: b\n"}, "b.yaml: noet: unknown key (did you mean note?)"),
+        ({"a": "extends: base\ntrain: null\n"}, "a.yaml: train: missing key; add it (a mapping (key: value))"),
+    ],
+)
+def test_a_mistake_is_told_of_the_file_that_makes_it(
+    files: dict[str, str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = scales(tmp_path, **files)
+    with pytest.raises(UserError) as raised:
+        load_extending(path, Scale)
+    assert str(raised.value) == line

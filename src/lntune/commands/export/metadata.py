@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import quote
 
 from lntune.commands.export.contents import PROJECT, Contents, Result, fetched, licences_of
-from lntune.config.study import StudySettings
 from lntune.plan.stages import STAGES, stage_module
 from lntune.plan.study import Study
 from lntune.store.identity import FileRecord, digest
@@ -73,7 +72,7 @@ def describe(contents: Contents, study: Study, written: Mapping[str, Stated]) ->
         for name, file in result.left_out().items():
             _add_left_out(entities, result, name, file)
     entities.crate.get(README)["about"] = entities.root
-    _add_actions(entities, workflow, study.settings)
+    _add_actions(entities, workflow, study)
     return entities.document()
 
 
@@ -197,10 +196,10 @@ def _add_left_out(entities: _Entities, result: Result, name: str, file: FileReco
     entities.set_licences(entity, result)
 
 
-def _add_actions(entities: _Entities, workflow: Any, settings: StudySettings) -> None:
+def _add_actions(entities: _Entities, workflow: Any, study: Study) -> None:
     """Add the steps of the workflow, its run, what made each result, and Snakemake's part in it."""
     steps = _add_steps(entities, workflow)
-    run = _add_run(entities, workflow, settings)
+    run = _add_run(entities, workflow, study)
     actions, controls = [run], []
     for result in entities.contents.results.values():
         name, step = result.manifest.name, steps[result.manifest.stage]
@@ -243,7 +242,7 @@ def _add_steps(entities: _Entities, workflow: Any) -> dict[str, Any]:
     return steps
 
 
-def _add_run(entities: _Entities, workflow: Any, settings: StudySettings) -> Any:
+def _add_run(entities: _Entities, workflow: Any, study: Study) -> Any:
     """The run as a whole: from the config and the raw files to the table or figure."""
     contents = entities.contents
     results, report_item = contents.results.values(), contents.report_item
@@ -252,8 +251,8 @@ def _add_run(entities: _Entities, workflow: Any, settings: StudySettings) -> Any
         "config.yaml",
         "workflow/catalog.yaml",
         f"workflow/report_items/{report_item}.yaml",
-        f"workflow/protocols/{settings.protocol}.yaml",
-        f"workflow/scales/{settings.scale}.yaml",
+        f"workflow/protocols/{study.settings.protocol}.yaml",
+        *(f"workflow/scales/{file.name}" for file in study.scale_files()),
     ]
     if contents.last.manifest.settings.get("literature"):
         config.append(f"workflow/paper/{report_item}.csv")
