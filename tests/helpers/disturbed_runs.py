@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from checkout import Checkout
 
-MARK = "TESTED_RUN"
+MARK = "LNTUNE_TESTED_RUN"
 """The environment variable by which a run's processes are known, also those whose parent is gone."""
 
 PATIENCE = 900

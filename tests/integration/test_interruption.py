@@ -19,9 +19,6 @@ from lntune.training.interruption import stop_requests
 
 pytestmark = pytest.mark.slow
 
-COLLECTIVES = "TESTED_COLLECTIVES"
-"""The variable that names a folder for the PYTHONPATH of jobs, whose ranks then have other collectives than gloo's."""
-
 OUTPUTS = ("tuned.safetensors", "metrics.jsonl")
 
 
@@ -39,10 +36,10 @@ def long(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(params=["", "late_collectives"], ids=["gloo", "as NCCL"])
-def collectives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def collectives(request: pytest.FixtureRequest, copy: Checkout) -> None:
     """Ranks talk as gloo does, or return to the host at once as NCCL does."""
     if request.param:
-        monkeypatch.setenv(COLLECTIVES, str(ROOT / "tests" / "helpers" / request.param))
+        shutil.copy(ROOT / "tests" / "helpers" / request.param / "sitecustomize.py", copy.root / "src")
 
 
 def result_of(spec: Path) -> Path:
@@ -57,11 +54,9 @@ def with_execution(spec: Path, **changes: Any) -> None:
 
 def start(spec: Path, module: str = "lntune.jobs.submit", server: Path | None = None) -> subprocess.Popen[str]:
     root = spec.parents[3]
-    environment = (
-        os.environ
-        | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{os.environ.get(COLLECTIVES, '')}"}
-        | ({"LNTUNE_FORK_SERVER": str(server)} if server else {})
-    )
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    if server:
+        environment["LNTUNE_FORK_SERVER"] = str(server)
     command = [sys.executable, "-m", module, str(spec)]
     if module == "lntune.jobs.submit":
         command = [*command[:-1], "--torch", str(spec), str(root / "job.log")]

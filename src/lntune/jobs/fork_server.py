@@ -44,7 +44,7 @@ def _run_job(message: bytes, files: list[int]) -> None:
     try:
         os.dup2(files[0], 1)
         os.dup2(files[1], 2)
-        folder, *arguments = message.decode().split("\0")
+        folder, *arguments = os.fsdecode(message).split("\0")
         os.chdir(folder)
         from lntune.jobs.run import main
 
@@ -144,8 +144,6 @@ class Server:
 def main(kind: str, folder: str, parent: int) -> None:
     """Import the libraries, then serve on the socket until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the libraries' own pools; a stage sets torch's threads
     try:
         for name in _LIBRARIES[kind]:
             import_module(name)

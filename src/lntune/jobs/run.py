@@ -11,7 +11,6 @@ With ``--link-only`` a result whose work has been done before is linked, and for
 
 import json
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -100,7 +99,6 @@ def main(arguments: list[str]) -> int:
     """Run the job spec that the argument names; a mistake is one line, a defect's traceback goes to stdout."""
     # SLURM's warning before a time limit goes to every process; a stage that can use it takes it, the others work on.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
         run_spec(Path(arguments[0]), link_only="--link-only" in arguments)

@@ -5,7 +5,7 @@
 Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
 where Snakemake runs; a traceback is in the log alone.
 SIGTERM and SIGUSR1 are handed on to the job, which may save what it has done before it ends; its exit code is waited
-for. This module imports nothing beyond Python's own library.
+for. This module imports little beyond Python's own library, to start quickly.
 ``--torch`` marks stages that need torch. The plain fork server looks first whether their result can be linked; if it
 must be computed, it starts the one with torch, and they wait for that.
 """
@@ -21,6 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import BinaryIO
+
+from lntune.environment import job_environment
 
 VARIABLE = "LNTUNE_FORK_SERVER"
 MUST_COMPUTE = 75
@@ -91,7 +93,7 @@ def _relay(pipe: int, log: BinaryIO) -> None:
 def _run_forked(client: socket.socket, arguments: list[str], log: BinaryIO, forward: _Forward) -> int:
     """Hand the job over and wait for its exit code."""
     reader, writer = os.pipe()
-    message = "\0".join([os.getcwd(), *arguments]).encode()
+    message = os.fsencode("\0".join([os.getcwd(), *arguments]))
     socket.send_fds(client, [message], [log.fileno(), writer])
     forward.job = lambda number: client.send(bytes([number]))
     os.close(writer)
@@ -106,7 +108,8 @@ def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
     import subprocess
 
     reader, writer = os.pipe()
-    process = subprocess.Popen([sys.executable, "-m", "lntune.jobs.run", spec], stdout=log, stderr=writer)
+    command = [sys.executable, "-m", "lntune.jobs.run", spec]
+    process = subprocess.Popen(command, stdout=log, stderr=writer, env=job_environment())
     forward.job = process.send_signal
     os.close(writer)
     try:

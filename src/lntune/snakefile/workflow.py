@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lntune.environment import job_environment
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.jobs.submit import VARIABLE
@@ -312,8 +313,9 @@ def _temporary_folder() -> str:
 def _start_fork_server() -> None:
     """Start the fork server without torch, which starts the one with torch when needed; both end with this process."""
     folder = _temporary_folder()
-    command, nothing = [sys.executable, "-m", "lntune.jobs.fork_server", "plain"], subprocess.DEVNULL
-    process = subprocess.Popen([*command, folder, str(os.getpid())], stdin=nothing, stdout=nothing, stderr=nothing)
+    command = [sys.executable, "-m", "lntune.jobs.fork_server", "plain", folder, str(os.getpid())]
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, env=job_environment())
     os.environ[VARIABLE] = folder
     atexit.register(process.wait)  # after what is registered last
     atexit.register(process.terminate)
