@@ -1,4 +1,6 @@
-"""The one exception whose text is meant for the person at the terminal."""
+"""The one exception whose text is meant for the person at the terminal, and how a helper's end is told in it."""
+
+import signal
 
 
 class UserError(Exception):
@@ -10,3 +12,15 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def how_it_ended(code: int, words: str = "") -> str:
+    """The end of a process, whose exit code is negative if a signal ended it, with its last words if it had any.
+
+    ``ended with exit code 1: Could not reserve enough space for code cache``
+    """
+    how = f"ended with exit code {code}"
+    if code < 0:
+        name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
+        how = f"ended by {name}" + "; the machine may be out of memory" * (name == "SIGKILL")
+    return f"{how}: {' '.join(words.split())}" if words.strip() else how

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout
+from lntune.jobs import fork_server
+from lntune.jobs.submit import VARIABLE
 from lntune.snakefile.workflow import Workflow
 from lntune.training import interruption
 from lntune.training.interruption import stop_requests
@@ -52,11 +54,9 @@ def with_execution(spec: Path, **changes: Any) -> None:
     spec.write_text(json.dumps(document))
 
 
-def start(spec: Path, module: str = "lntune.jobs.submit", server: Path | None = None) -> subprocess.Popen[str]:
+def start(spec: Path, module: str = "lntune.jobs.submit") -> subprocess.Popen[str]:
     root = spec.parents[3]
     environment = os.environ | {"PYTHONPATH": str(root / "src")}
-    if server:
-        environment["LNTUNE_FORK_SERVER"] = str(server)
     command = [sys.executable, "-m", module, str(spec)]
     if module == "lntune.jobs.submit":
         command = [*command[:-1], "--torch", str(spec), str(root / "job.log")]
@@ -142,21 +142,16 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(long: Path, n
     assert not scratch.exists()
 
 
-def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    command = [sys.executable, "-m", "lntune.jobs.fork_server", "plain", str(folder), str(os.getpid())]
-    server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(long.parents[3] / "src")})
-    try:
-        process = start(long, server=folder)
-        wait_for_steps(long, process, 6)
-        process.send_signal(signal.SIGTERM)
-        code, printed = finish(process)
-        step = stopped_at(printed, label_of(long))
-        assert code == 1 and 6 <= step < 42
-    finally:
-        server.terminate()
-        server.wait()
+def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")  # start() sets it
+    fork_server.start()
+    process = start(long)
+    wait_for_steps(long, process, 6)
+    process.send_signal(signal.SIGTERM)
+    code, printed = finish(process)
+    step = stopped_at(printed, label_of(long))
+    assert code == 1 and 6 <= step < 42
+    monkeypatch.delenv(VARIABLE)
     assert metrics(run(long))["resumed_at"] == step
 
 

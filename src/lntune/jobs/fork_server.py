@@ -1,27 +1,37 @@
 """A fork server for local jobs: it has imported libraries once, and forks for every job.
 
-A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile
-starts the plain one before the first local job, and it ends with Snakemake: it runs the stages that need no torch, and
-links what can be linked. The first job with torch that must be computed makes it start the one with torch. They
-import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the disk. On
-a cluster :mod:`lntune.jobs.submit` runs the job in a process of its own instead: the results are the same.
+A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile calls
+:func:`start` before the first local job, and the servers end with Snakemake. The plain one runs the stages that need no
+torch, and links what can be linked; the one with torch starts when the first job that must be computed asks for it.
+They import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the
+disk. On a cluster :mod:`lntune.jobs.submit` runs the job in a process of its own instead: the results are the same.
 
-    python -m lntune.jobs.fork_server plain|torch FOLDER PARENT_PID        the socket is FOLDER/plain or FOLDER/torch
+A server listens on a socket that Snakemake's process has made, and that nobody else holds: when the server dies, the
+jobs that wait for it know at once, and run by themselves; those that it has forked go on. Snakemake's process says so.
+
+    python -m lntune.jobs.fork_server plain|torch PARENT_PID        standard input is the socket
 """
 
+import atexit
 import os
+import secrets
+import select
 import selectors
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
+import traceback
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
 
-from lntune.jobs.submit import FORWARDED, MUST_COMPUTE
+from lntune.environment import job_environment
+from lntune.errors import how_it_ended
+from lntune.jobs.submit import VARIABLE, address, is_ours
 
 _PLAIN = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
 _LIBRARIES = {
@@ -35,8 +45,37 @@ _LIBRARIES = {
 _TICK = 1.0
 
 
-def _run_job(message: bytes, files: list[int]) -> None:
-    """In the forked process: run one job with the client's output, and end."""
+def start() -> None:
+    """For the jobs of this process: start the fork servers, which end with it; one that dies before is one warning."""
+    os.environ[VARIABLE] = f"lntune-{secrets.token_hex(16)}"
+    for kind in _LIBRARIES:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(address(kind))
+        listener.listen(1024)
+        threading.Thread(target=_look_after, args=(kind, listener), daemon=True).start()
+
+
+def _look_after(kind: str, listener: socket.socket) -> None:
+    """Start a server, the one with torch not before a job asks for it, and wait for its end."""
+    if kind == "torch":
+        select.select([listener], [], [])
+    command, pipe = [sys.executable, "-m", "lntune.jobs.fork_server", kind, str(os.getpid())], subprocess.PIPE
+    with listener:
+        server = subprocess.Popen(
+            command, stdin=listener.fileno(), stdout=pipe, stderr=subprocess.STDOUT, env=job_environment()
+        )
+    atexit.register(server.wait)  # after what is registered last
+    atexit.register(server.terminate)
+    assert server.stdout is not None
+    last = deque(server.stdout, maxlen=1)  # until it ends
+    how = how_it_ended(server.wait(), b"".join(last).decode(errors="replace"))
+    if threading.main_thread().is_alive():
+        line = f"warning: the fork server ({kind}) {how}; the jobs go on, each in a process of its own"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _run_job(message: bytes, files: list[int], client: socket.socket) -> None:
+    """In the forked process: run one job with the client's output, tell it this process's number and the exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
@@ -44,6 +83,7 @@ def _run_job(message: bytes, files: list[int]) -> None:
     try:
         os.dup2(files[0], 1)
         os.dup2(files[1], 2)
+        client.sendall(struct.pack("i", os.getpid()))  # fails if the client is gone: then nobody wants this job
         folder, *arguments = os.fsdecode(message).split("\0")
         os.chdir(folder)
         from lntune.jobs.run import main
@@ -51,32 +91,24 @@ def _run_job(message: bytes, files: list[int]) -> None:
         code = main(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
+    except Exception:
+        traceback.print_exc()
     finally:
+        with suppress(OSError):
+            client.sendall(struct.pack("i", code))
         os._exit(code)
 
 
 class Server:
-    """One thread that accepts jobs, forks for each, and sends each client its exit code.
+    """One thread that accepts jobs, forks for each, and tells a client which signal has ended its job.
 
     A single thread, because a fork copies none of the others and leaves what they had locked locked.
     """
 
-    def __init__(self, path: str, parent: int) -> None:
-        self.path, self.parent = path, parent
-        self.with_torch: subprocess.Popen[bytes] | None = None
+    def __init__(self, listener: socket.socket, parent: int) -> None:
+        self.listener, self.parent = listener, parent
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-
-    def listen(self) -> None:
-        """Put the socket where clients look for it, readable by this user alone."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.path)
-        mask = os.umask(0o177)
-        self.listener.bind(self.path + ".new")
-        os.umask(mask)
-        self.listener.listen(64)
-        os.rename(self.path + ".new", self.path)
 
     def serve(self) -> None:
         """Until the parent process is gone."""
@@ -96,65 +128,63 @@ class Server:
                 os.kill(child, signal.SIGTERM)
 
     def _accept(self) -> None:
-        connection, _ = self.listener.accept()
-        message, files, _, _ = socket.recv_fds(connection, 1 << 16, 2)
-        if len(files) != 2:
-            connection.close()
-            return
-        child = os.fork()
+        client, _ = self.listener.accept()
+        self.selector.register(client, selectors.EVENT_READ, partial(self._begin, client))
+
+    def _begin(self, client: socket.socket) -> None:
+        """Fork for the job that a client hands over; one that is gone, or finds no room, is left to itself."""
+        self.selector.unregister(client)
+        files: list[int] = []
+        try:
+            message, files, _, _ = socket.recv_fds(client, 1 << 16, 2)
+            child = os.fork() if len(files) == 2 and is_ours(client) else None
+        except OSError:
+            child = None
         if child == 0:
-            _run_job(message, list(files))
+            for key in self.selector.get_map().values():  # with a copy here, none would end when the server dies
+                if isinstance(key.fileobj, socket.socket):
+                    key.fileobj.close()
+            _run_job(message, files, client)
         for file in files:
             os.close(file)
-        self.jobs[child] = connection
-        self.selector.register(connection, selectors.EVENT_READ, partial(self._read_client, child))
+        if child is None:
+            client.close()
+            return
+        self.jobs[child] = client
+        self.selector.register(client, selectors.EVENT_READ, partial(self._end_job, child))
 
-    def _read_client(self, child: int) -> None:
-        """A client sends the numbers of signals for its job; one that closes early was killed: its job ends with it."""
-        connection, numbers = self.jobs[child], []
-        with suppress(OSError):
-            numbers = [number for number in connection.recv(16) if number in FORWARDED]
-        if not numbers:
-            self.selector.unregister(connection)
-        for number in numbers or [signal.SIGTERM]:
-            with suppress(ProcessLookupError):
-                os.kill(child, number)
+    def _end_job(self, child: int) -> None:
+        """A client says no more; one that closes early was killed: its job ends with it."""
+        self.selector.unregister(self.jobs[child])
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
 
     def _reap(self) -> None:
         while self.jobs:
             child, status = os.waitpid(-1, os.WNOHANG)
             if child == 0:
                 return
-            connection = self.jobs.pop(child, None)
-            if connection is None:
-                continue
+            client = self.jobs.pop(child)
             with suppress(KeyError):
-                self.selector.unregister(connection)
-            code = os.waitstatus_to_exitcode(status)
-            if code == MUST_COMPUTE and self.with_torch is None:  # it ends when this one does
-                folder = os.path.dirname(self.path)
-                self.with_torch = subprocess.Popen(
-                    [sys.executable, "-m", "lntune.jobs.fork_server", "torch", folder, str(os.getpid())]
-                )
-            with suppress(OSError):
-                connection.sendall(struct.pack("i", code))
-            connection.close()
+                self.selector.unregister(client)
+            if (code := os.waitstatus_to_exitcode(status)) < 0:  # it could not say so itself
+                with suppress(OSError):
+                    client.sendall(struct.pack("i", code))
+            client.close()
 
 
-def main(kind: str, folder: str, parent: int) -> None:
+def main(kind: str, parent: int) -> None:
     """Import the libraries, then serve on the socket until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
-    try:
-        for name in _LIBRARIES[kind]:
-            import_module(name)
-            if os.getppid() != parent:
-                return
-        server = Server(os.path.join(folder, kind), parent)
-        server.listen()
-        server.serve()
-    finally:  # the parent is gone; if it was killed, its folder is still there
-        shutil.rmtree(folder, ignore_errors=True)
+    listener = socket.socket(fileno=os.dup(0))
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    for name in _LIBRARIES[kind]:
+        import_module(name)
+        if os.getppid() != parent:
+            return
+    Server(listener, parent).serve()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

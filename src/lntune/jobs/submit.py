@@ -7,7 +7,7 @@ where Snakemake runs; a traceback is in the log alone.
 SIGTERM and SIGUSR1 are handed on to the job, which may save what it has done before it ends; its exit code is waited
 for. This module imports little beyond Python's own library, to start quickly.
 ``--torch`` marks stages that need torch. The plain fork server looks first whether their result can be linked; if it
-must be computed, it starts the one with torch, and they wait for that.
+must be computed, they ask the one with torch.
 """
 
 import fcntl
@@ -16,13 +16,14 @@ import signal
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import BinaryIO
 
 from lntune.environment import job_environment
+from lntune.errors import how_it_ended
 
 VARIABLE = "LNTUNE_FORK_SERVER"
 MUST_COMPUTE = 75
@@ -31,6 +32,7 @@ MUST_COMPUTE = 75
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 _PATIENCE = 90.0
+_STARTER = os.getppid()
 
 
 class _Forward:
@@ -48,23 +50,15 @@ class _Forward:
             self.job(number)
 
 
-def _connected(kind: str) -> socket.socket | None:
-    """A connection to the fork server of this kind, or None without one; SystemExit if Snakemake has been killed."""
-    folder, snakemake = os.environ.get(VARIABLE, ""), os.getppid()
-    deadline = time.monotonic() + _PATIENCE
-    while os.path.isdir(folder):
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            client.connect(os.path.join(folder, kind))
-            return client
-        except OSError:
-            client.close()
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.05)
-        if os.getppid() != snakemake:  # nobody waits for this job any more
-            raise SystemExit(1)
-    return None
+def address(kind: str) -> str:
+    """The socket of the fork server of this kind; it lies in no folder, whose path may be too long for a socket."""
+    return f"\0{os.environ[VARIABLE]}-{kind}"
+
+
+def is_ours(connection: socket.socket) -> bool:
+    """Whether the process at the other end is this user's: anybody on this machine can see such a socket's name."""
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(user == os.getuid())
 
 
 def _begin(log: BinaryIO) -> None:
@@ -90,17 +84,50 @@ def _relay(pipe: int, log: BinaryIO) -> None:
     os.close(pipe)
 
 
-def _run_forked(client: socket.socket, arguments: list[str], log: BinaryIO, forward: _Forward) -> int:
-    """Hand the job over and wait for its exit code."""
-    reader, writer = os.pipe()
-    message = os.fsencode("\0".join([os.getcwd(), *arguments]))
-    socket.send_fds(client, [message], [log.fileno(), writer])
-    forward.job = lambda number: client.send(bytes([number]))
-    os.close(writer)
-    _relay(reader, log)
-    answer = client.recv(4)
-    forward.job = None
-    return int(struct.unpack("i", answer)[0]) if len(answer) == 4 else 1
+def _say(text: str, log: BinaryIO) -> None:
+    """One line for the log and for who looks on."""
+    line = f"{text}\n".encode()
+    log.write(line)
+    log.flush()
+    os.write(2, line)
+
+
+def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forward) -> int | None:
+    """Hand the job over and wait for its exit code; None if there is no fork server, or it ended before it took it.
+
+    SystemExit if Snakemake has been killed meanwhile: nobody waits for this job any more.
+    """
+    taken = b""
+    if VARIABLE not in os.environ:
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        reader, writer = os.pipe()
+        client.settimeout(_PATIENCE)
+        try:
+            client.connect(address(kind))
+            if is_ours(client):
+                message = os.fsencode("\0".join([os.getcwd(), *arguments]))
+                socket.send_fds(client, [message], [log.fileno(), writer])
+                taken = client.recv(4)
+        except TimeoutError:
+            _say(f"warning: the fork server ({kind}) took no job for {_PATIENCE:g} s; this one does without", log)
+        except OSError:
+            pass
+        os.close(writer)
+        if not taken:
+            os.close(reader)
+            if os.getppid() != _STARTER:
+                raise SystemExit(1)
+            return None
+        client.settimeout(None)
+        forward.job = partial(os.kill, struct.unpack("i", taken)[0])
+        _relay(reader, log)
+        answer = b"".join(iter(partial(client.recv, 4), b""))  # ends when the job's process is gone
+        forward.job = None
+    if len(answer) < 4:
+        _say("error: the fork server is gone, and so is this job; run snakemake again", log)
+        return 1
+    return int(struct.unpack("i", answer[:4])[0])
 
 
 def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
@@ -123,16 +150,10 @@ def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
 
 def _run(spec: str, torch: bool, log: BinaryIO) -> int:
     forward = _Forward()
-    plain = _connected("plain")
-    if plain is None:
-        return _run_here(spec, log, forward)
-    if not torch:
-        return _run_forked(plain, [spec], log, forward)
-    code = _run_forked(plain, [spec, "--link-only"], log, forward)
-    if code != MUST_COMPUTE:
-        return code
-    client = _connected("torch")
-    return _run_here(spec, log, forward) if client is None else _run_forked(client, [spec], log, forward)
+    code = _run_forked("plain", [spec, *["--link-only"] * torch], log, forward)
+    if torch and code in (None, MUST_COMPUTE):
+        code = _run_forked("torch", [spec], log, forward)
+    return _run_here(spec, log, forward) if code is None else code
 
 
 def main(arguments: list[str]) -> int:
@@ -144,9 +165,7 @@ def main(arguments: list[str]) -> int:
         code = _run(spec, "--torch" in arguments, file)
         if code < 0:  # a job that a signal ended could not say so itself
             name = os.path.basename(spec).removesuffix(".json")
-            line = f"error: {name}: ended by {signal.Signals(-code).name}\n".encode()
-            file.write(line)
-            os.write(2, line)
+            _say(f"error: {name}: {how_it_ended(code)}", file)
     return code if code >= 0 else 128 - code
 
 

@@ -10,7 +10,6 @@ import inspect
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,10 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lntune.environment import job_environment
 from lntune.errors import UserError
 from lntune.files import write_whole
-from lntune.jobs.submit import VARIABLE
+from lntune.jobs.fork_server import start as start_fork_servers
 from lntune.plan.fetched import check_recorded
 from lntune.plan.node import Node, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.pages import Caption, caption_of, category, label, page_path
@@ -163,7 +161,7 @@ class StageRules:
         _hold_run_lock(Path.cwd())
         write_specs(self.results, self.nodes())
         if fork_server:
-            _start_fork_server()
+            start_fork_servers()
 
 
 def _stated(stage: str, role: str, names: Sequence[str]) -> set[str]:
@@ -308,14 +306,3 @@ def _temporary_folder() -> str:
     folder = tempfile.mkdtemp(prefix="lntune-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _start_fork_server() -> None:
-    """Start the fork server without torch, which starts the one with torch when needed; both end with this process."""
-    folder = _temporary_folder()
-    command = [sys.executable, "-m", "lntune.jobs.fork_server", "plain", folder, str(os.getpid())]
-    nothing = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, env=job_environment())
-    os.environ[VARIABLE] = folder
-    atexit.register(process.wait)  # after what is registered last
-    atexit.register(process.terminate)

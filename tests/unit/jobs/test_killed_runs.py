@@ -7,26 +7,34 @@ import time
 from pathlib import Path
 
 from checkout import ROOT
-from lntune.jobs.submit import VARIABLE, _begin
+from lntune.jobs.submit import _begin
 
-# A stand-in of Snakemake, which starts one process, tells its number, and can be killed.
+# A stand-in of Snakemake, which starts processes, tells the number of the last, and can be killed.
 PARENT = """
-import os, subprocess, sys, time
-command = [str(os.getpid()) if argument == "PARENT" else argument for argument in sys.argv[1:]]
-print(subprocess.Popen(command).pid, flush=True)
+import subprocess, sys, threading, time
+from lntune.jobs import fork_server
+
+if sys.argv[1:]:  # no server comes
+    fork_server._look_after = lambda kind, listener: time.sleep(600)
+    fork_server.start()
+    print(subprocess.Popen([sys.executable, "-m", "lntune.jobs.submit", *sys.argv[1:]]).pid, flush=True)
+else:
+    started = subprocess.Popen
+    def tell(*arguments, **options):
+        process = started(*arguments, **options)
+        print(process.pid, flush=True)
+        return process
+    subprocess.Popen = tell
+    fork_server.start()
 time.sleep(600)
 """
 
 
-def start_under_parent(folder: Path, *command: str) -> tuple["subprocess.Popen[str]", int]:
-    """The parent, and the number of the process that it started."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), VARIABLE: str(folder)}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, sys.executable, "-m", *command],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-    )
+def start_parent(*job: str) -> tuple["subprocess.Popen[str]", int]:
+    """The parent, and the number of the process that it started: of the job, or without one of the fork server."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", PARENT, *job]
+    parent = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     return parent, int(parent.stdout.readline())
 
@@ -39,9 +47,8 @@ def wait_for_end(pid: int) -> None:
 
 
 def test_a_job_that_waits_for_the_fork_server_of_a_killed_run_never_starts(tmp_path: Path) -> None:
-    folder, log = tmp_path / "server", tmp_path / "job.log"
-    folder.mkdir()  # no server listens there yet
-    parent, pid = start_under_parent(folder, "lntune.jobs.submit", str(tmp_path / "missing.json"), str(log))
+    log = tmp_path / "job.log"
+    parent, pid = start_parent(str(tmp_path / "missing.json"), str(log))
     while not log.exists():
         time.sleep(0.01)
     parent.kill()
@@ -50,16 +57,11 @@ def test_a_job_that_waits_for_the_fork_server_of_a_killed_run_never_starts(tmp_p
     assert log.read_bytes() == b""  # a job would have said that there is no such job spec
 
 
-def test_the_fork_server_of_a_killed_run_leaves_no_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    parent, pid = start_under_parent(folder, "lntune.jobs.fork_server", "plain", str(folder), "PARENT")
-    while not (folder / "plain").exists():
-        time.sleep(0.01)
+def test_the_fork_server_of_a_killed_run_ends() -> None:
+    parent, pid = start_parent()
     parent.kill()
     parent.wait()
     wait_for_end(pid)
-    assert not folder.exists()
 
 
 def test_a_log_that_another_runs_job_writes_is_not_emptied(tmp_path: Path) -> None:
