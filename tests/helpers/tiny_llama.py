@@ -74,12 +74,13 @@ def write_vicuna(folder: Path) -> None:
 
 
 def write_llama2(folder: Path) -> None:
-    """Two shards of safetensors with an index, tokenizer.json and its configs, as meta-llama publishes LLaMA 2."""
+    """Two shards of safetensors with an index, tokenizer.json and its configs, as meta-llama publishes LLaMA 2 7B."""
     folder.mkdir(parents=True, exist_ok=True)
     model = train_sentencepiece(folder)
     fast_tokenizer(model).save(str(folder / "tokenizer.json"))
     model.unlink()
     state = _model(folder, 1).state_dict()
+    state |= {f"model.layers.{k}.self_attn.rotary_emb.inv_freq": torch.ones(8) for k in range(3)}
     shards = _shards(sorted(state), "model-0000{}-of-00002.safetensors")
     for file, held in shards.items():
         save_file({name: state[name].clone() for name in held}, folder / file, metadata={"format": "pt"})

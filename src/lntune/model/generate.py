@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
 from lntune.model.features import FeatureSource
+from lntune.model.llm import end_tokens
 from lntune.model.multimodal import MultimodalModel
 from lntune.model.prefix_cache import Batch, Prompt, RowCache, batches
 from lntune.progress import Progress
@@ -45,12 +46,12 @@ def generate(
 ) -> list[str]:
     """Return one answer a prompt, in order: without special tokens, cut at ``stop``, stripped of white space.
 
-    An answer ends at the tokenizer's end-of-sequence token, which is none of its first ``min_new_tokens``, where its
-    text holds ``stop``, or after ``max_new_tokens``. At temperature 0 the likeliest token is taken, and a prompt that
-    is there twice is answered once; above, tokens are sampled, of the ``top_k`` likeliest (None: of all), with noise
-    from each prompt's own seed. Keys and values of at most ``batch_size`` prompts are held at once.
-    ``progress`` counts finished answers. The model should be in float32: in bf16 rounding exceeds ``NEAR_TIE``, and the
-    batch would show.
+    An answer ends at the tokenizer's end-of-sequence token or a special token that says ``stop``, neither of which is
+    among its first ``min_new_tokens``, where its text holds ``stop``, or after ``max_new_tokens``. At temperature 0 the
+    likeliest token is taken, and a prompt that is there twice is answered once; above, tokens are sampled, of the
+    ``top_k`` likeliest (None: of all), with noise from each prompt's own seed. Keys and values of at most
+    ``batch_size`` prompts are held at once. ``progress`` counts finished answers. The model should be in float32: in
+    bf16 rounding exceeds ``NEAR_TIE``, and the batch would show.
     """
     assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), "sampling needs a seed a prompt"
     decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature, top_k, min_new_tokens)
@@ -109,10 +110,9 @@ class Decoder:
     """Tokens looked at so far, and whether one can be the last of ``stop``."""
 
     @cached_property
-    def end(self) -> int | None:
-        """The end-of-sequence token, cached: the tokenizer takes longer to look it up than the rest of a row's turn."""
-        token: int | None = self.tokenizer.eos_token_id
-        return token
+    def ends(self) -> list[int]:
+        """The tokens that end an answer, cached: they take longer to look up than the rest of a row's turn."""
+        return end_tokens(self.tokenizer, self.stop)
 
     @torch.no_grad()
     def decode(self, rows: list[Row], *, shared: bool = False) -> list[Row]:
@@ -123,8 +123,8 @@ class Decoder:
         finished, alone = [], len(rows) == 1
         rows, logits, cache = self._read_sharing(rows) if shared and not alone else self._read(rows)
         for step in range(self.max_new_tokens):
-            if step < self.min_new_tokens and self.end is not None:
-                logits[:, self.end] = -torch.inf
+            if step < self.min_new_tokens:
+                logits[:, self.ends] = -torch.inf
             tokens, margins = self._choose(logits, rows)
             keep = []
             for position, (row, token, margin) in enumerate(zip(rows, tokens, margins, strict=True)):
@@ -221,7 +221,7 @@ class Decoder:
 
     def _ends(self, row: Row, token: int) -> bool:
         """Add a token to the row's answer; return whether it ends the answer."""
-        if token == self.end:
+        if token in self.ends:
             return True
         row.tokens.append(token)
         return self._can_close(token) and self.stop in self._text(row.tokens)

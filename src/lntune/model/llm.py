@@ -1,36 +1,113 @@
-"""Reads an LLM and its tokenizer from a folder in Hugging Face's format; LLaMA architecture, safetensors only."""
+"""Reads an LLM and its tokenizer from a folder in Hugging Face's format; LLaMA architecture, safetensors only.
 
+Neither is taken on trust: weights, special tokens and the end of an answer are compared with what is needed.
+"""
+
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from transformers.utils import logging
 
 from lntune.errors import UserError
+from lntune.model.weights import check
+
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_COMPUTED = "rotary_emb.inv_freq"
+"""The end of the name of buffers that early checkpoints hold (LLaMA 2 7B); they follow from the config."""
+_HEAD = "lm_head.weight"
+_OTHER = "this is not the checkpoint that its config.json describes: get all of its files again, or choose another"
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of an LLM's folder; it must know <s> and </s>."""
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError(f"{folder / 'tokenizer.json'}: missing; an LLM's folder needs its tokenizer")
+def _read(path: Path, key: str) -> Any:
+    """A key's value in a JSON file; UserError if the file is damaged or has no such key."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: names no {key} ({error!r}); an LLM's folder needs it") from None
+
+
+def load_tokenizer(folder: Path, *stops: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of an LLM's folder; UserError if it does not fit the LLM, or cannot end an answer.
+
+    It must have tokens that begin and end a sequence, none that the embedding lacks, and no word for padding. Each of
+    the marks ``stops`` must be able to end an answer.
+    """
+    path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; an LLM's folder needs its tokenizer")
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
-        raise UserError(f"{folder / 'tokenizer_config.json'}: names no bos_token or no eos_token")
+    named = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    for key, text in named.items():
+        # An empty name, and one that the vocabulary lacks, would get the id of the unknown token.
+        if not text or tokenizer.convert_tokens_to_ids(text) in (None, tokenizer.unk_token_id):
+            raise UserError(f"{config}: {key} is {text!r}; name the token that begins or ends a sequence, not <unk>")
+    if tokenizer.bos_token_id == tokenizer.eos_token_id:
+        raise UserError(f"{config}: bos_token and eos_token are both {tokenizer.eos_token!r}; name two tokens")
+    vocabulary, rows = tokenizer.get_vocab(), _read(folder / "config.json", "vocab_size")
+    last = max(vocabulary, key=lambda token: vocabulary[token])
+    if vocabulary[last] >= rows:  # fewer tokens than rows are legal: rows may be padded
+        raise UserError(
+            f"{path}: {last!r} has the id {vocabulary[last]}, but the LLM's embedding has {rows} rows, from 0; "
+            "take the tokenizer that belongs to these weights, without tokens that were added to it"
+        )
+    plain, pad = Tokenizer.from_file(str(path)), tokenizer.pad_token
+    added = {token.content for token in plain.get_added_tokens_decoder().values()}
+    if pad in plain.get_vocab().keys() - added - {tokenizer.unk_token, *named.values()}:
+        raise UserError(f"{config}: pad_token is the word {pad!r}, which answers would lose; name none, or <unk>")
+    for stop in stops:
+        ids = tokenizer(stop, add_special_tokens=False)["input_ids"]
+        seen = stop in tokenizer.decode(ids, skip_special_tokens=True)
+        if not seen and set(ids).isdisjoint(end_tokens(tokenizer, stop)):
+            raise UserError(
+                f"{path}: cannot say {stop!r}, by which the prompt template ends an answer, so that none would end; "
+                "choose a template whose end this tokenizer knows"
+            )
     return tokenizer
 
 
-def load_llm(folder: Path) -> LlamaForCausalLM:
-    """The LLaMA in a folder of config.json and safetensors, in float32; other architectures are refused."""
-    logging.disable_progress_bar()
+def end_tokens(tokenizer: PreTrainedTokenizerFast, stop: str) -> list[int]:
+    """The ids that end an answer: the end of a sequence, and special tokens that say ``stop``, which no text shows."""
+    ends = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special and stop in token.content}
+    return sorted(ends | {tokenizer.eos_token_id} - {None})
+
+
+def check_weights(folder: Path) -> LlamaConfig:
+    """The config of the LLaMA in a folder; UserError unless the folder's safetensors hold just what it needs."""
+    kind = _read(folder / "config.json", "model_type")
+    if kind != "llama":
+        raise UserError(f"{folder / 'config.json'}: model_type is {kind}, only llama is supported")
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder / 'adapter_config.json'}: an adapter would change the LLM; merge it into the weights")
+    if (folder / _WHOLE).is_file():
+        files = [folder / _WHOLE]
+    elif (folder / _INDEX).is_file():
+        files = [folder / name for name in sorted({*_read(folder / _INDEX, "weight_map").values()})]
+    else:
+        raise UserError(f"{folder}: holds no .safetensors named {_WHOLE} or by {_INDEX}; nothing else is read")
     config = LlamaConfig.from_pretrained(folder)
-    if config.model_type != "llama":
-        raise UserError(f"{folder / 'config.json'}: model_type is {config.model_type}, only llama is supported")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: holds no .safetensors; other weight formats are not read")
-    model = LlamaForCausalLM.from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa"
-    )
+    with torch.device("meta"):
+        needed = LlamaForCausalLM(config).state_dict()
+    unused = (_COMPUTED, _HEAD) if config.tie_word_embeddings else _COMPUTED
+    check(files, needed, _OTHER, lambda name: not name.endswith(unused))
+    return config
+
+
+def load_llm(folder: Path) -> LlamaForCausalLM:
+    """The LLaMA in a folder of config.json and safetensors, in float32; UserError as :func:`check_weights`."""
+    logging.disable_progress_bar()
+    config = check_weights(folder)
+    model, loaded = LlamaForCausalLM.from_pretrained(
+        folder, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa",
+        output_loading_info=True,
+    )  # fmt: skip
     assert isinstance(model, LlamaForCausalLM)
+    assert not loaded["missing_keys"] and not loaded["mismatched_keys"], "nothing is drawn at random"
+    if config.tie_word_embeddings and model.lm_head.weight is not model.model.embed_tokens.weight:
+        raise UserError(f"{folder / 'config.json'}: ties head and embeddings, which differ in the weights; {_OTHER}")
     return model

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from lntune.config.training import Library
-from lntune.errors import UserError
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
 from lntune.model.vision import VisionEncoder, load_vision
+from lntune.model.weights import check
 
 CONNECTOR = "connector.safetensors"
 
@@ -144,9 +144,6 @@ def save_connector(weights: Mapping[str, Tensor], folder: Path) -> None:
 
 def load_connector(model: MultimodalModel, folder: Path) -> None:
     """Load what :func:`save_connector` wrote; UserError if it belongs to another encoder or LLM."""
-    state = load_file(folder / CONNECTOR)
-    for name, value in model.connector.state_dict().items():
-        found = tuple(state[name].shape) if name in state else None
-        if found != tuple(value.shape):
-            raise UserError(f"{folder / CONNECTOR}: {name} has shape {found}, this model needs {tuple(value.shape)}")
-    model.connector.load_state_dict(state)
+    path = folder / CONNECTOR
+    check([path], model.connector.state_dict(), "it must come from the same LLM and vision encoder")
+    model.connector.load_state_dict(load_file(path))

@@ -23,11 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
+from lntune.model.weights import check
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -177,23 +179,17 @@ def trainable_state(model: Multimodal) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in _tunable(model) if parameter.requires_grad}
 
 
-def load_trainable(model: Multimodal, state: Mapping[str, Tensor]) -> None:
+def load_trainable(model: Multimodal, path: Path) -> None:
     """Put a saved :func:`trainable_state` into a model to which the same method was applied, cast to its precision.
 
-    Nothing is loaded unless every tensor fits: UserError names one that is missing, surplus or of another shape.
+    Nothing is loaded unless every tensor fits: UserError names those that are missing, surplus or of another shape.
     """
     import torch
+    from safetensors.torch import load_file
 
-    own, source = trainable_state(model), "it must come from the same tuning method and LLM"
-    for name in sorted(own.keys() | state.keys()):
-        if name not in state:
-            raise UserError(f"the checkpoint lacks the tensor '{name}': {source}")
-        if name not in own:
-            raise UserError(f"the checkpoint's tensor '{name}' does not train in this model: {source}")
-        if own[name].shape != state[name].shape:
-            shapes = f"has shape {tuple(state[name].shape)}, the model's {tuple(own[name].shape)}"
-            remedy = "they must come from the same LLM, vision encoder and LoRA rank"
-            raise UserError(f"the checkpoint's tensor '{name}' {shapes}: {remedy}")
+    own = trainable_state(model)
+    check([path], own, "it must come from the same tuning method, LLM, vision encoder and LoRA rank")
+    state = load_file(path)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(state[name])

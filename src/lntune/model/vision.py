@@ -7,6 +7,7 @@ pixels; paper section 3).
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from torch import Tensor, nn
 
 from lntune.config.training import Library
 from lntune.errors import UserError
+from lntune.model.weights import check
 
 _FILES: dict[Library, tuple[str, str]] = {
     "open_clip": ("open_clip_config.json", "open_clip_model.safetensors"),
     "timm": ("config.json", "model.safetensors"),
 }
+_UNUSED = ("head.", "pre_logits.")
+"""What a ViT's checkpoint may hold besides: its classifier, which timm leaves out when asked for no classes."""
+_OTHER = "these are not the weights that the config beside them describes: get both again, or choose another encoder"
 
 
 class VisionEncoder(nn.Module):
@@ -83,6 +88,14 @@ def _check_activations(tower: nn.Module, quick: bool, config: Path) -> None:
         )
 
 
+def _created(create: Callable[[], Any], weights: Path) -> Any:
+    """What a library makes of a folder; UserError in one line if it says that the weights do not fit."""
+    try:
+        return create()
+    except RuntimeError as error:
+        raise UserError(f"{weights}: {' '.join(str(error).split())}; {_OTHER}") from None
+
+
 def load_vision(folder: Path, library: Library) -> VisionEncoder:
     """The encoder in ``folder``; UserError if a file of its library's format is missing or broken."""
     config, weights = (folder / name for name in _FILES[library])
@@ -97,12 +110,15 @@ def load_vision(folder: Path, library: Library) -> VisionEncoder:
         import open_clip
 
         # By a folder open_clip asks the config beside the weights; by a model's name ("ViT-L-14") it would take GELU.
-        model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        create = partial(open_clip.create_model_from_pretrained, f"local-dir:{folder}")
+        model, preprocess = _created(create, weights)
+        check([weights], model.state_dict(), _OTHER, lambda name: name.startswith("visual."))
         _check_activations(model.visual, stated["model_cfg"].get("quick_gelu", False), config)
         return open_clip_encoder(model.visual, preprocess)
     import timm
     from timm.data import create_transform, resolve_model_data_config
 
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+    model = _created(partial(timm.create_model, f"local-dir:{folder}", pretrained=True, num_classes=0), weights)
+    check([weights], model.state_dict(), _OTHER, lambda name: not name.startswith(_UNUSED))
     data = resolve_model_data_config(model)
     return timm_encoder(model, create_transform(**data, is_training=False), data["input_size"][1])

@@ -186,6 +186,7 @@ class Models:
             workers=max(1, threads // planned["ranks"]),
             checkpoint_steps=execution.checkpoint_steps,
             cache_features=execution.cache_features,
+            templates=(self.scale.llms[llm].template, *([asked] if (asked := self.protocol.template) else [])),
         )
 
     @once

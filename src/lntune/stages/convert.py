@@ -71,6 +71,8 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write config.json, safetensors with their index, tokenizer.json and tokenizer_config.json."""
     from safetensors.torch import save_file
 
+    from lntune.model.llm import check_weights, load_tokenizer
+
     folder, out = job.folder("llm"), job.out
     names = pickles_of(folder)
     weight_map: dict[str, str] = {}
@@ -89,6 +91,8 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     vocabulary = _convert_tokenizer(folder, out)
+    check_weights(out)
+    load_tokenizer(out)
     return {"files": len(names), "tensors": len(weight_map), "bytes": total, "vocabulary": vocabulary}
 
 

@@ -225,7 +225,9 @@ def _tokenizer(job: AnyJob) -> "PreTrainedTokenizerFast":
     from lntune.model.llm import load_tokenizer
 
     if job.execution.weights:
-        return load_tokenizer(job.execution.weights[0])
+        return load_tokenizer(
+            job.execution.weights[0], *{stop_string(one.template) for one in job.settings.asked.values()}
+        )
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

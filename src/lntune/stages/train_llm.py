@@ -21,7 +21,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.model.prompts import IMAGE, TEMPLATES, Turn, render
+from lntune.model.prompts import IMAGE, TEMPLATES, Turn, render, stop_string
 from lntune.store.job import Job, Metrics
 from lntune.world import language
 from lntune.world.scenes import CATEGORIES, COLOURS, Scene, Split, scenes
@@ -325,8 +325,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     torch.manual_seed(settings.seed)
     spoken = [render(name, [Turn("user", IMAGE), Turn("assistant", "yes")]).text for name in TEMPLATES]
     size = save_tokenizer(job.out, [*language.vocabulary(), *spoken, *settings.texts])
-    tokenizer = load_tokenizer(job.out)
     model = _model(job, size).train()
+    model.config.save_pretrained(job.out)
+    tokenizer = load_tokenizer(job.out, *map(stop_string, settings.templates))
     optimizers = _optimizers(model, settings)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from lntune.config import Frozen
 from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
 from lntune.data.samples import Sample, read_samples
-from lntune.model.prompts import Rendered, Turn, render
+from lntune.model.prompts import Rendered, Turn, render, stop_string
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def tune(
     from lntune.training import ranks
     from lntune.training.loop import train
 
+    tokenizer = load_tokenizer(job.folder("llm"), *map(stop_string, (template, *job.execution.templates)))
     archive, samples = read_samples(job.folder("samples"))
     on_gpu = device().type == "cuda"
     with ranks.one_at_a_time(in_turn=on_gpu):
@@ -81,7 +82,7 @@ def tune(
     report = trainable_report(model)
     recorder = recorder_of(model) if recorder_of else None
     encoded, masks = encode_all(
-        load_tokenizer(job.folder("llm")),
+        tokenizer,
         [(rendered(sample, template, system), place) for place, sample in enumerate(samples)],
         settings.training.max_length,
         threshold=settings.misaligned_share,

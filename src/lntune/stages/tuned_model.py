@@ -13,7 +13,7 @@ from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import Library, LoraSettings, OnDevice
 from lntune.data.samples import Question
-from lntune.model.prompts import Turn, render_prompt
+from lntune.model.prompts import Turn, render_prompt, stop_string
 from lntune.store.job import Job
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ def load(
     job: Job[AnySettings, Execution], archive: str, questions: Sequence[Question]
 ) -> "tuple[MultimodalModel, PreTrainedTokenizerFast, list[Prompt], EncodedImages]":
     """The tuned model, in float32, where it computes; tokenizer, prompts, images. UserError if parts do not fit."""
-    from safetensors.torch import load_file
-
     from lntune.model import device
     from lntune.model.encode import encode_prompt
     from lntune.model.features import images_of
@@ -71,11 +69,11 @@ def load(
     from lntune.model.tuning import apply_method, load_trainable
 
     settings = job.settings
-    tokenizer = load_tokenizer(job.folder("llm"))
+    tokenizer = load_tokenizer(job.folder("llm"), stop_string(settings.template))
     model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
-    load_trainable(model, load_file(job.folder("tuned") / "tuned.safetensors"))
+    load_trainable(model, job.folder("tuned") / "tuned.safetensors")
     model = device.place(model).eval()
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}

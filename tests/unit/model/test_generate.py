@@ -75,6 +75,17 @@ def test_answers_end_at_the_stop_string_the_end_token_or_the_limit(
         assert short.split() == full.split()[:3]
 
 
+def test_answers_end_at_a_special_stop_that_no_text_shows(tokenizer: PreTrainedTokenizerFast) -> None:
+    """As in a model whose sequences end in another token than its prompt template's answers."""
+    model, hiding = sharp_model(), word_tokenizer()
+    hiding.add_special_tokens({"additional_special_tokens": [STOP]})
+    assert hiding.decode([7, 3], skip_special_tokens=True) == hiding.decode([7])
+    assert any(STOP in answer for answer in answers(model, tokenizer, stop="never"))
+    assert answers(model, hiding) == answers(model, tokenizer)
+    lengths = [len(answer.split()) for answer in answers(model, hiding, min_new_tokens=3)]
+    assert min(lengths) == 3 > min(len(answer.split()) for answer in answers(model, hiding))
+
+
 def test_batches_are_of_one_length_and_hold_each_prompt_once() -> None:
     asked = prompts(30)
     found = list(batches(asked, range(30), 3))

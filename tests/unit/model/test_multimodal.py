@@ -1,12 +1,25 @@
 """The multi-modal model: splicing, padding, the loss at answers alone, the connector, feature sources."""
 
+import re
+from pathlib import Path
+
+import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
+from lntune.errors import UserError
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import BlindFeatures, EncodedImages
-from lntune.model.multimodal import answer_places, build_connector, count_answer_tokens, splice_image
+from lntune.model.multimodal import (
+    CONNECTOR,
+    answer_places,
+    build_connector,
+    count_answer_tokens,
+    load_connector,
+    splice_image,
+)
 from tiny_multimodal import image, random_samples, tiny_model
 
 
@@ -124,3 +137,18 @@ def test_kept_features_do_not_depend_on_what_is_asked_for_together() -> None:
 def test_blind_features() -> None:
     blind = BlindFeatures(4, 6).features([3, 1])
     assert blind.shape == (2, 4, 6) and not blind.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        ({"weight": torch.zeros(16, 7)}, "has other shapes: weight (16, 7), not (16, 6)"),
+        ({"scale": torch.zeros(16)}, "no place for: scale"),
+        ({"bias": torch.zeros(16, dtype=torch.int8)}, "no floats in bias (I8)"),
+    ],
+)
+def test_a_connector_that_does_not_fit_is_refused(change: dict[str, Tensor], because: str, tmp_path: Path) -> None:
+    model = tiny_model()
+    save_file({**model.connector.state_dict(), **change}, tmp_path / CONNECTOR)
+    with pytest.raises(UserError, match=re.escape(because)):
+        load_connector(model, tmp_path)

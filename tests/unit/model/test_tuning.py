@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
@@ -214,23 +214,30 @@ def test_what_trained_comes_back_from_disk(method, tmp_path):
             tensor += torch.rand_like(tensor)
     save_file(trainable_state(model), tmp_path / "trained.safetensors")
     fresh = tuned(method, seed=9)
-    load_trainable(fresh, load_file(tmp_path / "trained.safetensors"))
+    load_trainable(fresh, tmp_path / "trained.safetensors")
     assert torch.equal(fresh.llm(ids).logits, model.llm(ids).logits)
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters(), strict=True))
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_by_the_tensors_name():
+def test_a_checkpoint_that_does_not_fit_is_refused_by_the_tensors_name(tmp_path):
     model, name = tuned("lora"), "llm.model.layers.0.mlp.up_proj.lora_A.default.weight"
     state = {key: tensor.clone() for key, tensor in trainable_state(model).items()}
-    with pytest.raises(UserError, match=rf"the checkpoint lacks the tensor '{name}'"):
-        load_trainable(model, {key: tensor for key, tensor in state.items() if key != name})
-    with pytest.raises(UserError, match=r"tensor 'llm\.model\.norm\.weight' does not train in this model"):
-        load_trainable(model, {**state, "llm.model.norm.weight": torch.ones(16)})
     wider = tuned("lora", lora=LoraSettings(rank=5, alpha=8, dropout=0.0))
-    with pytest.raises(
-        UserError,
-        match=r"'llm\.model\.layers\.0\.mlp\.down_proj\.lora_A\.default\.weight' has shape \(4, 32\)",
-    ):
-        load_trainable(wider, {key: tensor + 1 for key, tensor in state.items()})
+
+    def refused(into, saved, because):
+        save_file(saved, tmp_path / "tuned.safetensors")
+        with pytest.raises(UserError, match=because):
+            load_trainable(into, tmp_path / "tuned.safetensors")
+
+    refused(
+        model, {key: tensor for key, tensor in state.items() if key != name}, rf"tuned\.safetensors: lacks {name}; it"
+    )
+    surplus = {**state, "llm.model.norm.weight": torch.ones(16)}
+    refused(model, surplus, r"holds what the model has no place for: llm\.model\.norm\.weight;")
+    down = r"llm\.model\.layers\.0\.mlp\.down_proj\.lora_A\.default\.weight"
+    refused(
+        wider, {key: tensor + 1 for key, tensor in state.items()}, rf"other shapes: {down} \(4, 32\), not \(5, 32\)"
+    )
+    refused(model, {**state, name: state[name].to(torch.int8)}, rf"no floats in {name} \(I8\)")
     untouched = trainable_state(tuned("lora", lora=LoraSettings(rank=5, alpha=8, dropout=0.0)))
     assert all(torch.equal(tensor, untouched[key]) for key, tensor in trainable_state(wider).items())

@@ -1,5 +1,6 @@
 """Vicuna's way of being published, in miniature: pickled shards and a SentencePiece model, converted and compared."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,21 @@ def test_code_in_a_pickle_is_not_run(vicuna: Path, tmp_path: Path) -> None:
     said = refusal(tmp_path / "out", "convert", {}, {"llm": vicuna})
     assert "pytorch_model-00001-of-00002.bin: is not a file of tensors alone" in said
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_comes_out_is_the_llm_that_the_config_describes(vicuna: Path, tmp_path: Path) -> None:
+    config, shard = vicuna / "config.json", vicuna / "pytorch_model-00001-of-00002.bin"
+    document = json.loads(config.read_text())
+    config.write_text(json.dumps(document | {"vocab_size": 399}))
+    assert "lm_head.weight (400, 64), not (399, 64)" in refusal(tmp_path / "rows", "convert", {}, {"llm": vicuna})
+    config.write_text(json.dumps(document))
+    train_sentencepiece(vicuna, 401)
+    said = refusal(tmp_path / "words", "convert", {}, {"llm": vicuna})
+    assert "has the id 400, but the LLM's embedding has 400 rows" in said
+    train_sentencepiece(vicuna)
+    state = torch.load(shard, weights_only=True)
+    torch.save({name: value for name, value in state.items() if name != "lm_head.weight"}, shard)
+    assert "lacks lm_head.weight;" in refusal(tmp_path / "head", "convert", {}, {"llm": vicuna})
 
 
 def test_what_is_wrong_is_one_line(vicuna: Path, tmp_path: Path) -> None:
