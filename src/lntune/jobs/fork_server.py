@@ -52,7 +52,7 @@ def start() -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(address(kind))
         listener.listen(1024)
-        threading.Thread(target=_look_after, args=(kind, listener), daemon=True).start()
+        threading.Thread(target=_look_after, args=(kind, listener), name=f"{kind} server", daemon=True).start()
 
 
 def _look_after(kind: str, listener: socket.socket) -> None:

@@ -120,14 +120,15 @@ def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forwar
                 raise SystemExit(1)
             return None
         client.settimeout(None)
-        forward.job = partial(os.kill, struct.unpack("i", taken)[0])
+        (number,) = struct.unpack("i", taken)
+        forward.job = partial(os.kill, number) if number > 0 else None  # a signal may have ended it before it began
         _relay(reader, log)
         answer = b"".join(iter(partial(client.recv, 4), b""))  # ends when the job's process is gone
         forward.job = None
-    if len(answer) < 4:
+    if len(answer) < 4 and number > 0:
         _say("error: the fork server is gone, and so is this job; run snakemake again", log)
         return 1
-    return int(struct.unpack("i", answer[:4])[0])
+    return int(struct.unpack("i", answer[:4])[0]) if number > 0 else int(number)
 
 
 def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
