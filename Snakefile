@@ -20,7 +20,11 @@ if workflow.remote_exec:
 # Jobs run the code of this checkout, whichever copy of lntune is installed.
 SOURCE = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SOURCE)
-os.environ.update(PYTHONPATH=SOURCE)
+
+from lntune.environment import settle
+
+# With -d, Snakemake has left the folder that it was started in.
+settle(os.environ.get("PWD", ".") if workflow.overwrite_workdir else ".")
 
 from lntune.benchmarks.registry import question_stages, reference_stages, score_stages
 from lntune.snakefile.speed import speed_up

@@ -89,7 +89,7 @@ def resident() -> int:
 
 def forget_peak() -> None:
     """Let :func:`peak_resident` start again."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_resident() -> int:
@@ -98,7 +98,7 @@ def peak_resident() -> int:
 
 
 def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"/proc/self/status has no {name}")

@@ -9,7 +9,10 @@ from pathlib import Path
 
 ROOT = Path(workflow.basedir).parent
 sys.path.insert(0, str(ROOT / "src"))
-os.environ.update(PYTHONPATH=str(ROOT / "src"))
+
+from lntune.environment import settle
+
+settle(os.environ.get("PWD", ".") if workflow.overwrite_workdir else ".")
 
 from lntune.commands.pin import pin
 from lntune.snakefile.demo_weights import DemoWeightsWorkflow

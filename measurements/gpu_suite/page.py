@@ -30,7 +30,7 @@ def section() -> str:
 def publish(results: Path) -> None:
     """Copy a run's results beside results.md, and write that page anew."""
     try:
-        document = json.loads(results.read_text())
+        document = json.loads(results.read_text(encoding="utf-8"))
         ran_on = document["machine"]["gpu"], document["shape"]
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {results}: no results of python -m measurements.gpu ({error})")

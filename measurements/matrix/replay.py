@@ -45,7 +45,7 @@ def part_of(found: Contents, part: str | None) -> Contents:
 
 def main(stage: str, label: str) -> None:
     """Make one result."""
-    truth = Path(TRUTH.read_text())
+    truth = Path(TRUTH.read_text(encoding="utf-8"))
     nodes = json.loads((truth / "graph.json").read_text())["nodes"]
     true = json.loads((truth / "contents.json").read_text())
     remark = b""
@@ -60,7 +60,7 @@ def main(stage: str, label: str) -> None:
         if remark:
             with (target / name).open("ab") as file:
                 file.write(remark)
-    with LOG.open("a") as log:
+    with LOG.open("a", encoding="utf-8") as log:
         log.write(f"{stage}/{label}\n")
 
 

@@ -37,19 +37,19 @@ class Set:
     @classmethod
     def read(cls, annotations: Path, questions: Path) -> "Set":
         """From the two official files."""
-        with annotations.open() as file:
+        with annotations.open(encoding="utf-8") as file:
             known = json.load(file)
-        with questions.open() as file:
+        with questions.open(encoding="utf-8") as file:
             return cls(known, json.load(file))
 
     def with_answers(self, answers: Path, questions: Path) -> "Set":
         """The same questions with a model's answers in the place of the annotations."""
-        with questions.open() as file:
+        with questions.open(encoding="utf-8") as file:
             asked = json.load(file)
         about = {
             key: copy.deepcopy(asked.get(key)) for key in ("info", "task_type", "data_type", "data_subtype", "license")
         }
-        with answers.open() as file:
+        with answers.open(encoding="utf-8") as file:
             records = json.load(file)
         assert isinstance(records, list)
         assert {record["question_id"] for record in records} == set(self.by_question)

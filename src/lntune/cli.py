@@ -16,6 +16,7 @@ import typer
 
 from lntune.benchmarks.registry import Scorer, benchmarks
 from lntune.config.training import Precision
+from lntune.environment import settle
 from lntune.errors import UserError
 from lntune.snakefile.speed import collect_rarely
 
@@ -258,6 +259,7 @@ for _one in benchmarks():
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 1."""
+    settle()
     collect_rarely()
     try:
         app()

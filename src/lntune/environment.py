@@ -7,19 +7,16 @@ starts: so a process is started in it, and what a job starts inherits it. docs/e
 """
 
 import os
+import sys
 
-_PASSED = frozenset((
-    # Whose job it is, where its files lie, how it prints.
-    "HOME", "USER", "LOGNAME", "PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "TMPDIR", "XDG_CACHE_HOME", "KRB5CCNAME",
-    "TERM", "COLUMNS", "NO_COLOR", "PYTHONNOUSERSITE",
-    # The way to the network, to the GPUs, and to the compiler of DeepSpeed's kernels.
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "ROCR_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "GLOO_SOCKET_IFNAME", "CC", "CXX",
-    "MAX_JOBS", "TORCH_CUDA_ARCH_LIST", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "DS_SKIP_CUDA_CHECK",
-    # Which instructions of a CPU are used: these change digits, and are how one tries another CPU's.
-    "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA",
-))  # fmt: skip
+_SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PASSED = """
+HOME USER LOGNAME PATH LD_LIBRARY_PATH LD_PRELOAD TMPDIR XDG_CACHE_HOME KRB5CCNAME TERM COLUMNS NO_COLOR
+HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GLOO_SOCKET_IFNAME
+PYTORCH_ALLOC_CONF PYTORCH_CUDA_ALLOC_CONF TORCH_CUDA_ARCH_LIST TORCH_EXTENSIONS_DIR TRITON_CACHE_DIR CC CXX MAX_JOBS
+DS_SKIP_CUDA_CHECK PYTHONNOUSERSITE ATEN_CPU_CAPABILITY MKL_CBWR MKL_ENABLE_INSTRUCTIONS ONEDNN_MAX_CPU_ISA
+"""
 _PASSED_GROUPS = ("LNTUNE_", "SLURM_", "CUDA_", "NCCL_", "TORCH_NCCL_", "HF_", "FAKETIME")
 _OURS = {
     "LC_ALL": "C.UTF-8",
@@ -31,13 +28,29 @@ _OURS = {
 }
 
 
+# What of Python's may stay where a command is typed: nothing that is planned or printed depends on it.
+_HARMLESS = {"PYTHONUTF8", "PYTHONHASHSEED", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "PYTHONUNBUFFERED"}
+_HARMLESS |= {"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"}
+
+
 def job_environment() -> dict[str, str]:
     """The environment of a job, which runs the lntune that this process runs."""
-    passed = {name: value for name, value in os.environ.items() if _passes(name)}
-    return passed | _OURS | {"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
+    passed = {*_PASSED.split(), "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+    given = {name: os.environ[name] for name in os.environ if name in passed or name.startswith(_PASSED_GROUPS)}
+    return given | _OURS | {"PYTHONPATH": _SOURCE}
 
 
-def _passes(name: str) -> bool:
-    if name.endswith("_proxy"):
-        name = name.upper()
-    return name in _PASSED or name.startswith(_PASSED_GROUPS)
+def settle(folder: str = ".") -> None:
+    """Make Python plan and print as jobs work: with their packages, in UTF-8, whatever the user's PYTHON* and locale.
+
+    Where it has started otherwise, this process starts again, in ``folder``: Python names files in the encoding that it
+    finds then.
+    """
+    packages = os.environ.get("PYTHONPATH", _SOURCE)
+    foreign = {name for name in os.environ if name.startswith("PYTHON")} - _HARMLESS - {"PYTHONPATH"}
+    for name in foreign:
+        del os.environ[name]
+    os.environ.update(PYTHONPATH=_SOURCE, PYTHONUTF8="1")
+    if foreign or os.path.abspath(packages) != _SOURCE or sys.getfilesystemencoding() != "utf-8":
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

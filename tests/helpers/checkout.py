@@ -120,7 +120,7 @@ def copy_checkout(target: Path) -> Checkout:
 def ask_for(config: Path, *report_items: str) -> None:
     """Make these the report items of a config."""
     text, count = re.subn(
-        r"(?m)^report_items:[^\]]*\]", f"report_items: [{', '.join(report_items)}]", config.read_text()
+        r"(?m)^report_items:[^\]]*\]", f"report_items: [{', '.join(report_items)}]", config.read_text(encoding="utf-8")
     )
     assert count == 1
-    config.write_text(text)
+    config.write_text(text, encoding="utf-8")

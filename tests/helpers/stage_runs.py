@@ -34,7 +34,7 @@ def refusal(out: Path, stage: str, settings: dict[str, Any], inputs: Folders, **
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def draw_small(root: Path) -> Path:

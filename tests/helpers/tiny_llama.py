@@ -54,7 +54,7 @@ def _shards(names: list[str], pattern: str) -> dict[str, list[str]]:
 
 def _write_index(path: Path, shards: dict[str, list[str]]) -> None:
     weight_map = {name: file for file, held in shards.items() for name in held}
-    path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8")
 
 
 def write_vicuna(folder: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_killed_download_goes_on_names_stay_and_the_token_shows_nowhere(site: 
     name, order = site.order()
     site.hub.faults[f"/cdn/{sha256}"] = [stall(1_500_000)]
     command = [sys.executable, "-m", "lntune.jobs.run", order]
-    with open(site.checkout.root / "killed.log", "w") as log:
+    with open(site.checkout.root / "killed.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=site.checkout.root, env=site.environment, stdout=log, stderr=log)
         partial = site.checkout.root / "results" / ".scratch" / f"fetch-{name[-12:]}" / "files" / WEIGHTS
         deadline = time.monotonic() + 60

@@ -258,7 +258,7 @@ def test_a_published_table_of_an_older_config_keeps_its_derivation(toy: Toy) -> 
     found = collect(Path("."))
     assert found.items == ()
     assert {name for name, why in found.stays.items() if why == "needed by tables/toy.csv"} == set(old) - set(new)
-    Path("tables/toy.csv").write_text("edited by hand")
+    Path("tables/toy.csv").write_text("edited by hand", encoding="utf-8")
     found = collect(Path("."))
     assert found.items == () and found.notes == (
         "tables/toy.csv: no result holds these bytes, so what it rests on is not known",
@@ -303,7 +303,7 @@ def test_a_published_figure_keeps_its_derivation(toy: Toy) -> None:
     Path(FIGURES).mkdir()
     for suffix in ("pdf", "png"):
         shutil.copyfile(figure / f"bars.{suffix}", f"figures/bars.{suffix}")
-    Path("figures/bars.txt").write_text("a remark on them")
+    Path("figures/bars.txt").write_text("a remark on them", encoding="utf-8")
     kept = [name_of(figure), name_of(score)]
     assert collect(Path(".")).stays == dict.fromkeys(kept, "needed by figures/bars.pdf")
     Path("figures/bars.pdf").unlink()
@@ -520,7 +520,7 @@ def test_a_workflow_that_was_killed_keeps_nobody_from_deletion(toy: Toy) -> None
     simple(toy.store, "prepare", "data", "d", {})
     os.close(hold(Path(".snakemake/runs/host.1.0")))
     Path(".snakemake/locks").mkdir()  # and what Snakemake left, when it still had locks of its own
-    Path(".snakemake/locks/0.output.lock").write_text("results/x\n")
+    Path(".snakemake/locks/0.output.lock").write_text("results/x\n", encoding="utf-8")
     assert delete(collect(Path("."))).folders == 1
 
 

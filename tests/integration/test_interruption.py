@@ -49,9 +49,9 @@ def result_of(spec: Path) -> Path:
 
 
 def with_execution(spec: Path, **changes: Any) -> None:
-    document = json.loads(spec.read_text())
+    document = json.loads(spec.read_text(encoding="utf-8"))
     document["execution"] |= changes
-    spec.write_text(json.dumps(document))
+    spec.write_text(json.dumps(document), encoding="utf-8")
 
 
 def start(spec: Path, module: str = "lntune.jobs.submit") -> subprocess.Popen[str]:
@@ -106,7 +106,7 @@ def stopped_at(printed: str, label: str) -> int:
 
 
 def label_of(spec: Path) -> str:
-    return str(json.loads(spec.read_text())["label"])
+    return str(json.loads(spec.read_text(encoding="utf-8"))["label"])
 
 
 def test_a_second_signal_later_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,9 @@ def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
     """A scheduler signals every process of a job, and each hands the signal on."""
     process = start(long)
     wait_for_steps(long, process, 5)
-    (runner,) = (int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    (runner,) = (
+        int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+    )
     os.kill(runner, signal.SIGSTOP)  # it cannot save
     process.terminate()
     time.sleep(0.3)
@@ -248,6 +250,6 @@ def children(pid: int) -> list[int]:
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False

@@ -78,9 +78,9 @@ def reached(found: Found) -> Iterator[str]:
 
 def rewrite(path: Path, **changes: object) -> None:
     """Change a finished result's manifest, which is not to be written to."""
-    content = json.loads(path.read_text()) | changes
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
     path.unlink()
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 # --- what is found ---------------------------------------------------------------------------------------------------

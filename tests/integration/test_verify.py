@@ -99,7 +99,7 @@ def flip(path: Path) -> None:
 
 
 def edit_json(path: Path, edit: Callable[[Any], None]) -> None:
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     edit(document)
     change(path, lambda _: json.dumps(document).encode())
 

@@ -37,7 +37,7 @@ def test_a_page_names_only_what_exists(page: Path) -> None:
 
 def _without_examples(page: Path) -> str:
     """The page without its blocks of Python and YAML, which name files that a reader is to write."""
-    return re.sub(r"```(?:python|yaml).*?```", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"```(?:python|yaml).*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def _module_file(file: str) -> bool:

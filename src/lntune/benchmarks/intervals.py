@@ -80,18 +80,18 @@ def by_image(images: Mapping[str, str], scores: Mapping[str, float], factor: flo
 
 def write_score(out: Path, document: Mapping[str, Any], parts: Parts, questions: Mapping[str, Any]) -> None:
     """Write scores.json and per_item_scores.json."""
-    (out / "scores.json").write_text(json.dumps(document, indent=1) + "\n")
+    (out / "scores.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     write_per_item_scores(out, parts, questions)
 
 
 def write_per_item_scores(out: Path, parts: Parts, questions: Mapping[str, Any]) -> None:
     """Write per_item_scores.json."""
-    (out / PER_ITEM_SCORES).write_text(json.dumps({"parts": parts, "questions": questions}) + "\n")
+    (out / PER_ITEM_SCORES).write_text(json.dumps({"parts": parts, "questions": questions}) + "\n", encoding="utf-8")
 
 
 def read_strata(folder: Path) -> dict[str, Strata]:
     """The strata of each part of a cell, from the per_item_scores.json of a score's folder."""
-    return strata_of(json.loads((folder / PER_ITEM_SCORES).read_text())["parts"])
+    return strata_of(json.loads((folder / PER_ITEM_SCORES).read_bytes())["parts"])
 
 
 def strata_of(parts: Parts) -> dict[str, Strata]:

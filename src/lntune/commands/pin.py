@@ -44,7 +44,7 @@ def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out
     entry = {"about": about, "licence": licence, "files": files}
     entries[name] = entry
     wanted = validate({"entries": entries}, Catalog, catalog)
-    text = _spliced(catalog.read_text(), name, entry) if before.entries else None
+    text = _spliced(catalog.read_text(encoding="utf-8"), name, entry) if before.entries else None
     if text is None or not _means(text, wanted):
         text = _HEADER + _dumped({"entries": dict(sorted(entries.items()))})
     write_whole(catalog, text)

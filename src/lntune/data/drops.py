@@ -61,14 +61,15 @@ class Drops:
         """
         dropped = dict(sorted(self.counts.items()))
         assert read == kept + sum(dropped.values()), f"{read} read, {kept} kept, {dropped} dropped"
-        (folder / COUNTS).write_text(json.dumps(asdict(Counts(unit, read, dropped, kept, files)), indent=1) + "\n")
-        (folder / LIST).write_text("".join(json.dumps(one) + "\n" for one in self._faults))
+        counts = asdict(Counts(unit, read, dropped, kept, files))
+        (folder / COUNTS).write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        (folder / LIST).write_text("".join(json.dumps(one) + "\n" for one in self._faults), encoding="utf-8")
         return {unit: kept, "read": read, **{f"dropped: {reason}": number for reason, number in dropped.items()}}
 
 
 def read_counts(folder: Path) -> Counts:
     """The counts that :meth:`Drops.write` wrote."""
-    return Counts(**json.loads((folder / COUNTS).read_text()))
+    return Counts(**json.loads((folder / COUNTS).read_bytes()))
 
 
 Record = TypeVar("Record", Sample, Question)

@@ -47,10 +47,10 @@ def write_questions(folder: Path, archive: str, questions: Sequence[Question]) -
 
 
 def _write_set(folder: Path, name: str, archive: str, unit: str, records: Sequence[object]) -> None:
-    with (folder / name).open("w") as file:
+    with (folder / name).open("w", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps({key: value for key, value in record.__dict__.items() if value != ()}) + "\n")
-    (folder / SET).write_text(json.dumps({"archive": archive, unit: len(records)}) + "\n")
+    (folder / SET).write_text(json.dumps({"archive": archive, unit: len(records)}) + "\n", encoding="utf-8")
 
 
 def read_samples(folder: Path) -> tuple[str, list[Sample]]:
@@ -68,19 +68,19 @@ def read_questions(folder: Path) -> tuple[str, list[Question]]:
 
 
 def _archive(folder: Path) -> str:
-    name: str = json.loads((folder / SET).read_text())["archive"]
+    name: str = json.loads((folder / SET).read_bytes())["archive"]
     return name
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
 def write_answers(folder: Path, answers: Iterable[tuple[str, str]]) -> None:
     """Write each question's id with the model's answer."""
     lines = (json.dumps({"id": id, "answer": answer}) + "\n" for id, answer in answers)
-    (folder / ANSWERS).write_text("".join(lines))
+    (folder / ANSWERS).write_text("".join(lines), encoding="utf-8")
 
 
 def read_answers(folder: Path) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Partial:
         self.remove()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
-        _note_of(self.path).write_text(json.dumps(asdict(version)))
+        _note_of(self.path).write_text(json.dumps(asdict(version)), encoding="utf-8")
         self.version = version
 
     def write(self, block: bytes) -> None:
@@ -112,7 +112,7 @@ def _note_of(path: Path) -> Path:
 def _read_version(path: Path) -> Version | None:
     """None if there is no note, or a kill has cut it short; then what has arrived is of no use."""
     try:
-        return Version(**json.loads(_note_of(path).read_text()))
+        return Version(**json.loads(_note_of(path).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -119,7 +119,7 @@ _VIT_BASE = {"embed_dim": 768, "depth": 12, "img_size": 224, "patch_size": 16}
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); memory is predicted from the shape that it gives") from None
 

@@ -177,7 +177,7 @@ def main(kind: str, parent: int) -> None:
     """Import the libraries, then serve on the socket until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
     listener = socket.socket(fileno=os.dup(0))
-    with open(os.devnull) as nothing:
+    with open(os.devnull, encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 0)
     for name in _LIBRARIES[kind]:
         import_module(name)

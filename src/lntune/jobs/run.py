@@ -49,7 +49,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     from lntune.training.gpus import out_of_memory, take_device
 
     try:
-        spec = json.loads(path.read_text())
+        spec = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such job spec; it is written when snakemake starts, so run that") from None
     name, document = f"{spec['stage']} {spec['label']}", spec["identity"]

@@ -103,7 +103,7 @@ def load_vision(folder: Path, library: Library) -> VisionEncoder:
         if not path.is_file():
             raise UserError(f"{path}: missing; a vision encoder of {library} needs {config.name} and {weights.name}")
     try:
-        stated = json.loads(config.read_text())
+        stated = json.loads(config.read_bytes())
     except ValueError as error:
         raise UserError(f"{config}: not valid JSON ({error})") from None
     if library == "open_clip":

@@ -49,7 +49,7 @@ def to_fetch(node: Node, recorded: CatalogLock) -> tuple[int, int, list[str]]:
 def origins_of(folder: Path) -> dict[str, LockedFile]:
     """What a fetched folder says of its files; nothing if it does not, as older ones."""
     try:
-        told = json.loads((folder / ORIGINS).read_text())
+        told = json.loads((folder / ORIGINS).read_bytes())
         return {name: LockedFile.model_validate(one) for name, one in told.items()}
     except (OSError, ValueError, AttributeError):
         return {}

@@ -133,11 +133,11 @@ def _content(folder: Path, name: str) -> tuple[str, list[str], str]:
     """Title as plain text, notes and table as Markdown; of a figure, which has no Markdown, by its settings."""
     file = folder / f"{name}.md"
     if not file.is_file():
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
         settings = stage_module(manifest["stage"]).Settings.model_validate_json(json.dumps(manifest["settings"]))
         assert isinstance(settings, ShownItemSettings)
         return settings.title, list(notes_of(settings)), ""
-    head, _, rest = file.read_text().partition("\n")
+    head, _, rest = file.read_text(encoding="utf-8").partition("\n")
     begin = re.search(r"^(\||##)", rest, re.MULTILINE)
     until = begin.start() if begin else len(rest)
     notes = [" ".join(note.split()) for note in rest[:until].split("\n\n") if note.strip()]
@@ -149,7 +149,7 @@ def _origin(folder: Path, name: str) -> list[str]:
     """How to ask where it comes from."""
     origin = [f"Shows the result `{folder.parent.name}/{folder.name}`; its {MANIFEST} says what it was made from."]
     cells = folder / CELLS
-    if cells.is_file() and (listed := json.loads(cells.read_text())):
+    if cells.is_file() and (listed := json.loads(cells.read_bytes())):
         command = shlex.join(["lntune", "trace", name, listed[0]["row"], listed[0]["column"]])
         origin.append(f"Where a number comes from, for example the first: `{command}`")
     return origin

@@ -153,7 +153,7 @@ def cell_of(column: str, folders: Sequence[Path], format: ScoreFormat | None, to
 
 
 def _read(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_text())
+    return json.loads((folder / name).read_bytes())
 
 
 def _scores(folders: Sequence[Path], format: ScoreFormat) -> Cell:

@@ -105,7 +105,7 @@ def chosen_rates(row: Row, selections: Sequence[Path]) -> str:
     """The learning rate of a row as its table shows it; of several seeds, each if they differ."""
     if row.learning_rate is not None:
         return rate_text(row.learning_rate)
-    found = [json.loads((one / "selection.json").read_text())["learning_rate"] for one in row.chosen(selections)]
+    found = [json.loads((one / "selection.json").read_bytes())["learning_rate"] for one in row.chosen(selections)]
     rates = [NO_SCORE if rate is None else f"{rate:g}" for rate in found]
     return rates[0] if len(set(rates)) == 1 else "; ".join(rates)
 
@@ -122,7 +122,7 @@ def write_cells(out: Path, settings: ShownItemSettings, cells: Sequence[Sequence
         for row, its in zip(settings.rows, cells, strict=True)
         for (column, places), cell in zip(settings.places(row).items(), its, strict=True)
     ]  # fmt: skip
-    (out / CELLS).write_text(json.dumps(found, indent=1) + "\n")
+    (out / CELLS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def scale_note(settings: ShownItemSettings) -> str:

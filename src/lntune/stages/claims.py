@@ -35,7 +35,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     write_csv(job.out / "claims.csv", readings)
     ours = f"Ours: {', '.join(own) or 'no table yet'}. Scale: {settings.scale}. Protocol: {settings.protocol}."
     how = "One line a claim, with the reading that comes nearest to it; claims.csv has all of them, with formulas."
-    (job.out / "claims.md").write_text(markdown(readings, title=TITLE, notes=(settings.scale_note, ours, how)))
+    text = markdown(readings, title=TITLE, notes=(settings.scale_note, ours, how))
+    (job.out / "claims.md").write_text(text, encoding="utf-8")
     found = list(verdicts(readings).values())
     return {"claims": len(found), "readings": len(readings), "agree": found.count("agrees")}
 

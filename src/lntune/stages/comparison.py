@@ -22,5 +22,5 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     write_csv(job.out / "comparison.csv", compared)
     made = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
     notes = (settings.scale_note, made, HOW)
-    (job.out / "comparison.md").write_text(markdown(compared, title=TITLE, notes=notes))
+    (job.out / "comparison.md").write_text(markdown(compared, title=TITLE, notes=notes), encoding="utf-8")
     return {"tables": len(own), "figures": len(compared), "ours": sum(one.ours is not None for one in compared)}

@@ -38,7 +38,7 @@ def pickles_of(folder: Path) -> list[str]:
         return [_WHOLE]
     index = folder / _INDEX
     try:
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        files = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except FileNotFoundError:
         raise UserError(f"{folder}: holds neither {_WHOLE} nor {_INDEX}; there is nothing to convert") from None
     except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -86,7 +86,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
             total += sum(value.nbytes for value in tensors.values())
             progress.advance(1)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     for name in _COPIED:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
@@ -104,14 +104,14 @@ def _convert_tokenizer(folder: Path, out: Path) -> int:
     tokenizer = fast_tokenizer(path)
     tokenizer.save(str(out / "tokenizer.json"))
     try:
-        longest = int(json.loads(source.read_text())["max_position_embeddings"])
+        longest = int(json.loads(source.read_bytes())["max_position_embeddings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source}: names no max_position_embeddings ({error!r}); download it again") from None
     config = {
         "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
         "clean_up_tokenization_spaces": False, "model_max_length": longest,
     }  # fmt: skip
-    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     return int(tokenizer.get_vocab_size())
 
 

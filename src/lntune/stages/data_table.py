@@ -60,7 +60,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
         for known, differs in [_compared(row, counts)]
     ]  # fmt: skip
     pd.DataFrame(records).to_csv(job.out / f"{settings.name}.csv", index=False, lineterminator="\n")
-    (job.out / f"{settings.name}.md").write_text(_markdown(settings, counted))
+    (job.out / f"{settings.name}.md").write_text(_markdown(settings, counted), encoding="utf-8")
     return {"sets": len(records), "reasons": len(reasons)}
 
 

@@ -73,11 +73,11 @@ def written(text: str) -> str:
 
 
 def _dump(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value) + "\n")
+    path.write_text(json.dumps(value) + "\n", encoding="utf-8")
 
 
 def _dump_lines(path: Path, records: Iterable[object]) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
 def _write_images(
@@ -98,7 +98,7 @@ def _write_images(
 
 def read_facts(folder: Path) -> dict[str, Scene]:
     """The scene behind each image of a drawn set, by member name."""
-    records = map(json.loads, (folder / "facts.jsonl").read_text().splitlines())
+    records = map(json.loads, (folder / "facts.jsonl").read_text(encoding="utf-8").splitlines())
     return {one["image"]: Scene(one["background"], tuple(Thing(**t) for t in one["things"])) for one in records}
 
 

@@ -93,7 +93,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder / name, target)
     origins = {name: one.model_dump() for name, one in sorted(found.items())}
-    (job.out / ORIGINS).write_text(json.dumps(origins, indent=1) + "\n")
+    (job.out / ORIGINS).write_text(json.dumps(origins, indent=1) + "\n", encoding="utf-8")
     return {"bytes": sum(one.bytes for one in found.values())}
 
 

@@ -263,7 +263,7 @@ def pooled_variance(recorded: "NDArray[np.float64]") -> float:
 def _recorded(metrics: Path) -> list[tuple[int, Mapping[str, object]]]:
     """The step and what was recorded of norms, line by line; at least one."""
     try:
-        lines = metrics.read_text(errors="replace").splitlines()
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise UserError(f"{metrics}: cannot be read ({error.strerror}); it is a finetune's log of its steps") from None
     found: list[tuple[int, Mapping[str, object]]] = []

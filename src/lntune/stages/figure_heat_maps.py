@@ -60,7 +60,7 @@ def _map(job: Job[Settings, NoExecution], row: Row) -> LayerSimilarity:
     folder = job.folders("scores")[row.scores[0][0]]
     if read_divergences(folder):
         return LayerSimilarity(row.title, [[math.nan]], math.nan)
-    found = json.loads((folder / "similarity.json").read_text())["tokens"][tokens]
+    found = json.loads((folder / "similarity.json").read_bytes())["tokens"][tokens]
     return LayerSimilarity(row.title, found["matrix"], found["mean"])
 
 

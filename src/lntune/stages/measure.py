@@ -77,7 +77,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             {"name": "trainable_percent", "value": printed_percent(settings.paper.trainable_percent), "label": "paper"},
         ]
     document = {"setup": setup.model_dump(mode="json"), "numbers": numbers}
-    (job.out / MEASURED).write_text(json.dumps(document, indent=1) + "\n")
+    (job.out / MEASURED).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return {"trainable": report.trainable, "parameters": report.total, "predicted_bytes": account.peak}
 
 

@@ -44,7 +44,7 @@ _YES = {True: "yes", False: "no", None: "-"}
 
 def read(folder: Path) -> Any:
     """What a rehearsal has written."""
-    return json.loads((folder / REHEARSAL).read_text())
+    return json.loads((folder / REHEARSAL).read_bytes())
 
 
 def seconds(parts: Any, trainings: int, steps: float) -> float | None:
@@ -62,7 +62,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     settings = job.settings
     records = [_record(row, read(folder)) for row, folder in zip(settings.rows, job.folders("rehearsals"), strict=True)]
     pd.json_normalize(records, sep=": ").to_csv(job.out / f"{settings.name}.csv", index=False, float_format="%.5g")
-    (job.out / f"{settings.name}.md").write_text(_markdown(settings, records))
+    (job.out / f"{settings.name}.md").write_text(_markdown(settings, records), encoding="utf-8")
     return {"rehearsals": len(records), "failed": sum(bool(one["failed"]) for one in records)}
 
 

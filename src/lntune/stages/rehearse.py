@@ -112,7 +112,7 @@ def run(job: AnyJob) -> Metrics:
             run_on_ranks(replace(job, execution=execution), __name__, ends - time.monotonic())
         except (RankCrash, UserError) as error:
             text = str(error).removeprefix(f"{job.label}: ")
-        notes: Any = json.loads(path.read_text()) if path.is_file() else {"parts": {}, "doing": "the ranks' start"}
+        notes: Any = json.loads(path.read_bytes()) if path.is_file() else {"parts": {}, "doing": "the ranks' start"}
         parts |= {f"{name} again" if name in parts else name: found for name, found in notes["parts"].items()}
         if text and notes["doing"] != "kill":
             failures.append(_failure(job.settings, notes["doing"] or "the end", text))
@@ -120,7 +120,7 @@ def run(job: AnyJob) -> Metrics:
     if text := parts.get("questions", {}).pop("failed", ""):
         failures.append(_failure(job.settings, "questions", text))
     document = {"parts": parts, "failures": failures, "compared": _compared(job.settings, parts)}
-    (job.out / REHEARSAL).write_text(json.dumps(document, indent=1) + "\n")
+    (job.out / REHEARSAL).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return {"parts": len(parts), "failures": len(failures)}
 
 

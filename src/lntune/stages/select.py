@@ -35,7 +35,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     folders = dict(zip(rates, job.folders("scores"), strict=True))
     diverged = {rate: run for rate, folder in folders.items() for run in read_divergences(folder)}
     scores = {
-        rate: json.loads((folder / "scores.json").read_text())["CIDEr"]
+        rate: json.loads((folder / "scores.json").read_bytes())["CIDEr"]
         for rate, folder in folders.items()
         if rate not in diverged
     }
@@ -58,5 +58,5 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
             for rate in rates
         ],
     }
-    (job.out / "selection.json").write_text(json.dumps(selection, indent=1) + "\n")
+    (job.out / "selection.json").write_text(json.dumps(selection, indent=1) + "\n", encoding="utf-8")
     return metrics

@@ -66,7 +66,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         for tokens, one in found.items()
     }
     document = {**counts, "tokens": summaries}
-    (job.out / SIMILARITY).write_text(json.dumps(document) + "\n")
+    (job.out / SIMILARITY).write_text(json.dumps(document) + "\n", encoding="utf-8")
     write_per_item_scores(job.out, parts, {})
     return {**counts, "similarity": found["all"].mean}
 

@@ -109,7 +109,7 @@ def train_tower(
             rounded = {name: round(value, 6) for name, value in shown.items()}
             lines.append(json.dumps({"step": step + 1, **rounded}) + "\n")
             progress.advance(1, **shown)
-    (job.out / "metrics.jsonl").write_text("".join(lines))
+    (job.out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def probed(job: Job[Any, Execution], library: Library, seed: int) -> Metrics:
@@ -132,7 +132,7 @@ def probed(job: Job[Any, Execution], library: Library, seed: int) -> Metrics:
     unseen, wanted = features(600, "test")
     right = ((unseen @ solved).argmax(1) == wanted).double()
     found = {"cells": 100.0 * right.mean().item(), "things": 100.0 * right[wanted < len(CATEGORIES)].mean().item()}
-    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
+    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return {**found}
 
 
@@ -176,5 +176,5 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
     model_config = {"embed_dim": settings.embed_dim, "quick_gelu": False, "vision_cfg": vision, "text_cfg": text}
     document = {"model_cfg": model_config, "preprocess_cfg": preprocess}
-    (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n")
+    (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return probed(job, "open_clip", settings.seed)

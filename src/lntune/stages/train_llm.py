@@ -358,8 +358,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     examination = examine(model, tokenizer, settings, frozenset(CATEGORIES))
     model.half().save_pretrained(job.out, safe_serialization=True)
     (job.out / "generation_config.json").unlink(missing_ok=True)
-    (job.out / "metrics.jsonl").write_text("".join(lines))
-    (job.out / "examination.json").write_text(json.dumps(examination, indent=1) + "\n")
+    (job.out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    (job.out / "examination.json").write_text(json.dumps(examination, indent=1) + "\n", encoding="utf-8")
     return {"parameters": sum(p.numel() for p in model.parameters()), **examination}
 
 
@@ -383,5 +383,5 @@ def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>",
         "unk_token": "<unk>", "model_max_length": _LONGEST,
     }  # fmt: skip
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     return len(vocabulary)

@@ -76,5 +76,5 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             "first_conv": "patch_embed.proj", "classifier": "head",
         },
     }  # fmt: skip
-    (job.out / "config.json").write_text(json.dumps(document, indent=1) + "\n")
+    (job.out / "config.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return probed(job, "timm", settings.seed)

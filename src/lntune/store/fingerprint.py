@@ -122,7 +122,8 @@ _package = cache(PackageCode)
 
 def _key(package: str) -> str:
     """The hash of all that imports and digests follow from: the package's files, this module, and what parses."""
-    parts = [package, raw_digest(package), sys.version, *versions(["grimp"]).values(), Path(__file__).read_text()]
+    ours = Path(__file__).read_text(encoding="utf-8")
+    parts = [package, raw_digest(package), sys.version, *versions(["grimp"]).values(), ours]
     return blake3("\0".join(parts).encode()).hexdigest()
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from lntune.environment import job_environment
 from lntune.files import flush, locked
 from lntune.store.identity import Identity, canonical_json, hash_tree
 from lntune.store.leases import host_name, is_alive
@@ -204,17 +205,21 @@ def _remove_leftovers(final: Path) -> None:
 
 def git_state(folder: Path) -> Git | None:
     """The commit that a folder's checkout stands at; None without git, a repository or a first commit."""
-    listed = output_of("git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", folder=folder) or ""
+    # Git mistrusts what another user owns, since its config may name programs. This one's code runs here anyway.
+    trusted = f"safe.directory={Path(__file__).resolve().parents[3]}"
+    command = ("git", "-c", trusted, "--no-optional-locks", "status", "--porcelain=v2", "--branch")
+    listed = output_of(*command, folder=folder) or ""
     commit = re.search(r"^# branch\.oid (\w+)$", listed, re.M)
     return Git(commit=commit[1], dirty=any(line[0] != "#" for line in listed.splitlines())) if commit else None
 
 
 def output_of(*command: str, folder: Path | None = None) -> str | None:
-    """What a command prints; None if it is not there, fails or hangs."""
+    """What a command prints in a job's environment; None if it is not there, fails or hangs."""
     try:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout
+        done = subprocess.run(command, cwd=folder, env=job_environment(), capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.decode("utf-8", errors="replace")
 
 
 def machine(ranks: int) -> Machine:

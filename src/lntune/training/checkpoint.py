@@ -67,8 +67,8 @@ def save_checkpoint(
         found = sum(map(len, names.values()))
         if found != written:
             raise RuntimeError(f"{writing}: holds {found} tensors, not the {written} that all ranks have written")
-        (writing / METRICS).write_text("".join(metrics))
-        (writing / STATE).write_text(json.dumps({"step": step, "run": digest, "tensors": names}))
+        (writing / METRICS).write_text("".join(metrics), encoding="utf-8")
+        (writing / STATE).write_text(json.dumps({"step": step, "run": digest, "tensors": names}), encoding="utf-8")
         for path in (writing / METRICS, writing / STATE, writing):
             flush(path)
         target = folder / f"step-{step}"
@@ -123,10 +123,10 @@ def load_checkpoint(folder: Path, digest: str, trained: Collection[str]) -> tupl
     if step == 0:
         return None
     path = folder / f"step-{step}"
-    metrics = (path / METRICS).read_text().splitlines(keepends=True)
+    metrics = (path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(metrics) == step, "one line of the log a step"
     readers: dict[str, Callable[[], Tensor]] = {}
-    for file, names in json.loads((path / STATE).read_text())["tensors"].items():
+    for file, names in json.loads((path / STATE).read_bytes())["tensors"].items():
         opened = safe_open(path / file, framework="pt")
         readers |= {name: partial(opened.get_tensor, name) for name in names}
     return metrics, LazyTensors(readers)
@@ -137,7 +137,7 @@ def latest_step(folder: Path, digest: str, trained: Collection[str]) -> int:
     for path in checkpoint_folders(folder):
         if not all((path / name).exists() for name in (METRICS, STATE)):
             continue  # an older one, whose removal was cut short
-        state = json.loads((path / STATE).read_text())
+        state = json.loads((path / STATE).read_bytes())
         stored = {name for names in state["tensors"].values() for name in names}
         whole = all(sorted(tensor_names(path / file)) == names for file, names in state["tensors"].items())
         if not whole or any(f"weight/{name}" not in stored for name in trained):

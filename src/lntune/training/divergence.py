@@ -49,14 +49,14 @@ def describe(runs: Sequence[Divergence]) -> str:
 
 def write_divergences(out: Path, runs: Sequence[Divergence]) -> Metrics:
     """Write diverged.json; return the metrics of a result that has no model."""
-    (out / DIVERGED).write_text(json.dumps([one.model_dump() for one in runs], indent=1) + "\n")
+    (out / DIVERGED).write_text(json.dumps([one.model_dump() for one in runs], indent=1) + "\n", encoding="utf-8")
     return {"diverged": describe(runs)}
 
 
 def read_divergences(folder: Path) -> list[Divergence]:
     """The runs that left a result without a model; none where there is one."""
     path = folder / DIVERGED
-    return [Divergence.model_validate(one) for one in json.loads(path.read_text())] if path.is_file() else []
+    return [Divergence.model_validate(one) for one in json.loads(path.read_bytes())] if path.is_file() else []
 
 
 def passed_on(job: Job[Any, Any]) -> Metrics | None:

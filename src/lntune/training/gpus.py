@@ -57,7 +57,7 @@ class Gpus:
 def driver_version() -> str | None:
     """The version of NVIDIA's driver on this node; None without one."""
     try:
-        text = Path("/proc/driver/nvidia/version").read_text()
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         text = subprocess.getoutput("timeout 60 nvidia-smi --query-gpu=driver_version --format=csv,noheader")
     found = re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", text)

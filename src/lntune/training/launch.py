@@ -36,10 +36,6 @@ GRACE_SECONDS = 1800.0
 
 DOCUMENT, RESULT, STOP, ENDED = "job.json", "result.json", "stop", "ended.json"
 
-# What Slurm, MPI and an outer torchrun set about a process's place would be taken for the rank's own.
-_MISLEADING = ("SLURM_", "OMPI_", "PMI_", "PMIX_", "MPI_", "TORCHELASTIC_", "PET_")
-_MISLEADING_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
-
 
 class RankCrash(RuntimeError):  # noqa: N818
     """A rank ended by a defect or was killed; its traceback is in the log."""
@@ -54,12 +50,12 @@ def launch(
     """
     with tempfile.TemporaryDirectory(prefix="lntune-ranks-") as name:
         folder = Path(name)
-        (folder / DOCUMENT).write_text(json.dumps(document))
+        (folder / DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
         ends = time.monotonic() + seconds
         code = _run(module, folder, ranks, threads, ends)
         result = folder / RESULT
         if code == 0 and result.is_file():
-            return json.loads(result.read_text())
+            return json.loads(result.read_bytes())
         if time.monotonic() >= ends:
             raise RankCrash(f"{label}: the ranks did not end within {max(seconds, 0):.0f} s and were ended")
         raise _failure(folder, code, label)
@@ -67,18 +63,16 @@ def launch(
 
 def read_document(folder: Path) -> dict[str, Any]:
     """What the launcher handed to its ranks."""
-    document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text())
+    document: dict[str, Any] = json.loads((folder / DOCUMENT).read_bytes())
     return document
 
 
 def rank_environment(ranks: int, threads: int, folder: Path) -> dict[str, str]:
-    """The environment of torchrun and its ranks, without what would mislead them."""
-    misleading = {name for name in os.environ if name.startswith(_MISLEADING)} | _MISLEADING_NAMES
-    return {name: value for name, value in os.environ.items() if name not in misleading} | {
+    """The environment of torchrun and its ranks, without the places that Slurm gives to the ranks of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | {
         RANK_FOLDER: str(folder),
         STOP_FILE: str(folder / STOP),
         "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
     }
 
 
@@ -117,8 +111,8 @@ def _ignore_signals() -> None:
 def _failure(folder: Path, code: int, label: str) -> Exception:
     """Why the ranks ended: what failed first, for the others fail in consequence."""
     path = folder / ENDED
-    ended: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
-    failures = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
+    ended: dict[str, int] = json.loads(path.read_bytes()) if path.is_file() else {}
+    failures = [json.loads(path.read_bytes()) for path in folder.glob("failed-*.json")]
     silent = [rank for rank, code in ended.items() if code < 0 and not (folder / f"failed-{rank}.json").exists()]
     if silent:
         name = signal.Signals(-ended[silent[0]]).name
@@ -198,7 +192,7 @@ def torchrun(ranks: int, module: str, folder: Path) -> int:
         run.run(run.parse_args(arguments))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        (folder / ENDED).write_text(json.dumps(codes))
+        (folder / ENDED).write_text(json.dumps(codes), encoding="utf-8")
         return 1
     return 0
 

@@ -100,9 +100,9 @@ def train(
         done = len(lines)
         run = Run(samples, features, settings, execution, seed, scratch, digest, total, label, recorder)
         if first:
-            log.write_text("".join(lines))
+            log.write_text("".join(lines), encoding="utf-8")
         with (
-            open(log if first else os.devnull, "a", buffering=1) as file,
+            open(log if first else os.devnull, "a", encoding="utf-8", buffering=1) as file,
             track(total, label, "steps", done=done, stream=None if first else file) as progress,
         ):
             go_on(run, engine, lines, file, progress, asked)

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
 from math import inf
 from pathlib import Path
 
 import pytest
 
 from checkout import Checkout, copy_checkout
+from lntune.commands.doctor import diagnose
 from lntune.commands.doctor.cluster import Nodes
 from local_hub import LocalHub
 
@@ -62,6 +64,18 @@ def test_a_store_that_cannot_be_written(checkout: Checkout) -> None:
 def test_the_text_has_a_remedy_for_each_thing_missing(checkout: Checkout) -> None:
     printed = checkout.run("lntune", "doctor", "tables/tiny.csv", "--config", "store=/proc/results", code=1)
     assert "MISSING  store" in printed and "-> set `store` in config.yaml" in printed and "2 missing" in printed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout to another user")
+def test_a_checkout_that_git_mistrusts_is_told_how_git_trusts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy_checkout(tmp_path / "a checkout").root
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    os.chown(root, 65534, 65534)
+    monkeypatch.chdir(root)
+    found = diagnose(root, ["tables/tiny.csv"]).findings[0]  # by the lntune of another checkout
+    assert found.state == "degraded" and found.remedy == f"git config --global --add safe.directory '{root}'"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_job_outlives_its_fork_server(tmp_path: Path, capfd: pytest.CaptureFix
     spec.write_text("{}")
     _, printed = submitted.communicate(timeout=60)
     assert submitted.returncode == 1 and printed == "error: spec: KeyError: 'stage'\n"
-    assert "KeyError" in Path(f"{spec}.log").read_text()
+    assert "KeyError" in Path(f"{spec}.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

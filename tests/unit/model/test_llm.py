@@ -32,7 +32,7 @@ def llama2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def with_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

@@ -53,9 +53,9 @@ def fingerprint(module: str = "toy.stages.train") -> dict[str, str]:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_it_covers_the_imports_and_the_packages_on_the_way(toy: Path) -> None:

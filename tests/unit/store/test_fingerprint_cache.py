@@ -53,9 +53,9 @@ EDITS = {
 
 
 def _swap(one: Path, other: Path) -> None:
-    texts = one.read_text(), other.read_text()
-    one.write_text(texts[1])
-    other.write_text(texts[0])
+    texts = one.read_text(encoding="utf-8"), other.read_text(encoding="utf-8")
+    one.write_text(texts[1], encoding="utf-8")
+    other.write_text(texts[0], encoding="utf-8")
 
 
 def _linked(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from checkout import ROOT
+from lntune.environment import job_environment
 from lntune.errors import UserError
 from lntune.store.identity import FileRecord, Identity
-from lntune.store.manifest import Store, content_digest, read_manifest, write_manifest
+from lntune.store.manifest import Git, Store, content_digest, read_manifest, write_manifest
 from lntune.store.record import git_state, machine, peak_memory_bytes, record
 
 IDENTITY = Identity("train", {"rate": 0.1, "seed": 3}, {"toy.train": "ab" * 32}, {"pytest": "1"}, {})
@@ -292,7 +295,7 @@ def test_a_manifest_is_there_whole_or_not_at_all(store: Store, tmp_path: Path) -
     manifest = record(store, IDENTITY, "toy", work)
     path = tmp_path / "manifest.json"
     writer = (
-        "import sys; from pathlib import Path; from lntune.store.manifest import *\n"
+        "from pathlib import Path; from lntune.store.manifest import *\n"
         "source, path = map(Path, sys.argv[1:]); manifest = read_manifest(source)\n"
         "big = manifest.model_copy(update={'metrics': {str(n): n for n in range(20000)}})\n"
         "print('ready', flush=True)\n"
@@ -362,6 +365,36 @@ def test_the_commit_and_whether_it_is_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("y")
     changed = git_state(tmp_path)
     assert changed is not None and changed.dirty and changed.commit == state.commit
+
+
+def test_the_commit_is_that_of_the_folder_also_in_a_hook_of_another_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init", "-q")
+        git(tmp_path / name, "commit", "-q", "--allow-empty", "-m", name)
+    commit = git(tmp_path / "ours", "rev-parse", "HEAD").strip()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "theirs"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "theirs" / ".git" / "index"))
+    assert git_state(tmp_path / "ours") == Git(commit=commit, dirty=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout to another user")
+def test_a_checkout_of_another_user_names_its_commit_to_the_lntune_in_it_alone(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD").strip()
+    for path in (tmp_path, tmp_path / ".git"):
+        os.chown(path, 65534, 65534)
+    assert git_state(tmp_path) is None, "nobody's code runs from there, so git's own rule holds"
+    code = "from pathlib import Path; from lntune.store.record import git_state; print(git_state(Path('.')))"
+    own = job_environment() | {"PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=own, capture_output=True, check=True)
+    assert done.stdout.decode() == f"commit='{commit}' dirty=False\n"
 
 
 def test_the_machine() -> None:

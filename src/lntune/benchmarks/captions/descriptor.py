@@ -39,7 +39,7 @@ class Options(DrawingPrompting):
 
 def _references(folder: Path) -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for one in json.loads((folder / "references.json").read_text())["annotations"]:
+    for one in json.loads((folder / "references.json").read_bytes())["annotations"]:
         found.setdefault(str(one["image_id"]), []).append(one["caption"])
     return found
 

@@ -63,7 +63,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     kept = with_images(job, archive, questions, lambda one: sources[one.id], drops)
     annotations = [one for question in kept for one in references[question.id]]
     document = {"images": [{"id": int(question.id)} for question in kept], "annotations": annotations}
-    (job.out / "references.json").write_text(json.dumps(document) + "\n")
+    (job.out / "references.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
     if settings.shots:
         pool = Random(settings.shots.seed).sample(examples, min(settings.shots.pool, len(examples)))
         kept = with_shots(kept, pool, settings.shots, path)

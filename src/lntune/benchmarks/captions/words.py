@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from lntune.benchmarks.captions.formats import Image, ImageId, image_id, read_references
 from lntune.benchmarks.official_files import RecordError, field, read_by_id
 from lntune.config import Frozen
+from lntune.environment import job_environment
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
@@ -61,9 +62,9 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
         Path(folder, "list").write_text("".join(f"{name} {name}.tokens\n" for name in names), encoding="utf-8")
         tokenizer = ("-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
         command = [str(JAVA), *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(command, cwd=folder, env=job_environment(), capture_output=True)
         if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            last = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
             raise UserError(f"the caption tokenizer {jar.name} ended with exit code {done.returncode}: {last}")
         outputs = [Path(folder, f"{name}.tokens").read_bytes().decode("utf-8").split("\n") for name in names]
 

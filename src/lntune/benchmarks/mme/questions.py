@@ -47,7 +47,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
                 for text, answer in one.questions:
                     questions.append(Question(f"{subtask}/{len(lines)}", one.member, text))
                     lines.append(f"{one.name}\t{text}\t{answer}\n")
-        (job.out / f"{subtask}.txt").write_text("".join(lines))
+        (job.out / f"{subtask}.txt").write_text("".join(lines), encoding="utf-8")
     write_questions(job.out, ARCHIVE, questions)
     counts = {"questions": read, "subtasks": len(held), **{f"questions of {name}": n for name, n in held.items()}}
     metrics = drops.write(job.out, "questions", read, len(questions), {ARCHIVE: counts})

@@ -21,7 +21,7 @@ class Options(DrawingPrompting):
 
 
 def _right(folder: Path) -> Mapping[str, list[str]]:
-    annotations = json.loads((folder / "annotations.json").read_text())["annotations"]
+    annotations = json.loads((folder / "annotations.json").read_bytes())["annotations"]
     return {str(one["question_id"]): [human["answer"] for human in one["answers"]] for one in annotations}
 
 

@@ -60,8 +60,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     ids = {question.id for question in kept}
     records = [record for question, record in zip(questions, records, strict=True) if question.id in ids]
     mine = [record for id, record in annotations.items() if id in ids]
-    (job.out / "questions.json").write_text(json.dumps(asked | {"questions": records}) + "\n")
-    (job.out / "annotations.json").write_text(json.dumps(annotated | {"annotations": mine}) + "\n")
+    (job.out / "questions.json").write_text(json.dumps(asked | {"questions": records}) + "\n", encoding="utf-8")
+    (job.out / "annotations.json").write_text(json.dumps(annotated | {"annotations": mine}) + "\n", encoding="utf-8")
     write_questions(job.out, "val2014.zip", kept)
     files = {_QUESTIONS: {"questions": read}, _ANNOTATIONS: {"annotations": len(known)}}
     return drops.write(job.out, "questions", read, len(kept), files)

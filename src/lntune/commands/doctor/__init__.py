@@ -9,7 +9,9 @@ looks around on a compute node.
 
 import fcntl
 import os
+import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Any, Literal
 from lntune.config.catalog import Entry, HubRepository
 from lntune.config.study import Stage
 from lntune.download.hub import TOKEN
+from lntune.environment import job_environment
 from lntune.files import link
 from lntune.plan.pending import PendingWork, nearest_folder, pending
 from lntune.plan.plan import Plan
@@ -127,11 +130,17 @@ def diagnose(
 
 def _check_git(needs: Needs) -> Finding:
     """Git, by which manifests name the commit."""
-    if git_state(needs.study.root):
+    root = needs.study.root.resolve()
+    if git_state(root):
         return Finding("git", "ok", "manifests name the commit")
     why, remedy = "this folder is no checkout", "clone the repository instead of copying its files"
     if shutil.which("git") is None:
         why, remedy = "is not there", "install git"
+    elif (
+        b"safe.directory" in subprocess.run(["git", "log"], cwd=root, env=job_environment(), capture_output=True).stderr
+    ):
+        why = "another user owns this folder"
+        remedy = f"git config --global --add safe.directory {shlex.quote(str(root))}"
     return Finding("git", "degraded", f"{why}: manifests will name no commit", remedy)
 
 
@@ -151,7 +160,7 @@ def _check_store(needs: Needs) -> Finding:
 
 
 def _lacks(folder: Path) -> list[str]:
-    with (folder / "file").open("w") as file:
+    with (folder / "file").open("w", encoding="utf-8") as file:
         lacks = [] if link(folder / "file", folder / "link") else ["hard links"]
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

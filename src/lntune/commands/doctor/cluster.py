@@ -20,6 +20,7 @@ from pathlib import Path
 from lntune.commands.doctor import Amount, Finding, Needs, checked, gpu_finding, java_trouble
 from lntune.config import Frozen
 from lntune.config.study import ClusterSettings
+from lntune.environment import job_environment
 from lntune.plan.pending import nearest_folder
 from lntune.snakefile.profiles import cluster_of
 from lntune.snakefile.resources import asked_minutes, most_minutes
@@ -96,7 +97,7 @@ def check_cluster(needs: Needs, root: Path, profile: str, patience: float) -> It
     if patience:
         shared = tempfile.TemporaryDirectory(prefix=".lntune-doctor-", dir=nearest_folder(needs.study.store))
         with shared as folder, ThreadPoolExecutor() as pool:
-            Path(folder, "here").write_text(folder)
+            Path(folder, "here").write_text(folder, encoding="utf-8")
             for job in [pool.submit(_probe, needs, cluster, Path(folder), *one, patience) for one in used.items()]:
                 yield from job.result()
 
@@ -145,11 +146,10 @@ def _probe(
     options = [f"--{key}={value}" for key, value in given.items() if value] + [f"--gpus={model}{gpus}"] * (gpus > 0)
     srun = ["srun", *_JOB, *options, sys.executable, "-m", __name__, str(folder), partition]
     # Nothing of an allocation that the user is in may count.
-    own = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or not key.startswith("SLURM_")}
-    own["PYTHONPATH"] = str(Path(__file__).parents[3])
-    subject = f"{partition}: node"
+    own = {key: value for key, value in job_environment().items() if key == "SLURM_CONF" or key[:6] != "SLURM_"}
+    subject, nothing = f"{partition}: node", subprocess.DEVNULL
     try:
-        done = subprocess.run(srun, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience)
+        done = subprocess.run(srun, env=own, stdin=nothing, capture_output=True, encoding="utf-8", timeout=patience)
     except subprocess.TimeoutExpired as late:
         subprocess.run(["scancel", "--quiet", f"--name={name}"], capture_output=True)  # srun's end may leave it queued
         began = (late.stdout or b"").decode().strip()
@@ -187,7 +187,7 @@ def main(folder: Path, partition: str) -> None:
     host, sees = socket.gethostname(), False
     print(host, flush=True)
     with suppress(OSError):
-        sees = (folder / "here").read_text() == str(folder)
+        sees = (folder / "here").read_text(encoding="utf-8") == str(folder)
         (folder / f"{partition}.there").touch()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     report = _Report(host=host, gpus=gpus_here(), mem_mb=memory, sees=sees, java=java_trouble())

@@ -187,7 +187,7 @@ def _example(contents: Contents, settings: ShownItemSettings) -> str:
         return ""
     shown, read_from = "the first learning rate", row.chosen(inputs)
     if settings.columns:
-        value = json.loads((contents.last.folder / CELLS).read_text())[0]["value"]
+        value = json.loads((contents.last.folder / CELLS).read_bytes())[0]["value"]
         column, read_from = next(iter(settings.sources(row, inputs).items()))
         shown = f"{row.name!r}, {column}, {value}"
     result = contents.results[read_from[0].name]

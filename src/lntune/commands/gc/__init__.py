@@ -183,7 +183,7 @@ def _at_work(folders: _StoreFolders) -> Iterator[str]:
     for stage, _, id in (name.rpartition("-") for name in sorted(held)):
         for spec in (folders.root / ".jobs" / stage).glob(f"*-{id}.json"):
             with suppress(OSError, ValueError, KeyError):
-                document = json.loads(spec.read_text())
+                document = json.loads(spec.read_bytes())
                 for given in document["inputs"].values():
                     for folder in [given] if isinstance(given, str) else given:
                         yield "/".join(Path(folder).relative_to(document["store"]).parts[:2])

@@ -142,7 +142,7 @@ class _ReportItem:
     @cached_property
     def shown(self) -> Shown:
         """What is shown in each cell, and what the CSV says besides."""
-        cells = json.loads((self.folder / CELLS).read_text())
+        cells = json.loads((self.folder / CELLS).read_bytes())
         return self._in_csv | {(one["row"], one["column"]): str(one["value"]) for one in cells}
 
     @cached_property

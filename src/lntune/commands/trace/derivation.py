@@ -96,7 +96,7 @@ def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:
         case "measure":
             facts["numbers"] = []  # and that stays so if the file is lost
             with suppress(OSError, ValueError, KeyError, TypeError):
-                facts["numbers"] = list(json.loads((folder / MEASURED).read_text())["numbers"])
+                facts["numbers"] = list(json.loads((folder / MEASURED).read_bytes())["numbers"])
     return facts, manifest
 
 
@@ -128,7 +128,7 @@ def _selection(manifest: Manifest, folder: Path) -> Facts:
     rates: Any = manifest.settings["learning_rates"]
     known: list[Facts] = [{} for _ in rates]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((folder / "selection.json").read_text())["candidates"]
+        found = json.loads((folder / "selection.json").read_bytes())["candidates"]
         known = [*map(dict, found), *known]
     candidates = [
         {
@@ -178,7 +178,7 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     (images,) = players(predicted, "images")
     archive, questions = read_questions(store.root / asked.name)
     answers = read_answers(store.root / said.name)
-    scores = json.loads((store.root / score.name / PER_ITEM_SCORES).read_text())["questions"]
+    scores = json.loads((store.root / score.name / PER_ITEM_SCORES).read_bytes())["questions"]
     how = benchmark.examples
     right = how.right(store.root / asked.name)
     grades = [how.grade(scores[question.id]) for question in questions]

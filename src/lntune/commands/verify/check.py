@@ -187,7 +187,7 @@ def _stand_ins(node: Node, held: Held, folder: Path) -> tuple[Path, ...]:
         files = held.get(candidate, {})
         for file in {*names, *files}:
             (folders[-1] / file).parent.mkdir(parents=True, exist_ok=True)
-            (folders[-1] / file).write_text(files[file].blake3 if file in files else "")
+            (folders[-1] / file).write_text(files[file].blake3 if file in files else "", encoding="utf-8")
     return tuple(folders)
 
 
@@ -248,7 +248,7 @@ def _compare_files(stored: Mapping[str, File], findings: Findings, node: Node, o
         elif path not in made:
             off[path] = SURPLUS
         elif node.stage == "select" and path.startswith(f"{CHOSEN}/") and not path.endswith(f"/{DIVERGED}"):
-            if (out / path).read_text() not in ("", stored[path].blake3):
+            if (out / path).read_text(encoding="utf-8") not in ("", stored[path].blake3):
                 off[path] = "is not the file of the best candidate"
         elif stored[path].blake3 not in ("", made[path]):
             off[path] = f"is not what its inputs give: it has {difference(out / path, folder / path)}"

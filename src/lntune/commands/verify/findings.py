@@ -217,4 +217,4 @@ def _shown(path: Path) -> Shown:
     """As :func:`lntune.report.published.shown_in`; of cells.json, all that it says of each cell."""
     if path.suffix != ".json":
         return shown_in(path)
-    return {(one["row"], one["column"]): json.dumps(one, sort_keys=True) for one in json.loads(path.read_text())}
+    return {(one["row"], one["column"]): json.dumps(one, sort_keys=True) for one in json.loads(path.read_bytes())}
