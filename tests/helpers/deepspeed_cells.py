@@ -1,6 +1,6 @@
 """What ranks of the tests run: training runs of a tiny model, one after another, that leave their results on disk.
 
-torchrun ... -m deepspeed_cells FOLDER             (by lntune.training.launch; FOLDER holds the cells)
+python -m deepspeed_cells FOLDER             (by lntune.training.launch; FOLDER holds the cells)
 """
 
 import os

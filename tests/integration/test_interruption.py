@@ -227,7 +227,7 @@ def test_ranks_end_with_a_launcher_that_is_killed(long: Path, collectives: None)
     with_execution(long, engine="deepspeed", ranks=2, zero_stage=2)
     process = start(long, "lntune.jobs.run")
     wait_for_steps(long, process, 5)
-    ranks = rank_processes(process.pid)
+    ranks = children(process.pid)
     assert len(ranks) == 2
     process.kill()
     process.wait()
@@ -235,12 +235,6 @@ def test_ranks_end_with_a_launcher_that_is_killed(long: Path, collectives: None)
     while any(alive(pid) for pid in ranks):
         assert time.monotonic() < deadline, "a rank outlived its launcher"
         time.sleep(0.1)
-
-
-def rank_processes(launcher: int) -> list[int]:
-    """The processes that run the stage, below torchrun's, below the launcher's."""
-    (torchrun,) = children(launcher)
-    return children(torchrun)
 
 
 def children(pid: int) -> list[int]:

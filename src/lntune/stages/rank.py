@@ -1,6 +1,6 @@
-"""A stage on several ranks: the job is handed to torchrun, and every rank runs the same stage on its share.
+"""A stage on several ranks: the job is handed to them, and every rank runs the same stage on its share.
 
-    torchrun ... -m lntune.stages.rank FOLDER          (by lntune.training.launch; FOLDER holds job.json)
+    python -m lntune.stages.rank FOLDER          (by lntune.training.launch; FOLDER holds job.json)
 
 The first rank writes the job's outputs and its progress. What any rank has to say in the end goes through FOLDER.
 """

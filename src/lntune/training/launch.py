@@ -1,17 +1,14 @@
-"""Starts the ranks of one job on this node with torchrun, and ends with all of them or with one line about why not.
+"""Starts the ranks of one job on this node, and ends with all of them or with one line about why not.
 
 The launching process passes on that the job shall stop, waits while the ranks save, and reads their results and
-failures from a folder of their own. Nobody outlives anybody: torchrun ends all ranks when one ends; a launcher that is
-killed closes a pipe, at which torchrun's process ends, and a rank whose parent is gone ends, too.
+failures from a folder of their own. Nobody outlives anybody: when one rank ends with a failure the launcher ends the
+others, and a rank whose launcher is gone ends, too.
 
-    python -m lntune.training.launch RANKS MODULE FOLDER
-
-is torchrun's process: ``torchrun --standalone --nproc-per-node=RANKS -m MODULE FOLDER`` with that pipe as standard
-input. How ranks ended goes to FOLDER/ended.json.
+It stands in place of torchrun, which gives ranks that ignore SIGTERM 30 seconds before it says anything, and then
+cannot tell which of them ended first.
 """
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -21,10 +18,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from lntune.errors import UserError
+from lntune.errors import UserError, how_it_ended
 from lntune.files import write_whole
 from lntune.training.interruption import SIGNALS, STOP_FILE, stop_requests
 
@@ -34,7 +32,10 @@ RANK_FOLDER = "LNTUNE_RANK_FOLDER"
 GRACE_SECONDS = 1800.0
 """How long ranks that were asked to stop may take to save; Slurm's KillWait is usually shorter, and rules."""
 
-DOCUMENT, RESULT, STOP, ENDED = "job.json", "result.json", "stop", "ended.json"
+_LAST_SECONDS = 1.5
+"""How long the others may take to end by themselves once one has told of its failure: they may fail alike."""
+
+DOCUMENT, RESULT, STOP = "job.json", "result.json", "stop"
 
 
 class RankCrash(RuntimeError):  # noqa: N818
@@ -52,13 +53,13 @@ def launch(
         folder = Path(name)
         (folder / DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
         ends = time.monotonic() + seconds
-        code = _run(module, folder, ranks, threads, ends)
+        ended, words = _run(module, folder, ranks, threads, ends)
         result = folder / RESULT
-        if code == 0 and result.is_file():
+        if list(ended.values()) == [0] * ranks and result.is_file():
             return json.loads(result.read_bytes())
         if time.monotonic() >= ends:
             raise RankCrash(f"{label}: the ranks did not end within {max(seconds, 0):.0f} s and were ended")
-        raise _failure(folder, code, label)
+        raise _failure(folder, ended, words, label)
 
 
 def read_document(folder: Path) -> dict[str, Any]:
@@ -67,77 +68,97 @@ def read_document(folder: Path) -> dict[str, Any]:
     return document
 
 
-def rank_environment(ranks: int, threads: int, folder: Path) -> dict[str, str]:
-    """The environment of torchrun and its ranks, without the places that Slurm gives to the ranks of its own."""
+def rank_environment(rank: int, ranks: int, threads: int, folder: Path) -> dict[str, str]:
+    """The environment of a rank, without the place that Slurm gives to a rank of its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
         RANK_FOLDER: str(folder),
         STOP_FILE: str(folder / STOP),
         "OMP_NUM_THREADS": str(threads),
-    }
+    }  # fmt: skip
 
 
-def _run(module: str, folder: Path, ranks: int, threads: int, limit: float) -> int:
-    """Start torchrun, hand on signals, and return its exit code; at the time ``limit`` (monotonic) end it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lntune.training.launch", str(ranks), module, str(folder)],
-        stdin=subprocess.PIPE,
-        env=rank_environment(ranks, threads, folder),
-        start_new_session=True,  # Ctrl-C is the launcher's to handle
-        preexec_fn=_ignore_signals,
-    )
+def _run(module: str, folder: Path, ranks: int, threads: int, limit: float) -> tuple[dict[int, int], dict[int, str]]:
+    """Start the ranks and hand on signals; at the time ``limit`` (monotonic), or soon after one has failed, end them.
+
+    Returns the exit codes of those that had ended before that, and of each rank the last line on its standard error.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+    threads_of: list[threading.Thread] = []
+    words: dict[int, str] = {}
+    ended: dict[int, int] = {}
     try:
         with stop_requests() as asked:
-            while time.monotonic() < limit:
-                try:
-                    return process.wait(1.0)
-                except subprocess.TimeoutExpired:
-                    if asked() and not (folder / STOP).exists():
-                        (folder / STOP).touch()
-                        limit = min(limit, time.monotonic() + GRACE_SECONDS)
-            return 1
+            for rank in range(ranks):
+                process = subprocess.Popen(
+                    [sys.executable, "-m", module, str(folder)],
+                    stderr=subprocess.PIPE,
+                    env=rank_environment(rank, ranks, threads, folder),
+                    start_new_session=True,  # Ctrl-C is the launcher's to handle
+                    preexec_fn=_ignore_signals,
+                )
+                started.append(process)
+                threads_of.append(threading.Thread(target=_pass_on, args=(process.stderr, rank, words), daemon=True))
+                threads_of[-1].start()
+            while len(ended) < ranks and time.monotonic() < limit:
+                time.sleep(0.1)
+                for rank, process in enumerate(started):
+                    if rank not in ended and process.poll() is not None:
+                        ended[rank] = process.returncode
+                        if process.returncode:
+                            left = _LAST_SECONDS if _failed_path(folder, rank).exists() else 0.0
+                            limit = min(limit, time.monotonic() + left)
+                if asked() and not (folder / STOP).exists():
+                    (folder / STOP).touch()
+                    limit = min(limit, time.monotonic() + GRACE_SECONDS)
+        return ended, words
     finally:
-        process.kill()
-        process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+        for process in started:
+            process.kill()
+            process.wait()
+        for thread in threads_of:
+            thread.join(1.0)  # what it left unread
+
+
+def _pass_on(lines: IO[bytes], rank: int, words: dict[int, str]) -> None:
+    """Show what the first rank writes to standard error; what the others do is for the log."""
+    for line in lines:
+        with suppress(OSError):
+            os.write(2 if rank == 0 else 1, line)
+        words[rank] = line.decode(errors="replace").strip() or words.get(rank, "")
 
 
 def _ignore_signals() -> None:
-    """Slurm sends its signals to every process: torchrun would end the ranks, which are saving."""
+    """Slurm sends its signals to every process; a rank is asked to stop through the folder."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _failure(folder: Path, code: int, label: str) -> Exception:
-    """Why the ranks ended: what failed first, for the others fail in consequence."""
-    path = folder / ENDED
-    ended: dict[str, int] = json.loads(path.read_bytes()) if path.is_file() else {}
-    failures = [json.loads(path.read_bytes()) for path in folder.glob("failed-*.json")]
-    silent = [rank for rank, code in ended.items() if code < 0 and not (folder / f"failed-{rank}.json").exists()]
-    if silent:
-        name = signal.Signals(-ended[silent[0]]).name
-        hint = "; the machine may be out of memory" if name == "SIGKILL" else ""
-        return RankCrash(f"{label}: rank {silent[0]} was ended by {name}{hint}")
-    if failures:
+def _failure(folder: Path, ended: dict[int, int], words: dict[int, str], label: str) -> Exception:
+    """Why the ranks ended: one that could not say so itself, or what failed first; the others fail in consequence."""
+    for rank, code in ended.items():
+        if code and not _failed_path(folder, rank).exists():
+            said = "" if code == -signal.SIGKILL else words.get(rank, "")
+            return RankCrash(f"{label}: rank {rank} {how_it_ended(code, said)}")
+    if failures := [json.loads(path.read_bytes()) for path in folder.glob("failed-*.json")]:
         first = min(failures, key=lambda one: float(one["time"]))
         if first["user"]:
             return UserError(first["text"])
         return RankCrash(f"{label}: rank {first['rank']}: {first['text']}")
     if (folder / STOP).exists():
         return RankCrash(f"{label}: the ranks did not stop within {GRACE_SECONDS:g} s and were ended")
-    return RankCrash(f"{label}: the ranks ended with exit code {code}; the log may say why")
+    return RankCrash(f"{label}: the ranks ended without a result; the log may say why")
 
 
 def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
     """On a rank: join the others, do the work, leave the first rank's result or the failure in ``folder``, and end."""
     number = int(os.environ["RANK"])
-    if number > 0:
-        os.dup2(1, 2)  # the first rank's messages are enough; the rest is for the log
-    threading.Thread(target=_end_with_parent, args=(os.getppid(), folder, number), daemon=True).start()
+    threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     try:
         from lntune.training import ranks
 
-        ranks.start()
+        ranks.start(folder)
         result = work()
         if number == 0:
             write_whole(folder / RESULT, json.dumps(result))
@@ -150,10 +171,14 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
     _end(0)
 
 
+def _failed_path(folder: Path, rank: int) -> Path:
+    return folder / f"failed-{rank}.json"
+
+
 def _failed(folder: Path, rank: int, text: str, *, user: bool) -> NoReturn:
     """Write down a failure, and end without waiting for collective operations that never end."""
     failure = {"rank": rank, "time": time.time(), "user": user, "text": text}
-    write_whole(folder / f"failed-{rank}.json", json.dumps(failure))
+    write_whole(_failed_path(folder, rank), json.dumps(failure))
     _end(1)
 
 
@@ -164,44 +189,8 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _end_with_parent(parent: int, folder: Path, rank: int) -> None:
-    """End this rank when torchrun is gone, or another rank has failed and this one may wait for it in vain."""
-    while os.getppid() == parent:
-        if any(path.name != f"failed-{rank}.json" for path in folder.glob("failed-*.json")):
-            time.sleep(2.0)  # it may be about to fail alike, as after a stop
-            break
+def _end_with_launcher(launcher: int) -> None:
+    """End this rank when its launcher is gone."""
+    while os.getppid() == launcher:
         time.sleep(0.2)
     os._exit(1)
-
-
-def torchrun(ranks: int, module: str, folder: Path) -> int:
-    """Run the ranks to their end."""
-    threading.Thread(target=_end_with_launcher, daemon=True).start()
-    logging.disable(logging.CRITICAL)  # the launcher prints one line in place of torchrun's forty
-    from torch.distributed import run
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    arguments = [
-        "--standalone",
-        f"--nproc-per-node={ranks}",
-        "--local-addr=127.0.0.1",
-        "--signals-to-handle=SIGINT",  # the others are the launcher's: torchrun would end ranks that are saving
-        "-m", module, str(folder),
-    ]  # fmt: skip
-    try:
-        run.run(run.parse_args(arguments))  # type: ignore[no-untyped-call]
-    except ChildFailedError as error:
-        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        (folder / ENDED).write_text(json.dumps(codes), encoding="utf-8")
-        return 1
-    return 0
-
-
-def _end_with_launcher() -> None:
-    """The launcher never writes: when reading ends, it is gone."""
-    os.read(0, 1)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(torchrun(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))

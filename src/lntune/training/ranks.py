@@ -4,9 +4,12 @@ Without :func:`start` there is one process, rank 0 of 1, and everything here is 
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,24 +17,40 @@ from blake3 import blake3
 from torch import Tensor
 
 from lntune.errors import UserError
+from lntune.files import write_whole
 from lntune.model.device import device
 
 PATIENCE = timedelta(minutes=60)
 """After this long in one collective operation the others give up on a rank that does not come.
 
 Long, since ranks load their weights one after another and the first writes files alone; a rank that dies is noticed at
-once by torchrun.
+once by its launcher.
 """
 
 
-def start() -> None:
-    """Join the ranks that torchrun started: NCCL between GPUs, gloo between processes without one."""
+def start(folder: Path | None = None) -> None:
+    """Join the ranks of this node: NCCL between GPUs, gloo between processes without one.
+
+    In their ``folder`` the first leaves the port at which they meet, which the system has picked: no other process can
+    have it. Without a folder the environment names the port.
+    """
+    number, world = int(os.environ["RANK"]), dict[str, Any]()
+    if folder:
+        path = folder / "port"
+        while number > 0 and not path.exists():
+            time.sleep(0.02)
+        port = 0 if number == 0 else int(path.read_text())
+        kind: Any = vars(dist)["TCPStore"]  # which its types do not name
+        store = kind("127.0.0.1", port, None, number == 0, PATIENCE, wait_for_workers=False)
+        world = {"store": store, "rank": number, "world_size": int(os.environ["WORLD_SIZE"])}
+        if number == 0:
+            write_whole(path, str(store.port))
     on_gpu = device().type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device())
     else:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this node
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE, **world)
 
 
 def rank() -> int:

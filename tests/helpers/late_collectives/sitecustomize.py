@@ -1,4 +1,4 @@
-"""Collectives that behave as NCCL's do, over gloo: put this folder on the PYTHONPATH of ranks that torchrun starts.
+"""Collectives that behave as NCCL's do, over gloo: put this folder on the PYTHONPATH of ranks.
 
 A collective returns to the host before the other ranks have come, and the host waits for what comes out no sooner than
 it reads it; only ``barrier`` makes it wait. On a GPU the stream orders work on one tensor; here every operation that
@@ -77,5 +77,5 @@ def install() -> None:
     Reading().__enter__()
 
 
-if "TORCHELASTIC_RUN_ID" in os.environ:
+if "LNTUNE_RANK_FOLDER" in os.environ:
     install()

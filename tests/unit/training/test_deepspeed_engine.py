@@ -187,7 +187,7 @@ KILLED = {"execution": deepspeed(2, 2, checkpoint_steps=4), "method": "layernorm
 
 def test_a_killed_rank_is_named_and_the_run_resumes_with_any_engine(tmp_path: Path) -> None:
     """Stage 2 on two ranks; the checkpoint then serves stages 2 and 3, another number of ranks, and the plain loop."""
-    with pytest.raises(RankCrash, match=r"^cells: rank 1 was ended by SIGKILL; the machine may be out of memory$"):
+    with pytest.raises(RankCrash, match=r"^cells: rank 1 ended by SIGKILL; the machine may be out of memory$"):
         on_ranks(tmp_path, {"killed": {**KILLED, "plant": "kill", "at": 6}}, 2)
     scratch = tmp_path / "killed" / "scratch"
     assert [path.name for path in scratch.iterdir()] == ["step-4"]
