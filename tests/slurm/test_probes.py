@@ -70,5 +70,6 @@ def test_a_probe_that_does_not_start_is_no_failure_of_the_others(checkout: Check
     edit(checkout, "slurm/site.yaml", "cluster", "gpu_model", "h100")
     found = findings(checkout, "--wait", "60")
     assert found["a100: node"]["state"] == "missing" and "slurm/site.yaml" in found["a100: node"]["remedy"]
-    assert found["a100: node"]["text"].startswith("takes no job: srun: error: Unable to allocate resources")
+    said = "takes no job: srun ended with exit code 1: srun: error: Unable to allocate resources"
+    assert found["a100: node"]["text"].startswith(said)
     assert found["cpu: node"]["state"] == "ok"

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import random
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lntune.download.local import Partial, Version
 from lntune.errors import UserError
-from lntune.units import bytes_text
+from lntune.units import bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -134,7 +135,10 @@ class Download:
                     kept = f"; {bytes_text(self.partial.size)} of it are kept" if self.partial.size else ""
                     why = f"{trouble}, {failed} times in a row; try again later{kept}"
                     raise UserError(f"{self.shown}: {why}") from None
-                if self.stop.wait(self.policy.pause_before(failed - 1, trouble.after)):
+                pause = self.policy.pause_before(failed - 1, trouble.after)
+                again = f"try {failed + 1} of {self.policy.attempts} in {seconds_text(pause)}"
+                print(f"warning: {self.shown}: {trouble}; {again}", file=sys.stderr, flush=True)
+                if self.stop.wait(pause):
                     raise StoppedError from None
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):

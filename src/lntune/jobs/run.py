@@ -11,6 +11,7 @@ With ``--link-only`` a result whose work has been done before is linked, and for
 
 import json
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -116,4 +117,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    result = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(result)  # as in the fork server: a thread that waits for a server that stalls may write no more

@@ -11,7 +11,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from functools import partial, reduce
 from pathlib import Path
 
@@ -137,19 +137,19 @@ class _Fetching:
         missing = sum(max(0, (sizes[name] or 0) - arrived[name]) for name in names if not self._linked(name))
         self._check_room(missing)
         total = sum(max(sizes[name] or 0, arrived[name]) for name in names)
-        with (
-            track(total, self._label, "bytes", done=sum(arrived.values())) as progress,
-            ThreadPoolExecutor(self._execution.at_once) as pool,
-        ):
+        with track(total, self._label, "bytes", done=sum(arrived.values())) as progress:
             shared = _SharedProgress(progress, {name for name in names if sizes[name] is None})
+            pool = ThreadPoolExecutor(self._execution.at_once)
             futures = {pool.submit(self._one, name, shared): name for name in names}
             try:
                 for future in as_completed(futures):
                     future.result()
             except BaseException:
                 self._stop.set()
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
+                wait(futures, timeout=1.0)  # a server that stalls would hold up the reason for a minute
                 raise
+            pool.shutdown()
         return {name: future.result() for future, name in futures.items()}
 
     # --- how much there is --------------------------------------------------------------------------------------------

