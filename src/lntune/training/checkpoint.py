@@ -1,8 +1,9 @@
 """A run's resumable state on disk: written whole or not at all, and used only by the run that it belongs to.
 
 A checkpoint is a folder ``step-<steps done>`` with trainable weights and optimiser state in safetensors files,
-``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps, the run's digest, the names of the
-tensors in each file). One that lacks any of them is left out, and the one before it is used.
+``metrics.jsonl`` (the log up to this step) and ``state.json`` (the number of steps, the run's digest, each file's hash
+and the names of its tensors, below a hash of all this). One that lacks any of them, or holds other bytes, is left out,
+and the one before it is used.
 Every rank writes whole tensors, its share of them, so a checkpoint fits any engine and any number of ranks. There is
 no random state in it: every step seeds its own random numbers, and the order of samples follows from the seed.
 """
@@ -13,6 +14,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 from safetensors import SafetensorError, safe_open
@@ -64,11 +66,13 @@ def save_checkpoint(
     ranks.barrier()
     if first:
         names = {path.name: sorted(tensor_names(path)) for path in sorted(writing.iterdir())}
+        (writing / METRICS).write_text("".join(metrics), encoding="utf-8")
+        hashes = {name: _hash(writing / name) for name in (METRICS, *names)}
         found = sum(map(len, names.values()))
         if found != written:
             raise RuntimeError(f"{writing}: holds {found} tensors, not the {written} that all ranks have written")
-        (writing / METRICS).write_text("".join(metrics), encoding="utf-8")
-        (writing / STATE).write_text(json.dumps({"step": step, "run": digest, "tensors": names}), encoding="utf-8")
+        state = json.dumps({"step": step, "run": digest, "tensors": names, "blake3": hashes})
+        (writing / STATE).write_text(f"{blake3(state.encode()).hexdigest()}\n{state}", encoding="utf-8")
         for path in (writing / METRICS, writing / STATE, writing):
             flush(path)
         target = folder / f"step-{step}"
@@ -126,7 +130,7 @@ def load_checkpoint(folder: Path, digest: str, trained: Collection[str]) -> tupl
     metrics = (path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(metrics) == step, "one line of the log a step"
     readers: dict[str, Callable[[], Tensor]] = {}
-    for file, names in json.loads((path / STATE).read_bytes())["tensors"].items():
+    for file, names in _state(path)["tensors"].items():
         opened = safe_open(path / file, framework="pt")
         readers |= {name: partial(opened.get_tensor, name) for name in names}
     return metrics, LazyTensors(readers)
@@ -137,10 +141,16 @@ def latest_step(folder: Path, digest: str, trained: Collection[str]) -> int:
     for path in checkpoint_folders(folder):
         if not all((path / name).exists() for name in (METRICS, STATE)):
             continue  # an older one, whose removal was cut short
-        state = json.loads((path / STATE).read_bytes())
+        try:
+            state = _state(path)
+            damaged = [name for name, known in state["blake3"].items() if _hash(path / name) != known]
+        except (OSError, ValueError) as error:
+            state, damaged = {}, [str(error)]
+        if damaged:
+            logger.warning("%s: left out, it is damaged (%s)", path, damaged[0])
+            continue
         stored = {name for names in state["tensors"].values() for name in names}
-        whole = all(sorted(tensor_names(path / file)) == names for file, names in state["tensors"].items())
-        if not whole or any(f"weight/{name}" not in stored for name in trained):
+        if any(f"weight/{name}" not in stored for name in trained):
             logger.warning("%s: left out, it does not hold every rank's tensors", path)
         elif state["run"] != digest:
             other = "made with other settings, seed, samples or base weights"
@@ -148,6 +158,19 @@ def latest_step(folder: Path, digest: str, trained: Collection[str]) -> int:
         else:
             return int(state["step"])
     return 0
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """A checkpoint's ``state.json``, below its own hash; ValueError if that is not its hash."""
+    known, _, text = (path / STATE).read_bytes().partition(b"\n")
+    if blake3(text).hexdigest() != known.decode("ascii", "replace"):
+        raise ValueError(STATE)
+    state: dict[str, Any] = json.loads(text)
+    return state
+
+
+def _hash(path: Path) -> str:
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """A checkpoint that does not hold what every rank wrote is never used, and the one before it is still there."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,16 +23,29 @@ def cut_file(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
 
 
-def list_the_first_rank_alone(folder: Path) -> None:
-    path = folder / "state.json"
-    state = json.loads(path.read_text())
-    (file,) = state["tensors"]
-    state["tensors"][file] = ["exp_avg/a", "weight/a"]
-    path.write_text(json.dumps(state))
+def flip_a_bit_of(name: str) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        path = next(folder.glob(name))
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.write_bytes(content)
+
+    return harm
 
 
-@pytest.mark.parametrize("harm", [drop_file, cut_file, list_the_first_rank_alone])
-def test_a_checkpoint_that_lacks_tensors_is_left_out_for_the_one_before(
+def cut_the_log(folder: Path) -> None:
+    (folder / "metrics.jsonl").write_text("line\n")
+
+
+HARMS = {
+    drop_file: "No such file", cut_file: "tensors-0-0.safetensors", cut_the_log: "metrics.jsonl",
+    flip_a_bit_of("tensors-*"): "tensors-0-0.safetensors", flip_a_bit_of("metrics.jsonl"): "metrics.jsonl",
+    flip_a_bit_of("state.json"): "state.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_checkpoint_that_is_not_what_was_written_is_left_out_for_the_one_before(
     harm: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save_checkpoint(tmp_path, "digest", 2, ["line\n"] * 2, STATE.items())
@@ -41,7 +53,14 @@ def test_a_checkpoint_that_lacks_tensors_is_left_out_for_the_one_before(
     harm(tmp_path / "step-4")
     found = load_checkpoint(tmp_path, "digest", TRAINED)
     assert found is not None and len(found[0]) == 2 and found[1].keys() == STATE.keys()
-    assert caplog.messages == [f"{tmp_path}/step-4: left out, it does not hold every rank's tensors"]
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path}/step-4: left out, it is damaged (") and HARMS[harm] in message
+
+
+def test_a_checkpoint_without_what_is_trained_now_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_checkpoint(tmp_path, "digest", 2, ["line\n"] * 2, STATE.items())
+    assert load_checkpoint(tmp_path, "digest", [*TRAINED, "c"]) is None
+    assert caplog.messages == [f"{tmp_path}/step-2: left out, it does not hold every rank's tensors"]
 
 
 def test_what_another_rank_wrote_and_is_not_there_keeps_the_checkpoint_before(
