@@ -16,6 +16,7 @@ import signal
 import sys
 import traceback
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     from lntune.store.job import Job
     from lntune.store.manifest import AcceptedEdit, Store
     from lntune.store.record import record
+    from lntune.store.reuse import check_whole
     from lntune.training.divergence import passed_on
     from lntune.training.gpus import out_of_memory, take_device
 
@@ -74,6 +76,8 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
             raise _NothingToLinkError
         if isinstance(execution, OnDevice) and (warning := take_device(name, execution, ranks)):
             print(f"warning: {warning}", file=sys.stderr, flush=True)
+        for folder in chain.from_iterable((given,) if isinstance(given, Path) else given for given in inputs.values()):
+            check_whole(folder)
         try:
             return module.run(job)
         except RuntimeError as error:  # torch's, or that of a rank

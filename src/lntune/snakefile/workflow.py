@@ -34,6 +34,7 @@ from lntune.snakefile.speed import callback
 from lntune.store.fingerprint import raw_digest
 from lntune.store.leases import run_lock, write_lease
 from lntune.store.manifest import Store
+from lntune.store.reuse import check_whole
 
 
 def stop(error: UserError) -> NoReturn:
@@ -233,9 +234,17 @@ class Workflow(StageRules):
             known = [*files_of(self.study, wildcards.name), page_path(wildcards.name)]
             if file not in known:
                 raise UserError(f"{file}: there is none; there are {', '.join(map(str, known))}")
-            return str(manifest_path(self.plan.store, self.plan.report_item(wildcards.name)))
+            node = self.plan.report_item(wildcards.name)
+            if is_done(self.plan.store, node):
+                self._check_whole(node)
+            return self._manifest(node)
         except UserError as error:
             stop(error)
+
+    @once
+    def _check_whole(self, node: Node) -> None:
+        """UserError if a table or figure does not hold what its manifest says: its bytes are about to be shown."""
+        check_whole(result_folder(self.plan.store, node))
 
     def local_rules(self) -> list[str]:
         """Rules whose jobs run next to Snakemake, also on a cluster."""
@@ -254,6 +263,8 @@ class Workflow(StageRules):
         made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
         made.parent.mkdir(parents=True, exist_ok=True)
         made.touch()
+        after = path.stat().st_mtime + 1  # which is ahead of now if the clock was
+        os.utime(made, (after, after))
         return [str(made)]
 
     def caption(self, wildcards: Any) -> Caption:

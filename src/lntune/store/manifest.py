@@ -7,6 +7,7 @@ token can get into it.
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,9 +192,13 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise UserError(
-            f"{path}: damaged manifest ({where}: {first['msg']}); delete its folder and make the result again"
-        ) from error
+        raise UserError(f"{path}: damaged manifest ({where}: {first['msg']}); {remedy(path.parent)}") from error
+
+
+def remedy(*folders: Path) -> str:
+    """What to do about damaged results, in words with the command."""
+    manifests = shlex.join(str(folder / MANIFEST) for folder in folders)
+    return f"`rm -r {shlex.join(map(str, folders))} && snakemake {manifests}` makes it again"
 
 
 def input_names(inputs: Mapping[str, InputRecord | tuple[InputRecord, ...]]) -> dict[str, str | list[str]]:
@@ -209,7 +214,9 @@ def input_names(inputs: Mapping[str, InputRecord | tuple[InputRecord, ...]]) -> 
 def input_record(folder: Path) -> InputRecord:
     """The record of a finished result that is an input, or of a folder in one; UserError without a whole manifest."""
     part = folder.name if folder.is_dir() and (folder.parent / MANIFEST).is_file() else None
-    manifest = read_manifest((folder if part is None else folder.parent) / MANIFEST)
+    manifest = read_manifest((result := folder if part is None else folder.parent) / MANIFEST)
+    if (manifest.stage, f"{manifest.label}-{manifest.id}") != (result.parent.name, result.name):
+        raise UserError(f"{result / MANIFEST}: damaged manifest (it says {manifest.name}); {remedy(result)}")
     content = manifest.part_content(part)
     return InputRecord(stage=manifest.stage, label=manifest.label, id=manifest.id, part=part, content=content)
 

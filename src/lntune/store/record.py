@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -106,6 +106,7 @@ def record(
                 announce(f"linked from {manifest.stage}/{found.name}")
             else:
                 manifest = _make(identity, noted, ranks, work, built, scratch)
+            _seal(built, manifest.outputs)
             write_manifest(built / MANIFEST, manifest)
             mark(store, did, manifest)
             ours = _install(built, final)
@@ -120,14 +121,13 @@ def record(
 def _make(
     identity: Identity, noted: Callable[..., Manifest], ranks: int, work: Work, out: Path, scratch: Path
 ) -> Manifest:
-    """Do the work in ``out``, bring its files to the disk, and return ``noted`` made a whole manifest."""
+    """Do the work in ``out``, and return ``noted`` made a whole manifest."""
     git = git_state(Path(__file__).resolve().parent)  # now: an edit during the work is not what runs
     started, clock, cpu_before = datetime.now(UTC), time.monotonic(), cpu_seconds()
     metrics = json.loads(canonical_json(dict(work(out, scratch))))
     cpu_taken = cpu_seconds() - cpu_before
     outputs = hash_tree(out)
     assert MANIFEST not in outputs, "the manifest is written here, not by the work"
-    _seal(out, outputs)
     document = json.loads(canonical_json(identity.document()))
     return noted(
         stage=identity.stage,
@@ -148,13 +148,15 @@ def _make(
     )
 
 
-def _seal(folder: Path, names: Iterable[str]) -> None:
+def _seal(folder: Path, names: Collection[str]) -> None:
     """Bring files to the disk and make them read-only for all whom the umask allows to read.
 
     Linked results share their files, so that a write to one in place would change them all.
     """
     umask = os.umask(0)
     os.umask(umask)
+    for inside in {parent for name in names for parent in Path(name).parents}:
+        flush(folder / inside)  # else a name may be lost in a power cut
     for name in names:
         flush(folder / name)
         with suppress(PermissionError):  # a file that is linked from another user's result

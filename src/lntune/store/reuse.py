@@ -17,8 +17,17 @@ from pathlib import Path
 
 from lntune.errors import UserError
 from lntune.files import link_or_copy
-from lntune.store.identity import Identity, digest
-from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Origin, Store, read_manifest, write_manifest
+from lntune.store.identity import Identity, digest, hash_file
+from lntune.store.manifest import (
+    MANIFEST,
+    InputRecord,
+    Manifest,
+    Origin,
+    Store,
+    read_manifest,
+    remedy,
+    write_manifest,
+)
 
 
 class ResultIndex:
@@ -94,13 +103,32 @@ def find(store: Store, stage: str, work: str) -> Path | None:
     return None
 
 
+def check_whole(given: Path) -> None:
+    """UserError, with the remedy, if a finished result, or a folder in one, lacks the bytes that its manifest says.
+
+    Whatever is about to be read is read twice: a disk or memory that flips a bit does not say so.
+    """
+    folder = given if (given / MANIFEST).is_file() else given.parent
+    start = "" if folder == given else f"{given.name}/"
+    for name, file in read_manifest(folder / MANIFEST).outputs.items():
+        if name.startswith(start):
+            try:
+                if hash_file(folder / name) == file.blake3:
+                    continue
+                what = "does not hold the bytes that its manifest says"
+            except OSError as error:
+                what = f"cannot be read ({error.strerror})"
+            raise UserError(f"{folder / name}: {what}; {remedy(folder)}")
+
+
 def linked(found: Path, out: Path, identity: Identity, label: str, inputs: Inputs) -> Manifest | None:
-    """Link a found result's files into the empty ``out``; their manifest there, or None, and nothing, if it is gone."""
+    """Link a found result's files into the empty ``out``; their manifest there, or None, and nothing, if it is off."""
     try:
         manifest = read_manifest(found / MANIFEST)
         for name in manifest.outputs:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(found / name, out / name)
+        check_whole(found)
     except (UserError, OSError):
         shutil.rmtree(out)
         out.mkdir()

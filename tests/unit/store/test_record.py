@@ -295,7 +295,7 @@ def test_a_manifest_is_there_whole_or_not_at_all(store: Store, tmp_path: Path) -
     manifest = record(store, IDENTITY, "toy", work)
     path = tmp_path / "manifest.json"
     writer = (
-        "from pathlib import Path; from lntune.store.manifest import *\n"
+        "import sys; from pathlib import Path; from lntune.store.manifest import *\n"
         "source, path = map(Path, sys.argv[1:]); manifest = read_manifest(source)\n"
         "big = manifest.model_copy(update={'metrics': {str(n): n for n in range(20000)}})\n"
         "print('ready', flush=True)\n"

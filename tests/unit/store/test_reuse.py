@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from lntune.errors import UserError
 from lntune.files import link_or_copy
 from lntune.store.identity import Identity, hash_tree
 from lntune.store.manifest import AcceptedEdit, Change, Manifest, Store, read_manifest, undone
 from lntune.store.record import record
+from lntune.store.reuse import check_whole
 
 CODE = {"toy.train": "ab" * 32}
 
@@ -105,7 +108,9 @@ def test_a_part_is_as_good_as_a_result_with_the_same_files(store: Store) -> None
     assert second.identity().id == second.id
 
 
-@pytest.mark.parametrize("damage", ["file gone", "file cut", "manifest gone", "manifest damaged", "manifest edited"])
+@pytest.mark.parametrize(
+    "damage", ["file gone", "file cut", "bit flipped", "manifest gone", "manifest damaged", "manifest edited"]
+)
 def test_what_is_not_whole_is_not_linked(store: Store, damage: str) -> None:
     first = train(store, source(store, "abc", 1), work=write("weights"))
     folder = store.folder("train", "model", first.id)
@@ -114,6 +119,9 @@ def test_what_is_not_whole_is_not_linked(store: Store, damage: str) -> None:
     elif damage == "file cut":
         (folder / "report.txt").chmod(0o644)
         (folder / "report.txt").write_text("all")
+    elif damage == "bit flipped":
+        (folder / "report.txt").chmod(0o644)
+        (folder / "report.txt").write_text("all about weightr")
     elif damage == "manifest gone":
         (folder / "manifest.json").unlink()
     elif damage == "manifest damaged":
@@ -123,6 +131,34 @@ def test_what_is_not_whole_is_not_linked(store: Store, damage: str) -> None:
         manifest["settings"]["rate"] = 0.3
         (folder / "manifest.json").write_text(json.dumps(manifest))
     assert train(store, source(store, "abc", 2), work=write("weights"), label="again").origin is None
+
+
+@pytest.mark.parametrize("part", [None, "chosen"])
+def test_a_flipped_bit_in_what_is_about_to_be_read_is_named_with_the_remedy(store: Store, part: str | None) -> None:
+    folder = source(store, "abc", 1)
+    given = folder / (part or "")
+    check_whole(given)
+    path = folder / "chosen/data.txt"
+    path.chmod(0o644)
+    path.write_text("abb")
+    told = f"does not hold the bytes that its manifest says; `rm -r {folder} && snakemake {folder}/manifest.json` makes"
+    with pytest.raises(UserError, match=re.escape(f"{path}: {told}")):
+        check_whole(given)
+    path.unlink()
+    with pytest.raises(UserError, match=re.escape(f"{path}: cannot be read (No such file or directory)")):
+        check_whole(given)
+    path.write_text("abc")
+    (folder / "report.txt").unlink()
+    if part:
+        check_whole(given)  # what else the result holds does not matter to the reader
+
+
+def test_a_manifest_that_a_flipped_bit_gave_another_name_is_no_input(store: Store) -> None:
+    folder = source(store, "abc", 1)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"label": "source"', '"label": "sourbe"'))
+    with pytest.raises(UserError, match=r"damaged manifest \(it says filter/sourbe-\w+\); `rm -r"):
+        train(store, folder)
 
 
 def test_an_origin_that_goes_while_it_is_linked_is_computed_again(store: Store, monkeypatch) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lntune.config import Frozen
-from lntune.plan.node import Node, closure, is_done
+from lntune.plan.node import Node, closure, is_done, result_folder
 from lntune.plan.plan import Plan
 from lntune.plan.targets import Target
 from lntune.report.published import Shown, shown_in
 from lntune.report.rows import LEARNING_RATE, ShownItemSettings
+from lntune.store.manifest import remedy
 from lntune.units import bytes_text, counted, seconds_text
 
 
@@ -110,6 +111,7 @@ class Findings:
         self.basis = basis
         self.notes: list[str] = []
         self.counts = Counts()
+        self.off: list[Node] = []
         self._found: dict[str, _Found] = {}
 
     def problem(
@@ -129,6 +131,20 @@ class Findings:
         if cells is not None:
             found.cells = (found.cells or {}) | dict.fromkeys(cells)
 
+    def note_off(self) -> None:
+        """Take the results whose own files or manifests are off by now for those to be made again, unless some are.
+
+        What is found to be off later may be so because it was made again from these.
+        """
+        root = self.basis.store.root
+        stored = [found for path, found in self._found.items() if Path(path).is_relative_to(root)]
+        self.off = self.off or list(dict.fromkeys(node for found in stored for node in found.results))
+
+    @property
+    def remedy(self) -> str:
+        """What to do about results that are off; empty if none is."""
+        return remedy(*(result_folder(self.basis.store, node) for node in self.off)) if self.off else ""
+
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All problems, with the cells that rest on them."""
@@ -141,7 +157,7 @@ class Findings:
     def to_json(self) -> dict[str, Any]:
         """All that was found as JSON types."""
         problems = [asdict(problem) for problem in self.problems]
-        return {"problems": problems, "notes": self.notes, "verified": asdict(self.counts)}
+        return {"problems": problems, "remedy": self.remedy, "notes": self.notes, "verified": asdict(self.counts)}
 
     def text(self) -> str:
         """A line for each problem and below it the cells that rest on it; then the notes; last, the counts."""
@@ -150,6 +166,7 @@ class Findings:
             also = f"; the same file is {', '.join(problem.also)}" if problem.also else ""
             lines.append(f"{problem.path}: {'; '.join(problem.what)}{also}")
             lines += [f"    {line}" for line in cells_text(problem.cells, self.basis.cells)]
+        lines += [f"remedy: {self.remedy}"] if self.off else []
         lines += [f"note: {note}" for note in self.notes]
         lines.append(
             f"verified {counted(counts.results, 'result')}, {counted(counts.files, 'file')}, "
