@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,23 +23,29 @@ PATIENCE = 900
 
 
 class Run:
-    """A plain ``snakemake -c2`` in a checkout, in the background; what it prints is in its file ``printed``."""
+    """A plain ``snakemake -c2`` in a checkout, in the background; what it prints is in its file ``printed``.
 
-    def __init__(self, checkout: Checkout) -> None:
+    ``prefix`` is put before the command, ``variables`` into its environment.
+    """
+
+    def __init__(
+        self, checkout: Checkout, prefix: Sequence[str] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
         self.token = secrets.token_hex(8)
-        environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), MARK: self.token}
+        environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), MARK: self.token, **(variables or {})}
         environment.pop("LNTUNE_FORK_SERVER", None)
         self.runs = checkout.root / ".snakemake" / "runs"
-        self.printed = checkout.root / f"printed-{self.token}.txt"
+        self.printed = checkout.root.parent / f"printed-{self.token}.txt"
         with self.printed.open("wb") as printed:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "snakemake", "-c2"],
+                [*prefix, sys.executable, "-m", "snakemake", "-c2"],
                 cwd=checkout.root, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
-    def has_begun(self) -> bool:
-        """Whether it has planned, and is about to start its first job."""
-        return any(self.runs.glob(f"*.{self.process.pid}.*"))
+    def wait_for_jobs(self) -> None:
+        """Wait until it has planned, and is about to start its first job, or has ended."""
+        while self.process.poll() is None and not any(self.runs.glob(f"*.{self.process.pid}.*")):
+            time.sleep(0.05)
 
     def processes(self) -> set[int]:
         """All processes of this run that live."""
@@ -134,8 +140,8 @@ def kill_each(checkout: Checkout, kills: Sequence[tuple[float, bool]]) -> list[t
     with Manifests(checkout) as manifests:
         for after, alone in kills:
             run = Run(checkout)
-            while after >= 0 and run.process.poll() is None and not run.has_begun():
-                time.sleep(0.05)
+            if after >= 0:
+                run.wait_for_jobs()
             with suppress(subprocess.TimeoutExpired):
                 run.process.wait(abs(after))
             found.append((run.kill(alone=alone), finished(checkout)))
