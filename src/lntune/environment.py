@@ -7,7 +7,10 @@ starts: so a process is started in it, and what a job starts inherits it. docs/e
 """
 
 import os
+import platform
+import re
 import sys
+from pathlib import Path
 
 _SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PASSED = """
@@ -26,18 +29,39 @@ _OURS = {
     "OMP_NUM_THREADS": "1",  # of the libraries' own pools; a stage sets torch's threads
     "TOKENIZERS_PARALLELISM": "false",
 }
-
+PORTABLE = {
+    "MKL_CBWR": "COMPATIBLE",  # matrix products: what every x86-64 CPU computes alike
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    # MKL's vector functions, which MKL_CBWR leaves alone: of the branches this one, for AVX2, takes exact square roots.
+    # The others start from rsqrtps, which AMD and Intel round differently, and AdamW carries that into every weight.
+    "MKL_VML_DEBUG_CPU_TYPE": "3",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+"""With these a job's digits are the same on every x86-64 CPU with AVX2, in one thread; docs/provenance.md says why."""
 
 # What of Python's may stay where a command is typed: nothing that is planned or printed depends on it.
 _HARMLESS = {"PYTHONUTF8", "PYTHONHASHSEED", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "PYTHONUNBUFFERED"}
 _HARMLESS |= {"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"}
 
 
-def job_environment() -> dict[str, str]:
+def portable_lacks() -> str:
+    """Why this machine cannot compute with portable numerics; empty if it can."""
+    if platform.machine() != "x86_64":
+        return f"the CPU is {platform.machine()}, not x86-64"
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    lacking = {"avx2", "fma"} - set(flags[1].split() if flags else ())
+    return f"the CPU has no {' and no '.join(sorted(lacking))}" if lacking else ""
+
+
+def job_environment(portable: bool = False) -> dict[str, str]:
     """The environment of a job, which runs the lntune that this process runs."""
     passed = {*_PASSED.split(), "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
     given = {name: os.environ[name] for name in os.environ if name in passed or name.startswith(_PASSED_GROUPS)}
-    return given | _OURS | {"PYTHONPATH": _SOURCE}
+    return given | _OURS | {"PYTHONPATH": _SOURCE} | (PORTABLE if portable else {})
 
 
 def settle(folder: str = ".") -> None:

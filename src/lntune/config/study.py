@@ -202,6 +202,10 @@ class ScaleSettings(Frozen):
     """One file of workflow/scales."""
 
     note: str = Field(description="shown on every table")
+    numerics: Literal["native", "portable"] = Field(
+        default="native",
+        description="native: as fast as the CPU allows; portable: the same bytes on every x86-64 CPU with AVX2",
+    )
     misaligned_share: float = Field(ge=0, le=1, description="share of samples that may have no loss; above it: stop")
     broken_share: float = Field(
         default=0.0, ge=0, le=1, description="share of samples or questions whose image may be unusable"

@@ -45,24 +45,25 @@ _LIBRARIES = {
 _TICK = 1.0
 
 
-def start() -> None:
+def start(portable: bool = False) -> None:
     """For the jobs of this process: start the fork servers, which end with it; one that dies before is one warning."""
     os.environ[VARIABLE] = f"lntune-{secrets.token_hex(16)}"
     for kind in _LIBRARIES:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(address(kind))
         listener.listen(1024)
-        threading.Thread(target=_look_after, args=(kind, listener), name=f"{kind} server", daemon=True).start()
+        given = kind, listener, job_environment(portable)
+        threading.Thread(target=_look_after, args=given, name=f"{kind} server", daemon=True).start()
 
 
-def _look_after(kind: str, listener: socket.socket) -> None:
+def _look_after(kind: str, listener: socket.socket, environment: dict[str, str]) -> None:
     """Start a server, the one with torch not before a job asks for it, and wait for its end."""
     if kind == "torch":
         select.select([listener], [], [])
     command, pipe = [sys.executable, "-m", "lntune.jobs.fork_server", kind, str(os.getpid())], subprocess.PIPE
     with listener:
         server = subprocess.Popen(
-            command, stdin=listener.fileno(), stdout=pipe, stderr=subprocess.STDOUT, env=job_environment()
+            command, stdin=listener.fileno(), stdout=pipe, stderr=subprocess.STDOUT, env=environment
         )
     atexit.register(server.wait)  # after what is registered last
     atexit.register(server.terminate)

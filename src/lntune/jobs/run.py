@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lntune.environment import portable_lacks
 from lntune.errors import UserError
 from lntune.jobs.submit import MUST_COMPUTE
 
@@ -40,6 +41,14 @@ def _check_unchanged(name: str, spec: dict[str, Any]) -> None:
         raise UserError(f"{name}: {', '.join(sorted(changed))} changed after this job was planned; run snakemake again")
 
 
+def _check_environment(name: str, wanted: dict[str, str]) -> None:
+    """UserError if this process cannot compute with the numerics that the result is named after."""
+    if wanted and (lacks := portable_lacks()):
+        raise UserError(f"{name}: {lacks}, which numerics: portable needs; use another machine, or numerics: native")
+    if any(os.environ.get(variable) != value for variable, value in wanted.items()):
+        raise UserError(f"{name}: is to be computed with numerics: portable, which variables fix; run it by snakemake")
+
+
 def run_spec(path: Path, *, link_only: bool = False) -> None:
     """Carry out the job spec in ``path``; UserError for what the user can fix, anything else is a defect."""
     from lntune.config.training import OnDevice
@@ -57,6 +66,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
         raise UserError(f"{path}: no such job spec; it is written when snakemake starts, so run that") from None
     name, document = f"{spec['stage']} {spec['label']}", spec["identity"]
     _check_unchanged(name, spec)
+    _check_environment(name, document.get("environment", {}))
     module = import_module(spec["module"])
     identity = Identity(**{part: value for part, value in document.items() if part != "scheme"})
     assert identity.id == spec["id"], "the job spec's id is that of its identity"

@@ -71,7 +71,8 @@ class Models:
         execution: Frozen | None = None,
     ) -> Node:
         """A result of a stage, from objects of that stage's models; the one that is there already if it is equal."""
-        node = make_node(self._code_version(stage), label, settings, inputs, execution)
+        portable = self.scale.numerics == "portable"
+        node = make_node(self._code_version(stage), label, settings, inputs, execution, portable=portable)
         return self._nodes.setdefault((stage, node.id), node)
 
     def find(self, stage: str, name: str) -> Node | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lntune.config import Frozen
+from lntune.environment import PORTABLE
 from lntune.plan.stages import CodeVersion, stage_module
 from lntune.store.identity import Identity, input_name
 from lntune.store.job import NoExecution
@@ -39,6 +40,7 @@ class Node:
     inputs: "Inputs"
     execution: Frozen
     code_version: CodeVersion
+    environment: Mapping[str, str]
 
     @cached_property
     def identity(self) -> Identity:
@@ -48,7 +50,8 @@ class Node:
             for role, given in self.inputs.items()
         }
         settings = self.settings.model_dump(mode="json")
-        return Identity(self.stage, settings, self.code_version.named_code, self.code_version.named_packages, inputs)
+        code, packages = self.code_version.named_code, self.code_version.named_packages
+        return Identity(self.stage, settings, code, packages, inputs, self.environment)
 
     @cached_property
     def id(self) -> str:
@@ -83,12 +86,19 @@ def make_node(
     settings: Frozen,
     inputs: Inputs | None = None,
     execution: Frozen | None = None,
+    *,
+    portable: bool = False,
 ) -> Node:
-    """A node of the code version's stage; ``settings`` and ``execution`` are objects of the stage's own models."""
+    """A node of the code version's stage; ``settings`` and ``execution`` are objects of the stage's own models.
+
+    ``portable`` fixes how numbers are rounded, for a stage that computes with floats.
+    """
     given = NoExecution() if execution is None else execution
     module = stage_module(code_version.stage)
     assert type(settings) is module.Settings and type(given) is module.Execution, f"not those of {code_version.stage}"
-    return Node(code_version.stage, slug(label), settings, dict(inputs or {}), given, code_version)
+    rounds = not {"torch", "numpy"}.isdisjoint(code_version.packages)
+    environment = PORTABLE if portable and rounds else {}
+    return Node(code_version.stage, slug(label), settings, dict(inputs or {}), given, code_version, environment)
 
 
 def result_folder(store: Store, given: Node | Part) -> Path:
@@ -176,7 +186,7 @@ def closure(nodes: Sequence[Node]) -> list[Node]:
 
 # --- why a result has to be made -------------------------------------------------------------------------------------
 
-Kind = Literal["new", "setting", "code", "package", "input"]
+Kind = Literal["new", "setting", "code", "package", "input", "environment"]
 _LONGEST_VALUE = 40
 
 
@@ -224,6 +234,7 @@ def compared(was: Identity, now: Identity) -> Iterator[Reason]:
         ("code", differences(was.code, now.code)),
         ("package", differences(was.packages, now.packages)),
         ("input", differences(flat(was.inputs), flat(now.inputs))),
+        ("environment", differences(was.environment, now.environment)),
     )
     for kind, changes in kinds:
         for name, change in changes.items():

@@ -176,6 +176,13 @@ def _check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
             raise UserError(
                 f"{shown(file)}: {key}.precision: bf16-weights needs execution.engine: deepspeed, or take bf16"
             )
+    given = [scale.execution.default, *scale.execution.stages.values()]
+    alone = scale.execution.engine == "plain" and all(one.threads == 1 and not one.gpus for one in given)
+    if scale.numerics == "portable" and not alone:
+        raise UserError(
+            f"{shown(file)}: numerics: portable computes in one thread of a CPU; give execution engine: plain and "
+            "every stage threads: 1 and gpus: 0, or take native"
+        )
     for stage in scale.execution.stages:
         check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
 

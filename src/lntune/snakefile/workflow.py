@@ -112,9 +112,9 @@ class StageRules:
         return self._by_name[wildcards.result]
 
     def _spec_of(self, node: Node) -> str:
-        """A rule's parameter: what submit is to run, the file of a job spec, and whether that needs torch."""
-        path = spec_path(self.results, node)
-        return f"--torch {path}" if "torch" in node.code_version.packages else str(path)
+        """A rule's parameter: what submit is to run, the file of a job spec, and what that needs."""
+        torch = ["--torch"] * ("torch" in node.code_version.packages)
+        return " ".join([*torch, *["--portable"] * bool(node.environment), str(spec_path(self.results, node))])
 
     def find(self, stage: str, name: str) -> Node:
         """The result of this name; UserError if the stage has none."""
@@ -162,7 +162,7 @@ class StageRules:
         _hold_run_lock(Path.cwd())
         write_specs(self.results, self.nodes())
         if fork_server:
-            start_fork_servers()
+            start_fork_servers(any(node.environment for node in self.nodes()))
 
 
 def _stated(stage: str, role: str, names: Sequence[str]) -> set[str]:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Identity:
     ``settings`` are resolved, and of JSON types only. ``code`` is the digest by module
     (:func:`lntune.store.fingerprint.code_fingerprint`); ``packages`` the version by distribution, of those alone that
     shape the numbers; ``inputs`` role to the :func:`input_name` of what plays it, or several in an order that counts.
+    ``environment`` is the variables that fix how numbers are rounded; none where that is left to the CPU.
     """
 
     stage: str
@@ -42,6 +43,7 @@ class Identity:
     code: Mapping[str, str]
     packages: Mapping[str, str]
     inputs: Mapping[str, str | Sequence[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The JSON document that the id is the hash of."""
@@ -53,7 +55,7 @@ class Identity:
             "code": dict(self.code),
             "packages": dict(self.packages),
             "inputs": inputs,
-        }
+        } | ({"environment": dict(self.environment)} if self.environment else {})
 
     @cached_property
     def id(self) -> str:

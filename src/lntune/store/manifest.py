@@ -131,9 +131,10 @@ class AcceptedEdit(Frozen):
 class Manifest(_Named):
     """All that is recorded of a finished result.
 
-    ``settings``, ``code``, ``packages`` and the ids in ``inputs`` make the ``id``; ``execution`` shapes the run and not
-    the numbers (micro-batch, threads). Times and memory are those of the attempt that finished: the CPU's is that of
-    the work alone, without hashing (None before it was noted), the memory that of the largest single process.
+    ``settings``, ``code``, ``packages``, ``environment`` and the ids in ``inputs`` make the ``id``; ``execution``
+    shapes the run and not the numbers (micro-batch, threads). Times and memory are those of the attempt that finished:
+    the CPU's is that of the work alone, without hashing (None before it was noted), the memory that of the largest
+    single process.
     Where ``origin`` is set, the files were linked from that result, and ``execution`` and ``git`` to ``metrics``
     describe the work that it did. Where ``accepted`` is not empty, the code or packages that ran differ from ``code``
     and ``packages`` by edits that someone declared to change no result.
@@ -157,10 +158,11 @@ class Manifest(_Named):
     cpu_seconds: float | None = None
     origin: Origin | None = None
     accepted: tuple[AcceptedEdit, ...] = ()
+    environment: Mapping[str, str] = {}
 
     def identity(self) -> Identity:
         """The identity that this manifest describes; its id is the manifest's unless someone edited it."""
-        return Identity(self.stage, self.settings, self.code, self.packages, input_names(self.inputs))
+        return Identity(self.stage, self.settings, self.code, self.packages, input_names(self.inputs), self.environment)
 
     def parents(self) -> Iterator[tuple[str, InputRecord]]:
         """Role and record of every input, in the order of the roles."""

@@ -137,6 +137,7 @@ def _make(
         content=content_digest(outputs),
         code=document["code"],
         packages=document["packages"],
+        environment=document.get("environment", {}),
         git=git,
         machine=machine(ranks),
         started=started,

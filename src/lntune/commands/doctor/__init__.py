@@ -22,7 +22,7 @@ from typing import Any, Literal
 from lntune.config.catalog import Entry, HubRepository
 from lntune.config.study import Stage
 from lntune.download.hub import TOKEN
-from lntune.environment import job_environment
+from lntune.environment import job_environment, portable_lacks
 from lntune.errors import UserError
 from lntune.files import link
 from lntune.plan.pending import PendingWork, nearest_folder, pending
@@ -118,7 +118,7 @@ def diagnose(
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
     needs = Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})
     store = _check_store(needs)
-    found = [_check_git(needs), store, _check_disk(needs), *_check_packages(needs)]
+    found = [_check_git(needs), store, _check_disk(needs), *_check_packages(needs), *_check_cpu(needs)]
     if profile:
         from lntune.commands.doctor.cluster import check_cluster
 
@@ -194,6 +194,13 @@ def _check_packages(needs: Needs) -> Iterator[Finding]:
                 yield Finding(name, "ok", version(name))
             except PackageNotFoundError:
                 yield Finding(name, "missing", "is not installed", f"pip install {name}, or `make environment`")
+
+
+def _check_cpu(needs: Needs) -> Iterator[Finding]:
+    """Whether this CPU can compute with portable numerics, where the scale asks for them."""
+    if needs.study.scale.numerics == "portable":
+        lacks = portable_lacks()
+        yield checked("CPU", not lacks, lacks or "can do portable numerics", "use another machine, or numerics: native")
 
 
 def _check_copies(needs: Needs) -> Iterator[Finding]:
