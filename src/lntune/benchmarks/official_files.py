@@ -1,15 +1,15 @@
 """Strict reading of the benchmarks' official files: JSON (plain or in a zip), JSON lines, text lines.
 
-Whatever is wrong with a file becomes one :class:`~lntune.errors.UserError` that names file and record.
+Text is UTF-8 or UTF-16. Whatever is wrong with a file becomes one UserError that names file and record.
 """
 
 import json
-import zipfile
-import zlib
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from lntune.data.archives import Members
 from lntune.errors import UserError
 
 Field = TypeVar("Field")
@@ -48,6 +48,12 @@ def read_json_lines(path: Path) -> list[object]:
     return [_parse_json(line, path, number) for number, line in enumerate(read_lines(path), 1)]
 
 
+def read_records(path: Path) -> list[object]:
+    """The values of a JSON list, or of JSON lines, whichever the file holds."""
+    listed = path.suffix == ".zip" or "[" in _decode(_read_bytes(path), path).lstrip()[:1]
+    return records_of(read_json(path), path) if listed else read_json_lines(path)
+
+
 def read_lines(path: Path) -> list[str]:
     """Lines as Python's text mode ends them (LF, CRLF, CR), without their ends; the last may lack its own."""
     text = _decode(_read_bytes(path), path).replace("\r\n", "\n").replace("\r", "\n")
@@ -81,12 +87,14 @@ def parse_records(
 
 
 def field(record: object, key: str, kind: type[Field]) -> Field:
-    """One field of a record, of exactly this type (``true`` is no integer); raises :class:`RecordError`."""
+    """One field of a record, of this type (``true`` is no integer, but ``"7"`` and ``7.0`` are); RecordError if not."""
     if not isinstance(record, dict):
         raise RecordError(f"{_kind(record)} where an object with {key!r} is expected")
     if key not in record:
         raise RecordError(f"{key!r} is missing")
     value = record[key]
+    if kind is int and isinstance(value, str | float) and re.fullmatch(r"\d+(\.0)?", str(value), re.ASCII):
+        value = int(str(value).removesuffix(".0"))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise RecordError(f"{key!r} is {_kind(value)}, not {_JSON_NAMES[kind]}")
     return value
@@ -97,7 +105,7 @@ def unique(pairs: Iterable[tuple[Key, Value]], path: Path, key: str) -> dict[Key
     found: dict[Key, Value] = {}
     for name, value in pairs:
         if name in found:
-            raise UserError(f"{path}: {key} {name!r} appears twice")
+            raise UserError(f"{path}: {key} {name!r} appears twice; remove one")
         found[name] = value
     return found
 
@@ -110,15 +118,15 @@ def read_by_id(
 
 
 def check_same_ids(
-    wanted: Mapping[Key, object], given: Mapping[Key, object], key: str, *, asked: Path, path: Path
+    wanted: Mapping[Key, object], given: Mapping[Key, object], key: str, *, asked: Path, path: Path, cure: str = ""
 ) -> None:
     """Refuses ``path``, which holds the ids ``given``, if ``asked`` holds others (``wanted``)."""
-    missing = [name for name in wanted if name not in given]
-    if missing:
-        raise UserError(f"{path}: no record for {key} {_first(missing)} of {asked}")
     unknown = [name for name in given if name not in wanted]
     if unknown:
-        raise UserError(f"{path}: {key} {_first(unknown)} is not in {asked}")
+        raise UserError(f"{path}: {key} {_first(unknown)} is not in {asked}, which has {next(iter(wanted), None)!r}")
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise UserError(f"{path}: no record for {key} {_first(missing)} of {asked}{cure}")
 
 
 def _first(names: list[Key]) -> str:
@@ -139,24 +147,20 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _only_member(path: Path) -> bytes:
-    """The bytes of a zip's one JSON file; what macOS adds does not count."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".json") and "__MACOSX" not in name]
-            if len(names) != 1:
-                raise UserError(f"{path}: holds {len(names)} .json files instead of one; give it unpacked")
-            return archive.read(names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as problem:
-        raise UserError(f"{path}: not a readable zip file ({problem})") from None
+    archive = Members(path)
+    names = [name for name in archive.names() if name.endswith(".json")]
+    if len(names) != 1:
+        raise UserError(f"{path}: holds {len(names)} .json files instead of one; give it unpacked")
+    return archive.read_or_refuse(names[0])
 
 
 def _decode(content: bytes, path: Path) -> str:
+    encoding = json.detect_encoding(content)
     try:
-        return content.decode("utf-8")
+        return content.decode(encoding)
     except UnicodeDecodeError as problem:
-        raise UserError(f"{path}: not UTF-8 text at byte {problem.start}") from None
+        name = encoding.upper().removesuffix("-SIG")
+        raise UserError(f"{path}: not {name} text at byte {problem.start}; save it as UTF-8 text") from None
 
 
 def _parse_json(text: str, path: Path, line: int | None = None) -> object:

@@ -48,6 +48,9 @@ class Scorer(NamedTuple):
     options: Mapping[str, tuple[Any, Any, str]] = {}
 
 
+SUBSET = {"subset": (bool, False, "Score what is answered alone; the result says how much that is.")}
+
+
 @dataclass(frozen=True)
 class Examples:
     """How ``lntune trace --show`` shows questions.

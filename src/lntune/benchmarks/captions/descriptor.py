@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
+from lntune.benchmarks.registry import SUBSET, Benchmark, Examples, Scorer, Stage
 from lntune.config import Frozen
 from lntune.config.protocol import DrawingPrompting
 
@@ -94,6 +94,7 @@ BENCHMARKS = (
             "captions",
             "Captions: CIDEr, BLEU_1 to BLEU_4 and ROUGE_L, x100.",
             {"references": "COCO captions {images, annotations}.", "answers": "JSON list of {image_id, caption}."},
+            SUBSET,
         ),
     ),
     _captions("flickr30k", "Flickr30k", "flickr30k", 1_000),

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from lntune.benchmarks.official_files import field, parse_json, parse_records, read_by_id, read_json, records_of, unique
+from lntune.benchmarks.answer_files import Answer, read_answers
+from lntune.benchmarks.official_files import field, parse_json, parse_records, read_json, records_of, unique
 from lntune.data.archives import Members
 from lntune.errors import UserError
 
@@ -57,9 +58,11 @@ def read_references(path: Path) -> dict[ImageId, list[str]]:
     return captions
 
 
-def read_answers(path: Path) -> dict[ImageId, str]:
+def read_captions(path: Path) -> dict[ImageId, Answer]:
     """COCO's result format ``[{image_id, caption}]``: one caption by image id."""
-    return read_by_id(path, lambda one: (image_id(one, "image_id"), field(one, "caption", str)), "answer", "image_id")
+    answers = read_answers(path, "caption")
+    ids = parse_records([one.record for one in answers], lambda one: image_id(one, "image_id"), path, "answer")
+    return unique(zip(ids, answers, strict=True), path, "image_id")
 
 
 def write_answers(path: Path, answers: Iterable[tuple[Image, str]]) -> None:
@@ -70,9 +73,8 @@ def write_answers(path: Path, answers: Iterable[tuple[Image, str]]) -> None:
 
 def image_id(record: object, key: str) -> ImageId:
     """The id under a record's key: COCO numbers its images; other sets name them."""
-    if isinstance(record, dict) and isinstance(record.get(key), str):
-        return field(record, key, str)
-    return field(record, key, int)
+    named = isinstance(record, dict) and isinstance(record.get(key), str) and not record[key].isdecimal()
+    return field(record, key, str) if named else field(record, key, int)
 
 
 def _parse_annotation(record: object) -> tuple[ImageId, ImageId, str]:

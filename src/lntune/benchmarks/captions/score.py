@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lntune.benchmarks.captions.formats import Image, ImageId, read_answers, read_references, write_answers
+from lntune.benchmarks.answer_files import matched
+from lntune.benchmarks.captions.formats import Image, ImageId, read_captions, read_references, write_answers
 from lntune.benchmarks.captions.words import (
     WORDS,
     Tokenizer,
@@ -98,11 +100,13 @@ def share_of_captions(answers: Collection[str], least_words: int, most_words: in
     return sum(is_caption(answer, least_words, most_words) for answer in answers) / len(answers)
 
 
-def score(references_path: Path, answers_path: Path) -> dict[str, float]:
+def score(references_path: Path, answers_path: Path, subset: bool = False) -> dict[str, Any]:
     """``CIDEr``, ``BLEU_1`` to ``BLEU_4`` and ``ROUGE_L`` over all images, x100, from files in COCO's formats."""
-    references, answers = read_references(references_path), read_answers(answers_path)
-    check_same_ids(references, answers, "image_id", asked=references_path, path=answers_path)
-    return score_captions(references, answers)[0]
+    references, given = read_references(references_path), read_captions(answers_path)
+    asked = dict.fromkeys(references, samples.Question("", "", ""))
+    answers = matched(asked, given, references_path, answers_path, "image_id", subset)
+    scores, _ = score_captions({image: references[image] for image in answers}, answers)
+    return {**({"subset": {"answered": len(answers), "of": len(references)}} if subset else {}), **scores}
 
 
 def score_captions(

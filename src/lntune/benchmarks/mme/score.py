@@ -1,7 +1,7 @@
 """score-mme: MME's perception and cognition, as its official eval_tool (release of 2023-07-01) computes them.
 
-It reads one ``<subtask>.txt`` each. A line is ``image<TAB>question<TAB>answer<TAB>response``; two lines in a row belong
-to one image, by their order and not by the image's name.
+It reads one ``<subtask>.txt`` each. A line is ``image<TAB>question<TAB>answer<TAB>response``. The tool takes two
+lines in a row for one image's, by their order; where they are not, the file is refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lntune.benchmarks.intervals import over_items, strata_of, write_score
 from lntune.benchmarks.mme.release import ALL, COGNITION, PERCEPTION
-from lntune.benchmarks.official_files import read_lines
+from lntune.benchmarks.official_files import read_lines, unique
 from lntune.config import Frozen
 from lntune.data.samples import read_answers
 from lntune.errors import UserError
@@ -96,6 +96,12 @@ def read_subtask(path: Path) -> list[Line]:
         raise UserError(f"{path}: holds no questions")
     if len(lines) % 2:
         raise UserError(f"{path}: {len(lines)} lines; the number must be even, two questions to an image")
+    for number, (first, second) in enumerate(zip(lines[::2], lines[1::2], strict=True), 1):
+        if first.image != second.image:
+            raise UserError(
+                f"{path}: line {2 * number}: {second.image!r} behind {first.image!r}; put an image's in a row"
+            )
+    unique(((one.image, None) for one in lines[::2]), path, "image")
     return lines
 
 
@@ -132,7 +138,7 @@ def right_answers(folder: Path, subtasks: Sequence[str] = ALL) -> dict[str, list
         if name not in ALL:
             raise UserError(f"MME has no subtask {name!r}; its subtasks are {', '.join(ALL)}")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; MME's answers are one <subtask>.txt each in a folder")
+        raise UserError(f"{folder}: no folder; LLaVA's convert_answer_to_mme.py makes one, of a <subtask>.txt each")
     return {
         name: [parse_response(line.response) == line.answer.lower() for line in read_subtask(folder / f"{name}.txt")]
         for name in ALL

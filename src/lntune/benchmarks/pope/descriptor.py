@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lntune.benchmarks.pope.questions import KINDS, file_of, read_questions
-from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
+from lntune.benchmarks.registry import SUBSET, Benchmark, Examples, Scorer, Stage
 
 
 def _right(folder: Path) -> Mapping[str, list[str]]:
@@ -32,8 +32,9 @@ BENCHMARKS = (
             "POPE: accuracy, precision, recall, f1 and yes_ratio in percent, and TP, FP, TN, FN.",
             {
                 "questions": "JSON lines {question_id, image, text, label}.",
-                "answers": "JSON lines {question, answer}, in the same order.",
+                "answers": "JSON lines {question, answer} in the same order, or with question_id; or LLaVA's.",
             },
+            SUBSET,
         ),
     ),
 )

@@ -1,15 +1,16 @@
 """score-pope: POPE's accuracy and its companions for each of its three files.
 
-As the official evaluate.py (revision 3df3ba1) computes them. Answers are JSON lines ``{question, answer}``; the order
-matches them to the questions.
+As the official evaluate.py (revision 3df3ba1) computes them. Its answers are JSON lines ``{question, answer}``; the
+order matches them to the questions.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from lntune.benchmarks.answer_files import Answer, by_id, matched, read_answers
 from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of, value, write_score
-from lntune.benchmarks.official_files import field, parse_records, read_json_lines
 from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, file_of, read_questions
 from lntune.config import Frozen
 from lntune.data import samples
@@ -65,16 +66,17 @@ def write_answers(path: Path, answers: Iterable[tuple[str, str]]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def score(questions_path: Path, answers_path: Path) -> dict[str, float]:
+def score(questions_path: Path, answers_path: Path, subset: bool = False) -> dict[str, Any]:
     """``accuracy``, ``precision``, ``recall``, ``f1``, ``yes_ratio`` (x100; positive is yes), TP, FP, TN, FN.
 
     A ratio whose denominator is zero is 0; the official script stops there.
     """
-    said = [(answer, question.label) for question, answer in _answered(questions_path, answers_path)]
+    said = [(answer, question.label) for question, answer in _answered(questions_path, answers_path, subset)]
     tp, fp = said.count(("yes", "yes")), said.count(("yes", "no"))
     tn, fn = said.count(("no", "no")), said.count(("no", "yes"))
     precision, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
     return {
+        **({"subset": {"answered": len(said), "of": len(read_questions(questions_path))}} if subset else {}),
         "accuracy": 100 * _ratio(tp + tn, len(said)),
         "precision": 100 * precision,
         "recall": 100 * recall,
@@ -97,26 +99,35 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _answered(questions_path: Path, answers_path: Path) -> list[tuple[PopeQuestion, YesNo]]:
-    """Each question and its answer as it is read; UserError for another number, or an answer at another's place.
+def _answered(questions_path: Path, answers_path: Path, subset: bool = False) -> list[tuple[PopeQuestion, YesNo]]:
+    """Each question and its answer as it is read: by id if all answers have one of the questions', else by position.
 
-    Position alone decides the score, so an answer that repeats the text of another question betrays a shifted
-    file. A text that is no question's (a prompt with an instruction added) says nothing.
+    UserError for an answer that tells of another question, and for one too few or too many.
     """
-    questions = read_questions(questions_path)
-    answers = parse_records(read_json_lines(answers_path), _parse_answer_record, answers_path, "line")
-    if len(questions) != len(answers):
-        raise UserError(f"{answers_path}: {len(answers)} answers to the {len(questions)} questions of {questions_path}")
-    texts = {question.text for question in questions}
-    for number, (question, (repeated, _)) in enumerate(zip(questions, answers, strict=True), 1):
-        if repeated != question.text and repeated in texts:
-            both = f"answers {repeated!r} where {questions_path} asks {question.text!r}"
-            raise UserError(f"{answers_path}: line {number}: {both}; the order must be the same")
-    return [(question, parse_answer(text)) for question, (_, text) in zip(questions, answers, strict=True)]
+    questions = {question.question_id: question for question in read_questions(questions_path)}
+    asked = {id: samples.Question(str(id), one.image, one.text) for id, one in questions.items()}
+    answers = read_answers(answers_path, "answer")
+    if answers and all("question_id" in one.record for one in answers):
+        given = by_id(answers_path, answers, "question_id", int)
+        # LLaVA numbers the questions of all kinds in one row: there the row of a kind is known by its words.
+        row = [] if given.keys() <= asked.keys() else _row_of(list(asked.values()), answers)
+        if not row:
+            said = matched(asked, given, questions_path, answers_path, "question_id", subset)
+            return [(questions[id], parse_answer(text)) for id, text in said.items()]
+        answers = row
+    if len(answers) != len(asked):
+        both = f"{len(answers)} answers to the {len(asked)} questions of {questions_path}"
+        raise UserError(f"{answers_path}: {both}; with each one's question_id, --subset scores those that are there")
+    for line, (question, one) in enumerate(zip(asked.values(), answers, strict=True), 1):
+        if difference := one.difference(question):
+            raise UserError(
+                f"{answers_path}: answer {line} {difference} of {questions_path}; the order must be the same"
+            )
+    return [(question, parse_answer(one.text)) for question, one in zip(questions.values(), answers, strict=True)]
 
 
-def _parse_answer_record(record: object) -> tuple[str | None, str]:
-    """The question, which is repeated for the reader, if the record has it; and a model's free text."""
-    answer = field(record, "answer", str)
-    has_question = isinstance(record, dict) and "question" in record
-    return field(record, "question", str) if has_question else None, answer
+def _row_of(asked: list[samples.Question], answers: list[Answer]) -> list[Answer]:
+    """The answers in a row whose records repeat these questions; none if there is no such row."""
+    rows = (answers[start : start + len(asked)] for start in range(len(answers) - len(asked) + 1))
+    said = all(one.told("question", "prompt") for one in answers)
+    return next((row for row in rows if said and not any(map(Answer.difference, row, asked))), [])

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lntune.benchmarks.registry import Benchmark, Examples, Scorer, Stage
+from lntune.benchmarks.registry import SUBSET, Benchmark, Examples, Scorer, Stage
 from lntune.config.protocol import DrawingPrompting
 
 Normalise = Literal["official", "always", "sight-beyond-text"]
@@ -54,7 +54,7 @@ BENCHMARKS = (
             {
                 "questions": "Official questions, .json or its .zip.",
                 "annotations": "Official annotations, .json or its .zip.",
-                "answers": "JSON list of {question_id, answer}.",
+                "answers": "JSON list of {question_id, answer}, or LLaVA's.",
             },
             {
                 "normalise": (
@@ -62,7 +62,8 @@ BENCHMARKS = (
                     "official",
                     "official: only where the humans differ; always: for every question; sight-beyond-text: as "
                     "official, where an answer that holds yes or no is Yes or No.",
-                )
+                ),
+                **SUBSET,
             },
         ),
     ),

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from lntune.benchmarks.answer_files import by_id, matched, read_answers
 from lntune.benchmarks.intervals import by_image, over_items, strata_of, write_score
 from lntune.benchmarks.official_files import RecordError, check_same_ids, field, read_by_id
 from lntune.config import Frozen
@@ -133,11 +134,13 @@ def accuracy(prediction: str, answers: tuple[str, ...], normalise: Normalise = "
 
 
 def score(
-    questions_path: Path, annotations_path: Path, answers_path: Path, normalise: Normalise = "official"
+    questions: Path, annotations: Path, answers: Path, normalise: Normalise = "official", subset: bool = False
 ) -> dict[str, object]:
     """``overall``, ``per_question_type`` and ``per_answer_type``: mean accuracies in percent, to 2 places."""
-    annotations, answers = read(questions_path, annotations_path, answers_path)
-    return summarise(annotations, question_accuracies(annotations, answers, normalise))
+    known, said = read(questions, annotations, answers, subset)
+    scored = {id: one for id, one in known.items() if id in said}
+    of_all = {"subset": {"answered": len(said), "of": len(known)}} if subset else {}
+    return of_all | summarise(scored, question_accuracies(scored, said, normalise))
 
 
 def question_accuracies(
@@ -162,9 +165,9 @@ def summarise(annotations: Mapping[int, Annotation], accuracies: Mapping[int, fl
 
 
 def read(
-    questions_path: Path, annotations_path: Path, answers_path: Path
+    questions_path: Path, annotations_path: Path, answers_path: Path, subset: bool = False
 ) -> tuple[dict[int, Annotation], dict[int, str]]:
-    """Annotations (in their order) and answers by question id; all three files hold the same ids.
+    """Annotations (in their order) and answers by question id; all files hold the same ids, but for a ``subset``.
 
     What is read is kept, and looking through it for garbage would take a third of the time: that pauses.
     """
@@ -173,8 +176,9 @@ def read(
     try:
         questions, annotations = read_questions(questions_path), read_annotations(annotations_path)
         check_same_ids(questions, annotations, "question_id", asked=questions_path, path=annotations_path)
-        answers = read_answers(answers_path)
-        check_same_ids(questions, answers, "question_id", asked=questions_path, path=answers_path)
+        given = by_id(answers_path, read_answers(answers_path, "answer"), "question_id", int)
+        asked = {id: samples.Question("", "", text) for id, text in questions.items()}
+        answers = matched(asked, given, questions_path, answers_path, "question_id", subset)
     finally:
         if collected:
             gc.enable()
@@ -192,11 +196,6 @@ def read_questions(path: Path) -> dict[int, str]:
 def read_annotations(path: Path) -> dict[int, Annotation]:
     """The annotations by question id; UserError for any without exactly ten answers."""
     return read_by_id(path, lambda one: _as_nearly_all(one) or _as_any(one), "annotation", "question_id", "annotations")
-
-
-def read_answers(path: Path) -> dict[int, str]:
-    """A model's answers by question id."""
-    return read_by_id(path, lambda one: _numbered(one, "answer"), "answer", "question_id")
 
 
 def write_answers(path: Path, answers: Iterable[tuple[int, str]]) -> None:

@@ -16,7 +16,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from lntune.benchmarks.captions import score as captions_score
-from lntune.benchmarks.captions.formats import read_answers, read_references, write_answers
+from lntune.benchmarks.captions.formats import read_captions, read_references, write_answers
 from lntune.benchmarks.captions.words import all_captions, by_image, read_words, tokenize, write_words
 from lntune.commands.doctor import java_trouble
 from lntune.errors import UserError
@@ -143,7 +143,7 @@ def test_words_of_references_are_kept_as_they_are(tmp_path: Path) -> None:
         ([{"image_id": 1, "references": ["a"]}] * 2, "image_id 1 appears twice"),
         ([{"image_id": 1, "references": []}], "image 1: 'references' of image_id 1 is not a list of one string or"),
         ([{"image_id": 1, "references": ["a", 2]}], "image 1: 'references' of image_id 1 is not a list of one string"),
-        ([{"image_id": 1.0, "references": ["a"]}], "image 1: 'image_id' is a number, not an integer"),
+        ([{"image_id": 1.5, "references": ["a"]}], "image 1: 'image_id' is a number, not an integer"),
     ],
 )
 def test_refuses_other_words(tmp_path: Path, content: object, complaint: str) -> None:
@@ -222,7 +222,7 @@ def test_reads_the_coco_formats_in_any_order(tmp_path: Path) -> None:
     references = write(tmp_path / "references.json", coco(REFERENCES))
     write_answers(tmp_path / "answers.json", ANSWERS.items())
     assert read_references(references) == REFERENCES
-    assert read_answers(tmp_path / "answers.json") == ANSWERS
+    assert {image: one.text for image, one in read_captions(tmp_path / "answers.json").items()} == ANSWERS
     scores, _ = captions_score.score_captions(REFERENCES, ANSWERS)
     assert captions_score.score(references, tmp_path / "answers.json") == scores
 
@@ -247,10 +247,10 @@ GOOD_ANSWERS = [{"image_id": 1, "caption": "a dog"}, {"image_id": 2, "caption": 
         (1, GOOD_ANSWERS[:1], "no record for image_id 2 of "),
         (1, [*GOOD_ANSWERS, GOOD_ANSWERS[0]], "image_id 1 appears twice"),
         (1, [*GOOD_ANSWERS, {"image_id": 4, "caption": ""}], "image_id 4 is not in "),
-        (1, [*GOOD_ANSWERS[:1], {"image_id": "2", "caption": ""}], "no record for image_id 2 of "),
+        (1, [*GOOD_ANSWERS[:1], {"image_id": "b", "caption": ""}], "image_id 'b' is not in "),
         (1, [*GOOD_ANSWERS[:1], {"image_id": 2, "caption": ["a"]}], "answer 2: 'caption' is a list"),
         (1, [*GOOD_ANSWERS[:1], {"image_id": 2.5, "caption": "a"}], "answer 2: 'image_id' is a number, not"),
-        (1, {"answers": GOOD_ANSWERS}, "an object where a list of records is expected"),
+        (1, {"answers": GOOD_ANSWERS}, "answer 1: 'caption' is missing"),
     ],
 )
 def test_refuses_a_malformed_file(tmp_path: Path, file: int, content: object, complaint: str) -> None:

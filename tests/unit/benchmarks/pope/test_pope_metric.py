@@ -103,6 +103,7 @@ def test_another_wording_of_the_question_is_accepted(tmp_path: Path) -> None:
 
 
 GOOD_QUESTIONS = [question(1, "yes"), question(2, "no")]
+WITH_IDS = "with each one's question_id, --subset scores those that are there"
 GOOD_ANSWERS = [{"question": "Is there a 1?", "answer": "yes"}, {"question": "Is there a 2?", "answer": "no"}]
 
 
@@ -110,10 +111,10 @@ GOOD_ANSWERS = [{"question": "Is there a 1?", "answer": "yes"}, {"question": "Is
     ("questions", "complaint"),
     [
         ([], "holds no questions"),
-        ([question(1, "yes"), question(1, "no")], "question_id 1 appears twice"),
+        ([question(1, "yes"), question(1, "no")], "question_id 1 appears twice; remove one"),
         ([question(1, "yes"), {"question_id": 2, "text": "?"}], "line 2: 'label' is missing"),
         ([question(1, "Yes")], "line 1: 'label' is 'Yes', neither yes nor no"),
-        ([{**question(1, "yes"), "question_id": "1"}], "line 1: 'question_id' is a string, not an integer"),
+        ([{**question(1, "yes"), "question_id": "one"}], "line 1: 'question_id' is a string, not an integer"),
         ([{**question(1, "yes"), "question_id": True}], "line 1: 'question_id' is a boolean, not an integer"),
         ([GOOD_QUESTIONS], "line 1: a list where an object with 'label' is expected"),
     ],
@@ -129,14 +130,14 @@ def test_refuses_malformed_questions(tmp_path: Path, questions: list[object], co
 @pytest.mark.parametrize(
     ("answers", "complaint"),
     [
-        (GOOD_ANSWERS[:1], "1 answers to the 2 questions of {asked}"),
-        ([*GOOD_ANSWERS, GOOD_ANSWERS[0]], "3 answers to the 2 questions of {asked}"),
-        ([GOOD_ANSWERS[0], {"question": "Is there a 2?"}], "line 2: 'answer' is missing"),
-        ([GOOD_ANSWERS[0], {"answer": None}], "line 2: 'answer' is null, not a string"),
-        ([GOOD_ANSWERS[0], "no"], "line 2: a string where an object with 'answer' is expected"),
+        (GOOD_ANSWERS[:1], f"1 answers to the 2 questions of {{asked}}; {WITH_IDS}"),
+        ([*GOOD_ANSWERS, GOOD_ANSWERS[0]], f"3 answers to the 2 questions of {{asked}}; {WITH_IDS}"),
+        ([GOOD_ANSWERS[0], {"question": "Is there a 2?"}], "answer 2: 'answer' is missing"),
+        ([GOOD_ANSWERS[0], {"answer": None}], "answer 2: 'answer' is null, not a string"),
+        ([GOOD_ANSWERS[0], "no"], "answer 2: a string where an object with 'answer' is expected"),
         (
             GOOD_ANSWERS[::-1],
-            "line 1: answers 'Is there a 2?' where {asked} asks 'Is there a 1?'; the order must be the same",
+            "answer 1 is to 'Is there a 2?', not to 'Is there a 1?' of {asked}; the order must be the same",
         ),
     ],
 )
