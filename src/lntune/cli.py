@@ -81,6 +81,10 @@ def trace(
 def verify(
     targets: Targets = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes; all cores if not given.", min=1)] = None,
+    rerun: Annotated[
+        list[str] | None, typer.Option(help="Also run the jobs of so many results, or of STAGE/NAME; may be repeated.")
+    ] = None,
+    rerun_seed: Annotated[int | None, typer.Option(help="Which results --rerun draws; else others each time.")] = None,
     as_json: AsJson = False,
     profile: Profile = None,
     config: Config = None,
@@ -88,7 +92,7 @@ def verify(
     """Hash and score again what targets rest on; name each file that is off and the cells that rest on it."""
     from lntune.commands.verify.check import verify as check
 
-    report = check(Path("."), targets or [], jobs, _overrides(profile, config))
+    report = check(Path("."), targets or [], jobs, _overrides(profile, config), rerun or [], rerun_seed)
     print(json.dumps(report.to_json(), indent=1) if as_json else report.text())
     raise typer.Exit(1 if report.problems else 0)
 

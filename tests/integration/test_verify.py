@@ -137,6 +137,64 @@ def test_all_is_right_after_a_run(made: Checkout) -> None:
     assert "results were linked instead of computed; the results that did the work are there for " in note
 
 
+def rerun(checkout: Checkout, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """The exit code, the report and what was said meanwhile."""
+    (temporary := checkout.root.with_name("reruns")).mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lntune", "verify", "--json", *arguments], cwd=checkout.root, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(temporary)}, capture_output=True,
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def marks(folder: Path) -> dict[str, int]:
+    """Every file and folder of a store, the moment of its last change with it."""
+    return {str(path): path.lstat().st_ctime_ns for path in folder.rglob("*")}
+
+
+@slow
+def test_results_that_are_made_again_are_equal_and_the_store_is_as_it_was(made: Checkout) -> None:
+    prompted, before = one(made, "predict", "layernorm", "pope"), marks(made.root / "results")
+    asked = ("--rerun", f"predict/{prompted.name}", "--rerun", "2")
+    code, report, said = rerun(made, *asked, "--rerun-seed", "7")
+    assert (code, report["problems"]) == (0, [])
+    first, *drawn = report["reruns"]
+    assert first == f"predict/{prompted.name}: equal, 1 file"
+    assert len(drawn) == 2 and all(": equal, " in line and not line.startswith(("fetch", "score")) for line in drawn)
+    assert f"predict/{prompted.name}: making it again, 1 of 3" in said
+    assert any("by --rerun-seed 7" in note for note in report["notes"])
+    assert marks(made.root / "results") == before
+    assert not list(made.root.with_name("reruns").glob("lntune-*"))
+
+
+@slow
+def test_a_result_that_its_inputs_do_not_give_is_found_though_all_hashes_agree(copy: Checkout) -> None:
+    """As one whose weights were drawn at random; it was made on another machine, which is said, too."""
+    folder = copy.results("finetune")[0]
+    change(folder / "metrics.jsonl", lambda old: old.replace(b'"loss": ', b'"loss": 1', 1))
+    make_consistent(folder)
+    edit_json(folder / MANIFEST, lambda document: document["machine"].update(cpu="Abacus"))
+    code, report, _ = rerun(copy, "--rerun", f"finetune/{folder.name}")
+    assert code == 1
+    (line,) = report["reruns"]
+    assert line.startswith(f"finetune/{folder.name}: differs in metrics.jsonl when made again, as in ")
+    assert "; it was made on Abacus, now on " in line
+    (problem,) = (problem for problem in report["problems"] if problem["path"].endswith(f"{folder.name}/metrics.jsonl"))
+    assert problem["what"][0].startswith("is not what its inputs give: it has ") and problem["cells"]
+    (kept,) = copy.root.with_name("reruns").glob(f"*/finetune/{folder.name}")
+    assert (kept / "tuned.safetensors").read_bytes() == (folder / "tuned.safetensors").read_bytes()
+
+
+@slow
+def test_what_cannot_be_made_again_is_one_line(made: Checkout) -> None:
+    fetched = made.results("fetch")[0]
+    code, _, said = rerun(made, "--rerun", f"fetch/{fetched.name}")
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        f"error: --rerun fetch/{fetched.name}: it comes from elsewhere, and was hashed; name another result"
+    )
+
+
 @slow
 def test_what_a_target_does_not_need_is_not_looked_at(copy: Checkout) -> None:
     score = one(copy, "score-vqav2", "layernorm")

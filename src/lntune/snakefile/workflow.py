@@ -66,8 +66,8 @@ def spec_path(store: Store, node: Node) -> Path:
     return store.root / ".jobs" / node.stage / f"{node.name}.json"
 
 
-def write_specs(store: Store, nodes: Iterable[Node]) -> None:
-    """Write what :mod:`lntune.jobs.run` needs to make each of those results that are missing."""
+def write_specs(store: Store, nodes: Iterable[Node], inputs: Store | None = None) -> None:
+    """Write what :mod:`lntune.jobs.run` needs to make each result that is missing, from what ``inputs`` holds."""
     source = raw_digest("lntune")
     for node in nodes:
         if is_done(store, node):
@@ -85,7 +85,7 @@ def write_specs(store: Store, nodes: Iterable[Node]) -> None:
             "packages": dict(code_version.packages),
             "accepted": [edit.model_dump(mode="json") for edit in code_version.accepted],
             "execution": node.execution.model_dump(mode="json"),
-            "inputs": input_folders(store, node),
+            "inputs": input_folders(inputs or store, node),
         }
         path = spec_path(store, node)
         path.parent.mkdir(parents=True, exist_ok=True)

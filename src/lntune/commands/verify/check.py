@@ -5,7 +5,7 @@
     print(report.text())
 
 Files are hashed again, the chain of ids and contents is followed, and scores, selections, tables and figures are
-made again from the stored answers. Training and asking models is not repeated.
+made again from the stored answers. Training and asking models is repeated where that is asked for.
 """
 
 import multiprocessing
@@ -29,7 +29,8 @@ from lntune.benchmarks.captions.formats import read_references
 from lntune.benchmarks.captions.words import WORDS, all_captions, read_words, tokenize, tokenize_group
 from lntune.benchmarks.registry import score_stages
 from lntune.commands.verify.findings import Basis, Counts, Findings, differing_cells
-from lntune.commands.verify.stored import MISSING, SURPLUS, File, Held, Manifests, check_stored, note_limits
+from lntune.commands.verify.rerun import compare_files, rerun
+from lntune.commands.verify.stored import Held, Manifests, check_stored, note_limits
 from lntune.data.samples import read_answers
 from lntune.errors import UserError
 from lntune.plan.node import Node, input_folders, is_done, manifest_path, result_folder
@@ -40,9 +41,9 @@ from lntune.plan.targets import Target, is_right, targets_of
 from lntune.progress import track
 from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN
-from lntune.store.identity import digest, hash_tree
+from lntune.store.identity import digest
 from lntune.store.job import Job
-from lntune.training.divergence import DIVERGED, passed_on
+from lntune.training.divergence import passed_on
 from lntune.units import counted
 
 _MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_REPORT_ITEMS)
@@ -53,17 +54,19 @@ _TOKENIZED = ("score-captions", "tokenize-references")
 
 
 def verify(
-    root: Path, targets: Sequence[str] = (), jobs: int | None = None, overrides: Mapping[str, Any] | None = None
-) -> Findings:
+    root: Path, targets: Sequence[str] = (), jobs: int | None = None, overrides: Mapping[str, Any] | None = None,
+    again: Sequence[str] = (), seed: int | None = None,
+) -> Findings:  # fmt: skip
     """Check everything that the targets rest on; UserError as :func:`lntune.plan.targets.targets_of`, which takes them.
 
     ``jobs`` processes score, and as many threads hash files (as there are cores unless given); ``overrides`` are values
-    over config.yaml's, as the run had them.
+    over config.yaml's, as the run had them. ``again`` names results that are made again by their own jobs, too, or says
+    how many others, drawn with ``seed``, else with one that is noted.
     """
     started = time.monotonic()
     jobs = jobs or len(os.sched_getaffinity(0))
     plan = Plan(Study.read(root, overrides))
-    asked = targets_of(plan, targets)
+    asked = targets_of(plan, [*targets, *(one for one in again if not one.isdecimal())])
     findings = Findings(Basis(plan, asked))
     with (
         _terminations_raise(),
@@ -75,6 +78,8 @@ def verify(
         findings.note_off()
         scores = _check_again(manifests, held, findings, pool, Path(folder))
         findings.note_off()
+        if again:
+            rerun(plan, manifests, held, findings, again, seed, leave_out=(*score_stages(), *_MADE_AGAIN))
     note_limits(manifests, findings)
     files = {id(file): file for stored in held.values() for file in stored.values()}
     total = sum(file.bytes for file in files.values())
@@ -233,32 +238,11 @@ def _compare(manifests: Manifests, held: Held, findings: Findings, work: Work, m
             what = f"cannot be made again from its inputs: {trouble}"
             findings.problem(result_folder(findings.basis.store, node), what, [node])
             continue
-        right = _compare_files(held[node], findings, node, work.job.out)
+        right = not compare_files(held[node], findings, node, work.job.out)
         changed = differing_values(dict(metrics), manifests[node].metrics) if node in manifests else ""
         if right and changed:
             what = f"does not hold the metrics that its inputs give: it has {changed}"
             findings.problem(manifest_path(findings.basis.store, node), what, [node])
-
-
-def _compare_files(stored: Mapping[str, File], findings: Findings, node: Node, out: Path) -> bool:
-    """Compare the files in ``out`` with those that a result holds; return whether they are the same."""
-    folder, off = result_folder(findings.basis.store, node), dict[str, str]()
-    made = {path: file.blake3 for path, file in hash_tree(out).items()}
-    for path in made.keys() | stored.keys():
-        if path not in stored:
-            off[path] = MISSING
-        elif path not in made:
-            off[path] = SURPLUS
-        elif node.stage == "select" and path.startswith(f"{CHOSEN}/") and not path.endswith(f"/{DIVERGED}"):
-            if (out / path).read_text(encoding="utf-8") not in ("", stored[path].blake3):
-                off[path] = "is not the file of the best candidate"
-        elif stored[path].blake3 not in ("", made[path]):
-            off[path] = f"is not what its inputs give: it has {difference(out / path, folder / path)}"
-    for path in sorted(off):
-        both = path in stored and path in made
-        cells = differing_cells(node.settings, out / path, folder / path) if both else None
-        findings.problem(folder / path, off[path], [node], cells=cells)
-    return not off
 
 
 # --- the processes that make them ------------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ class Findings:
     def __init__(self, basis: Basis) -> None:
         self.basis = basis
         self.notes: list[str] = []
+        self.reruns: list[str] = []
         self.counts = Counts()
         self.off: list[Node] = []
         self._found: dict[str, _Found] = {}
@@ -157,7 +158,8 @@ class Findings:
     def to_json(self) -> dict[str, Any]:
         """All that was found as JSON types."""
         problems = [asdict(problem) for problem in self.problems]
-        return {"problems": problems, "remedy": self.remedy, "notes": self.notes, "verified": asdict(self.counts)}
+        said = {"problems": problems, "remedy": self.remedy, "notes": self.notes, "reruns": self.reruns}
+        return said | {"verified": asdict(self.counts)}
 
     def text(self) -> str:
         """A line for each problem and below it the cells that rest on it; then the notes; last, the counts."""
@@ -167,7 +169,7 @@ class Findings:
             lines.append(f"{problem.path}: {'; '.join(problem.what)}{also}")
             lines += [f"    {line}" for line in cells_text(problem.cells, self.basis.cells)]
         lines += [f"remedy: {self.remedy}"] if self.off else []
-        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"note: {note}" for note in self.notes] + [f"made again: {one}" for one in self.reruns]
         lines.append(
             f"verified {counted(counts.results, 'result')}, {counted(counts.files, 'file')}, "
             f"{bytes_text(counts.bytes)}, {counted(counts.scores, 'score')} in {seconds_text(counts.seconds)}: "
