@@ -143,11 +143,10 @@ def latest_step(folder: Path, digest: str, trained: Collection[str]) -> int:
             continue  # an older one, whose removal was cut short
         try:
             state = _state(path)
-            damaged = [name for name, known in state["blake3"].items() if _hash(path / name) != known]
+            if damaged := [name for name, known in state["blake3"].items() if _hash(path / name) != known]:
+                raise ValueError(damaged[0])
         except (OSError, ValueError) as error:
-            state, damaged = {}, [str(error)]
-        if damaged:
-            logger.warning("%s: left out, it is damaged (%s)", path, damaged[0])
+            logger.warning("%s: left out, it is damaged (%s)", path, error)
             continue
         stored = {name for names in state["tensors"].values() for name in names}
         if any(f"weight/{name}" not in stored for name in trained):

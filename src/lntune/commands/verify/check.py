@@ -75,9 +75,9 @@ def verify(
     ):
         _check_published(plan, root, asked, findings)
         manifests, held = check_stored(plan.study.catalog_lock, jobs, findings)
-        findings.note_off()
+        findings.note_remedy()
         scores = _check_again(manifests, held, findings, pool, Path(folder))
-        findings.note_off()
+        findings.note_remedy()
         if again:
             rerun(plan, manifests, held, findings, again, seed, leave_out=(*score_stages(), *_MADE_AGAIN))
     note_limits(manifests, findings)

@@ -7,6 +7,7 @@ damaged or a result deleted.
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class Findings:
         self.notes: list[str] = []
         self.reruns: list[str] = []
         self.counts = Counts()
-        self.off: list[Node] = []
+        self.remedy = ""
         self._found: dict[str, _Found] = {}
 
     def problem(
@@ -132,19 +133,12 @@ class Findings:
         if cells is not None:
             found.cells = (found.cells or {}) | dict.fromkeys(cells)
 
-    def note_off(self) -> None:
-        """Take the results whose own files or manifests are off by now for those to be made again, unless some are.
-
-        What is found to be off later may be so because it was made again from these.
-        """
-        root = self.basis.store.root
-        stored = [found for path, found in self._found.items() if Path(path).is_relative_to(root)]
-        self.off = self.off or list(dict.fromkeys(node for found in stored for node in found.results))
-
-    @property
-    def remedy(self) -> str:
-        """What to do about results that are off; empty if none is."""
-        return remedy(*(result_folder(self.basis.store, node) for node in self.off)) if self.off else ""
+    def note_remedy(self) -> None:
+        """Note how to make again what is off in the store by now; what is found later may follow from that."""
+        store = self.basis.store
+        stored = (found.results for path, found in self._found.items() if Path(path).is_relative_to(store.root))
+        if not self.remedy and (off := dict.fromkeys(chain.from_iterable(stored))):
+            self.remedy = remedy(*(result_folder(store, node) for node in off))
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -168,7 +162,7 @@ class Findings:
             also = f"; the same file is {', '.join(problem.also)}" if problem.also else ""
             lines.append(f"{problem.path}: {'; '.join(problem.what)}{also}")
             lines += [f"    {line}" for line in cells_text(problem.cells, self.basis.cells)]
-        lines += [f"remedy: {self.remedy}"] if self.off else []
+        lines += [f"remedy: {self.remedy}"] if self.remedy else []
         lines += [f"note: {note}" for note in self.notes] + [f"made again: {one}" for one in self.reruns]
         lines.append(
             f"verified {counted(counts.results, 'result')}, {counted(counts.files, 'file')}, "
