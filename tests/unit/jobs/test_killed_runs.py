@@ -15,7 +15,7 @@ import subprocess, sys, threading, time
 from lntune.jobs import fork_server
 
 if sys.argv[1:]:  # no server comes
-    fork_server._look_after = lambda kind, listener: time.sleep(600)
+    fork_server._look_after = lambda kind, listener, environment: time.sleep(600)
     fork_server.start()
     print(subprocess.Popen([sys.executable, "-m", "lntune.jobs.submit", *sys.argv[1:]]).pid, flush=True)
 else:
