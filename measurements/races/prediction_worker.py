@@ -19,7 +19,7 @@ from lntune.model.encode import encode_prompt
 from lntune.model.generate import Prompt, generate
 from lntune.model.llm import load_tokenizer
 from lntune.model.multimodal import MultimodalModel, assemble
-from lntune.model.prompts import Turn, render_prompt, stop_string
+from lntune.model.prompts import Rendered, Turn, render_prompt, stop_string
 from races.image_questions import ImageQuestions
 from races.workers import serve
 
@@ -53,7 +53,7 @@ class Prompting:
             Prompt(encode_prompt(self.tokenizer, self.text(question)), image) for image, question in job.asked
         ]
 
-    def text(self, question: str) -> str:
+    def text(self, question: str) -> Rendered:
         """A prompt in the job's template."""
         return render_prompt(self.job.template, [Turn("user", "<image>\n" + question)], system="")
 

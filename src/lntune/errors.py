@@ -1,6 +1,10 @@
-"""The one exception whose text is meant for the person at the terminal, and how a helper's end is told in it."""
+"""The one exception whose text the person at the terminal reads, how it tells a helper's end, and what is no text."""
 
+import re
 import signal
+
+NO_TEXT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot hold: NUL, most control characters, and halves of surrogate pairs, which UTF-8 cannot either."""
 
 
 class UserError(Exception):
@@ -11,7 +15,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], " ".join(message.split())))
 
 
 def how_it_ended(code: int, words: str = "") -> str:

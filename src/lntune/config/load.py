@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lntune.config.mistakes import find_mistakes, path_text, unknown
-from lntune.errors import UserError
+from lntune.errors import NO_TEXT, UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 Keys = tuple[str | int, ...]
@@ -224,7 +224,10 @@ def _refuse_unsupported(value: Any, path: Keys, file: Path) -> None:
         problem, path = "nested too deeply (does it contain itself?)", path[:1]
     elif isinstance(value, dict):
         for key, item in value.items():
+            _refuse_unsupported(key, (*path, key), file)
             _refuse_unsupported(item, (*path, key), file)
+    elif isinstance(value, str) and (bad := NO_TEXT.search(value.replace("\r", "\0"))):
+        problem = f"holds {value[bad.start()]!a}, which neither CSV nor SVG can hold as text"
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _refuse_unsupported(item, (*path, index), file)

@@ -8,6 +8,7 @@ import re
 import stat
 import struct
 import sys
+import unicodedata
 import weakref
 import zipfile
 import zlib
@@ -22,7 +23,8 @@ _LARGEST = 1 << 30
 
 _HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 0x1
+_ENCRYPTED, _TWICE = -1, -2
+_REFUSED = {_ENCRYPTED: "encrypted", _TWICE: "another member has this name, too, and other bytes"}
 
 
 class BadMemberError(Exception):
@@ -33,6 +35,9 @@ class Members:
     """The files in a zip by name; UserError if there is no such file, or it is no zip.
 
     Reads share no position in the file, so threads, and processes forked from this one, may read at the same time.
+
+    Names are found whichever of Unicode's forms they have here and there, and read as UTF-8 also where a zip, as old
+    programs made it, does not say so.
 
     Folders and what macOS adds (``__MACOSX``, ``._*``, ``.DS_Store``) do not count as members. Nor do links, and names
     that lead out of the archive's folder; one line on standard error names how many, and the first.
@@ -49,10 +54,11 @@ class Members:
             if _is_refused(entry):
                 refused.append(entry.orig_filename)
                 continue
-            method = -1 if entry.flag_bits & _ENCRYPTED else entry.compress_type
-            self._places[entry.filename] = (
-                entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, method,
-            )  # fmt: skip
+            method = _ENCRYPTED if entry.flag_bits & 0x1 else entry.compress_type
+            place = (entry.header_offset, entry.compress_size, entry.file_size, entry.CRC, method)
+            before = self._places.setdefault(_name_of(entry), place)
+            if before[2:4] != place[2:4]:
+                self._places[_name_of(entry)] = (*before[:4], _TWICE)
         if refused:
             left_out = f"{len(refused)} members left out, which are links or lead out of the archive's folder"
             print(f"warning: {path}: {left_out}; first: {refused[0]!r}", file=sys.stderr)
@@ -73,11 +79,11 @@ class Members:
     def read(self, name: str) -> bytes:
         """A member's bytes, checked against its CRC; KeyError if there is none, UserError if the disk cannot be read.
 
-        BadMemberError if it is damaged, encrypted, of a compression that no archive here has, or larger than 1 GiB.
+        BadMemberError if it is damaged, encrypted, packed as none here is, over 1 GiB, or one of two of this name.
         """
-        start, packed, size, crc, method = self._places[name]
+        start, packed, size, crc, method = self._places[unicodedata.normalize("NFC", name)]
         if method not in _METHODS:
-            raise BadMemberError("encrypted" if method == -1 else f"compressed by method {method}, not deflate")
+            raise BadMemberError(_REFUSED.get(method, f"compressed by method {method}, not deflate"))
         if size > _LARGEST:
             raise BadMemberError(f"{size} bytes when unpacked")
         header = self._bytes(_HEADER.size, start) if start >= 0 else b""
@@ -118,6 +124,14 @@ def _entries(path: Path) -> list[zipfile.ZipInfo]:
         raise UserError(f"{path}: no such archive") from None
     except (zipfile.BadZipFile, OSError, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable zip ({error}); download it again") from None
+
+
+def _name_of(entry: zipfile.ZipInfo) -> str:
+    try:
+        name = entry.filename if entry.flag_bits & 0x800 else entry.filename.encode("cp437").decode()
+    except UnicodeError:
+        name = entry.filename
+    return unicodedata.normalize("NFC", name)
 
 
 def _is_junk(name: str) -> bool:

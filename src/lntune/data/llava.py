@@ -12,7 +12,7 @@ from typing import Any
 
 from lntune.data.drops import Drops
 from lntune.data.samples import Sample
-from lntune.errors import UserError
+from lntune.errors import NO_TEXT, UserError
 
 IMAGE = "<image>"
 
@@ -48,9 +48,11 @@ def _turns(record: Any) -> tuple[str, ...] | str:
     for place, turn in enumerate(turns):
         if not isinstance(turn, dict) or turn.get("from") != ("human", "gpt")[place % 2]:
             return "turns do not alternate"
-        if not str(turn.get("value") or "").strip():
+        if not isinstance(turn.get("value"), str) or not turn["value"].strip():
             return "empty turn"
-    texts = [str(turn["value"]) for turn in turns]
+    texts = [turn["value"] for turn in turns]
+    if any(map(NO_TEXT.search, texts)):
+        return "characters that are no text"
     if sum(text.count(IMAGE) for text in texts) != 1 or IMAGE not in texts[0]:
         return "not exactly one image, in the first turn"
     texts[0] = f"{IMAGE}\n" + texts[0].replace(IMAGE, "").strip()

@@ -4,13 +4,19 @@ Both are lines of JSON that name images by member; ``set.json`` names the archiv
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lntune.errors import UserError
+
 SAMPLES, QUESTIONS, ANSWERS = "samples.jsonl", "questions.jsonl", "answers.jsonl"
 SET = "set.json"
+
+_UNASKABLE = re.compile("[\ud800-\udfff]|<image>")
+"""Half a surrogate pair, which no tokenizer takes, and what stands for the image in a prompt."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one image; ``id`` is unique in its set.
+    """A question about one image; ``id`` is unique in its set. UserError if no model can be asked it.
 
     ``shots`` are the examples that were drawn for it, if the protocol has them drawn: questions and answers in words.
     """
@@ -34,6 +40,12 @@ class Question:
     image: str
     text: str
     shots: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for text in (self.text, *sum(self.shots, ())):
+            if bad := _UNASKABLE.search(text):
+                where = f"question {self.id} about {self.image}"
+                raise UserError(f"{where}: no prompt can hold {bad[0]}, in {text!r}; mend the benchmark's file")
 
 
 def write_samples(folder: Path, archive: str, samples: Sequence[Sample]) -> None:

@@ -3,7 +3,8 @@
 Labels come from the tokenizer's own offsets: a token is trained on when its characters lie in an answer's span, and one
 that lies half in and half out has no right label. LLaVA compares token counts instead, and gives a sample that does not
 match a loss of zero, with a printed warning (LLaVA issues 661 and 1166); here such a sample is refused and counted, and
-too many of them stop the run. As in LLaVA, the text before and after the image is tokenized separately.
+too many of them stop the run. As in LLaVA, the text before and after the image is tokenized separately; unlike there,
+what somebody says holds no tokens such as ``</s>``, only their characters.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class MaskReport:
     truncated: int
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Rendered) -> list[int]:
     """The ids of a prompt to generate from: ``<s>``, then the text's, with IMAGE_ID for the placeholder."""
-    return [token for token, _, _ in _tokens(tokenizer, text)]
+    return [token for token, _, _ in _tokens(tokenizer, prompt)]
 
 
 def encode_all(
@@ -98,7 +99,7 @@ def encode_sample(
     ``max_length`` counts positions of the LLM, of which the image takes ``image_tokens``. Raises MaskMisaligned when a
     token straddles an answer's boundary or the cut leaves no answer token or no image.
     """
-    tokens = _tokens(tokenizer, rendered.text)
+    tokens = _tokens(tokenizer, rendered)
     labels = _labels(tokens, rendered)
     ids = [token for token, _, _ in tokens]
     assert (IMAGE_ID in ids) == (image is not None), "an image and a placeholder go together"
@@ -114,20 +115,32 @@ def encode_sample(
     return EncodedSample(ids, labels, image), cut
 
 
-def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[tuple[int, int, int]]:
-    """Every token with its characters ``[start, end)`` in ``text``; ``<s>`` first, on no character."""
+def _tokens(tokenizer: PreTrainedTokenizerFast, rendered: Rendered) -> list[tuple[int, int, int]]:
+    """Every token with its characters ``[start, end)`` in the text; ``<s>`` first, on no character."""
     assert tokenizer.bos_token_id is not None, "the tokenizer names no token that begins a sequence"
-    assert text.count(IMAGE) <= 1, "a text may hold one image placeholder"
+    assert rendered.text.count(IMAGE) <= 1, "a text may hold one image placeholder"
+    text = rendered.text
+    marks = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    said = [(first, end) for first, end in rendered.said if any(mark in text[first:end] for mark in marks)]
     tokens, at = [(int(tokenizer.bos_token_id), 0, 0)], 0
     for piece in text.partition(IMAGE):
         if piece == IMAGE:
             tokens.append((IMAGE_ID, at, at + len(piece)))
         elif piece:
-            batch = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
-            pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
-            tokens += [(token, at + start, at + end) for token, (start, end) in pairs]
+            for token, start, end in _pieces(tokenizer, piece, at):
+                if any(first <= start and end <= last for first, last in said) and text[start:end].strip() in marks:
+                    tokens += _pieces(tokenizer, text[start:end], start, split_special_tokens=True)
+                else:
+                    tokens.append((token, start, end))
         at += len(piece)
     return tokens
+
+
+def _pieces(tokenizer: PreTrainedTokenizerFast, text: str, at: int, **how: bool) -> list[tuple[int, int, int]]:
+    """The tokens of a text that begins at this character of another, and their characters there."""
+    batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, **how)
+    pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+    return [(token, at + start, at + end) for token, (start, end) in pairs]
 
 
 def _labels(tokens: list[tuple[int, int, int]], rendered: Rendered) -> list[int]:

@@ -58,10 +58,11 @@ class Template:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as one string, and the character spans ``[start, end)`` that the model must produce."""
+    """A conversation as one string, and the spans ``[start, end)`` of answers to train on and of all turns' texts."""
 
     text: str
     answers: list[tuple[int, int]]
+    said: list[tuple[int, int]]
 
 
 _PLAIN = Template(blank="", footer="\n", stop="\n")
@@ -154,11 +155,11 @@ def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -
     return _lay_out(_template(template), turns, system)
 
 
-def render_prompt(template: str, turns: Sequence[Turn], *, system: str | None = None) -> str:
+def render_prompt(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
     """Lay out a conversation whose last turn, a user's, the model is to answer; UserError as :func:`render`."""
     if not turns or turns[-1].role != "user":
         raise UserError("a prompt must end with the user's turn: drop the answer behind the question")
-    return _lay_out(_template(template), turns, system).text
+    return _lay_out(_template(template), turns, system)
 
 
 def stop_string(template: str) -> str:
@@ -176,15 +177,15 @@ def _lay_out(template: Template, turns: Sequence[Turn], system: str | None) -> R
     """Concatenate the pieces and note where each answer begins and ends."""
     _check(template, turns)
     text = template.opening + _system_part(template, system) + template.first
-    answers = []
+    answers, said = [], []
     for number, turn in enumerate(turns):
-        if turn.role == "user":
-            text += (template.later if number else "") + turn.text + template.header
-        else:
-            start = len(text)
-            text += template.blank + turn.text + template.footer
+        start = len(text)
+        text += (template.later if number else "") if turn.role == "user" else template.blank
+        said.append((len(text), len(text) + len(turn.text)))
+        text += turn.text + (template.header if turn.role == "user" else template.footer)
+        if turn.role == "assistant":
             answers.append((start, len(text)))
-    return Rendered(text, answers)
+    return Rendered(text, answers, said)
 
 
 def _system_part(template: Template, system: str | None) -> str:

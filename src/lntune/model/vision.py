@@ -44,8 +44,8 @@ class VisionEncoder(nn.Module):
         self.tokens, self.width = int(probe.shape[1]), int(probe.shape[2])
 
     def preprocess(self, image: Any) -> Tensor:
-        """A PIL image as normalised float32 pixels, (3, image_size, image_size)."""
-        return self._preprocess(image.convert("RGB"))
+        """A PIL image in RGB as normalised float32 pixels, (3, image_size, image_size)."""
+        return self._preprocess(image)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def with_usual_shots(asked: AnySettings, protocol: ProtocolSettings, key: str) -
 
 def prompt_tokens(asked: TunedModelSettings, protocol: ProtocolSettings, key: str) -> tuple[int, int]:
     """Tokens of text in a usual prompt of one of the protocol's benchmarks, and those before the image."""
-    text = with_usual_shots(asked, protocol, key).prompt(Question("", "", _USUAL.question))
+    text = with_usual_shots(asked, protocol, key).prompt(Question("", "", _USUAL.question)).text
     # Four characters a token are assumed.
     return max(PROMPT_TOKENS, len(text) // 4), max(PREFIX_TOKENS, text.index(IMAGE) // 4)
 

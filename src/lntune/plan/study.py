@@ -4,6 +4,7 @@ Checks that need more than one value are here: names must exist, and what is put
 job starts from a config that cannot work.
 """
 
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -131,7 +132,9 @@ class Study:
     def copies_folder(self, entry: str) -> Path | None:
         """The folder that holds an entry's files already, if config.yaml names one."""
         folder = self.settings.copies.get(entry)
-        return None if folder is None else self.root.resolve() / Path(folder).expanduser()
+        path = self.root.resolve() / Path(folder or "").expanduser()
+        forms = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]  # a disk may have the other
+        return next(filter(Path.exists, (path, *forms)), path) if folder else None
 
     @cached_property
     def catalog_lock(self) -> CatalogLock:

@@ -44,6 +44,7 @@ FONT = "DejaVu Sans of Matplotlib"
 
 _SETTINGS: dict[str, Any] = {
     "font.family": FONT,
+    "text.parse_math": False,
     "mathtext.fontset": "dejavusans",
     "font.size": SMALLEST,
     "axes.titlesize": LARGER,

@@ -9,7 +9,7 @@ DAGGER = "†"
 INTERVALS_NOTE = "In brackets: bootstrap 95% intervals over what was asked."
 
 _STYLES = {"best": "**{}**", "second": "<u>{}</u>", "none": "{}"}
-_SPECIAL = re.compile(r"[\\|*_<>`\[\]]")
+_SPECIAL = re.compile(r"[\\|*_<>`\[\]~]|&(?=#?\w+;)|#(?=#*$)")
 
 
 def markdown_table(table: LaidOut, *, title: str, notes: Sequence[str]) -> str:
@@ -44,8 +44,8 @@ def _title(title: Title) -> str:
 
 
 def _text(text: str) -> str:
-    """A text whose characters all stand for themselves."""
-    return _SPECIAL.sub(r"\\\g<0>", text)
+    """A text in one line whose characters all stand for themselves."""
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _cell(figures: ShownCell) -> str:

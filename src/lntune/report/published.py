@@ -17,9 +17,10 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()) -> list[str]:
-    """A Markdown table, line by line; the columns whose titles are in ``right`` are set to the right."""
+    """A Markdown table, line by line, in which "|" is "/"; the columns titled as in ``right`` are set to the right."""
     rule = ["--:" if title in right else "---" for title in header]
-    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+    lines = ([" ".join(cell.replace("|", "/").split()) for cell in cells] for cells in (header, rule, *rows))
+    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 Shown = dict[tuple[str, str], str]

@@ -104,8 +104,7 @@ def _cells(its: Sequence[Reading]) -> list[str]:
     if one.agrees == YES and not one.worded:
         how_many = f", in other words{how_many}"
     says = f"{claim.claim}{' *(implied)*' if claim.implied else ''}"
-    cells = (
+    return [
         claim.id, claim.place, says, claim.claimed, one.name, one.shown(one.paper), f"{one.agrees}{how_many}",
         "-" if one.missing else one.shown(one.ours),
-    )  # fmt: skip
-    return [cell.replace("|", "/") for cell in cells]
+    ]  # fmt: skip

@@ -104,7 +104,7 @@ def _markdown(settings: Settings, records: list[dict[str, Any]]) -> str:
                 _shown(one.get("images", {}).get("share_of_step"), 2),
                 ", ".join(_YES[one.get(key)] for key in ("equal_after_resume", "repeats")),
                 f"{highest['rate']:g}: {end}" if highest else "-",
-                f"{one['failed']}: {one['remedy']}".replace("|", "/") if one["failed"] else "-",
+                f"{one['failed']}: {one['remedy']}" if one["failed"] else "-",
             ]
         )
     numbers = ("Memory (predicted)", "Tokens/s", "MFU", "Hours", "Images")

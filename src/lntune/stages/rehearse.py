@@ -235,7 +235,7 @@ def _tokenizer(job: AnyJob) -> "PreTrainedTokenizerFast":
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
     size, special = min(job.settings.training.llm.vocabulary, 2000), ["<unk>", "<s>", "</s>"]
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([_TEXT, *(one.prompt(QUESTION) for one in job.settings.asked.values())], trainer)
+    tokenizer.train_from_iterator([_TEXT, *(one.prompt(QUESTION).text for one in job.settings.asked.values())], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 

@@ -13,7 +13,7 @@ from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
 from lntune.config.training import Library, LoraSettings, OnDevice
 from lntune.data.samples import Question
-from lntune.model.prompts import Turn, render_prompt, stop_string
+from lntune.model.prompts import Rendered, Turn, render_prompt, stop_string
 from lntune.store.job import Job
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TunedModelSettings(Frozen):
     prompting: Prompting
     seed: int
 
-    def prompt(self, question: Question) -> str:
+    def prompt(self, question: Question) -> Rendered:
         """The text that the model continues: shots in words, then the image's placeholder and the question."""
         ask = self.prompting.prompt.format
         shots = [(shot.question, shot.answer) for shot in self.prompting.shots]

@@ -158,7 +158,7 @@ def asked(tmp_path: Path, benchmark: str, protocol: str, llm: str) -> str:
         run(tmp_path / "out", node.stage, node.settings.model_dump(), raw)
         question = next(one for one in read_questions(tmp_path / "out")[1] if one.id == "0")
         assert question.text == text
-    return settings.prompt(question)
+    return settings.prompt(question).text
 
 
 V0_FRONT = f"{TEMPLATES['vicuna_v0'].system}###{TEMPLATES['vicuna_v0'].first}"  # tests/unit/model/test_prompts.py

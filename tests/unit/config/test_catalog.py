@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 import yaml
@@ -146,6 +147,14 @@ def test_copies_are_of_entries_that_there_are() -> None:
     assert study.copies_folder("coco") == Path.home() / "coco"
     assert study.copies_folder("mme") == ROOT / "data" / "mme" and study.copies_folder("pope") == Path("/data/pope")
     assert study.copies_folder("vqav2") is None
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_a_folder_of_copies_is_found_in_any_form_of_unicode(tmp_path: Path, on_disk: str, written: str) -> None:
+    folder = tmp_path / normalize(on_disk, "données")
+    folder.mkdir()
+    study = Study.read(ROOT, {"copies": {"coco": str(tmp_path / normalize(written, "données"))}})
+    assert study.copies_folder("coco") == folder
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,11 @@ MISTAKES = {
         "train.global_batch: expected at least 1, got 0",
     ),
     "above": (GOOD.replace("0.1", "3"), "train.learning_rate: expected less than 1, got 3"),
+    "no text": (GOOD + '  name: "a\\0b"\n', "train.name: holds '\\x00', which neither CSV nor SVG can hold as text"),
+    "a carriage return": (
+        GOOD + '  name: "a\\rb"\n',
+        "train.name: holds '\\r', which neither CSV nor SVG can hold as text",
+    ),
     "not finite": (GOOD + "  epochs: .nan\n", "train.epochs: expected a finite number, got nan"),
     "no list": (
         GOOD + "  rates: 0.1\n",

@@ -3,14 +3,18 @@
 import os
 import stat
 import struct
+import unicodedata
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from lntune.data.archives import BadMemberError, Members, write_zip
 from lntune.errors import UserError
+from made_up import MADE_UP
 
 
 def packed(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -155,3 +159,59 @@ def test_the_one_member_of_a_name(tmp_path: Path) -> None:
         archive.only("two.json")
     with pytest.raises(UserError, match=r"a\.zip: holds 0 members called three\.json instead of one$"):
         archive.only("three.json")
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+NAMES = some.text(some.characters(codec="utf-8", exclude_characters="\0/\\:"), min_size=1, max_size=12)
+
+
+def unflagged(path: Path, name: bytes, content: bytes = b"picture") -> Path:
+    """A zip with one member, the bytes of whose name are of no encoding that it names."""
+    packed(path, {"x" * len(name): content})
+    path.write_bytes(path.read_bytes().replace(b"x" * len(name), name))
+    return path
+
+
+@given(names=some.lists(NAMES, min_size=1, max_size=4), asked=some.sampled_from(["NFC", "NFD"]))
+@MADE_UP
+def test_every_name_is_found_in_any_form(
+    names: list[str], asked: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    wanted = {unicodedata.normalize("NFC", f"a/{name}é.jpg"): name.encode() for name in names}
+    members = {unicodedata.normalize(("NFC", "NFD")[k % 2], name): wanted[name] for k, name in enumerate(wanted)}
+    path = packed(tmp_path_factory.getbasetemp() / "names.zip", members)
+    archive = Members(path)
+    with zipfile.ZipFile(path) as official:
+        for name in archive.names():
+            (theirs,) = [one for one in members if unicodedata.normalize("NFC", one) == name]
+            assert archive.read(unicodedata.normalize(asked, name)) == official.read(theirs)
+    assert len(archive.names()) == len(members)
+
+
+@given(stem=some.text(some.characters(min_codepoint=0xA0, codec="utf-8"), min_size=1, max_size=6))
+@MADE_UP
+def test_a_name_in_utf8_that_does_not_say_so_is_found(stem: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = unflagged(tmp_path_factory.getbasetemp() / "names.zip", f"a/{stem}.jpg".encode())
+    assert Members(path).read(f"a/{stem}.jpg") == b"picture"
+
+
+def test_a_name_in_code_page_437_is_found(tmp_path: Path) -> None:
+    archive = Members(unflagged(tmp_path / "a.zip", "caf\u00e9 \u00b1.jpg".encode("cp437")))
+    assert archive.names() == ["café ±.jpg"] and archive.read("cafe\u0301 ±.jpg") == b"picture"
+
+
+@pytest.mark.parametrize("names", [("é.jpg", "e\u0301.jpg"), ("e\u0301.jpg", "é.jpg")])
+def test_two_members_of_one_name_are_read_if_they_are_the_same(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = packed(tmp_path / "a.zip", dict.fromkeys(names, b"same"))
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(names[0], b"same")
+    assert Members(path).names() == ["é.jpg"] and Members(path).read(names[1]) == b"same"
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(names[0], b"other")
+        archive.writestr(names[0], b"same")
+        archive.writestr("b.jpg", b"whole")
+    for name in names:
+        with pytest.raises(UserError, match=r"a\.zip: member .*\.jpg cannot be read \(another member has this name"):
+            Members(path).read_or_refuse(name)
+    assert Members(path).read("b.jpg") == b"whole"

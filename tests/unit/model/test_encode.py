@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -17,7 +19,8 @@ from lntune.model.encode import (
     encode_prompt,
     encode_sample,
 )
-from lntune.model.prompts import Turn, render, render_prompt
+from lntune.model.prompts import IMAGE, Turn, render, render_prompt
+from made_up import MADE_UP
 
 ONE = [Turn("user", "<image>\nWhat is this?"), Turn("assistant", "A cat.")]
 SEVERAL = [
@@ -221,3 +224,47 @@ def test_encode_all_stops_above_the_threshold():
     with pytest.raises(UserError, match=r"of 3 of 3 samples .* first sample 0: the token"):
         encode_all(STRADDLING, samples[:3], 60, threshold=1.0)
     assert encode_all(WORDS, [], 60, threshold=0.0) == ([], MaskReport(0, 0, 0))
+
+
+# --- data that look like marks ---------------------------------------------------------------------------------------
+
+WORDS_SAID = some.sampled_from(
+    ["</s>", "<s>", "<unk>", "<pad>", " ", "\n", "cat", "red?", "猫", "\0", "\x1b", "<", "/s>"]
+)
+SAID = some.lists(WORDS_SAID, min_size=1, max_size=8).map("".join)
+MARKS_OF = {"v0": (0, 0), "v1": (0, 2), "llama_2": (1, 2)}
+"""How many <s> and </s> a conversation of two questions holds by its template, besides the first."""
+
+
+@given(template=some.sampled_from(list(MARKS_OF)), said=some.tuples(SAID, SAID, SAID, SAID))
+@TOKENIZERS
+@MADE_UP
+def test_data_never_speak_as_template(tokenizer, template, said):
+    turns = [Turn(("user", "assistant")[k % 2], text) for k, text in enumerate(said)]
+    turns[0] = Turn("user", f"{IMAGE}\n{said[0]}")
+    rendered = render(template, turns, system="")
+    sample = sample_of(tokenizer, rendered, image=0, max_length=10_000)
+    begins, ends = MARKS_OF[template]
+    assert sample.input_ids.count(tokenizer.bos_token_id) == 1 + begins
+    assert sample.input_ids.count(tokenizer.eos_token_id) == sample.labels.count(tokenizer.eos_token_id) == ends
+    assert tokenizer.pad_token_id not in sample.input_ids
+    if tokenizer is BYTES:  # which loses no character
+        spoken = "".join(rendered.text[start:end] for start, end in rendered.answers)
+        assert tokenizer.decode([label for label in sample.labels if label != IGNORE]) == spoken
+    prompt = render_prompt(template, turns[:3], system="")
+    assert encode_prompt(tokenizer, prompt) == sample.input_ids[: len(encode_prompt(tokenizer, prompt))]
+
+
+@given(
+    said=some.lists(
+        some.text(some.characters(codec="utf-8", exclude_characters="<"), min_size=1), min_size=2, max_size=2
+    )
+)
+@TOKENIZERS
+@MADE_UP
+def test_ordinary_text_has_the_tokenizers_own_ids(tokenizer, said):
+    rendered = render("v1", [Turn("user", said[0]), Turn("assistant", said[1])], system="")
+    assert (
+        sample_of(tokenizer, rendered, None, 10_000).input_ids[1:]
+        == (tokenizer(rendered.text, add_special_tokens=False)["input_ids"])
+    )

@@ -116,7 +116,7 @@ def test_training_string_is_golden(template, turns, text):
 def test_empty_system_leaves_no_separator(template, text):
     assert render(template, TEXT_ONLY, system="").text == text
     assert (
-        render_prompt(template, TEXT_ONLY[:3], system="")
+        render_prompt(template, TEXT_ONLY[:3], system="").text
         == text[: render(template, TEXT_ONLY, system="").answers[1][0]]
     )
 
@@ -134,7 +134,7 @@ def test_prompt_is_what_training_showed_before_each_answer(template, turns, text
     rendered = render(template, turns)
     assert len(rendered.answers) == len(turns) // 2
     for number, (start, end) in enumerate(rendered.answers):
-        prompt = render_prompt(template, turns[: 2 * number + 1])
+        prompt = render_prompt(template, turns[: 2 * number + 1]).text
         assert prompt == text[:start]
         assert text[:end].endswith(stop_string(template))
         answer = text[start:end].removesuffix(stop_string(template)).strip()
@@ -151,13 +151,14 @@ def test_answer_span_runs_from_the_header_to_the_end_mark(template):
 def test_plain_answer_is_the_caption_and_its_line_break():
     rendered = render("plain", CAPTION)
     assert rendered.answers == [(len(IMAGE), len(rendered.text))]
-    assert render_prompt("plain", CAPTION[:1]) == IMAGE
+    assert render_prompt("plain", CAPTION[:1]).text == IMAGE
 
 
 def test_image_may_come_after_text_only_shots():
     turns = [*TEXT_ONLY[:2], Turn("user", "<image>\nDescribe it.")]
     assert (
-        render_prompt("v1", turns, system="") == "USER: Hi ASSISTANT: Hello!</s>USER: <image>\nDescribe it. ASSISTANT:"
+        render_prompt("v1", turns, system="").text
+        == "USER: Hi ASSISTANT: Hello!</s>USER: <image>\nDescribe it. ASSISTANT:"
     )
 
 

@@ -1,21 +1,31 @@
 """How tables are laid out and set: layouts, emphasis, Markdown, LaTeX; and the paper's own tables, set by pdfLaTeX."""
 
 import csv
+import html
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as some
+from markdown_it import MarkdownIt
 
 from checkout import ROOT
 from latex import compile_fragment
 from lntune.benchmarks.intervals import Stratum
+from lntune.config.load import validate
+from lntune.config.report_item import GroupSettings
 from lntune.errors import UserError
 from lntune.report.cells import Cell, Value, number
 from lntune.report.latex import PACKAGES, SCALED, SIZES, TEXT_HEIGHT, TEXT_WIDTH, escaped, from_markdown, latex_table
 from lntune.report.layout import Emphasis, LaidOut, Layout, TableRow, lay_out, marks
 from lntune.report.markdown import markdown_table
+from lntune.report.published import table_lines, write_csv
+from made_up import MADE_UP
 from paper_tables import paper_rows, written
 
 
@@ -223,6 +233,47 @@ def test_the_notes_of_this_repository_can_be_set() -> None:
 def test_markdown_titles_stand_for_themselves() -> None:
     table = lay_out([_row("A|B", "2*3_x", "1")], ("MSCOCO",), "groups", "none")
     assert _markdown(table)[2:] == [r"| *A\|B* | |", r"| 2\*3\_x | 1 |"]
+
+
+def test_a_title_of_several_lines_is_one() -> None:
+    assert _markdown(lay_out([_row("A", "1\n2\t3", "1")], ("MSCOCO",), "groups", "none"))[-1] == "| 1 2 3 | 1 |"
+
+
+def shown_by(markdown: str) -> list[str]:
+    """What a reader of Markdown shows of a heading and of each cell with something in it."""
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    texts = re.findall(r"<(?:h1|td)[^>]*>(.*?)</(?:h1|td)>", page, re.DOTALL)
+    return [html.unescape(text.removeprefix("<em>").removesuffix("</em>")) for text in texts if text]
+
+
+TEXTS = some.text(
+    some.one_of(some.sampled_from("|\\`*_<>[]&#;~^$%{}!-+.1a\n\"' "), some.characters()), min_size=1, max_size=12
+)
+
+
+@given(title=TEXTS, group=TEXTS, row=TEXTS)
+@MADE_UP
+def test_whatever_a_config_may_say_is_shown_as_it_is(title: str, group: str, row: str) -> None:
+    for text in (title, group, row):
+        try:
+            validate({"llm": "a", "title": text}, GroupSettings, Path("config.yaml"))
+        except UserError:
+            assume(False)
+        assume(text.split() and text.strip() == text.strip("\x1c\x1d\x1e\x1f\x85"))
+    written_ = markdown_table(lay_out([_row(group, row, "1")], ("MSCOCO",), "groups", "none"), title=title, notes=())
+    assert shown_by(written_) == [" ".join(text.split()) for text in (title, group, row)] + ["1"]
+
+
+@given(rows=some.lists(some.lists(TEXTS, min_size=2, max_size=2), min_size=1, max_size=3))
+@MADE_UP
+def test_a_table_of_texts_keeps_its_rows_and_columns(rows: list[list[str]]) -> None:
+    lines = table_lines(("one", "two"), rows)
+    assert len(lines) == 2 + len(rows) and {line.count("|") for line in lines} == {3}
+    taken = [row for row in rows if not re.search("[\r\ud800-\udfff]", "".join(row))]
+    with TemporaryDirectory() as folder:
+        write_csv(Path(folder, "table.csv"), taken)
+        with Path(folder, "table.csv").open(encoding="utf-8", newline="") as file:
+            assert list(csv.reader(file)) == taken
 
 
 def test_a_caption_goes_without_the_number_that_latex_gives_it() -> None:

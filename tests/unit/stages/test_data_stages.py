@@ -66,6 +66,10 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
         good | {"conversations": talk("<image>\nWhat?", "a cat")[::-1]},
         good | {"conversations": [1, 2]},
         good | {"conversations": talk("<image>\nWhat?", "  ")},
+        good | {"conversations": [talk("<image>")[0], {"from": "gpt", "value": ["a cat"]}]},
+        good | {"conversations": talk("<image>", "a \ud83d cat")},
+        good | {"conversations": talk("<image>\n\0", "a cat")},
+        good | {"conversations": talk("<image>", "a cat </s> <image>")},
         good | {"conversations": talk("What?", "a cat")},
         good | {"conversations": talk("<image>\n<image>", "a cat")},
         good | {"conversations": talk("What?", "a cat", "<image>", "a dog")},
@@ -78,10 +82,11 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
     settings = PRETRAIN | {"broken_share": 0.5}
     metrics = run(out, "prepare", settings, {"raw": raw_pretrain(tmp_path / "raw", records)})
     dropped = {
-        "empty turn": 1,
+        "characters that are no text": 2,
+        "empty turn": 2,
         "names no image": 1,
         "no conversation": 2,
-        "not exactly one image, in the first turn": 3,
+        "not exactly one image, in the first turn": 4,
         "odd number of turns": 2,
         "image missing": 1,
         "repeats an earlier record": 1,
@@ -89,25 +94,25 @@ def test_prepare_counts_every_reason_to_drop_a_record(tmp_path: Path) -> None:
     }
     assert read(out / "dropped.json") == {
         "unit": "samples",
-        "read": 15,
+        "read": 19,
         "dropped": dropped,
         "kept": 2,
-        "files": {"chat.json": {"records": 15}},
+        "files": {"chat.json": {"records": 19}},
     }
     counts = {f"dropped: {reason}": number for reason, number in dropped.items()}
-    assert metrics == {"samples": 2, "read": 15, **counts}
+    assert metrics == {"samples": 2, "read": 19, **counts}
     assert metrics["samples"] + sum(dropped.values()) == len(records)
     listed = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
     assert Counter(one["reason"] for one in listed) == dropped
     assert listed[0] == {"source": "chat.json[1]", "reason": "no conversation"}
     assert listed[-1] == {
-        "source": "chat.json[11]", "reason": "image missing", "image": "c.jpg", "detail": "no member of images.zip",
+        "source": "chat.json[15]", "reason": "image missing", "image": "c.jpg", "detail": "no member of images.zip",
     }  # fmt: skip
     archive, samples = read_samples(out)
     assert archive == "images.zip"
     assert [(s.id, s.image, s.turns, s.source) for s in samples] == [
         ("1", "a.jpg", ("<image>", "a cat"), "chat.json[0]"),
-        ("2", "b.jpg", ("<image>", "a cat"), "chat.json[14]"),
+        ("2", "b.jpg", ("<image>", "a cat"), "chat.json[18]"),
     ]
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 import figure_cases
 from figure_cases import BARS, COSTS, DRAWINGS, GRADIENTS, HEAT_MAPS, NOTE, SAVED, drawn
 from lntune.errors import UserError
-from lntune.report.figure import SMALLEST, broken, categories, look, write_figure
+from lntune.report.figure import SMALLEST, broken, categories, look, save, write_figure
 from lntune.report.rows import ShownItemSettings
 from lntune.stages import figure_bars, figure_cost, figure_gradients, figure_heat_maps
 from lntune.stages.figure_gradients import scientific
@@ -72,6 +72,19 @@ def drawn_texts(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
 
 
 # Files
+
+
+@pytest.mark.parametrize("text", [r"$\foo$ & <b>", "a $ and b$c$", "--> & ]]>", "two\nlines", "Ünïcode ±√"])
+def test_texts_of_a_figure_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with look():
+        figure = Figure(figsize=(2, 1))
+        figure.suptitle(text)
+    assert [found for found, _, _ in drawn_texts(figure, monkeypatch)] == [text]
+    save(figure, tmp_path, "figure", text)
+    ElementTree.parse(tmp_path / "figure.svg")
+    with Image.open(tmp_path / "figure.png") as image:
+        image.load()
+    assert image.info["Title"] == text
 
 
 def test_another_process_writes_the_same_bytes(saved: Path, tmp_path: Path) -> None:

@@ -2,25 +2,70 @@
 
 import csv
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from tokenizers import Tokenizer
 
+from checkout import ROOT
 from image_files import UNUSABLE, jpeg
+from lntune.data import llava
 from lntune.data.archives import write_zip
+from lntune.data.drops import Drops
 from lntune.data.llava import TYPE_FILES
-from lntune.data.samples import read_questions, read_samples
+from lntune.data.samples import Question, read_questions, read_samples
+from lntune.errors import UserError
+from made_up import MADE_UP
 from stage_runs import Folders, read, refusal, run
 
 PRETRAIN = {"format": "llava-pretrain", "types": (), "samples": None, "broken_share": 0.0, "seed": 0}
 INSTRUCT = PRETRAIN | {"format": "llava-instruct"}
+TOKENIZER = Tokenizer.from_file(str(ROOT / "workflow" / "weights" / "vicuna-7b" / "tokenizer.json"))
 
 
 def talk(*texts: str) -> list[dict[str, str]]:
     return [{"from": ("human", "gpt")[k % 2], "value": text} for k, text in enumerate(texts)]
+
+
+def xml_takes(text: str) -> bool:
+    """Whether a reader of XML takes the text, its marks escaped."""
+    try:
+        ElementTree.fromstring(f"<a>{escape(text)}</a>".encode("utf-8", "surrogatepass"))
+    except ElementTree.ParseError:
+        return False
+    return True
+
+
+@given(
+    captions=some.lists(
+        some.text(some.one_of(some.characters(categories=["Cc", "Cs", "Cn"]), some.characters()), min_size=1),
+        min_size=1, max_size=8,
+    )
+)  # fmt: skip
+@MADE_UP
+def test_captions_that_are_no_text_are_dropped_and_all_others_can_be_told_to_a_model(captions: list[str]) -> None:
+    records = [
+        {"id": k, "image": "a.jpg", "conversations": talk("<image>\n?", f"{text}.")} for k, text in enumerate(captions)
+    ]
+    with TemporaryDirectory() as folder:
+        Path(folder, "chat.json").write_text(json.dumps(records), "utf-8")
+        drops = Drops()
+        read_, samples = llava.pretrain_samples(Path(folder), drops)
+    told = [text for text in captions if xml_takes(text) and "<image>" not in text]
+    assert [sample.turns[1] for sample in samples] == [f"{text}." for text in told]
+    assert len(samples) + drops.counts.total() == len(captions) == read_["chat.json"]
+    assert set(drops.counts) <= {"characters that are no text", "not exactly one image, in the first turn"}
+    for sample in samples:
+        assert TOKENIZER.encode(sample.turns[1]).ids
 
 
 def listed(folder: Path) -> list[dict[str, str]]:
@@ -454,3 +499,82 @@ def test_what_a_file_holds_is_counted_before_anything_is_left_out(tmp_path: Path
     run(tmp_path / "mme", "questions-mme", SUBTASKS, raw_mme(tmp_path / "raw2", OFFICIAL))
     held = {"questions of OCR": 4, "questions of artwork": 4, "questions of code_reasoning": 2}
     assert read(tmp_path / "mme" / "dropped.json")["files"] == {MME: {"questions": 10, "subtasks": 3, **held}}
+
+
+# --- questions that no model can be asked ----------------------------------------------------------------------------
+
+
+def asked_with(folder: Path, benchmark: str, text: str) -> tuple[str, dict[str, Any], Folders]:
+    """A benchmark of two images that asks this of one of them: its stage, settings and files."""
+    raw, images = folder / "raw", val2014(folder / "images", [])
+    raw.mkdir()
+    inputs = {"raw": raw, "images": images}
+    if benchmark == "pope":
+        lines = [json.dumps({"question_id": 1, "image": "COCO_val2014_000000000001.jpg", "text": text, "label": "no"})]
+        for kind in ("random", "popular", "adversarial"):
+            (raw / f"coco_pope_{kind}.json").write_text("".join(lines))
+        return "questions-pope", {"broken_share": 0.0}, inputs
+    if benchmark == "mme":
+        pairs = f"{text}\tYes\nIs it not?\tNo\n".encode("utf-8", "surrogatepass")
+        members = [(f"{FRONT}OCR/1.jpg", jpeg(1)), (f"{FRONT}OCR/1.txt", pairs)]
+        return "questions-mme", SUBTASKS | {"subtasks": ("OCR",)}, raw_mme(raw, members)
+    asked = {"questions": [{"image_id": 1, "question_id": 7, "question": text}]}
+    write_zip(raw / "v2_Questions_Val_mscoco.zip", [("a.json", json.dumps(asked).encode())])
+    annotations = {"annotations": [{"question_id": 7, "answers": []}]}
+    write_zip(raw / "v2_Annotations_Val_mscoco.zip", [("a.json", json.dumps(annotations).encode())])
+    return "questions-vqav2", {"questions": None, "broken_share": 0.0, "seed": 0}, inputs
+
+
+BENCHMARKS = pytest.mark.parametrize(
+    ("benchmark", "id"), [("pope", "popular/1"), ("mme", f"{FRONT}OCR/1.txt"), ("vqav2", "7")]
+)
+
+
+@BENCHMARKS
+def test_a_question_that_no_model_can_be_asked_is_named(tmp_path: Path, benchmark: str, id: str) -> None:
+    said = refusal(tmp_path / "out", *asked_with(tmp_path, benchmark, "Is <image> red?"))
+    assert said.startswith(f"question {id} about ")
+    assert said.endswith(": no prompt can hold <image>, in 'Is <image> red?'; mend the benchmark's file")
+
+
+@BENCHMARKS
+def test_a_question_with_half_a_character_is_named(tmp_path: Path, benchmark: str, id: str) -> None:
+    said = refusal(tmp_path / "out", *asked_with(tmp_path, benchmark, "Is \ud83d red?"))
+    said.encode()  # can be shown
+    if benchmark == "mme":  # whose text has no escapes
+        assert said.endswith("OCR/1.txt: not UTF-8 text at byte 3")
+    else:
+        assert said.startswith(f"question {id} about val2014/") and r": no prompt can hold \ud83d, in " in said
+
+
+@BENCHMARKS
+def test_other_strange_questions_are_asked_as_they_are(tmp_path: Path, benchmark: str, id: str) -> None:
+    text = "Is \x00\x1b it </s> \u2028\x85 red?"
+    run(tmp_path / "out", *asked_with(tmp_path, benchmark, text))
+    assert read_questions(tmp_path / "out")[1][0].text == text
+
+
+def test_an_example_that_no_model_can_be_shown_is_refused() -> None:
+    Question("1", "a.jpg", "?", (("What?", "a </s> cat"),))
+    with pytest.raises(UserError, match=r"question 1 about a\.jpg: no prompt can hold <image>, in 'an <image>'"):
+        Question("1", "a.jpg", "?", (("What?", "a cat"), ("What?", "an <image>")))
+
+
+def test_images_are_found_whatever_form_of_unicode_their_names_have(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    names = ["caf\u00e9", "cafe\u0301"]  # one name, composed and decomposed
+    records = [{"id": k, "image": f"{k}{names[k]}.jpg", "conversations": talk("<image>", "a")} for k in (0, 1)]
+    (tmp_path / "raw" / "chat.json").write_text(json.dumps(records))
+    with zipfile.ZipFile(tmp_path / "raw" / "images.zip", "w") as archive:
+        for k in (0, 1):
+            archive.writestr(f"{k}{names[1 - k]}.jpg", jpeg(k))
+    run(tmp_path / "out", "prepare", PRETRAIN, {"raw": tmp_path / "raw"})
+    kept = read_samples(tmp_path / "out")[1]
+    assert [one.image for one in kept] == [f"{k}{names[k]}.jpg" for k in (0, 1)]
+
+
+def test_mmes_texts_belong_to_images_whose_names_have_another_form(tmp_path: Path) -> None:
+    members = [(f"{FRONT}OCR/caf\u00e9.jpg", jpeg(1)), (f"{FRONT}OCR/cafe\u0301.txt", pair("one"))]
+    settings = SUBTASKS | {"subtasks": ("OCR",)}
+    metrics = run(tmp_path / "out", "questions-mme", settings, raw_mme(tmp_path / "raw", members))
+    assert (metrics["questions"], metrics["pictures_without_questions"]) == (2, 0)

@@ -17,6 +17,7 @@ from lntune.model.encode import IMAGE_ID, encode_prompt
 from lntune.model.features import EncodedImages
 from lntune.model.llm import load_llm, load_tokenizer
 from lntune.model.multimodal import MultimodalModel, build_connector
+from lntune.model.prompts import Rendered
 from lntune.model.similarity import TOKENS, LayerSimilarity, cosines, layer_similarity, positions
 from lntune.stages.similarity import evenly_spread
 from stage_runs import draw_small, read, refusal, run
@@ -318,7 +319,9 @@ def test_the_stage_reads_the_prompt_that_predict_would_ask(folders: dict[str, Pa
     connector = build_connector(vision.width, llm.config.hidden_size, seed=1)
     archive, questions = read_questions(folders["questions"])
     pictures = images_of(vision, folders["images"] / archive, [questions[0].image], cache=True)
-    ids = encode_prompt(load_tokenizer(folders["llm"]), "USER: <image>\nDescribe the picture. ASSISTANT:")
+    ids = encode_prompt(
+        load_tokenizer(folders["llm"]), Rendered("USER: <image>\nDescribe the picture. ASSISTANT:", [], [])
+    )
     model = MultimodalModel(vision, connector, llm).eval()
     expected = layer_similarity(model, [(ids, 0)], pictures, batch_size=1)
     parts = read(tmp_path / "out" / "per_item_scores.json")["parts"]

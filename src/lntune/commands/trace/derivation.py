@@ -193,7 +193,7 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
             "id": question.id,
             "image": question.image,
             "question": question.text,
-            "prompt": asked_by and asked_by.prompt(question),
+            "prompt": asked_by and asked_by.prompt(question).text,
             "answer": answers[question.id],
             "right": list(right[question.id]),
             "score": scores[question.id],
