@@ -11,7 +11,9 @@ seconds of CPU time. Faults of a disk or clock need Linux, cc, and the right to 
 
 import argparse
 import json
+import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -55,8 +57,8 @@ PAGE = """\
 Written by `python measurements/faults.py {arguments}` on {date} at {commit}: a row of a table at the tests' tiny scale,
 {files} files, {seconds:.0f} s undisturbed, on {cores} cores that other work shared.
 
-{rounds} rounds, each a run under a fault and a plain `snakemake` after it: **{again} lost, {differ} differ, {hand} need
-a hand**.
+{rounds} of {wanted} rounds were played, each a run under a fault and a plain `snakemake` after it: **{again} lost,
+{differ} differ, {hand} need a hand**.
 
 - *Lost*: finished results that were made again without need.
 - *Differ*: files that in the end did not hold the bytes of the undisturbed run.
@@ -113,7 +115,8 @@ def _by_hand(outcome: Outcome) -> bool:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())[:300]
+    """Text in one line, without the folder of the round."""
+    return " ".join(re.sub(r"/[^\s']*/round-\d+/(checkout/)?", "", text).replace("|", "/").split())[:300]
 
 
 def main() -> None:
@@ -133,11 +136,15 @@ def main() -> None:
         int(number): Outcome(**given) for number, given in map(json.loads, played.read_text().splitlines())
     } if played.exists() else {}  # fmt: skip
     git = git_state(HERE)
-    facts = {
+    facts: dict[str, object] = {
         "arguments": f"--rounds {arguments.rounds} --kills {arguments.kills} --seed {arguments.seed}",
-        "date": datetime.now(UTC).date(), "files": len(finished.wanted), "seconds": seconds, "cores": 2,
+        "date": datetime.now(UTC).date(),
+        "wanted": arguments.rounds,
+        "files": len(finished.wanted),
+        "seconds": seconds,
+        "cores": os.cpu_count(),
         "commit": "no commit" if git is None else git.commit[:10] + (" with changes" if git.dirty else ""),
-    }  # fmt: skip
+    }
 
     def one(number: int, fault: str) -> None:
         draw = random.Random(f"{arguments.seed}/{number}")

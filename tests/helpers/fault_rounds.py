@@ -172,7 +172,8 @@ class Round:
 
 def last_words(printed: str) -> str:
     """The lines of a run's output that say what went wrong."""
-    lines = [line for line in printed.splitlines() if re.match(r"\s*(error|Error|\w*(Error|Exception)\b)", line)]
+    lines = [line for line in printed.splitlines() if line.startswith("error:")]
+    lines = lines or [line for line in printed.splitlines() if re.match(r"\s*(Error|\w*(Error|Exception)\b)", line)]
     return " | ".join(dict.fromkeys(line.strip()[:300] for line in lines[-4:])) or printed[-300:]
 
 
@@ -342,7 +343,9 @@ def damage_and_mend(round: Round, pattern: str) -> None:
     name = round.draw.choice(sorted(_candidates(round, pattern)))
     damage = _damage(round.root / name, round.draw)
     holders = round.finished.holders(name)
-    short = re.sub(r"[0-9a-f]{12}", "ID", name) if not name.startswith(".snakemake/metadata") else ".snakemake/metadata"
+    short = (
+        re.sub(r"[0-9a-f]{12,}", "ID", name) if not name.startswith(".snakemake/metadata") else ".snakemake/metadata"
+    )
     outcome.detail = f"{short}: {damage}"
     harmed = frozenset(str(Path(*Path(one).parts[:3], "manifest.json")) for one in holders)
     damaged_result = bool(re.match(r"results/[^.]", name))
@@ -362,7 +365,7 @@ def damage_and_mend(round: Round, pattern: str) -> None:
             outcome.hand += f"no command, and {named} the file: {last_words(printed)} / {said[-300:]}"
             break
         for command in commands:
-            outcome.told = re.sub(r"[0-9a-f]{12}", "ID", command)
+            outcome.told = re.sub(r"[0-9a-f]{12,}", "ID", command)
             told, answer = round.command(command)
             if told:
                 outcome.hand += f"`{command}` ended with {told}: {last_words(answer)}; "
