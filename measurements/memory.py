@@ -11,9 +11,9 @@ what tensors do not: packed operands of matrix products, Python's objects, round
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +23,7 @@ from lntune.config.training import LoraSettings
 from lntune.estimate.memory import Setup, predict_memory
 from lntune.estimate.shapes import LlmShape, VisionShape
 from lntune.store.record import machine
+from lntune.training.launch import RANK_FOLDER
 
 PAGE = Path(__file__).with_suffix(".md")
 LORA = LoraSettings(rank=64, alpha=16, dropout=0.05)
@@ -116,7 +117,7 @@ def measure(setup: Setup) -> dict[str, float]:
         from lntune.training import ranks
         from lntune.training.deepspeed_engine import import_deepspeed
 
-        ranks.start()
+        ranks.start(Path(os.environ[RANK_FOLDER]))
         import_deepspeed()
     warm = setup.model_copy(update={"llm": _llama(64, 128, 1, 100), "micro_batch": 1, "engine": "plain", "ranks": 1})
     if warm.precision == "bf16-weights":
@@ -137,23 +138,21 @@ def measure(setup: Setup) -> dict[str, float]:
 def run_case(name: str) -> dict[str, float]:
     """Measure a case in processes of its own; the largest of its ranks."""
     ranks = (CASES | FOR_TESTS)[name].ranks
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
+        "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
     }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--inside", name],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    printed = [process.communicate()[0] for process in processes]
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, "--inside", name],
+                env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), RANK_FOLDER: folder},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(ranks)
+        ]
+        printed = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         sys.exit(f"error: {name}: a process ended with an error")
     found = [json.loads(text.splitlines()[-1]) for text in printed]

@@ -19,10 +19,7 @@ class UserError(Exception):
 
 
 def how_it_ended(code: int, words: str = "") -> str:
-    """The end of a process, whose exit code is negative if a signal ended it, with its last words if it had any.
-
-    ``ended with exit code 1: Could not reserve enough space for code cache``
-    """
+    """The end of a process, whose exit code is negative if a signal ended it, with its last words if it had any."""
     how = f"ended with exit code {code}"
     if code < 0:
         name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")

@@ -136,8 +136,7 @@ class Download:
                     why = f"{trouble}, {failed} times in a row; try again later{kept}"
                     raise UserError(f"{self.shown}: {why}") from None
                 pause = self.policy.pause_before(failed - 1, trouble.after)
-                again = f"try {failed + 1} of {self.policy.attempts} in {seconds_text(pause)}"
-                print(f"warning: {self.shown}: {trouble}; {again}", file=sys.stderr, flush=True)
+                print(f"warning: {self.shown}: {trouble}; again in {seconds_text(pause)}", file=sys.stderr, flush=True)
                 if self.stop.wait(pause):
                     raise StoppedError from None
             except OSError as error:

@@ -6,10 +6,10 @@ torch, and links what can be linked; the one with torch starts when the first jo
 They import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the
 disk. On a cluster :mod:`lntune.jobs.submit` runs the job in a process of its own instead: the results are the same.
 
-A server listens on a socket that Snakemake's process has made, and that nobody else holds: when the server dies, the
-jobs that wait for it know at once, and run by themselves; those that it has forked go on. Snakemake's process says so.
+A server alone holds a socket that Snakemake's process has made: when it dies, the jobs that wait for it know at once,
+and run by themselves; those that it has forked go on. Snakemake's process says so.
 
-    python -m lntune.jobs.fork_server plain|torch PARENT_PID        standard input is the socket
+    python -m lntune.jobs.fork_server plain|torch PARENT_PID SOCKET        the last is a file descriptor
 """
 
 import atexit
@@ -60,10 +60,11 @@ def _look_after(kind: str, listener: socket.socket, environment: dict[str, str])
     """Start a server, the one with torch not before a job asks for it, and wait for its end."""
     if kind == "torch":
         select.select([listener], [], [])
-    command, pipe = [sys.executable, "-m", "lntune.jobs.fork_server", kind, str(os.getpid())], subprocess.PIPE
+    number, nothing, pipe = listener.fileno(), subprocess.DEVNULL, subprocess.PIPE
+    command = [sys.executable, "-m", "lntune.jobs.fork_server", kind, str(os.getpid()), str(number)]
     with listener:
         server = subprocess.Popen(
-            command, stdin=listener.fileno(), stdout=pipe, stderr=subprocess.STDOUT, env=environment
+            command, stdin=nothing, stdout=pipe, stderr=subprocess.STDOUT, pass_fds=[number], env=environment
         )
     atexit.register(server.wait)  # after what is registered last
     atexit.register(server.terminate)
@@ -174,12 +175,9 @@ class Server:
             client.close()
 
 
-def main(kind: str, parent: int) -> None:
+def main(kind: str, parent: int, listener: socket.socket) -> None:
     """Import the libraries, then serve on the socket until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
-    listener = socket.socket(fileno=os.dup(0))
-    with open(os.devnull, encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), 0)
     for name in _LIBRARIES[kind]:
         import_module(name)
         if os.getppid() != parent:
@@ -188,4 +186,4 @@ def main(kind: str, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3])))

@@ -78,18 +78,14 @@ def _begin(log: BinaryIO) -> None:
 def _relay(pipe: int, log: BinaryIO) -> None:
     """Copy the job's output, as it comes, to the log and to standard error, until the job has closed its end."""
     while block := os.read(pipe, 1 << 16):
-        log.write(block)
-        log.flush()
-        os.write(2, block)
+        _show(block, log)
     os.close(pipe)
 
 
-def _say(text: str, log: BinaryIO) -> None:
-    """One line for the log and for who looks on."""
-    line = f"{text}\n".encode()
-    log.write(line)
+def _show(block: bytes, log: BinaryIO) -> None:
+    log.write(block)
     log.flush()
-    os.write(2, line)
+    os.write(2, block)
 
 
 def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forward) -> int | None:
@@ -110,7 +106,7 @@ def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forwar
                 socket.send_fds(client, [message], [log.fileno(), writer])
                 taken = client.recv(4)
         except TimeoutError:
-            _say(f"warning: the fork server ({kind}) took no job for {_PATIENCE:g} s; this one does without", log)
+            _show(f"warning: the fork server ({kind}) took no job for {_PATIENCE:g} s; the job goes on\n".encode(), log)
         except OSError:
             pass
         os.close(writer)
@@ -126,7 +122,7 @@ def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forwar
         answer = b"".join(iter(partial(client.recv, 4), b""))  # ends when the job's process is gone
         forward.job = None
     if len(answer) < 4 and number > 0:
-        _say("error: the fork server is gone, and so is this job; run snakemake again", log)
+        _show(b"error: the fork server is gone, and so is this job; run snakemake again\n", log)
         return 1
     return int(struct.unpack("i", answer[:4])[0]) if number > 0 else int(number)
 
@@ -166,7 +162,7 @@ def main(arguments: list[str]) -> int:
         code = _run(spec, "--torch" in arguments, "--portable" in arguments, file)
         if code < 0:  # a job that a signal ended could not say so itself
             name = os.path.basename(spec).removesuffix(".json")
-            _say(f"error: {name}: {how_it_ended(code)}", file)
+            _show(f"error: {name}: {how_it_ended(code)}\n".encode(), file)
     return code if code >= 0 else 128 - code
 
 

@@ -35,7 +35,7 @@ GRACE_SECONDS = 1800.0
 _LAST_SECONDS = 1.5
 """How long the others may take to end by themselves once one has told of its failure: they may fail alike."""
 
-DOCUMENT, RESULT, STOP = "job.json", "result.json", "stop"
+DOCUMENT, RESULT, STOP, FAILED = "job.json", "result.json", "stop", "failed-{}.json"
 
 
 class RankCrash(RuntimeError):  # noqa: N818
@@ -84,10 +84,8 @@ def _run(module: str, folder: Path, ranks: int, threads: int, limit: float) -> t
 
     Returns the exit codes of those that had ended before that, and of each rank the last line on its standard error.
     """
-    started: list[subprocess.Popen[bytes]] = []
-    threads_of: list[threading.Thread] = []
-    words: dict[int, str] = {}
-    ended: dict[int, int] = {}
+    started, readers = list[subprocess.Popen[bytes]](), list[threading.Thread]()
+    ended, words = dict[int, int](), dict[int, str]()
     try:
         with stop_requests() as asked:
             for rank in range(ranks):
@@ -99,15 +97,15 @@ def _run(module: str, folder: Path, ranks: int, threads: int, limit: float) -> t
                     preexec_fn=_ignore_signals,
                 )
                 started.append(process)
-                threads_of.append(threading.Thread(target=_pass_on, args=(process.stderr, rank, words), daemon=True))
-                threads_of[-1].start()
+                readers.append(threading.Thread(target=_pass_on, args=(process.stderr, rank, words), daemon=True))
+                readers[-1].start()
             while len(ended) < ranks and time.monotonic() < limit:
                 time.sleep(0.1)
                 for rank, process in enumerate(started):
                     if rank not in ended and process.poll() is not None:
                         ended[rank] = process.returncode
                         if process.returncode:
-                            left = _LAST_SECONDS if _failed_path(folder, rank).exists() else 0.0
+                            left = _LAST_SECONDS if (folder / FAILED.format(rank)).exists() else 0.0
                             limit = min(limit, time.monotonic() + left)
                 if asked() and not (folder / STOP).exists():
                     (folder / STOP).touch()
@@ -117,7 +115,7 @@ def _run(module: str, folder: Path, ranks: int, threads: int, limit: float) -> t
         for process in started:
             process.kill()
             process.wait()
-        for thread in threads_of:
+        for thread in readers:
             thread.join(1.0)  # what it left unread
 
 
@@ -138,10 +136,10 @@ def _ignore_signals() -> None:
 def _failure(folder: Path, ended: dict[int, int], words: dict[int, str], label: str) -> Exception:
     """Why the ranks ended: one that could not say so itself, or what failed first; the others fail in consequence."""
     for rank, code in ended.items():
-        if code and not _failed_path(folder, rank).exists():
+        if code and not (folder / FAILED.format(rank)).exists():
             said = "" if code == -signal.SIGKILL else words.get(rank, "")
             return RankCrash(f"{label}: rank {rank} {how_it_ended(code, said)}")
-    if failures := [json.loads(path.read_bytes()) for path in folder.glob("failed-*.json")]:
+    if failures := [json.loads(path.read_bytes()) for path in folder.glob(FAILED.format("*"))]:
         first = min(failures, key=lambda one: float(one["time"]))
         if first["user"]:
             return UserError(first["text"])
@@ -171,14 +169,10 @@ def run_as_rank(folder: Path, work: Callable[[], Any]) -> NoReturn:
     _end(0)
 
 
-def _failed_path(folder: Path, rank: int) -> Path:
-    return folder / f"failed-{rank}.json"
-
-
 def _failed(folder: Path, rank: int, text: str, *, user: bool) -> NoReturn:
     """Write down a failure, and end without waiting for collective operations that never end."""
     failure = {"rank": rank, "time": time.time(), "user": user, "text": text}
-    write_whole(_failed_path(folder, rank), json.dumps(failure))
+    write_whole(folder / FAILED.format(rank), json.dumps(failure))
     _end(1)
 
 

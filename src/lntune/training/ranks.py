@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,29 +27,25 @@ once by its launcher.
 """
 
 
-def start(folder: Path | None = None) -> None:
+def start(folder: Path) -> None:
     """Join the ranks of this node: NCCL between GPUs, gloo between processes without one.
 
-    In their ``folder`` the first leaves the port at which they meet, which the system has picked: no other process can
-    have it. Without a folder the environment names the port.
+    The first leaves in ``folder`` at which port they meet: one that the system has picked, so that nobody else has it.
     """
-    number, world = int(os.environ["RANK"]), dict[str, Any]()
-    if folder:
-        path = folder / "port"
-        while number > 0 and not path.exists():
-            time.sleep(0.02)
-        port = 0 if number == 0 else int(path.read_text())
-        kind: Any = vars(dist)["TCPStore"]  # which its types do not name
-        store = kind("127.0.0.1", port, None, number == 0, PATIENCE, wait_for_workers=False)
-        world = {"store": store, "rank": number, "world_size": int(os.environ["WORLD_SIZE"])}
-        if number == 0:
-            write_whole(path, str(store.port))
+    path, number, kind = folder / "port", int(os.environ["RANK"]), vars(dist)["TCPStore"]  # no type names the last
+    while number > 0 and not path.exists():
+        time.sleep(0.02)
+    port = int(path.read_bytes()) if number > 0 else 0
+    store = kind("127.0.0.1", port, None, number == 0, PATIENCE, wait_for_workers=False)
+    if number == 0:
+        write_whole(path, str(store.port))
     on_gpu = device().type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device())
     else:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this node
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE, **world)
+    world, backend = int(os.environ["WORLD_SIZE"]), "nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=number, world_size=world)
 
 
 def rank() -> int:

