@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from gpu_suite.made_up import IMAGES, Shape, build, forget, jpegs, loader
-from lntune.config.training import Execution, Precision, TrainingSettings
+from lntune.config.training import Execution, Passes, Precision, TrainingSettings
 from lntune.estimate.hours import step_operations
-from lntune.estimate.jobs import TrainingJob
+from lntune.estimate.jobs import TrainingJob, largest
 from lntune.estimate.memory import MemoryAccount, predict_memory
 from lntune.model.device import numerics
 from lntune.model.features import EncodedImages
@@ -47,18 +47,24 @@ def a_job(shape: Shape, method: str, precision: Precision) -> TrainingJob:
     """The method on this one GPU, without DeepSpeed."""
     schedule = TrainingSettings(
         learning_rate=RATE, epochs=1.0, global_batch=shape.global_batch, warmup_ratio=0.0, weight_decay=0.0,
-        max_length=shape.length, precision=precision, gradient_checkpointing=True,
+        max_length=shape.length, precision=precision,
     )  # fmt: skip
     return TrainingJob(
         label=method, stage="finetune", llm=shape.llm, vision=shape.vision, method=method,
         lora=shape.lora if method == "lora" else None, schedule=schedule, engine="plain", ranks=1, zero_stage=0,
+        recompute=True,
     )  # fmt: skip
+
+
+def passes(micro_batch: int) -> Passes:
+    """Passes of so many samples, all of which recompute their activations."""
+    return Passes(micro_batch=micro_batch, recompute_above=0)
 
 
 def predicted(job: TrainingJob, micro_batch: int) -> MemoryAccount:
     """The memory of its longest batch."""
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    return predict_memory(job.setup(micro_batch, 0).model_copy(update={"device": where}))
+    return predict_memory(largest(job, passes(micro_batch), 0).setup.model_copy(update={"device": where}))
 
 
 def fitting(job: TrainingJob, largest: int) -> int:
@@ -92,7 +98,7 @@ def _trial(job: TrainingJob, shape: Shape, micro_batch: int, folder: Path) -> Tr
     assert isinstance(job.schedule, TrainingSettings)
     model = build(shape, job.method, job.schedule.precision)
     features = EncodedImages(model.vision, loader(model.vision, jpegs()), IMAGES, cache=False, workers=_threads())
-    execution = Execution(micro_batch=micro_batch, threads=torch.get_num_threads(), workers=_threads())
+    execution = Execution(**dict(passes(micro_batch)), threads=torch.get_num_threads(), workers=_threads())
     return Trial(model, features, job.schedule, execution, shape.text, shape.answers, HIGHEST, folder / "checkpoints")
 
 
@@ -107,10 +113,9 @@ def _compare(found: dict[str, Any], job: TrainingJob, shape: Shape) -> None:
     typical, peak = first["typical"], peak_operations(job.schedule.precision)
     found["peak_bytes"] = first["longest"]["peak_bytes"]
     if peak is not None:
-        once = replace(job, schedule=job.schedule.model_copy(update={"gradient_checkpointing": False}))
         most = peak * typical["seconds"] / shape.global_batch
-        found["mfu"] = step_operations(once, shape.text, shape.answers) / most
-        found["with_recomputation"] = step_operations(job, shape.text, shape.answers) / most
+        found["mfu"] = step_operations(job, shape.text, shape.answers, recompute=False) / most
+        found["with_recomputation"] = step_operations(job, shape.text, shape.answers, recompute=True) / most
     found["resumed_equal"] = first["more"]["steps"] == again["resume"]["steps"]
     found["repeats"] = again["resume"]["steps"] == again["repeat"]["steps"]
 
@@ -139,7 +144,7 @@ def typical_steps(trial: Trial, number: int) -> Sequence[Step]:
     """Steps of typical samples in a fresh engine, of which the first warms up."""
     with (
         numerics(trial.execution.threads, trial.settings.precision),
-        training_mode(trial.model, trial.settings.gradient_checkpointing),
+        training_mode(trial.model, recompute=trial.execution.recompute_above is not None),
     ):
         engine = make_engine(trial.model, trial.settings, trial.execution)
         return trial.steps(engine, LONGEST, number, RATE)

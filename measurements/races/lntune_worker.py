@@ -45,11 +45,11 @@ class Ours:
         apply_method(model, method, LoraSettings(rank=race.lora_rank, alpha=16, dropout=0.0), seed=race.seed)
         settings = TrainingSettings(
             learning_rate=race.learning_rate, epochs=1.0, global_batch=race.global_batch, warmup_ratio=0.0,
-            weight_decay=0.0, max_length=2048, precision="fp32", gradient_checkpointing=False,
+            weight_decay=0.0, max_length=2048, precision="fp32",
         )  # fmt: skip
         execution = Execution(micro_batch=race.global_batch, threads=1)
         self.entered.enter_context(numerics(execution.threads, settings.precision))
-        self.entered.enter_context(training_mode(model, settings.gradient_checkpointing))
+        self.entered.enter_context(training_mode(model, recompute=False))
         features = EncodedImages(model.vision, no_image, count=0, cache=False)
         self.engine, self.step = make_engine(model, settings, execution), 0
         self.run = Run(
@@ -64,9 +64,7 @@ class Ours:
 
     def first_loss(self) -> dict[str, object]:
         """Loss and gradient norm of the first global batch of samples; the weights stay."""
-        loss = accumulate(
-            self.engine, self.samples[: self.race.global_batch], self.run.features, self.race.global_batch
-        )
+        loss = accumulate(self.engine, self.samples[: self.race.global_batch], self.run.features, self.run.execution)
         gradients = {name: value for name, value in self.engine.gradients().items() if name.startswith("llm.")}
         norm = torch.stack([value.norm() for value in gradients.values()]).norm()
         for value in self.engine.gradients().values():

@@ -27,7 +27,6 @@ SETTINGS = {
     "weight_decay": 0.01,
     "max_length": 64,
     "precision": "fp32",
-    "gradient_checkpointing": False,
 }
 
 

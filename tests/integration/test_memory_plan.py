@@ -32,7 +32,7 @@ def with_card(checkout: Checkout, **execution: Any) -> None:
     for name, llm in scale["llms"].items():
         llm["size"] = "13B" if name.endswith("13b") else "7B"
     for schedule in (scale["connector"]["schedule"], scale["finetune"]):
-        schedule |= {"precision": "tf32", "gradient_checkpointing": True, "max_length": 2048}
+        schedule |= {"precision": "tf32", "max_length": 2048}
     scale["methods"]["finetune"]["zero_stage"] = 3
     scale["execution"] |= {
         "engine": "deepspeed",
@@ -66,10 +66,9 @@ def test_the_plan_chooses_what_fits_the_card(cards: Checkout) -> None:
     plan = plan_of(cards)
     small = execution_of(plan, "llama2-7b", "layernorm")
     large = execution_of(plan, "llama2-13b", "finetune")
-    assert (small.engine, small.ranks, small.zero_stage, small.micro_batch) == ("deepspeed", 4, 2, 8)
-    assert (large.ranks, large.zero_stage) == (4, 3) and large.micro_batch < 8
-    connector = plan.connector("llama2-13b", "clip", 0).execution
-    assert connector.ranks == 4 and 32 % (4 * connector.micro_batch) == 0
+    assert (small.engine, small.ranks, small.zero_stage, small.recompute_above) == ("deepspeed", 4, 2, None)
+    assert (large.ranks, large.zero_stage) == (4, 3) and large.positions < small.positions
+    assert plan.connector("llama2-13b", "clip", 0).execution.ranks == 4
 
 
 def test_table_2_is_measured_in_the_precision_that_the_papers_gigabytes_fit() -> None:
@@ -114,7 +113,7 @@ def test_a_scale_without_sizes_is_told_which_key_is_missing(tmp_path: Path) -> N
     scale, catalog = checkout.yaml("workflow/scales/cards.yaml"), checkout.yaml("workflow/catalog.yaml")
     del scale["llms"]["llama2-7b"]["size"]
     checkout.write_yaml("workflow/scales/cards.yaml", scale)
-    assert execution_of(plan_of(checkout), "llama2-7b", "layernorm").micro_batch == 8, "its config.json is here"
+    assert execution_of(plan_of(checkout), "llama2-7b", "layernorm").positions, "its config.json is here"
     file = catalog["entries"]["demo-llama2-7b"]["files"]["config.json"]
     file["url"] = "https://example.org/config.json"
     del file["path"]
@@ -208,7 +207,8 @@ def test_one_case_is_itemised() -> None:
     assert (
         printed.startswith("13B, layernorm: ") and "GB a GPU (predicted), in the backward pass of block 40" in printed
     )
-    assert "deepspeed ZeRO 2, 4 GPUs, micro-batch 2, samples of 2048 positions" in printed
+    assert "deepspeed ZeRO 2, 4 GPUs, passes of 4,096 positions, recomputed: all" in printed
+    assert "this: 2 samples of 2048 positions, 1791 of them answer, bf16-weights, with gradient" in printed
     assert "333,337,600 of 13,324,292,096 parameters train (2.502%)" in printed
     (found,) = json.loads(lntune(*asked, "--micro-batch", "2", "--json"))
     assert sum(found["predicted_parts"].values()) == found["predicted_bytes"]

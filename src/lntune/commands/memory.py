@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lntune.config.study import GpuSettings, MethodSettings
-from lntune.config.training import Precision, Schedule
+from lntune.config.training import Passes, Precision, Schedule
 from lntune.errors import UserError
-from lntune.estimate.jobs import TrainingJob, choose, predicted, usable
+from lntune.estimate.jobs import TrainingJob, choose, largest, predicted, usable
 from lntune.estimate.memory import MemoryAccount, Setup
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
 from lntune.paper import memory as paper
@@ -39,10 +39,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """One case: how it was set, its account, and what stands against it."""
+    """One case: its passes, the step among them that takes most, its account, and what stands against it."""
 
     llm: str
     method: str
+    passes: Passes
     setup: Setup
     account: MemoryAccount
     fits: bool | None
@@ -79,17 +80,18 @@ def answers(study: Study, question: Question) -> list[Answer]:
 def _answer(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> Answer:
     job = _job(study, question, llm, method, settings)
     gpu, limit = study.scale.execution.gpu, study.scale.execution.micro_batch
-    micro_batch, zero_stage, refusal = question.micro_batch or (1 if llm in LLMS else limit), job.zero_stage, ""
+    above = 0 if job.recompute else None
+    passes = Passes(micro_batch=question.micro_batch or (1 if llm in LLMS else limit), recompute_above=above)
+    zero_stage, refusal = job.zero_stage, ""
     if gpu is not None and question.micro_batch is None:
         try:
-            chosen = choose(job, gpu, limit)
-            micro_batch, zero_stage = chosen.micro_batch, chosen.zero_stage
+            passes, zero_stage = choose(job, gpu, limit)
         except UserError as error:
-            micro_batch, refusal = 1, str(error)
+            passes, refusal = Passes(micro_batch=1, recompute_above=None if job.recompute is False else 0), str(error)
             zero_stage = 3 if job.engine == "deepspeed" else zero_stage
-    setup = job.setup(micro_batch, zero_stage)
-    account = predicted(setup)
-    return Answer(llm, method, setup, account, None if gpu is None else account.peak <= usable(gpu), refusal)
+    setup, account = largest(job, passes, zero_stage)
+    fits = None if gpu is None else account.peak <= usable(gpu)
+    return Answer(llm, method, passes, setup, account, fits, refusal)
 
 
 def _job(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> TrainingJob:
@@ -111,16 +113,17 @@ def _job(study: Study, question: Question, llm: str, method: str, settings: Meth
         engine="deepspeed" if sharing else execution.engine,
         ranks=gpus,
         zero_stage=settings.zero_stage if question.zero_stage is None else question.zero_stage,
+        recompute=(llm in LLMS and execution.gpu is None) or execution.gradient_checkpointing,
     )
 
 
 def _schedule(study: Study, question: Question, llm: str) -> Schedule:
-    """The scale's finetuning, changed as asked; a size by itself is taken with checkpoints, and long enough."""
+    """The scale's finetuning, changed as asked; a size by itself is taken long enough."""
     schedule = study.scale.finetune
     precision, length = question.precision or schedule.precision, question.length or schedule.max_length
     changed: dict[str, Any] = {"precision": precision, "max_length": length}
     if llm in LLMS and study.scale.execution.gpu is None:
-        changed |= {"gradient_checkpointing": True, "max_length": question.length or _PAPERS_LENGTH}
+        changed["max_length"] = question.length or _PAPERS_LENGTH
     return schedule.model_copy(update=changed)
 
 
@@ -136,15 +139,20 @@ def _shape(study: Study, llm: str) -> LlmShape:
 
 def _table(study: Study, found: Sequence[Answer]) -> str:
     """A line a case."""
-    head = f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'micro-batch':>11}  engine"
+    head = f"{'LLM':<18}{'method':<29}{'predicted peak':>15}  {'fits':<5}{'positions':>9}  {'recomputed':<12}engine"
     lines = [_gpu_text(study.scale.execution.gpu), "", head]
     for answer in found:
         fits = "?" if answer.fits is None else "yes" if answer.fits else "no"
         lines.append(
             f"{answer.llm:<18}{answer.method:<29}{answer.account.peak / 1e9:>12.2f} GB  {fits:<5}"
-            f"{answer.setup.micro_batch:>11}  {_engine(answer.setup)}"
+            f"{_positions(answer):>9,}  {_recomputed(answer.passes):<12}{_engine(answer.setup)}"
         )
-    lines += ["", f"Predicted, per GPU, at {_assumptions(found[0].setup)}; nothing was measured (docs/memory.md)."]
+    precision = found[0].setup.precision
+    lines += [
+        "",
+        f"Predicted, per GPU, at {precision}, for the positions that a pass has at most, and whether it recomputes its "
+        "activations; nothing was measured (docs/memory.md).",
+    ]
     return "\n".join([*lines, *(f"refused: {answer.refusal}" for answer in found if answer.refusal)])
 
 
@@ -153,7 +161,9 @@ def _itemised(study: Study, answer: Answer, trace: Mapping[str, Any] | None) -> 
     setup, account = answer.setup, answer.account
     lines = [
         f"{answer.llm}, {answer.method}: {account.peak / 1e9:.2f} GB a GPU (predicted), in {account.moment}",
-        f"  {_engine(setup)}, micro-batch {setup.micro_batch}, {_assumptions(setup)}",
+        f"  {_engine(setup)}, passes of {_positions(answer):,} positions, recomputed: {_recomputed(answer.passes)}",
+        f"  this: {counted(setup.micro_batch, 'sample')} of {setup.length} positions, {setup.answer_tokens} of them "
+        f"answer, {setup.precision}, {'with' if setup.checkpointing else 'without'} gradient checkpointing",
     ]
     parts = sorted(account.parts.items(), key=lambda part: -part[1])
     lines += [f"  {size / 1e9:>9.3f} GB  {part}" for part, size in parts]
@@ -185,9 +195,14 @@ def _engine(setup: Setup) -> str:
     return f"deepspeed ZeRO {setup.stage}, {counted(setup.ranks, 'GPU')}"
 
 
-def _assumptions(setup: Setup) -> str:
-    samples = f"samples of {setup.length} positions, {setup.answer_tokens} of them answer"
-    return f"{samples}, {setup.precision}, {'with' if setup.checkpointing else 'without'} gradient checkpointing"
+def _positions(answer: Answer) -> int:
+    """Of one pass, at most."""
+    return answer.passes.positions or answer.setup.micro_batch * answer.setup.length
+
+
+def _recomputed(passes: Passes) -> str:
+    """Which passes recompute their activations."""
+    return {None: "none", 0: "all"}.get(passes.recompute_above, f"above {passes.recompute_above or 0:,}")
 
 
 def _document(answer: Answer, trace: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -200,6 +215,7 @@ def _document(answer: Answer, trace: Mapping[str, Any] | None) -> dict[str, Any]
         "moment": answer.account.moment,
         "fits": answer.fits,
         "refused": answer.refusal,
+        "passes": answer.passes.model_dump(mode="json"),
         "setup": answer.setup.model_dump(mode="json"),
         **({"traced": trace} if trace else {}),
     }

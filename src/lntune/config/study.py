@@ -150,6 +150,7 @@ class MeasureSettings(Frozen):
     """The training step whose memory is measured (Table 2, Figure 1); what is not here is as in finetuning."""
 
     precision: Precision
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
 
 
 class Stage(Frozen):
@@ -176,7 +177,8 @@ class GpuSettings(PlannedGpu):
 class ExecutionSettings(Frozen):
     """How the work is carried out; none of it decides a result.
 
-    With ``gpu`` the plan chooses the micro-batch, no larger than ``micro_batch``, so that training fits the GPU.
+    With ``gpu`` the plan chooses how many positions a pass has, of ``micro_batch`` samples at most, and which passes
+    recompute their activations, so that training fits the GPU.
     """
 
     engine: EngineName = "plain"
@@ -184,7 +186,10 @@ class ExecutionSettings(Frozen):
         default="auto", description="auto: a job that is given GPUs ends if it cannot use them; cpu: no job uses any"
     )
     gpu: GpuSettings | None = None
-    micro_batch: int = Field(ge=1)
+    micro_batch: int = Field(ge=1, description="samples in one forward and backward pass, at most")
+    gradient_checkpointing: bool | None = Field(
+        default=None, description="recompute activations in the backward pass; null: where memory needs it"
+    )
     checkpoint_steps: int | None = Field(default=None, ge=1)
     cache_features: bool
     prediction_batch: int = Field(ge=1)

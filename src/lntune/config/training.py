@@ -31,7 +31,6 @@ class Schedule(Frozen):
     weight_decay: float = Field(ge=0)
     max_length: int = Field(ge=2)
     precision: Precision
-    gradient_checkpointing: bool
     max_steps: int | None = Field(default=None, ge=1, description="stop here if the epochs would last longer")
     max_grad_norm: float | None = Field(default=1.0, gt=0, description="null: gradients are not clipped")
 
@@ -78,13 +77,26 @@ class OnDevice(Frozen):
     gpu: PlannedGpu | None = Field(default=None, description="null: any")
 
 
-class Execution(OnDevice):
+class Passes(Frozen):
+    """How a global batch is cut into forward and backward passes, and which of them keep their activations."""
+
+    micro_batch: int = Field(ge=1, description="samples in one pass, at most")
+    positions: int | None = Field(
+        default=None,
+        ge=1,
+        description="of the LLM in one pass, padding included; a longer sample goes alone; null: any",
+    )
+    recompute_above: int | None = Field(
+        default=None, ge=0, description="a pass of more positions recomputes its activations; null: none does"
+    )
+
+
+class Execution(Passes, OnDevice):
     """How a machine carries the run out: no part of a result's identity.
 
     The weights are the same to the byte for equal values, and the same up to rounding otherwise.
     """
 
-    micro_batch: int = Field(ge=1, description="samples in one forward and backward pass")
     threads: int = Field(ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1, description="null: no checkpoints")
     cache_features: bool = Field(default=True, description="keep the image features of the data in memory")

@@ -4,15 +4,15 @@
     work_taken("prepare", items=80_000, threads=16)
 
 A training step's operations follow from the model's sizes: two a weight and token forward, two for the gradient of a
-layer's input, two for that of a weight that trains, and the forward pass again under checkpointing. A GPU does
-``teraflops`` x ``utilisation`` of them a second. What is assumed besides is in the constants here.
+layer's input, two for that of a weight that trains, and the forward pass again where activations are recomputed. A GPU
+does ``teraflops`` x ``utilisation`` of them a second. What is assumed besides is in the constants here.
 """
 
 from collections.abc import Mapping
 from functools import cache
 
 from lntune.config.study import GpuSettings
-from lntune.config.training import Precision
+from lntune.config.training import Passes, Precision
 from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob
 from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
 
@@ -74,7 +74,7 @@ def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: i
 
 
 @cache
-def step_operations(job: TrainingJob, text: int, answers: int) -> float:
+def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: bool) -> float:
     """Operations of one sample's forward and backward pass, vision encoder included."""
     forward, seen = forward_operations(job.llm, job.vision, text, answers)
     model = Skeleton(job.llm, job.vision, job.method, job.lora)
@@ -83,16 +83,22 @@ def step_operations(job: TrainingJob, text: int, answers: int) -> float:
     trained = 2.0 * weights * (job.vision.tokens + text)
     if model.llm.lm_head.weight.trains:
         trained += 2.0 * answers * job.llm.vocabulary * job.llm.hidden
-    again = forward if job.schedule.gradient_checkpointing else 0.0
+    again = forward if recompute else 0.0
     return seen + forward + again + forward + trained
 
 
-def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettings) -> float:
-    """Seconds of training on ``job.ranks`` GPUs with so many samples of a format, a key of TEXT_TOKENS."""
+def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettings, given: Passes) -> float:
+    """Seconds of training on ``job.ranks`` GPUs with so many samples of a format, a key of TEXT_TOKENS.
+
+    All samples are taken for average ones, so either all passes recompute activations or none does.
+    """
+    text, answers = TEXT_TOKENS[format]
+    recompute = given.recompute_above is not None and job.vision.tokens + text > given.recompute_above
     seen = job.schedule.epochs * samples
     if job.schedule.max_steps is not None:
         seen = min(seen, job.schedule.max_steps * job.schedule.global_batch)
-    return START_UP + seen * step_operations(job, *TEXT_TOKENS[format]) / (_speed(gpu) * job.ranks)
+    operations = seen * step_operations(job, text, answers, recompute=recompute)
+    return START_UP + operations / (_speed(gpu) * job.ranks)
 
 
 def prediction_seconds(

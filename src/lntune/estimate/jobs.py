@@ -1,7 +1,7 @@
-"""What jobs are given on a GPU before anything has run: the micro-batch and ZeRO stage that fit its memory.
+"""What jobs are given on a GPU before anything has run: the passes and the ZeRO stage that fit its memory.
 
-    step = choose(job, gpu, limit=execution.micro_batch)
-    step.micro_batch, step.zero_stage, predicted(step).peak
+    fit = choose(job, gpu, limit=execution.micro_batch)
+    fit.passes, fit.zero_stage, largest(job, *fit).account.peak
 
 Pure Python: the plan asks for every training job before anything is queued. A job that nothing makes fit is refused.
 The memory that asking a tuned model takes, unlike training's, has not been checked against a measurement.
@@ -12,10 +12,10 @@ import sys
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from lntune.config.study import GpuSettings
-from lntune.config.training import EngineName, LoraSettings, Schedule
+from lntune.config.training import EngineName, LoraSettings, Passes, Schedule
 from lntune.errors import UserError
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import LlmShape, VisionShape
@@ -28,7 +28,10 @@ PROMPT_TOKENS = 120
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What decides the memory of one training job; ``label`` names it in an error, ``stage`` its key in the scale."""
+    """What decides the memory of one training job; ``label`` names it in an error, ``stage`` its key in the scale.
+
+    ``recompute`` says that its activations are recomputed in all passes or in none; None: where memory needs it.
+    """
 
     label: str
     stage: str
@@ -40,27 +43,55 @@ class TrainingJob:
     engine: EngineName
     ranks: int
     zero_stage: int
+    recompute: bool | None = None
 
-    def setup(self, micro_batch: int, zero_stage: int) -> Setup:
-        """Its step at a micro-batch and ZeRO stage: every sample as long as the schedule lets it be, most of it answer.
+    def setup(self, positions: int, zero_stage: int, *, recompute: bool) -> Setup:
+        """Its step with so many positions in a pass: samples as long as they may be, most of them answer.
 
-        So no batch that the data may hold takes more.
+        So no pass that the data may fill takes more.
         """
+        samples = -(-positions // self.schedule.max_length)
+        length = positions // samples
         return Setup(
             llm=self.llm,
             vision=self.vision,
             method=self.method,
             lora=self.lora,
             precision=self.schedule.precision,
-            checkpointing=self.schedule.gradient_checkpointing,
+            checkpointing=recompute,
             engine=self.engine,
             zero_stage=zero_stage,
             ranks=self.ranks,
-            micro_batch=micro_batch,
-            length=self.schedule.max_length,
-            answer_tokens=max(self.schedule.max_length - self.vision.tokens - 1, 1),
-            accumulation=self.schedule.global_batch > self.ranks * micro_batch,
+            micro_batch=samples,
+            length=length,
+            answer_tokens=max(length - self.vision.tokens - 1, 1),
+            accumulation=self.schedule.global_batch > self.ranks * samples or length < self.schedule.max_length,
         )
+
+
+class Fit(NamedTuple):
+    """Passes and a ZeRO stage at which a job fits."""
+
+    passes: Passes
+    zero_stage: int
+
+
+class Step(NamedTuple):
+    """A training step and its predicted memory."""
+
+    setup: Setup
+    account: MemoryAccount
+
+
+def largest(job: TrainingJob, passes: Passes, zero_stage: int) -> Step:
+    """Return the step that takes the most memory among those that these passes allow for."""
+    longest, above = job.schedule.max_length, passes.recompute_above
+    most = passes.positions or passes.micro_batch * longest
+    kept = max(most, longest) if above is None else min(most, above)
+    setups = [job.setup(kept, zero_stage, recompute=False)] if kept else []
+    if above is not None:
+        setups.append(job.setup(max(most, longest), zero_stage, recompute=True))
+    return max((Step(setup, predicted(setup)) for setup in setups), key=lambda step: step.account.peak)
 
 
 def usable(gpu: GpuSettings) -> float:
@@ -68,28 +99,44 @@ def usable(gpu: GpuSettings) -> float:
     return (gpu.memory_gb - gpu.reserve_gb) * 1e9
 
 
-def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Setup:
-    """A step with the largest micro-batch up to ``limit`` that fits, at the method's ZeRO stage or the next that does.
+_STEPS = 8
+"""Positions of a pass are told apart in this part of the longest sample."""
 
-    Micro-batches that divide a rank's share of the global batch are preferred: others leave a smaller one at the end
-    of every step.
+
+def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Fit:
+    """The largest passes that fit, of ``limit`` samples at most, at the method's ZeRO stage or the next that does.
+
+    Passes keep their activations where a sample with as much text as image has room, which saves a quarter to a third
+    of a step's operations; a longer sample then has a pass of its own, which recomputes them.
 
     Raises:
-        UserError: not even one sample at a time fits, with all that DeepSpeed can share out.
+        UserError: not even the longest sample by itself fits, with all that DeepSpeed can share out.
     """
+    longest = job.schedule.max_length
+    most = min(limit, -(-job.schedule.global_batch // job.ranks)) * longest
+    sizes = range(max(longest // _STEPS, 1), most + 1, max(longest // _STEPS, 1))
     stages = range(job.zero_stage, 4) if job.engine == "deepspeed" else (0,)
+
+    def fitting(zero_stage: int, recompute: bool) -> int:
+        """The most positions of a pass that fit; more never take less."""
+        if job.recompute not in (None, recompute):
+            return 0
+        setups = [job.setup(size, zero_stage, recompute=recompute) for size in sizes]
+        found = bisect_right(setups, usable(gpu), key=lambda setup: predicted(setup).peak)
+        return sizes[found - 1] if found else 0
+
     for zero_stage in stages:
-        for sizes in _micro_batches(job.schedule.global_batch, job.ranks, limit):
-            steps = [job.setup(size, zero_stage) for size in sizes]
-            # More samples never take less.
-            fitting = bisect_right(steps, usable(gpu), key=lambda step: predicted(step).peak)
-            if fitting:
-                return steps[fitting - 1]
-    needed = predicted(job.setup(1, stages[-1])).peak
+        kept = fitting(zero_stage, False)
+        if kept >= longest:
+            return Fit(Passes(micro_batch=limit, positions=kept), zero_stage)
+        if (recomputed := fitting(zero_stage, True)) >= longest:
+            positions = kept if kept >= 2 * job.vision.tokens else recomputed
+            return Fit(Passes(micro_batch=limit, positions=positions, recompute_above=kept), zero_stage)
+    needed = predicted(job.setup(longest, stages[-1], recompute=job.recompute is not False)).peak
     sharded = f", ZeRO {stages[-1]}" if job.engine == "deepspeed" else ""
     raise UserError(
         f"{job.label} on {job.ranks} x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB a GPU (predicted) "
-        f"at micro-batch 1{sharded}, has {usable(gpu) / 1e9:.0f}; {_remedy(job)}"
+        f"for one sample of {longest} positions{sharded}, has {usable(gpu) / 1e9:.0f}; {_remedy(job)}"
     )
 
 
@@ -98,19 +145,11 @@ def _remedy(job: TrainingJob) -> str:
     ways = {
         f"give the stage more GPUs (execution.stages.{job.stage}.gpus)": sharded,
         "choose execution.engine: deepspeed, which shares the work among several GPUs": not sharded,
-        "turn gradient_checkpointing on": not job.schedule.gradient_checkpointing,
+        "leave execution.gradient_checkpointing to the plan": job.recompute is False,
         "choose precision: bf16-weights": sharded and job.schedule.precision != "bf16-weights",
         "lower max_length": True,
     }
     return ", or ".join(way for way, helps in ways.items() if helps)
-
-
-def _micro_batches(global_batch: int, ranks: int, limit: int) -> list[list[int]]:
-    """Sizes to try, smallest first: those that divide a rank's share, then powers of two."""
-    most = min(limit, -(-global_batch // ranks))
-    dividing = [size for size in range(1, most + 1) if global_batch % (ranks * size) == 0]
-    powers = [1 << power for power in range(most.bit_length())]
-    return [sizes for sizes in (dividing, powers) if sizes]
 
 
 _MOST = 2000

@@ -85,7 +85,7 @@ def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], No
     size = model.vision.image_size
     features = EncodedImages(model.vision, lambda index: torch.zeros(3, size, size), setup.micro_batch, cache=False)
     samples = made_up_samples(setup, model.vision.tokens)
-    with training_mode(model, setup.checkpointing):
+    with training_mode(model, recompute=setup.checkpointing):
         engine = _engine(model, setup)
         for _ in range(steps):
             before_each()
@@ -112,7 +112,6 @@ def _engine(model: MultimodalModel, setup: Setup) -> Any:
         max_length=setup.length,
         # Plainly, forward and backward are those of the bfloat16 weights that the model has; the update is not made.
         precision="fp32" if plain and setup.precision == "bf16-weights" else setup.precision,
-        gradient_checkpointing=setup.checkpointing,
     )
     if plain:
         return PlainEngine(model, settings)

@@ -91,6 +91,11 @@ def splice_image(ids: Sequence[int], image_tokens: int) -> list[int]:
     return row
 
 
+def row_length(sample: EncodedSample, image_tokens: int) -> int:
+    """Return how many positions of the LLM a sample takes, its image ``image_tokens`` of them."""
+    return len(sample.input_ids) + (image_tokens - 1 if sample.image is not None else 0)
+
+
 def count_answer_tokens(samples: Sequence[EncodedSample]) -> int:
     """Return how many tokens of these samples bear a loss."""
     return sum(len(sample.labels) - sample.labels.count(IGNORE) for sample in samples)

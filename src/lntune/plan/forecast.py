@@ -18,7 +18,7 @@ from lntune.benchmarks.registry import benchmarks, question_stages, reference_st
 from lntune.config.study import GpuSettings, SelectionSplit
 from lntune.errors import UserError
 from lntune.estimate import hours
-from lntune.estimate.jobs import TrainingJob, predicted, prediction_bytes, similarity_bytes
+from lntune.estimate.jobs import TrainingJob, largest, prediction_bytes, similarity_bytes
 from lntune.estimate.shapes import LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.plan.fetched import to_fetch
 from lntune.plan.memory_fit import job_of, model_name, planned_shape, prompt_tokens
@@ -92,11 +92,11 @@ class Forecast:
         if node.stage == "measure":
             return Expected("predicted", 2 * hours.START_UP, hours.WORK["score"][1], gpus=job.ranks)
         if node.stage in ("connector", "finetune"):
-            account, samples = predicted(job.setup(given.micro_batch, given.zero_stage)), node.players("samples")[0]
+            account, samples = largest(job, given, given.zero_stage).account, node.players("samples")[0]
             size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
-            seconds = hours.training_seconds(job, *samples_of(samples), gpu)
+            seconds = hours.training_seconds(job, *samples_of(samples), gpu, given)
             return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint)
         asked = node.players("questions")[0]
         questions, images = self._asked(asked)

@@ -7,7 +7,6 @@ Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
 
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
 from lntune.benchmarks.registry import by_name, drawn_with
@@ -15,9 +14,9 @@ from lntune.config import Frozen
 from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
-from lntune.config.training import Execution, OnDevice, PlannedGpu, Precision
+from lntune.config.training import EngineName, Execution, OnDevice, Passes, PlannedGpu, Precision
 from lntune.estimate.hours import SAMPLES
-from lntune.estimate.jobs import choose
+from lntune.estimate.jobs import Fit, choose
 from lntune.plan.memory_fit import batch_of_questions, job_of, papers_row, prompt_tokens
 from lntune.plan.node import Inputs, Node, Part, make_node
 from lntune.plan.stages import code_version, read_accepted, stage_module
@@ -175,16 +174,22 @@ class Models:
     def training_execution(self, stage: str, llm: str, vision: str, method: str) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
         execution, threads = self.scale.execution, self._threads(stage)
-        planned: dict[str, Any] = {"micro_batch": execution.micro_batch, "engine": "plain", "ranks": 1, "zero_stage": 0}
+        fit = Fit(Passes(micro_batch=execution.micro_batch), 0)
+        if execution.gradient_checkpointing:
+            fit = Fit(Passes(micro_batch=execution.micro_batch, recompute_above=0), 0)
+        engine: EngineName = "plain"
+        ranks = 1
         if execution.gpu:
             job = job_of(self.study, stage, llm, vision, method)
-            step = choose(job, execution.gpu, execution.micro_batch)
-            planned = {key: getattr(step, key) for key in planned}
+            fit, engine, ranks = choose(job, execution.gpu, execution.micro_batch), job.engine, job.ranks
         return Execution(
             **dict(self._on_device(stage)),
-            **planned,
+            **dict(fit.passes),
+            engine=engine,
+            ranks=ranks,
+            zero_stage=fit.zero_stage,
             threads=threads,
-            workers=max(1, threads // planned["ranks"]),
+            workers=max(1, threads // ranks),
             checkpoint_steps=execution.checkpoint_steps,
             cache_features=execution.cache_features,
             templates=(self.scale.llms[llm].template, *([asked] if (asked := self.protocol.template) else [])),
@@ -245,7 +250,7 @@ class Models:
             library=self.scale.visions[vision].library,
             engine=engine,
             precision=self.measured_precision,
-            gradient_checkpointing=schedule.gradient_checkpointing,
+            gradient_checkpointing=self.scale.measure is not None and self.scale.measure.gradient_checkpointing,
             zero_stage=chosen.zero_stage,
             micro_batch=MEASURED_BATCH,
             length=min(schedule.max_length, MEASURED_LENGTH),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lntune.benchmarks.registry import by_name
+from lntune.config.training import Passes
 from lntune.estimate.hours import TEXT_TOKENS
 from lntune.plan.memory_fit import batch_of_questions, job_of, model_name, prompt_tokens, with_usual_shots
 from lntune.plan.models import Models, Variant, samples_of
@@ -34,7 +35,7 @@ def rehearse_node(plan: Models, llm: str, method: str) -> Node:
     text, answers = TEXT_TOKENS["llava-instruct"]
     settings = rehearse.Settings(
         training=replace(job, engine=given.engine, ranks=given.ranks, zero_stage=given.zero_stage),
-        micro_batch=given.micro_batch,
+        passes=Passes(**{name: getattr(given, name) for name in Passes.model_fields}),
         library=scale.visions[vision].library,
         template=model.template,
         system=model.system,

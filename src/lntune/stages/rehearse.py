@@ -22,12 +22,12 @@ from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.config.study import GpuSettings
 from lntune.config.training import Execution as TrainingExecution
-from lntune.config.training import Library
+from lntune.config.training import Library, Passes
 from lntune.data.archives import write_zip
 from lntune.data.samples import Question, Sample
 from lntune.errors import UserError
 from lntune.estimate.hours import step_operations
-from lntune.estimate.jobs import TrainingJob
+from lntune.estimate.jobs import TrainingJob, largest
 from lntune.estimate.memory import predict_memory
 from lntune.model.prompts import stop_string
 from lntune.stages.predict import Settings as Asked
@@ -68,7 +68,7 @@ class Settings(Frozen):
     """What is trained, how, on which tokens a sample; how each benchmark asks. Another ``round`` is another try."""
 
     training: TrainingJob
-    micro_batch: int
+    passes: Passes
     library: Library
     template: TemplateName
     system: str | None
@@ -127,17 +127,19 @@ def run(job: AnyJob) -> Metrics:
 def _compared(settings: Settings, parts: dict[str, Any]) -> dict[str, Any]:
     """What follows from what was measured: memory beside the prediction, share of the GPU's peak, equal or not."""
     on_gpu, training = bool(parts.get("load", {}).get("gpu")), settings.training
-    setup = training.setup(settings.micro_batch, training.zero_stage)
+    setup, _ = largest(training, settings.passes, training.zero_stage)
     predicted = predict_memory(setup.model_copy(update={"device": "cuda" if on_gpu else "cpu"})).peak
     found: dict[str, Any] = {"predicted_bytes": predicted}
     peaks = [parts[name]["peak_bytes"] for name in ("longest", "typical") if name in parts]
     if peaks:  # on the CPU, what the process grew by
         found["peak_bytes"] = max(peaks) - (0 if on_gpu else parts["load"]["bytes_before"])
     if "typical" in parts and on_gpu and settings.gpu:
-        once = replace(training, schedule=training.schedule.model_copy(update={"gradient_checkpointing": False}))
         most = settings.gpu.teraflops * 1e12 * training.ranks * parts["typical"]["seconds"]
-        for name, job in (("mfu", once), ("utilisation", training)):  # the second with what is computed again
-            found[name] = training.schedule.global_batch * step_operations(job, settings.text, settings.answers) / most
+        above = settings.passes.recompute_above
+        again = above is not None and parts["typical"]["positions"] > above
+        for name, recompute in (("mfu", False), ("utilisation", again)):  # the second with what is computed again
+            operations = step_operations(training, settings.text, settings.answers, recompute=recompute)
+            found[name] = training.schedule.global_batch * operations / most
     first, again, repeat = (parts.get(name, {}).get("steps") for name in ("more", "resume", "repeat"))
     return found | ({"equal_after_resume": first == again, "repeats": again == repeat} if repeat else {})
 
@@ -146,7 +148,7 @@ def _failure(settings: Settings, part: str, text: str) -> dict[str, str]:
     """What failed, in which part, what to do, and whether training fits for all that."""
     fits, remedy = "not known", next(what for mark, what in _REMEDIES.items() if mark in text)
     asking, training = {"batch_size": settings.questions}, settings.training
-    given = {"micro_batch": settings.micro_batch, "engine": training.engine, "zero_stage": training.zero_stage}
+    given = {"engine": training.engine, "zero_stage": training.zero_stage, **dict(settings.passes)}
     if lacked := out_of_memory(text, asking if part == "questions" else given, training.method):
         fits = "yes" if part == "questions" else "no"
         text, _, remedy = lacked.partition("; ")
@@ -209,7 +211,7 @@ def _model(job: AnyJob) -> "MultimodalModel":
         from open_clip import image_transform
 
         torch.manual_seed(settings.seed)
-        setup = training.setup(1, 0).model_copy(update={"precision": "fp32"})
+        setup = training.setup(1, 0, recompute=False).model_copy(update={"precision": "fp32"})
         with torch.device(device()):
             see = image_transform(training.vision.image, is_train=False)
             return build_model(setup, attention="sdpa", preprocess=see)

@@ -18,6 +18,8 @@ from lntune.model.multimodal import MultimodalModel
 class Engine(Protocol):
     """Gradients, updates and resumable state of one model; all ranks call the same methods in the same order."""
 
+    model: MultimodalModel
+
     def backward(
         self, samples: Sequence[EncodedSample], features: Tensor | None, answer_tokens: int, last: bool = True
     ) -> Tensor:

@@ -121,6 +121,8 @@ def out_of_memory(text: str, execution: Mapping[str, object], method: object) ->
     micro, zero, remedies = execution.get("micro_batch"), execution.get("zero_stage"), []
     if "batch_size" in execution:
         remedies = [f"lower execution.prediction_batch of the scale below {execution['batch_size']}"]
+    elif execution.get("positions") is not None:
+        remedies = ["raise execution.gpu.reserve_gb of the scale"]
     elif micro != 1:
         remedies = [f"lower execution.micro_batch of the scale below {micro}"]
     if execution.get("engine") == "deepspeed" and zero != 3 and method:

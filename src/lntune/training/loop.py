@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TextIO
@@ -18,19 +19,19 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from lntune.config.training import Execution, TrainingSettings
+from lntune.config.training import Execution, Passes, TrainingSettings
 from lntune.errors import UserError
 from lntune.model.device import numerics
 from lntune.model.encode import EncodedSample
 from lntune.model.features import FeatureSource
-from lntune.model.multimodal import MultimodalModel, count_answer_tokens
+from lntune.model.multimodal import MultimodalModel, count_answer_tokens, row_length
 from lntune.progress import Progress, track
 from lntune.training import ranks
 from lntune.training.checkpoint import load_checkpoint, run_digest, save_checkpoint
 from lntune.training.divergence import Diverged, Divergence
 from lntune.training.engine import Engine, PlainEngine, trainable
 from lntune.training.interruption import Interrupted, stop_requests
-from lntune.training.schedule import learning_rate, rank_share, step_batches, total_steps
+from lntune.training.schedule import learning_rate, rank_passes, step_batches, total_steps
 
 # Called with the step's index and the whole gradients by name, before clipping and update; what it returns joins the
 # step's line of the log. Every rank calls it, and all must ask for the same gradients in the same order.
@@ -89,7 +90,7 @@ def train(
     first = ranks.rank() == 0
     with (
         numerics(execution.threads, settings.precision),
-        training_mode(model, settings.gradient_checkpointing),
+        training_mode(model, recompute=execution.recompute_above is not None),
         stop_requests() as asked,
     ):
         engine, digest = start_engine(model, samples, settings, execution, seed)
@@ -160,7 +161,7 @@ def do_step(
     run: Run, engine: Engine, step: int, batch: Sequence[EncodedSample], following: Sequence[EncodedSample] = ()
 ) -> str:
     """Do one optimiser step, counted from 0; return its line of the log. Diverged, on every rank, if not finite."""
-    loss = batch_loss(engine, run.seed, step, batch, run.features, run.execution.micro_batch, following)
+    loss = batch_loss(engine, run.seed, step, batch, run.features, run.execution, following)
     recorded = run.recorder(step, engine.gradients()) if run.recorder else {}
     rate = learning_rate(step, run.total, run.settings)
     loss_value, norm = torch.stack([loss, engine.step(rate)]).tolist()
@@ -177,34 +178,37 @@ def batch_loss(
     step: int,
     batch: Sequence[EncodedSample],
     features: FeatureSource,
-    micro_batch: int,
+    given: Passes,
     following: Sequence[EncodedSample],
 ) -> Tensor:
     """Run a global batch through the engine, with the random numbers of that step; return its mean loss."""
     torch.manual_seed(step_seed(seed, step, ranks.rank()))
-    return ranks.total(accumulate(engine, batch, features, micro_batch, following))
+    return ranks.total(accumulate(engine, batch, features, given, following))
 
 
 def accumulate(
     engine: Engine,
     batch: Sequence[EncodedSample],
     features: FeatureSource,
-    micro_batch: int,
+    given: Passes,
     following: Sequence[EncodedSample] = (),
 ) -> Tensor:
-    """Run this rank's share of a global batch through the engine in micro batches; return its part of the loss.
+    """Run this rank's share of a global batch through the engine, pass by pass; return its part of the loss.
 
-    The parts of all ranks add up to the batch's mean loss an answer token. While the engine works on a micro batch,
-    the images of the next one are loaded, after the last those that ``following``, the next global batch, begins with.
+    The parts of all ranks add up to the batch's mean loss an answer token. While the engine works on a pass, the images
+    of the next one are loaded, after the last those that ``following``, the next global batch, begins with.
     """
-    answer_tokens = count_answer_tokens(batch)
-    share, afterwards = (rank_share(one, micro_batch, ranks.rank(), ranks.ranks()) for one in (batch, following))
+    answer_tokens, positions = count_answer_tokens(batch), partial(row_length, image_tokens=engine.model.vision.tokens)
+    share, afterwards = (rank_passes(one, given, positions, ranks.rank(), ranks.ranks()) for one in (batch, following))
     losses = []
-    for number, (micro, ahead) in enumerate(pairwise([*share, *(afterwards[:1] or [()])]), start=1):
-        images = images_of(micro)
+    upcoming = [*(one.samples for one in share[1:]), afterwards[0].samples if afterwards else ()]
+    for number, (one, ahead) in enumerate(zip(share, upcoming, strict=True), start=1):
+        images = images_of(one.samples)
         found = features.features(images) if images else None
         features.prefetch(images_of(ahead))
-        losses.append(engine.backward(micro, found, answer_tokens, last=number == len(share)))
+        if given.recompute_above is not None:
+            set_recomputation(engine.model, one.recompute)
+        losses.append(engine.backward(one.samples, found, answer_tokens, last=number == len(share)))
     return torch.stack(losses).sum()
 
 
@@ -219,15 +223,22 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def set_recomputation(model: MultimodalModel, recompute: bool) -> None:
+    """Recompute activations in the next passes or not, of a model in the :func:`training_mode` that can."""
+    for module in model.llm.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = recompute
+
+
 @contextmanager
-def training_mode(model: MultimodalModel, gradient_checkpointing: bool) -> Iterator[None]:
+def training_mode(model: MultimodalModel, *, recompute: bool) -> Iterator[None]:
     """Put the model into training mode, recomputing activations if asked; leave it in evaluation mode."""
-    if gradient_checkpointing:
+    if recompute:
         model.llm.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     try:
         yield
     finally:
         model.eval()
-        if gradient_checkpointing:
+        if recompute:
             model.llm.activation_checkpointing_disable()

@@ -1,17 +1,18 @@
 """The schedule of a run: which samples make up each optimiser step, how many steps there are, and the learning rates.
 
 A seeded order, with a batch's samples of similar length, so that little is padding. What a global batch is made of
-follows from the seed, the epoch, the global batch size and the samples' lengths alone, so another split into micro
-batches trains on the same steps. Learning rates rise linearly and fall as half a cosine.
+follows from the seed, the epoch, the global batch size and the samples' lengths alone, so another split into passes
+trains on the same steps. Learning rates rise linearly and fall as half a cosine.
 """
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from itertools import chain, count, islice
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, islice, zip_longest
+from typing import Generic, TypeVar
 
-from lntune.config.training import TrainingSettings
+from lntune.config.training import Passes, TrainingSettings
 
 Item = TypeVar("Item")
 
@@ -43,7 +44,7 @@ def epoch_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: i
     """Return one epoch as global batches of sample indices; each index occurs once.
 
     When the samples do not divide evenly, one batch, drawn without regard to length, is smaller. Within a batch the
-    longest sample comes first, so that micro batches are of similar lengths too, and memory peaks early.
+    longest sample comes first, so that passes are of similar lengths too, and memory peaks early.
     """
     rng = random.Random(f"{seed}:{epoch}")
     order = list(range(len(lengths)))
@@ -65,11 +66,41 @@ def step_batches(lengths: Sequence[int], global_batch: int, seed: int, start: in
     return islice(chain.from_iterable(epochs), skipped, skipped + stop - start)
 
 
-def rank_share(batch: Sequence[Item], micro_batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Item]]:
-    """Return the micro batches of one rank's share of a global batch: as many for every rank, the last may be empty.
+@dataclass(frozen=True)
+class Pass(Generic[Item]):
+    """The samples of one forward and backward pass of a rank, perhaps none, and whether activations are recomputed."""
 
-    Samples are dealt out like cards, so that all ranks have samples of similar lengths.
+    samples: Sequence[Item]
+    recompute: bool
+
+
+def rank_passes(
+    batch: Sequence[Item], given: Passes, positions: Callable[[Item], int], rank: int = 0, ranks: int = 1
+) -> list[Pass[Item]]:
+    """Return the passes of one rank's share of a global batch: as many for every rank, the last ones may be empty.
+
+    ``positions`` counts those of one sample. Samples are dealt out like cards, so that all ranks have similar lengths.
+    All ranks recompute activations in the same passes: ZeRO-3 gathers weights for it, from all of them.
     """
-    passes = -(-len(batch) // (ranks * micro_batch))
-    mine = batch[rank::ranks]
-    return [mine[start : start + micro_batch] for start in range(0, passes * micro_batch, micro_batch)]
+    shares = [_packed(batch[one::ranks], given, positions) for one in range(ranks)]
+    limit = math.inf if given.recompute_above is None else given.recompute_above
+    return [
+        Pass(row[rank], any(_padded(samples, positions) > limit for samples in row))
+        for row in zip_longest(*shares, fillvalue=[])
+    ]
+
+
+def _packed(samples: Sequence[Item], given: Passes, positions: Callable[[Item], int]) -> list[list[Item]]:
+    """The samples in order, as many in each group as one pass may have."""
+    packed: list[list[Item]] = []
+    for sample in samples:
+        group = [*packed[-1], sample] if packed else []
+        if not 1 < len(group) <= given.micro_batch or _padded(group, positions) > (given.positions or math.inf):
+            packed.append([sample])
+        else:
+            packed[-1] = group
+    return packed
+
+
+def _padded(samples: Sequence[Item], positions: Callable[[Item], int]) -> int:
+    return len(samples) * max(map(positions, samples), default=0)

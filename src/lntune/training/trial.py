@@ -155,8 +155,7 @@ class Trial:
         for step in range(first, first + number):
             started = time.perf_counter()
             batch, following = self.batch(step), self.batch(step + 1)
-            micro_batch = self.execution.micro_batch
-            loss = batch_loss(engine, self.seed, step, batch, self.features, micro_batch, following)
+            loss = batch_loss(engine, self.seed, step, batch, self.features, self.execution, following)
             value, norm = torch.stack([loss, engine.step(rate)]).tolist()
             finite = math.isfinite(value) and math.isfinite(norm)
             done.append(Step(value, norm, finite, time.perf_counter() - started))
@@ -168,7 +167,8 @@ class Trial:
     def _engine(self, notes: Notes) -> Iterator[tuple[Engine, str]]:
         """The engine and the run's digest, as :func:`lntune.training.loop.train` has them."""
         model, settings, given = self.model, self.settings, self.execution
-        with numerics(given.threads, settings.precision), training_mode(model, settings.gradient_checkpointing):
+        recompute = given.recompute_above is not None
+        with numerics(given.threads, settings.precision), training_mode(model, recompute=recompute):
             with notes.part("start"):
                 started = start_engine(model, self.batch(0), settings, given, self.seed)
             yield started

@@ -142,9 +142,8 @@ IN_SCALE: dict[str, Edit] = {
         "connector.schedule.global_batch: expected a whole number, got 32.5",
     ),
     "truth in quotes": (
-        SCALE, "    gradient_checkpointing: false", "    gradient_checkpointing: 'false'",
-        "connector.schedule.gradient_checkpointing: expected true or false, got the text 'false'; "
-        "write false without quotes",
+        SCALE, "  cache_features: true", "  cache_features: 'true'",
+        "execution.cache_features: expected true or false, got the text 'true'; write true without quotes",
     ),
     "word for a number": (
         SCALE, r"set: pretrain, images: \d+", "set: pretrain, images: many",

@@ -10,10 +10,10 @@ import torch
 
 from checkout import ROOT
 from lntune.config.study import GpuSettings
-from lntune.config.training import LoraSettings, Schedule
+from lntune.config.training import LoraSettings, Passes, Schedule
 from lntune.errors import UserError
 from lntune.estimate.hours import step_operations, training_seconds
-from lntune.estimate.jobs import TrainingJob, choose, prediction_batch, usable
+from lntune.estimate.jobs import Fit, TrainingJob, choose, largest, prediction_batch, usable
 from lntune.estimate.memory import Setup, predict_memory
 from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, Skeleton, VisionShape, llm_on_disk, vision_on_disk
 from lntune.estimate.training_step import LiveTensors, build_model, run_steps, trace_memory
@@ -199,7 +199,6 @@ A100 = GpuSettings(name="a100", memory_gb=85.0, teraflops=156.0)
 def job(method: str, size: str = "13B", **other: object) -> TrainingJob:
     schedule = Schedule(
         epochs=1.0, global_batch=32, warmup_ratio=0.03, weight_decay=0.0, max_length=2048, precision="tf32",
-        gradient_checkpointing=True,
     )  # fmt: skip
     given = {
         "label": f"finetune llama2-{size.lower()} {method}", "stage": "finetune", "llm": LLMS[size],
@@ -209,24 +208,44 @@ def job(method: str, size: str = "13B", **other: object) -> TrainingJob:
     return TrainingJob(**(given | other))
 
 
-def test_the_largest_micro_batch_that_fits_is_chosen() -> None:
-    choice = choose(job("layernorm"), A100, limit=16)
-    assert (choice.ranks, choice.zero_stage) == (4, 2)
-    assert predict_memory(choice).peak <= usable(A100) and 32 % (4 * choice.micro_batch) == 0
+def peak_of(one: TrainingJob, fit: Fit) -> int:
+    return largest(one, *fit).account.peak
+
+
+def test_the_largest_passes_that_fit_are_chosen_and_keep_their_activations_where_memory_lets_them() -> None:
+    norms = job("layernorm", "7B")
+    kept = choose(norms, A100, limit=32)
+    assert kept.zero_stage == 2 and kept.passes.recompute_above is None
+    assert peak_of(norms, kept) <= usable(A100)
+    more = kept.passes.model_copy(update={"positions": (kept.passes.positions or 0) + 256})
+    assert peak_of(norms, Fit(more, 2)) > usable(A100)
+
+
+def test_a_sample_too_long_to_keep_its_activations_recomputes_them_in_a_pass_of_its_own() -> None:
     small = A100.model_copy(update={"memory_gb": 66.0})
-    smaller = choose(job("layernorm"), small, limit=16)
-    assert smaller.micro_batch < choice.micro_batch and smaller.zero_stage == 2
-    assert predict_memory(job("layernorm").setup(2 * smaller.micro_batch, 2)).peak > usable(small)
+    (passes, zero_stage) = choose(job("layernorm"), small, limit=16)
+    assert zero_stage == 2 and passes.recompute_above is not None and passes.recompute_above < 2048
+    assert peak_of(job("layernorm"), Fit(passes, zero_stage)) <= usable(small)
+    alone = largest(job("layernorm"), passes, zero_stage).setup
+    assert alone.length <= 2048
+
+
+def test_recomputation_can_be_asked_for_and_forbidden() -> None:
+    always = choose(job("layernorm", "7B", recompute=True), A100, limit=32).passes
+    assert always.recompute_above == 0 and (always.positions or 0) > 2048
+    with pytest.raises(UserError, match=r"leave execution\.gradient_checkpointing to the plan"):
+        choose(job("layernorm", ranks=1, recompute=False), A100.model_copy(update={"memory_gb": 62.0}), limit=16)
 
 
 def test_the_zero_stage_is_raised_where_nothing_else_fits() -> None:
-    assert predict_memory(job("finetune").setup(1, 2)).peak > usable(A100)
+    assert predict_memory(job("finetune").setup(2048, 2, recompute=True)).peak > usable(A100)
     assert choose(job("finetune"), A100, limit=16).zero_stage == 3
 
 
-@pytest.mark.parametrize("limit", [1, 3, 5, 16])
-def test_micro_batches_keep_to_the_limit(limit: int) -> None:
-    assert choose(job("layernorm-simp", "7B"), A100, limit=limit).micro_batch == {1: 1, 3: 2, 5: 4, 16: 8}[limit]
+@pytest.mark.parametrize("limit", [1, 3, 16])
+def test_passes_keep_to_the_limit_of_samples(limit: int) -> None:
+    passes = choose(job("layernorm-simp", "7B", ranks=1), A100, limit=limit).passes
+    assert passes.micro_batch == limit and (passes.positions or 0) <= limit * 2048
 
 
 def test_a_job_that_cannot_fit_is_refused_in_one_line() -> None:
@@ -234,7 +253,7 @@ def test_a_job_that_cannot_fit_is_refused_in_one_line() -> None:
         choose(job("finetune", ranks=1), A100, limit=16)
     text = str(raised.value)
     assert text.startswith("finetune llama2-13b finetune on 1 x a100 85 GB: needs ") and "\n" not in text
-    assert "(predicted) at micro-batch 1, ZeRO 3" in text and "execution.stages.finetune.gpus" in text
+    assert "(predicted) for one sample of 2048 positions, ZeRO 3" in text and "execution.stages.finetune.gpus" in text
     with pytest.raises(UserError, match=r"choose execution\.engine: deepspeed"):
         choose(job("finetune", ranks=1, engine="plain"), A100, limit=16)
 
@@ -249,10 +268,17 @@ def test_questions_are_asked_in_batches_that_fit() -> None:
 
 
 def test_seconds_follow_from_operations() -> None:
-    four = training_seconds(job("layernorm", "7B"), 20_000, "llava-instruct", A100)
-    two = training_seconds(job("layernorm", "7B", ranks=2), 20_000, "llava-instruct", A100)
+    four = training_seconds(
+        job("layernorm", "7B"), 20_000, "llava-instruct", A100, Passes(micro_batch=8, recompute_above=0)
+    )
+    two = training_seconds(
+        job("layernorm", "7B", ranks=2), 20_000, "llava-instruct", A100, Passes(micro_batch=8, recompute_above=0)
+    )
     assert 3600 < 4 * four < 20 * 3600 and 1.9 < two / four < 2.0
-    operations = {method: step_operations(job(method, "7B"), 300, 200) for method in ("layernorm-simp", "finetune")}
+    operations = {
+        method: step_operations(job(method, "7B"), 300, 200, recompute=True)
+        for method in ("layernorm-simp", "finetune")
+    }
     forward = 2 * 6.5e9 * 556
     assert operations["layernorm-simp"] == pytest.approx(3 * forward, rel=0.1)
     assert operations["finetune"] == pytest.approx(4 * forward, rel=0.1)

@@ -10,7 +10,7 @@ import pytest
 
 from checkout import ROOT
 from lntune.config.protocol import Prompting, Shot
-from lntune.config.training import Execution, LoraSettings, Schedule
+from lntune.config.training import Execution, LoraSettings, Passes, Schedule
 from lntune.estimate.jobs import TrainingJob
 from lntune.estimate.shapes import LlmShape, VisionShape
 from lntune.stages import predict, rehearsal, rehearse
@@ -20,7 +20,6 @@ LLM = LlmShape(hidden=32, intermediate=64, layers=2, heads=2, kv_heads=2, head_d
 VISION = VisionShape(width=64, intermediate=128, layers=3, image=32, patch=16, pre_norm=True)
 SCHEDULE = Schedule(
     epochs=1.0, global_batch=4, warmup_ratio=0.0, weight_decay=0.0, max_length=48, precision="fp32",
-    gradient_checkpointing=True,
 )  # fmt: skip
 
 
@@ -35,7 +34,8 @@ def tried(folder: Path, llm: LlmShape = LLM, precision: str = "fp32", engine: An
         prompting=Prompting(max_new_tokens=3, shots=(Shot(question="What is it?", answer="A dog."),)),
     )  # fmt: skip
     settings = rehearse.Settings(
-        training=training, micro_batch=2, library="open_clip", template="v1", system=None, lowest_rate=1e-4,
+        training=training, passes=Passes(micro_batch=2), library="open_clip", template="v1", system=None,
+        lowest_rate=1e-4,
         highest_rate=1e30, text=20, answers=12, gpu=None, asked={"pope": asked}, questions=3, seed=0, round=1,
     )  # fmt: skip
     given = Execution(micro_batch=2, threads=1, cache_features=False, engine=engine, ranks=ranks, zero_stage=2)

@@ -50,7 +50,8 @@ def plain(root: Path, name: str, cell: Cell) -> dict[str, Any]:
 
 
 def equality_cells(ranks: int) -> dict[str, dict[str, Any]]:
-    """ZeRO stages and methods, a last batch of one sample (a rank has none), and gradient checkpointing."""
+    """ZeRO stages and methods, a last batch of one sample (a rank has none), and passes of some positions,
+    of which the larger recompute their activations."""
     cells: dict[str, dict[str, Any]] = {
         f"{method}-{stage}": {"method": method, "execution": deepspeed(ranks, stage), "large": True}
         for method in (METHODS if ranks > 1 else ("layernorm",))
@@ -59,8 +60,8 @@ def equality_cells(ranks: int) -> dict[str, dict[str, Any]]:
     for stage in (2, 3):
         cells[f"uneven-{stage}"] = {"method": "layernorm", "samples": 9, "execution": deepspeed(ranks, stage)}
         cells[f"checkpointed-{stage}"] = {
-            "method": "finetune", "execution": deepspeed(ranks, stage), "large": True,
-            "settings": {"gradient_checkpointing": True, "max_grad_norm": None, "weight_decay": 0.1},
+            "method": "finetune", "execution": deepspeed(ranks, stage, positions=60, recompute_above=30), "large": True,
+            "settings": {"max_grad_norm": None, "weight_decay": 0.1},
         }  # fmt: skip
     cells["text"] = {"method": "layernorm", "execution": deepspeed(ranks, 3), "plant": "text only"}
     for stage in STAGES:

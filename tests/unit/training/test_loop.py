@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lntune.config.training import Execution, TrainingSettings
+from lntune.config.training import Execution, Passes, TrainingSettings
 from lntune.model.encode import IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages, FeatureSource
 from lntune.model.multimodal import MultimodalModel
@@ -26,7 +26,7 @@ from lntune.training.divergence import Diverged
 from lntune.training.engine import PlainEngine
 from lntune.training.loop import Recorder, TrainingResult, accumulate, train
 from lntune.training.norm_gradients import norm_gradient_recorder
-from lntune.training.schedule import epoch_batches, learning_rate, rank_share, step_batches, total_steps
+from lntune.training.schedule import epoch_batches, learning_rate, rank_passes, step_batches, total_steps
 from tiny_multimodal import image, random_samples, tiny_model
 
 SETTINGS = TrainingSettings(
@@ -37,7 +37,6 @@ SETTINGS = TrainingSettings(
     weight_decay=0.0,
     max_length=64,
     precision="fp32",
-    gradient_checkpointing=False,
 )
 EXECUTION = Execution(micro_batch=3, threads=1)
 
@@ -126,7 +125,9 @@ def test_batches_hold_samples_of_similar_length_and_come_in_random_order() -> No
         return sum(len(group) * max(lengths[index] for index in group) for group in groups)
 
     assert padded(batches) < 1.05 * sum(lengths)
-    assert padded(rank_share(range(4096), 32)) > 1.6 * sum(lengths), "unsorted, for comparison"
+    assert padded([range(start, start + 32) for start in range(0, 4096, 32)]) > 1.6 * sum(lengths), (
+        "unsorted, for comparison"
+    )
     longest = [max(lengths[index] for index in batch) for batch in batches]
     assert longest != sorted(longest) and all(
         [lengths[i] for i in batch] == sorted((lengths[i] for i in batch), reverse=True) for batch in batches
@@ -146,37 +147,53 @@ def test_settings_refuse_what_is_not_positive(key: str) -> None:
         changed(**{key: 0})
 
 
+def test_passes_are_filled_by_positions_and_all_ranks_recompute_in_the_same_ones() -> None:
+    lengths = [90, 50, 40, 40, 30, 20, 10]
+    given = Passes(micro_batch=3, positions=80, recompute_above=60)
+    first, second = (rank_passes(lengths, given, int, rank, 2) for rank in (0, 1))
+    assert [one.samples for one in first] == [[90], [40, 30], [10]]
+    assert [one.samples for one in second] == [[50], [40, 20], []]
+    assert [one.recompute for one in first] == [one.recompute for one in second] == [True, True, False]
+    assert [one.samples for one in rank_passes(lengths, Passes(micro_batch=3), int)] == [
+        [90, 50, 40],
+        [40, 30, 20],
+        [10],
+    ]
+
+
 # --- gradients
 
 
-def gradients(model: MultimodalModel, micro_batch: int) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(model: MultimodalModel, given: Passes) -> tuple[Tensor, dict[str, Tensor]]:
     engine = PlainEngine(model, SETTINGS)
     model.train()
-    loss = accumulate(engine, random_samples(11), image_features(model), micro_batch)
+    loss = accumulate(engine, random_samples(11), image_features(model), given)
     return loss, {name: parameter.grad.clone() for name, parameter in engine.named.items()}
 
 
 def test_the_split_into_micro_batches_does_not_change_the_gradient() -> None:
-    loss, whole = gradients(tiny_model(), 11)
-    for micro_batch in (1, 4):
-        other_loss, split = gradients(tiny_model(), micro_batch)
+    loss, whole = gradients(tiny_model(), Passes(micro_batch=11))
+    for given in (Passes(micro_batch=1), Passes(micro_batch=4), Passes(micro_batch=11, positions=40)):
+        other_loss, split = gradients(tiny_model(), given)
         torch.testing.assert_close(other_loss, loss, rtol=1e-6, atol=1e-6)
         for name, gradient in whole.items():
             assert (split[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-9, name
 
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
-    plain = gradients(tiny_model(), 4)[1]
-    model = tiny_model()
-    model.llm.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    assert all(torch.equal(gradient, plain[name]) for name, gradient in gradients(model, 4)[1].items())
+    plain = gradients(tiny_model(), Passes(micro_batch=4))[1]
+    for above in (0, 60):
+        model = tiny_model()
+        model.llm.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        recomputed = gradients(model, Passes(micro_batch=4, recompute_above=above))[1]
+        assert all(torch.equal(gradient, plain[name]) for name, gradient in recomputed.items())
 
 
 def test_training_with_gradient_checkpointing_is_the_same_training(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir(), other.mkdir()
     run(norms_and_connector(0.1), one)
-    run(norms_and_connector(0.1), other, changed(gradient_checkpointing=True))
+    run(norms_and_connector(0.1), other, execution=Execution(**dict(EXECUTION) | {"recompute_above": 0}))
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
 
 
@@ -215,7 +232,7 @@ def test_clipping_scales_gradients_to_the_limit() -> None:
     for limit in (None, 0.25):
         model = norms_and_connector()
         engine = PlainEngine(model, changed(max_grad_norm=limit))
-        accumulate(engine, random_samples(11), image_features(model), 4)
+        accumulate(engine, random_samples(11), image_features(model), Passes(micro_batch=4))
         before = float(engine.step(1e-3))
         given = [10 * value.norm() for key, value in engine.state() if key.startswith("exp_avg/")]
         norms[limit] = float(torch.stack(given).norm())
@@ -292,9 +309,9 @@ def test_the_next_images_load_while_the_engine_works(monkeypatch: pytest.MonkeyP
         return image(index)
 
     micro_batches = [
-        set(share)
+        set(share.samples)
         for batch in step_batches([len(one.input_ids) for one in data], 8, 0, 0, 4)
-        for share in rank_share(batch, 3)
+        for share in rank_passes(batch, Passes(micro_batch=3), lambda index: len(data[index].input_ids))
     ]
     WaitingEngine.begun, WaitingEngine.upcoming = begun, [*micro_batches[1:], set()]
     results = []

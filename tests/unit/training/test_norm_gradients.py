@@ -31,7 +31,6 @@ SETTINGS = TrainingSettings(
     weight_decay=0.0,
     max_length=64,
     precision="fp32",
-    gradient_checkpointing=False,
     max_grad_norm=0.1,
 )
 SAMPLES = random_samples(40)

@@ -14,7 +14,6 @@ from tiny_multimodal import image, tiny_model
 
 SETTINGS = TrainingSettings(
     learning_rate=1e-3, epochs=1.0, global_batch=4, warmup_ratio=0.0, weight_decay=0.0, max_length=24, precision="fp32",
-    gradient_checkpointing=False,
 )  # fmt: skip
 
 
