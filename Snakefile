@@ -28,10 +28,11 @@ settle(os.environ.get("PWD", ".") if workflow.overwrite_workdir else ".")
 
 from lntune.benchmarks.registry import question_stages, reference_stages, score_stages
 from lntune.snakefile.speed import speed_up
-from lntune.snakefile.workflow import Workflow, delete_nothing
+from lntune.snakefile.workflow import Workflow, delete_nothing, ignore_damaged_records
 
 speed_up()
 delete_nothing()
+ignore_damaged_records()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 # exec: no shell stands between Snakemake and a job that a signal is meant for.
 RUN = f"exec {sys.executable} -m lntune.jobs.submit"

@@ -16,9 +16,10 @@ settle(os.environ.get("PWD", ".") if workflow.overwrite_workdir else ".")
 
 from lntune.commands.pin import pin
 from lntune.snakefile.demo_weights import DemoWeightsWorkflow
-from lntune.snakefile.workflow import delete_nothing
+from lntune.snakefile.workflow import delete_nothing, ignore_damaged_records
 
 delete_nothing()
+ignore_damaged_records()
 STUDY = DemoWeightsWorkflow(ROOT, config)
 RUN = f"{sys.executable} -m lntune.jobs.submit"
 

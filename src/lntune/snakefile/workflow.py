@@ -61,6 +61,26 @@ def delete_nothing() -> None:
         setattr(owner, name, nothing)
 
 
+def ignore_damaged_records() -> None:
+    """Make Snakemake take a record of its own that is damaged for none, as it does where that is no JSON.
+
+    Nothing here follows from them, and one flipped bit that is no UTF-8, or no record, would end every later run.
+    """
+    from snakemake.persistence.file import FilePersistence
+
+    def or_none(read: Callable[..., Any], none: Any) -> Callable[..., Any]:
+        def guarded(*given: Any) -> Any:
+            try:
+                return read(*given)
+            except ValueError:
+                return none
+
+        return guarded
+
+    FilePersistence._io_read = or_none(FilePersistence._io_read, {})
+    FilePersistence._read_record = or_none(FilePersistence._read_record, None)
+
+
 def spec_path(store: Store, node: Node) -> Path:
     """Where a node's job spec lies."""
     return store.root / ".jobs" / node.stage / f"{node.name}.json"

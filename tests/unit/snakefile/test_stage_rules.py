@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from checkout import ROOT
 
 # What `finished` and `failed` make is there before their jobs start, as if another run had made it meanwhile; and that
@@ -55,3 +57,25 @@ def test_a_result_that_another_run_made_meanwhile_stays_as_it_is(tmp_path: Path)
 def test_snakemake_alone_still_deletes_what_another_run_made(tmp_path: Path) -> None:
     """Where this fails, Snakemake no longer does, and ``delete_nothing`` may go."""
     assert left_by_snakemake(tmp_path, patched=False) == {}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xe1", b'{"record_format_version": "six"}', b"[1]"], ids=["no text", "no record", "a list"]
+)
+def test_a_damaged_record_of_snakemake_is_none(damage: bytes, tmp_path: Path) -> None:
+    """A record is read where a result is there and something else is made; a bit that flips in it ends no run."""
+    (tmp_path / "Snakefile").write_text(
+        "from lntune.snakefile.workflow import ignore_damaged_records\n"
+        "ignore_damaged_records()\n"
+        "rule all:\n    input: 'a', 'b'\n"
+        "rule one:\n    output: 'a'\n    shell: 'touch {output}'\n"
+        "rule two:\n    input: 'a'\n    output: 'b'\n    shell: 'touch {output}'\n"
+    )
+    command = [sys.executable, "-m", "snakemake", "-c1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=120)
+    for record in (tmp_path / ".snakemake" / "metadata").iterdir():
+        record.write_bytes(damage)
+    (tmp_path / "b").unlink()
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and (tmp_path / "b").is_file(), done.stderr
