@@ -34,8 +34,6 @@ speed_up()
 delete_nothing()
 ignore_damaged_records()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
-# exec: no shell stands between Snakemake and a job that a signal is meant for.
-RUN = f"exec {sys.executable} -m lntune.jobs.submit"
 if STUDY.cluster:
     workflow.localrules(*STUDY.local_rules())
     workflow.register_resource("turn", 1)  # an allocation has one, so its jobs follow each other
@@ -77,7 +75,7 @@ include: "workflow/rules/figures.smk"
 
 
 onstart:
-    STUDY.start(fork_server=workflow.local_exec)
+    STUDY.start(fork_server=workflow.local_exec, jobs=workflow.dag.needrun_jobs())
     if STUDY.cluster:
         # A training that takes longer than a partition allows goes on in another job: as often as it needs to.
         for stage in ("connector", "finetune"):

@@ -21,7 +21,6 @@ from lntune.snakefile.workflow import delete_nothing, ignore_damaged_records
 delete_nothing()
 ignore_damaged_records()
 STUDY = DemoWeightsWorkflow(ROOT, config)
-RUN = f"{sys.executable} -m lntune.jobs.submit"
 
 
 wildcard_constraints:
@@ -63,7 +62,7 @@ use rule stage as train_vit with:
 
 
 onstart:
-    STUDY.start(fork_server=workflow.local_exec)
+    STUDY.start(fork_server=workflow.local_exec, jobs=workflow.dag.needrun_jobs())
 
 
 onsuccess:

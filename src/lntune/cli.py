@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from importlib import import_module
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -17,8 +18,8 @@ import typer
 from lntune.benchmarks.registry import Scorer, benchmarks
 from lntune.config.training import Precision
 from lntune.environment import settle
-from lntune.errors import UserError
 from lntune.snakefile.speed import collect_rarely
+from lntune.store.sharing import one_line
 
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. docs/commands.md shows each command."
 
@@ -36,10 +37,20 @@ Profile = Annotated[str | None, typer.Option(help="A Snakemake profile, such as 
 Config = Annotated[list[str] | None, typer.Option(help="KEY=VALUE over config.yaml's; may be repeated.")]
 
 
+@cache
+def _checkout() -> Path:
+    """The folder that holds config.yaml: this one; in the folder of a run with `-d`, the checkout of this code."""
+    here, own, config = Path("."), Path(__file__).resolve().parents[2], "config.yaml"
+    if (here / config).exists() or not (own / config).exists():
+        return here
+    print(f"note: there is no {config} here; taking {own / config}", file=sys.stderr)
+    return own
+
+
 def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
     from lntune.snakefile.profiles import overrides_of
 
-    return overrides_of(Path("."), profile, config or [])
+    return overrides_of(_checkout(), profile, config or [])
 
 
 @app.command()
@@ -51,8 +62,8 @@ def plan(targets: Targets = None, as_json: AsJson = False, profile: Profile = No
     from lntune.plan.study import Study
     from lntune.snakefile.profiles import jobs_at_once
 
-    at_once = jobs_at_once(Path("."), profile)
-    found = pending(Plan(Study.read(Path("."), _overrides(profile, config))), targets or [], at_once)
+    at_once = jobs_at_once(_checkout(), profile)
+    found = pending(Plan(Study.read(_checkout(), _overrides(profile, config))), targets or [], at_once)
     print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
 
 
@@ -72,7 +83,7 @@ def trace(
     from lntune.commands.trace.cell import trace_cell
     from lntune.commands.trace.text import trace_text
 
-    found = trace_cell(Path("."), report_item, row, column, show=number if show or wrong else 0, wrong=wrong,
+    found = trace_cell(_checkout(), report_item, row, column, show=number if show or wrong else 0, wrong=wrong,
                        overrides=_overrides(profile, config))  # fmt: skip
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
 
@@ -92,7 +103,7 @@ def verify(
     """Hash and score again what targets rest on; name each file that is off and the cells that rest on it."""
     from lntune.commands.verify.check import verify as check
 
-    report = check(Path("."), targets or [], jobs, _overrides(profile, config), rerun or [], rerun_seed)
+    report = check(_checkout(), targets or [], jobs, _overrides(profile, config), rerun or [], rerun_seed)
     print(json.dumps(report.to_json(), indent=1) if as_json else report.text())
     raise typer.Exit(1 if report.problems else 0)
 
@@ -106,7 +117,7 @@ def accept(
     from lntune.commands.accept import accept as declare
     from lntune.plan.stages import ACCEPTED
 
-    print("\n".join(declare(Path("."), stages, because)))
+    print("\n".join(declare(_checkout(), stages, because)))
     print(f"written to {ACCEPTED}; commit it with the edit")
 
 
@@ -127,9 +138,9 @@ def gc(
 
     overrides = _overrides(profile, config)
     if forget:
-        store = Store(Study.read(Path("."), overrides).store)
+        store = Store(Study.read(_checkout(), overrides).store)
         print(f"dropped: {forget_lease(store, forget).text}", file=sys.stderr)
-    found = collect(Path("."), overrides)
+    found = collect(_checkout(), overrides)
     print(json.dumps(garbage.document(found), indent=1) if as_json else garbage.text(found, everything=everything))
     if delete:
         done = garbage.delete(found)
@@ -151,7 +162,7 @@ def doctor(
     """Show what is missing on this machine, or with --profile slurm on its cluster, and how to fix it."""
     from lntune.commands.doctor import diagnose
 
-    found = diagnose(Path("."), targets or [], _overrides(profile, config), profile=profile, offline=offline,
+    found = diagnose(_checkout(), targets or [], _overrides(profile, config), profile=profile, offline=offline,
                      patience=wait)  # fmt: skip
     print(json.dumps(asdict(found), indent=1) if as_json else found.text())
     raise typer.Exit(1 if found.missing else 0)
@@ -167,7 +178,7 @@ def export(
     """Write a table or figure with all that it rests on as a Workflow Run RO-Crate, to be read without lntune."""
     from lntune.commands.export import export as write
 
-    print(write(Path("."), report_item, out, _overrides(profile, config)))
+    print(write(_checkout(), report_item, out, _overrides(profile, config)))
 
 
 @app.command()
@@ -181,7 +192,7 @@ def compare(
     from lntune.commands.compare import compare_tables
     from lntune.paper.comparison import text
 
-    found = compare_tables(Path("."), tables or [], _overrides(profile, config))
+    found = compare_tables(_checkout(), tables or [], _overrides(profile, config))
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
@@ -211,7 +222,7 @@ def memory(
     from lntune.commands.memory import Question, report
     from lntune.paper import memory as paper_memory
 
-    root = Path(".")
+    root = _checkout()
     if paper:
         print(json.dumps(paper_memory.document(root), indent=1) if as_json else paper_memory.text(root))
         return
@@ -230,7 +241,7 @@ def pin(
     from lntune.commands.pin import pin as enter
     from lntune.config.catalog import CATALOG
 
-    enter(Path("."), name, folder, about or name, licence)
+    enter(_checkout(), name, folder, about or name, licence)
     print(f"{CATALOG}: {name}")
 
 
@@ -265,8 +276,5 @@ def main() -> None:
     """Run a command; a user's mistake is one line and exit code 1."""
     settle()
     collect_rarely()
-    try:
+    with one_line():
         app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)

@@ -326,3 +326,12 @@ def test_only_what_depends_on_a_jobs_allocation_is_a_function(checkout: Checkout
         "slurm_extra",  # a job waits for the one that an earlier run left in the queue
     }
     assert alike["slurm_partition"] == "big" and "slurm_account" not in alike
+
+
+def test_an_environment_whose_path_slurm_would_split_is_one_line(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/me/my project/.venv/bin/python")
+    with pytest.raises(SystemExit):
+        _workflow(checkout)
+    assert capsys.readouterr().err.startswith("error: /home/me/my project/.venv/bin/python: is not quoted where SLURM")

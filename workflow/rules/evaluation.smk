@@ -33,7 +33,7 @@ for stage, roles in BENCHMARK_STAGES.items():
         resources:
             **STUDY.resources,
         params:
-            run=RUN,
+            run=STUDY.run,
             spec=STUDY.spec,
         message:
             "{rule} {wildcards.result}"

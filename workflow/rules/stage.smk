@@ -15,7 +15,7 @@ rule stage:
     resources:
         **STUDY.resources,
     params:
-        run=RUN,
+        run=STUDY.run,
         spec=STUDY.spec,
     message:
         "{rule} {wildcards.result}"

@@ -53,7 +53,7 @@ rule publish:
     message:
         "{output}"
     shell:
-        "cat $(dirname {input.shown})/{wildcards.name}.{wildcards.format} > .snakemake/$$"
+        'cat -- "$(dirname -- {input.shown:q})"/{wildcards.name}.{wildcards.format} > .snakemake/$$'
         " && mv -f .snakemake/$$ {output}"
 
 
@@ -76,9 +76,10 @@ rule page:
         folder="pages",
         format="html",
     params:
-        write=f"{sys.executable} -m lntune.plan.pages",
+        write=STUDY.write_page,
         caption=STUDY.caption,
     message:
         "{output}"
     shell:
-        "{params.write} $(dirname {input.shown}) {wildcards.name} > .snakemake/$$" " && mv -f .snakemake/$$ {output}"
+        '{params.write} "$(dirname -- {input.shown:q})" {wildcards.name} > .snakemake/$$'
+        " && mv -f .snakemake/$$ {output}"

@@ -125,7 +125,10 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()
-        print(f"error: {Path(arguments[0]).stem}: {type(error).__name__}: {error}", file=sys.stderr)
+        from lntune.store.sharing import disk_trouble
+
+        text = disk_trouble(error) or f"{type(error).__name__}: {error}"
+        print(f"error: {Path(arguments[0]).stem}: {text}", file=sys.stderr)
         return 1
     return 0
 

@@ -19,9 +19,10 @@ from lntune.errors import UserError
 from lntune.plan.node import Node, make_node, result_folder
 from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import once
-from lntune.snakefile.workflow import StageRules, stop
+from lntune.snakefile.workflow import StageRules
 from lntune.stages import train_clip, train_llm, train_vit
 from lntune.store.manifest import MANIFEST, Store
+from lntune.store.sharing import one_line
 
 RECIPES = Path("workflow/demo_weights.yaml")
 
@@ -122,11 +123,9 @@ class DemoWeightsWorkflow(StageRules):
     """The plan of the demo's weights as Snakemake sees it (workflow/demo_weights.smk)."""
 
     def __init__(self, root: Path, overrides: Mapping[str, Any]) -> None:
-        try:
+        with one_line():
             self.plan = DemoWeightsPlan(root, Path(overrides.get("recipes", RECIPES)))
             super().__init__(Store(Path(overrides.get("store", "results"))), self.plan.nodes().values())
-        except UserError as error:
-            stop(error)
 
     def targets(self) -> list[str]:
         """The manifests of all recipes."""

@@ -9,6 +9,7 @@ import fnmatch
 import inspect
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lntune.errors import UserError
 from lntune.files import write_whole
@@ -35,12 +36,7 @@ from lntune.store.fingerprint import raw_digest
 from lntune.store.leases import run_lock, write_lease
 from lntune.store.manifest import Store
 from lntune.store.reuse import check_whole
-
-
-def stop(error: UserError) -> NoReturn:
-    """End Snakemake with one line and exit code 1."""
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
+from lntune.store.sharing import one_line, open_to_group
 
 
 def delete_nothing() -> None:
@@ -116,8 +112,20 @@ class StageRules:
     """What the rules of stages need of the nodes that they can make: inputs by role, the job spec, how a job is run."""
 
     def __init__(self, store: Store, nodes: Iterable[Node]) -> None:
+        with one_line():
+            if not os.access(".snakemake" if os.path.exists(".snakemake") else ".", os.W_OK):
+                raise UserError(f"{os.getcwd()}: cannot be written; run in a folder of your own: `snakemake -d FOLDER`")
+            if os.pathsep in __file__:
+                raise UserError(
+                    f"{Path(__file__).parents[3]}: has a colon, which ends a folder in PYTHONPATH; rename it"
+                )
+        open_to_group(store.root)  # and with it all jobs, which inherit it
         self.results, self.store = store, str(store.root)
         self._by_name = {node.name: node for node in nodes}
+        # exec: no shell stands between Snakemake and a job that a signal is meant for. What shell lines are made of are
+        # functions: elsewhere Snakemake takes a brace in the path of a checkout or of its Python for a wildcard.
+        self.run = callback(lambda wildcards: f"exec {shlex.quote(sys.executable)} -m lntune.jobs.submit")
+        self.write_page = callback(lambda wildcards: f"{shlex.quote(sys.executable)} -m lntune.plan.pages")
         self.spec = callback(lambda wildcards: self._spec_of(self.node(wildcards)))
         self.threads: int | Callable[[Any], int] = 1
         self.resources: dict[str, Any] = {}
@@ -134,7 +142,8 @@ class StageRules:
     def _spec_of(self, node: Node) -> str:
         """A rule's parameter: what submit is to run, the file of a job spec, and what that needs."""
         torch = ["--torch"] * ("torch" in node.code_version.packages)
-        return " ".join([*torch, *["--portable"] * bool(node.environment), str(spec_path(self.results, node))])
+        path = shlex.quote(str(spec_path(self.results, node)))
+        return " ".join([*torch, *["--portable"] * bool(node.environment), path])
 
     def find(self, stage: str, name: str) -> Node:
         """The result of this name; UserError if the stage has none."""
@@ -155,19 +164,16 @@ class StageRules:
         from snakemake.io import ancient, unpack
 
         optional = {role for role, text in roles.items() if text.split()[:1] == ["optional"]}
-        try:
+        with one_line():
             stated = {role: _stated(stage, role, text.split()[role in optional :]) for role, text in roles.items()}
-        except UserError as error:
-            stop(error)
 
         def manifests(wildcards: Any) -> dict[str, list[str]]:
-            try:
+            with one_line():
                 node = self._by_name[wildcards.result] = self.find(stage, wildcards.result)
                 _check_inputs(node, stated, optional)
-            except UserError as error:
-                stop(error)
+                done = Path(self._manifest(node)).is_file()  # raises where a folder is closed
             found = {role: [self._manifest(parent) for parent in node.players(role)] for role in stated}
-            if os.path.isfile(self._manifest(node)):
+            if done:
                 found = {role: [path for path in paths if os.path.isfile(path)] for role, paths in found.items()}
             return {role: ancient(paths) for role, paths in found.items()}
 
@@ -177,10 +183,15 @@ class StageRules:
     def _manifest(self, node: Node) -> str:
         return str(manifest_path(self.results, node))
 
-    def start(self, *, fork_server: bool) -> None:
-        """Before the first job: show that a run is at work here, write the job specs, start a fork server if needed."""
-        _hold_run_lock(Path.cwd())
-        write_specs(self.results, self.nodes())
+    def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None) -> None:
+        """Before the first job: show that a run is at work here, write the job specs, start a fork server if needed.
+
+        ``jobs`` are those that Snakemake will run; None: all. No others get a spec, which another user may have there.
+        """
+        ours = None if jobs is None else {job.wildcards.get("result") for job in jobs}
+        with one_line():
+            _hold_run_lock(Path.cwd())
+            write_specs(self.results, [node for node in self.nodes() if ours is None or node.name in ours])
         if fork_server:
             start_fork_servers(any(node.environment for node in self.nodes()))
 
@@ -219,15 +230,17 @@ class Workflow(StageRules):
     def __init__(self, root: Path, overrides: Mapping[str, Any], *, in_job: bool = False) -> None:
         given = dict(overrides)
         names = given.pop("cluster", None)
-        try:
+        with one_line():
             self.plan = Plan(Study.read(root, read_again(given)))
             self.study = self.plan.study
             for name in self.study.settings.report_items:
                 self.plan.report_item(name)
             check_recorded(self.plan.store, self.plan.nodes(), self.study.catalog_lock)
             self.cluster = None if names is None else cluster_settings(root, names, self.plan)
-        except UserError as error:
-            stop(error)
+            if self.cluster and shlex.quote(sys.executable) != sys.executable:
+                raise UserError(
+                    f"{sys.executable}: is not quoted where SLURM starts it; make .venv in a plainer folder"
+                )
         super().__init__(self.plan.store, self.plan.nodes())
         self.allocations = Allocations(self.plan, self.cluster, in_job=in_job)
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
@@ -250,7 +263,7 @@ class Workflow(StageRules):
     def report_item(self, wildcards: Any) -> str:
         """The manifest of the table or figure that a published file, or a page, shows."""
         file = self._published(wildcards)
-        try:
+        with one_line():
             known = [*files_of(self.study, wildcards.name), page_path(wildcards.name)]
             if file not in known:
                 raise UserError(f"{file}: there is none; there are {', '.join(map(str, known))}")
@@ -258,8 +271,6 @@ class Workflow(StageRules):
             if is_done(self.plan.store, node):
                 self._check_whole(node)
             return self._manifest(node)
-        except UserError as error:
-            stop(error)
 
     @once
     def _check_whole(self, node: Node) -> None:
@@ -277,8 +288,9 @@ class Workflow(StageRules):
         file that ends with this process, so that a dry-run leaves no trace.
         """
         path = self._published(wildcards)
-        if not path.exists() or is_right(self.plan, path):
-            return []
+        with one_line():
+            if not path.exists() or is_right(self.plan, path):
+                return []
         # In a folder of its own: Snakemake lists a folder once, and would miss the next file's trigger.
         made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -290,9 +302,10 @@ class Workflow(StageRules):
     def caption(self, wildcards: Any) -> Caption:
         """What the report shows next to a page; as long as there is no result, its name."""
         node = self.plan.report_item(wildcards.name)
-        if not is_done(self.plan.store, node):
-            return Caption(wildcards.name)
-        return caption_of(result_folder(self.plan.store, node), wildcards.name)
+        with one_line():
+            if is_done(self.plan.store, node):
+                return caption_of(result_folder(self.plan.store, node), wildcards.name)
+        return Caption(wildcards.name)
 
     def category(self, wildcards: Any) -> str:
         """The report's category of a page."""
@@ -305,22 +318,23 @@ class Workflow(StageRules):
         show this config's result. One label alone, because Snakemake makes a switch of a second with two values.
         """
         path = page_path(wildcards.name)
-        if not is_right(self.plan, path):
-            stop(UserError(f"{path}: does not show this config's result; run `snakemake` first"))
+        with one_line():
+            if not is_right(self.plan, path):
+                raise UserError(f"{path}: does not show this config's result; run `snakemake` first")
         return {"Shown": label(wildcards.name, shown_names(self.plan))}
 
     @staticmethod
     def _published(wildcards: Any) -> Path:
         return Path(wildcards.folder) / f"{wildcards.name}.{wildcards.format}"
 
-    def start(self, *, fork_server: bool) -> None:
+    def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None) -> None:
         """Before the first job: also a lease, so that `lntune gc` of others spares what this run needs."""
         try:
-            write_lease(self.plan.store, self.study.root, [f"{node.stage}/{node.name}" for node in self.nodes()])
+            write_lease(self.plan.store, Path.cwd(), [f"{node.stage}/{node.name}" for node in self.nodes()])
         except OSError as error:
             print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
                   file=sys.stderr)  # fmt: skip
-        super().start(fork_server=fork_server)
+        super().start(fork_server=fork_server, jobs=jobs)
         self.allocations.running = True
 
 

@@ -19,6 +19,7 @@ from lntune.config import Frozen, Hash
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.store.identity import FileRecord, Identity, digest, input_name
+from lntune.store.sharing import disk_trouble
 
 MANIFEST = "manifest.json"
 
@@ -190,7 +191,7 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such manifest; this result has not been made yet") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise disk_trouble(error) or UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"

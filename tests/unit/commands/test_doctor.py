@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from math import inf
 from pathlib import Path
 
 import pytest
 
 from checkout import Checkout, copy_checkout
+from disks import failing_calls, give_away, needs_compiler, needs_root, on_disks, ordinary_python
 from lntune.commands.doctor import diagnose
 from lntune.commands.doctor.cluster import Nodes
 from local_hub import LocalHub
@@ -139,3 +141,58 @@ def test_gated_repositories_are_asked_for(checkout: Checkout, tmp_path: Path, mo
     found = findings(checkout, "tables/tiny.csv")
     assert found[subject]["state"] == "unknown" and "does not answer" in found[subject]["text"]
     checkout.write_yaml("workflow/catalog.yaml", saved)
+
+
+@needs_root
+@pytest.mark.slow
+def test_disks_that_are_closed_full_or_read_only_are_found(checkout: Checkout, tmp_path: Path) -> None:
+    def tried(*mounts: str, store: str = "store") -> dict[str, dict[str, str]]:
+        doctor = (sys.executable, "-m", "lntune", "doctor", "--json", "tables/tiny.csv", "--config", f"store={store}")
+        printed = on_disks("\n".join(mounts), *doctor, folder=checkout.root)
+        return {one["subject"]: one for one in json.loads(printed)["findings"]}
+
+    store = checkout.root / "store"
+    (store / "prepare").mkdir(parents=True)
+    found = tried(
+        "mount -t tmpfs -o size=8k,mode=755 tmpfs store/prepare", "head -c 8192 /dev/zero > store/prepare/x || true"
+    )
+    assert found["store"]["state"] == "missing" and "store/prepare: cannot be written" in found["store"]["text"]
+    assert "the disk is full" in found["store"]["text"]
+    found = tried("mount --bind store store", "mount -o remount,ro,bind store")
+    assert found["store"]["state"] == "missing" and "Read-only" in found["store"]["text"]
+    found = tried("mount -t tmpfs tmpfs store/prepare")
+    assert found["store"]["state"] == "degraded" and "no hard links" in found["store"]["text"]
+    found = tried("mount --bind . .", "cd .", "mount -o remount,ro,bind .", 'cd "$PWD"', store=str(tmp_path))
+    assert found["this folder"]["state"] == "missing" and "-d FOLDER" in found["this folder"]["remedy"]
+    found = tried(f"mount -t tmpfs -o ro tmpfs {tmp_path}", f"export TMPDIR={tmp_path}")
+    assert found["TMPDIR"]["state"] == "missing"
+    shutil.rmtree(store)
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_store_of_a_group_is_tried_where_jobs_will_write(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "store" / "prepare").mkdir(parents=True)
+    give_away(tmp_path / "store", 0o755, 0o644)
+    (tmp_path / "store").chmod(0o777)
+    doctor = ("lntune", "doctor", "tables/tiny.csv", "--config", f"store={tmp_path / 'store'}")
+    printed = ordinary_python(checkout, *doctor, code=1)
+    assert f"{tmp_path}/store/prepare: cannot be written (Permission denied)" in printed
+    assert "its mode 0755 by their umask" in printed
+    (tmp_path / "store" / "prepare").rmdir()
+    printed = ordinary_python(checkout, *doctor)
+    assert "its group may write, but your umask 0022 closes" in printed and "chmod g+s" in printed
+    (tmp_path / "store").chmod(0o2777)
+    assert "degraded store" not in ordinary_python(checkout, *doctor)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_quota_and_a_disk_without_locks_are_found(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in failing_calls(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    found = findings(checkout, "tables/tiny.csv", code=1)
+    assert found["disk"]["state"] == "missing" and "Disk quota exceeded" in found["disk"]["text"]
+    assert found["store"]["state"] == "degraded" and "no locks" in found["store"]["text"]

@@ -7,12 +7,10 @@ It looks and asks; it changes and downloads nothing. With a cluster it submits a
 looks around on a compute node.
 """
 
-import fcntl
 import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,14 +22,13 @@ from lntune.config.study import Stage
 from lntune.download.hub import TOKEN
 from lntune.environment import job_environment, portable_lacks
 from lntune.errors import UserError
-from lntune.files import link
-from lntune.plan.pending import PendingWork, nearest_folder, pending
+from lntune.plan.pending import PendingWork, pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.snakefile.profiles import jobs_at_once
 from lntune.store.record import git_state
+from lntune.store.sharing import open_to_group
 from lntune.training.gpus import Gpus, gpus_here
-from lntune.units import bytes_text
 
 Amount = Literal["gpus", "mem_mb", "threads"]
 
@@ -117,12 +114,15 @@ def diagnose(
     stages = {one.stage: plan.scale.execution.of(one.stage) for one in work.results}
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
     needs = Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})
-    store = _check_store(needs)
-    found = [_check_git(needs), store, _check_disk(needs), *_check_packages(needs), *_check_cpu(needs)]
+    from lntune.commands.doctor.disks import check_disks
+
+    open_to_group(plan.store.root)  # as jobs are
+    disks = list(check_disks(needs))
+    found = [_check_git(needs), *disks, *_check_packages(needs), *_check_cpu(needs)]
     if profile:
         from lntune.commands.doctor.cluster import check_cluster
 
-        found += check_cluster(needs, root, profile, patience if store.state != "missing" else 0.0)
+        found += check_cluster(needs, root, profile, patience if disks[0].state != "missing" else 0.0)
     elif wanted := needs.most("gpus"):
         found.append(gpu_finding("GPUs", gpus_here(), wanted, needs, "; or run on a cluster: --profile slurm"))
     found += [*_check_copies(needs), *_check_manual(needs), *_check_hub(needs, offline=offline)]
@@ -143,43 +143,6 @@ def _check_git(needs: Needs) -> Finding:
         why = "another user owns this folder"
         remedy = f"git config --global --add safe.directory {shlex.quote(str(root))}"
     return Finding("git", "degraded", f"{why}: manifests will name no commit", remedy)
-
-
-def _check_store(needs: Needs) -> Finding:
-    """Whether the store's file system lets files be written, hard-linked and locked."""
-    folder = nearest_folder(needs.study.store)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".lntune-doctor-", dir=folder) as there:
-            lacks = _lacks(Path(there))
-    except OSError as error:
-        remedy = "set `store` in config.yaml to a folder that you may write"
-        return Finding("store", "missing", f"{folder}: cannot be written ({error.strerror})", remedy)
-    if not lacks:
-        return Finding("store", "ok", f"{folder}: can be written, linked and locked")
-    remedy = "works, but results that are linked are copied, or two jobs may do the same work; another disk has both"
-    return Finding("store", "degraded", f"{folder}: has no {' and no '.join(lacks)}", remedy)
-
-
-def _lacks(folder: Path) -> list[str]:
-    with (folder / "file").open("w", encoding="utf-8") as file:
-        lacks = [] if link(folder / "file", folder / "link") else ["hard links"]
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lacks.append("locks")
-    return lacks
-
-
-def _check_disk(needs: Needs) -> Finding:
-    """Room for what the plan predicts, downloads and checkpoints included."""
-    work, computed = needs.work, [one for one in needs.work.results if not one.linked]
-    wanted = sum(one.bytes or 0 for one in computed) + work.checkpoint_bytes
-    unknown = sum(one.unknown for one in computed)
-    more = f", and {unknown} files of unknown size" if unknown else ""
-    kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""
-    text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{kept}{more}"
-    remedy = "set `store` in config.yaml to a larger disk, or free some: `lntune gc`"
-    return checked("disk", work.free_bytes >= wanted, text, remedy)
 
 
 def _check_packages(needs: Needs) -> Iterator[Finding]:

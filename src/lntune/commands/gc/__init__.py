@@ -49,6 +49,9 @@ _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12})\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{
 
 def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     """Everything in the store of the checkout ``root`` that nothing needs; UserError if what is needed is not known."""
+    here = (
+        Path.cwd()
+    )  # published files, a workflow at work and the lease are a run's own, with ``-d`` not the checkout's
     plan = Plan(Study.read(root, overrides))
     state, leases = leases_state(plan.store), read_leases(plan.store)
     folders = _StoreFolders(plan.store)
@@ -56,8 +59,8 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     weights = closure([*DemoWeightsPlan(root).nodes().values()]) if (root / RECIPES).is_file() else []
     for nodes, reason in ((report_items, _TODAY), (weights, "one of the demo's weights")):
         folders.keep((f"{node.stage}/{node.name}" for node in nodes), reason)
-    refusal, notes = workflow_running(root), []
-    for file, results in _published(root, folders):
+    refusal, notes = workflow_running(here), []
+    for file, results in _published(here, folders):
         if not results:
             notes.append(f"{file}: no result holds these bytes, so what it rests on is not known")
         if any(folders.needed.get(name) == _TODAY for name in results):
@@ -65,11 +68,11 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
         for name in folders.keep(results, f"needed by {file}"):
             if name in folders.finished and folders.finished[name] is None:
                 refusal = f"{plan.store.root / name}: its manifest cannot be read, so what {file} rests on is not known"
-    for lease in sorted(leases, key=lambda lease: is_of(lease, root)):  # this checkout's own comes last
-        folders.keep(lease.names, _lease_reason(lease, root))
+    for lease in sorted(leases, key=lambda lease: is_of(lease, here)):  # this checkout's own comes last
+        folders.keep(lease.names, _lease_reason(lease, here))
     folders.keep(_at_work(folders), "needed by a process at work")
 
-    leased = {name for lease in leases if not is_of(lease, root) for name in lease.names}
+    leased = {name for lease in leases if not is_of(lease, here) for name in lease.names}
     results_to_go = _results(folders, _Differences([*report_items, *weights]))
     items = [*_temporary(folders), *_scratch(folders), *_unfinished(folders, leased), *results_to_go]
     stays = {
@@ -77,9 +80,9 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
         for name, manifest in folders.finished.items()
         if name in folders.needed or manifest is None
     }
-    notes += _lease_notes(leases, root, Counter(stays.values()))
+    notes += _lease_notes(leases, here, Counter(stays.values()))
     small = tuple(_small(folders, leased, items))
-    return Garbage(root, plan.store, tuple(_measured(items)), small, stays, tuple(notes), refusal, state)
+    return Garbage(here, plan.store, tuple(_measured(items)), small, stays, tuple(notes), refusal, state)
 
 
 class _StoreFolders:

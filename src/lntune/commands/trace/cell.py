@@ -163,13 +163,12 @@ class _ReportItem:
         if drawn != self.shown.get((row, column)):
             notes.append(f"drawn is {drawn}")
         for file in self.files:
-            published = self.root / file
-            if not published.is_file():
+            if not file.is_file():
                 notes.append(f"{file} is not published; `snakemake {file}` does it")
-            elif published.read_bytes() != (self.folder / file.name).read_bytes():
-                edited = _shown_result(self.plan.store, published) is None
+            elif file.read_bytes() != (self.folder / file.name).read_bytes():
+                edited = _shown_result(self.plan.store, file) is None
                 why = "was edited by hand" if edited else "is of another config or code"
-                has = self._published(published, row, column)
+                has = self._published(file, row, column)
                 notes.append(f"{file} {why} and has {has}; `snakemake {file}` mends it")
         return notes
 
@@ -190,7 +189,7 @@ class _ReportItem:
 def _find_report_item(plan: Plan, root: Path, files: Sequence[Path]) -> _ReportItem:
     """The result of the published files that are asked for; UserError if there is none."""
     manifest = manifest_path(plan.store, plan.report_item(files[0].stem))
-    shown = (_shown_result(plan.store, root / file) for file in files)
+    shown = (_shown_result(plan.store, file) for file in files)
     made = read_manifest(manifest) if manifest.is_file() else next(filter(None, shown), None)
     if made is None:
         raise UserError(f"{files[0]}: not made yet under this config; run `snakemake {files[0]}`")

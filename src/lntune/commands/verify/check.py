@@ -73,7 +73,7 @@ def verify(
         tempfile.TemporaryDirectory(prefix="lntune-verify-") as folder,
         _workers(jobs, Path(folder)) as pool,
     ):
-        _check_published(plan, root, asked, findings)
+        _check_published(plan, asked, findings)
         manifests, held = check_stored(plan.study.catalog_lock, jobs, findings)
         findings.note_remedy()
         scores = _check_again(manifests, held, findings, pool, Path(folder))
@@ -88,20 +88,20 @@ def verify(
     return findings
 
 
-def _check_published(plan: Plan, root: Path, targets: list[Target], findings: Findings) -> None:
+def _check_published(plan: Plan, targets: list[Target], findings: Findings) -> None:
     """Whether each target is made, and each published file that is asked for holds what its result holds."""
     for target in targets:
         file, manifest = target.file, manifest_path(plan.store, target.node)
         if not is_done(plan.store, target.node):
             path = file or manifest.parent
             findings.problem(path, f"is not made yet under this config; run `snakemake {file or manifest}`")
-        elif file is not None and not is_right(plan, root / file):
+        elif file is not None and not is_right(plan, file):
             made = manifest.parent / file.name
-            if not (root / file).is_file():
+            if not file.is_file():
                 findings.problem(file, f"is not there; run `snakemake {file}`", cells=())
             elif made.is_file():
-                what = f"does not show {made.parent}: it has {difference(made, root / file)}; run `snakemake {file}`"
-                cells = differing_cells(target.node.settings, made, root / file)
+                what = f"does not show {made.parent}: it has {difference(made, file)}; run `snakemake {file}`"
+                cells = differing_cells(target.node.settings, made, file)
                 findings.problem(file, what, [target.node], cells=cells)
             else:
                 what = f"is not the page of {made.parent}; run `snakemake {file}`"
