@@ -72,6 +72,8 @@ def test_a_reference_is_written_compared_and_names_what_differs(tmp_path: Path) 
     assert " of prepare Conv.20K differs; it is the first of " in checkout.run(*module, code=1)
 
     (spec,) = (checkout.root / "results/.jobs/prepare").glob("Conv.20K-*.json")
+    again = ("verify", "tables/data.csv", "--rerun", f"prepare/{spec.stem}", "--config", "scale=portable")
+    assert f"made again: prepare/{spec.stem}: equal" in checkout.run("lntune", *again)
     shutil.rmtree(checkout.root / "results/prepare" / spec.stem)
     printed = checkout.run("lntune.jobs.run", str(spec), code=1)
     assert printed == (

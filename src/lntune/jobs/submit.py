@@ -1,6 +1,6 @@
 """What a rule's shell line calls: runs one job spec, in a fork server if there is one, else in a process of its own.
 
-    python -m lntune.jobs.submit [--torch] [--portable] SPEC.json LOG
+    python -m lntune.jobs.submit [--torch] SPEC.json LOG
 
 Everything goes to LOG. Progress and the one line of an error are repeated on standard error as they come, to be seen
 where Snakemake runs; a traceback is in the log alone.
@@ -16,7 +16,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -127,13 +127,17 @@ def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forwar
     return int(struct.unpack("i", answer[:4])[0]) if number > 0 else int(number)
 
 
-def _run_here(spec: str, environment: Mapping[str, str], log: BinaryIO, forward: _Forward) -> int:
-    """Run the job in a process of its own."""
+def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
+    """Run the job in a process of its own, with the variables that its result is named after."""
+    import json
     import subprocess
 
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "lntune.jobs.run", spec]
-    process = subprocess.Popen(command, stdout=log, stderr=writer, env=environment)
+    fixed: dict[str, str] = {}
+    with suppress(OSError), open(spec, encoding="utf-8") as file:  # the job says what is wrong with it
+        fixed = json.load(file)["identity"].get("environment", {})
+    process = subprocess.Popen(command, stdout=log, stderr=writer, env=job_environment() | fixed)
     forward.job = process.send_signal
     os.close(writer)
     try:
@@ -145,12 +149,12 @@ def _run_here(spec: str, environment: Mapping[str, str], log: BinaryIO, forward:
         raise
 
 
-def _run(spec: str, torch: bool, portable: bool, log: BinaryIO) -> int:
+def _run(spec: str, torch: bool, log: BinaryIO) -> int:
     forward = _Forward()
     code = _run_forked("plain", [spec, *["--link-only"] * torch], log, forward)
     if torch and code in (None, MUST_COMPUTE):
         code = _run_forked("torch", [spec], log, forward)
-    return _run_here(spec, job_environment(portable), log, forward) if code is None else code
+    return _run_here(spec, log, forward) if code is None else code
 
 
 def main(arguments: list[str]) -> int:
@@ -159,7 +163,7 @@ def main(arguments: list[str]) -> int:
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
     with open(log, "ab") as file:
         _begin(file)
-        code = _run(spec, "--torch" in arguments, "--portable" in arguments, file)
+        code = _run(spec, "--torch" in arguments, file)
         if code < 0:  # a job that a signal ended could not say so itself
             name = os.path.basename(spec).removesuffix(".json")
             _show(f"error: {name}: {how_it_ended(code)}\n".encode(), file)

@@ -140,10 +140,9 @@ class StageRules:
         return self._by_name[wildcards.result]
 
     def _spec_of(self, node: Node) -> str:
-        """A rule's parameter: what submit is to run, the file of a job spec, and what that needs."""
-        torch = ["--torch"] * ("torch" in node.code_version.packages)
+        """A rule's parameter: what submit is to run, the file of a job spec, and whether that needs torch."""
         path = shlex.quote(str(spec_path(self.results, node)))
-        return " ".join([*torch, *["--portable"] * bool(node.environment), path])
+        return f"--torch {path}" if "torch" in node.code_version.packages else path
 
     def find(self, stage: str, name: str) -> Node:
         """The result of this name; UserError if the stage has none."""

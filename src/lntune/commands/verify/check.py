@@ -32,6 +32,7 @@ from lntune.commands.verify.findings import Basis, Counts, Findings, differing_c
 from lntune.commands.verify.rerun import compare_files, rerun
 from lntune.commands.verify.stored import Held, Manifests, check_stored, note_limits
 from lntune.data.samples import read_answers
+from lntune.environment import PORTABLE
 from lntune.errors import UserError
 from lntune.plan.node import Node, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.plan import Plan
@@ -66,6 +67,8 @@ def verify(
     started = time.monotonic()
     jobs = jobs or len(os.sched_getaffinity(0))
     plan = Plan(Study.read(root, overrides))
+    if plan.scale.numerics == "portable":  # workers score as jobs do
+        os.environ.update(PORTABLE)
     asked = targets_of(plan, [*targets, *(one for one in again if not one.isdecimal())])
     findings = Findings(Basis(plan, asked))
     with (

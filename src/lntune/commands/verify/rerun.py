@@ -91,7 +91,8 @@ def _trouble(
     if not (names := compare_files(stored, findings, node, folder)):
         return ""
     was, now = (" ".join((one.machine.cpu, *one.machine.gpus)) for one in (manifest, read_manifest(folder / MANIFEST)))
-    elsewhere = f"; it was made on {was}, now on {now}, where floats may round differently" if was != now else ""
+    rounded = was != now and not node.environment
+    elsewhere = f"; it was made on {was}, now on {now}, where floats may round differently" if rounded else ""
     return f"differs in {', '.join(names)} when made again, as in {folder}{elsewhere}"
 
 
