@@ -3,7 +3,7 @@
     subprocess.Popen(command, env=job_environment())
 
 A library reads its variables when it is imported, and Python, Java and the C library read theirs when a process
-starts: so a process is started in it, and what a job starts inherits it. docs/environment.md gives the reasons.
+starts: so a process is started in it, and what a job starts inherits it. docs/provenance.md gives the reasons.
 """
 
 import os
@@ -42,7 +42,6 @@ PORTABLE = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 """With these a job's digits are the same on every x86-64 CPU with AVX2, in one thread; docs/provenance.md says why."""
-
 # What of Python's may stay where a command is typed: nothing that is planned or printed depends on it.
 _HARMLESS = {"PYTHONUTF8", "PYTHONHASHSEED", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "PYTHONUNBUFFERED"}
 _HARMLESS |= {"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"}
@@ -70,11 +69,11 @@ def settle(folder: str = ".") -> None:
     Where it has started otherwise, this process starts again, in ``folder``: Python names files in the encoding that it
     finds then.
     """
-    packages = os.environ.get("PYTHONPATH", _SOURCE)
+    packages = os.environ.get("PYTHONPATH") or _SOURCE
     foreign = {name for name in os.environ if name.startswith("PYTHON")} - _HARMLESS - {"PYTHONPATH"}
     for name in foreign:
         del os.environ[name]
-    os.environ.update(PYTHONPATH=_SOURCE, PYTHONUTF8="1")
+    os.environ.update(PYTHONPATH=_SOURCE, PYTHONUTF8="1", PYTHONSAFEPATH="1")
     if foreign or os.path.abspath(packages) != _SOURCE or sys.getfilesystemencoding() != "utf-8":
         os.chdir(folder)
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

@@ -137,12 +137,14 @@ def _check_git(needs: Needs) -> Finding:
     why, remedy = "this folder is no checkout", "clone the repository instead of copying its files"
     if shutil.which("git") is None:
         why, remedy = "is not there", "install git"
-    elif (
-        b"safe.directory" in subprocess.run(["git", "log"], cwd=root, env=job_environment(), capture_output=True).stderr
-    ):
+    elif b"safe.directory" in _git(root).stderr:
         why = "another user owns this folder"
         remedy = f"git config --global --add safe.directory {shlex.quote(str(root))}"
     return Finding("git", "degraded", f"{why}: manifests will name no commit", remedy)
+
+
+def _git(root: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, env=job_environment(), capture_output=True)
 
 
 def _check_packages(needs: Needs) -> Iterator[Finding]:
