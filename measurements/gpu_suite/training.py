@@ -13,7 +13,7 @@ import torch
 from gpu_suite.made_up import IMAGES, Shape, build, forget, jpegs, loader
 from lntune.config.training import Execution, Passes, Precision, TrainingSettings
 from lntune.estimate.hours import step_operations
-from lntune.estimate.jobs import TrainingJob, largest
+from lntune.estimate.jobs import TrainingJob
 from lntune.estimate.memory import MemoryAccount, predict_memory
 from lntune.model.device import numerics
 from lntune.model.features import EncodedImages
@@ -63,8 +63,9 @@ def passes(micro_batch: int) -> Passes:
 
 def predicted(job: TrainingJob, micro_batch: int) -> MemoryAccount:
     """The memory of its longest batch."""
+    setup = job.setup(micro_batch * job.schedule.max_length, 0, recompute=True)
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    return predict_memory(largest(job, passes(micro_batch), 0).setup.model_copy(update={"device": where}))
+    return predict_memory(setup.model_copy(update={"device": where}))
 
 
 def fitting(job: TrainingJob, largest: int) -> int:
