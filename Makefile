@@ -1,12 +1,13 @@
 # make quick  environment in .venv, then a first table, a figure and the way to trace a number: two minutes
 # make demo   environment in .venv, then tables/table3.csv at demo scale on the CPU
+# make reference  tables/quick.csv with digits that do not depend on the CPU, each file compared with workflow/reference
 # make rehearsal  two of the demo's LLMs, four methods: what each takes on this machine, on two DeepSpeed ranks of the CPU
 # make check  lint, format, types, layers and the tests that are not slow
 # make test   the same with all tests, as CI runs it (TEST_WORKERS: how many at a time besides those of SLURM)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: quick demo rehearsal check test lint environment demo-weights clean
+.PHONY: quick demo reference reference-update rehearsal check test lint environment demo-weights clean
 
 environment: .venv/installed
 
@@ -28,6 +29,15 @@ quick: environment
 demo: environment
 	$(BIN)/snakemake -c2 tables/table3.csv tables/table3.md
 	@cat tables/table3.md
+
+reference: environment
+	$(BIN)/snakemake -c2 --config scale=portable -- tables/quick.csv
+	$(BIN)/python -m measurements.reference quick
+
+# After an edit, or a new package, that is meant to change bytes.
+reference-update: environment
+	$(BIN)/snakemake -c2 --config scale=portable -- tables/quick.csv
+	$(BIN)/python -m measurements.reference quick --update
 
 rehearsal: environment
 	$(BIN)/snakemake -c1 tables/rehearsal.csv tables/rehearsal.md --config \

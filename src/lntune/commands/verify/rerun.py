@@ -77,8 +77,7 @@ def _trouble(
     execution = type(node.execution).model_validate_json(canonical_json(manifest.execution))
     write_specs(store, [replace(node, execution=execution)], inputs=plan.store)
     log, folder = store.root / f"{node.name}.log", result_folder(store, node)
-    portable = ["--portable"] * bool(node.environment)
-    command = [sys.executable, "-m", "lntune.jobs.submit", *portable, str(spec_path(store, node)), str(log)]
+    command = [sys.executable, "-m", "lntune.jobs.submit", str(spec_path(store, node)), str(log)]
     process = subprocess.Popen(command)
     try:
         failed = process.wait()
