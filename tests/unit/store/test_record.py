@@ -258,9 +258,9 @@ def test_the_temporary_folder_of_a_living_process_is_left_alone(store: Store) ->
 
 
 def test_two_processes_at_once_do_the_work_once(store: Store) -> None:
-    with start(store, 1) as first:
+    with start(store, 5) as first:
         assert first.stdout is not None and first.stdout.readline() == "working\n"
-        with start(store, 1) as second:
+        with start(store, 5) as second:
             assert second.stdout is not None and second.stderr is not None
             waiting = second.stderr.read()
     assert (first.returncode, second.returncode) == (0, 0)
