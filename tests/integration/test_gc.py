@@ -511,8 +511,8 @@ def test_deletion_refuses_while_a_workflow_runs_here(toy: Toy) -> None:
     with pytest.raises(UserError, match=r"\.snakemake/runs: a workflow runs here \(host\.1\.0\); wait") as raised:
         delete(found)
     assert "\n" not in str(raised.value) and len(toy.present()) == 1
-    running = collect(Path("."))
-    assert text(running).splitlines()[-1].startswith("1 result, ") and ".snakemake/runs: a workflow runs here" in text(running)
+    last = text(collect(Path("."))).splitlines()[-1]
+    assert last.startswith("1 result, ") and ".snakemake/runs: a workflow runs here" in last
     os.close(held)
 
 
