@@ -49,9 +49,7 @@ _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12})\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{
 
 def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     """Everything in the store of the checkout ``root`` that nothing needs; UserError if what is needed is not known."""
-    here = (
-        Path.cwd()
-    )  # published files, a workflow at work and the lease are a run's own, with ``-d`` not the checkout's
+    here = Path(".")  # what is published, runs and leases is a run's own: with -d not the checkout's
     plan = Plan(Study.read(root, overrides))
     state, leases = leases_state(plan.store), read_leases(plan.store)
     folders = _StoreFolders(plan.store)
