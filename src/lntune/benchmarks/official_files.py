@@ -28,6 +28,8 @@ _JSON_NAMES: dict[type, str] = {
     type(None): "null",
 }
 
+_AGAIN = "; mend it, or get the file again"
+
 
 class RecordError(Exception):
     """What is wrong with one record; :func:`parse_records` adds the file and the record's number."""
@@ -67,9 +69,9 @@ def records_of(value: object, path: Path, key: str | None = None) -> list[object
         try:
             return field(value, key, list)
         except RecordError as problem:
-            raise UserError(f"{path}: {problem}") from None
+            raise UserError(f"{path}: {problem}{_AGAIN}") from None
     if not isinstance(value, list):
-        raise UserError(f"{path}: {_kind(value)} where a list of records is expected")
+        raise UserError(f"{path}: {_kind(value)} where a list of records is expected{_AGAIN}")
     return value
 
 
@@ -82,7 +84,7 @@ def parse_records(
         try:
             parsed.append(parse(record))
         except RecordError as problem:
-            raise UserError(f"{path}: {noun} {number}: {problem}") from None
+            raise UserError(f"{path}: {noun} {number}: {problem}{_AGAIN}") from None
     return parsed
 
 
@@ -168,7 +170,7 @@ def _parse_json(text: str, path: Path, line: int | None = None) -> object:
     try:
         value: object = json.loads(text)
     except json.JSONDecodeError as problem:
-        raise UserError(f"{path}: line {line or problem.lineno}: not JSON ({problem.msg})") from None
+        raise UserError(f"{path}: line {line or problem.lineno}: not JSON ({problem.msg}){_AGAIN}") from None
     except (ValueError, RecursionError) as problem:
-        raise UserError(f"{path}: line {line or 1}: not JSON that can be read ({problem})") from None
+        raise UserError(f"{path}: line {line or 1}: not JSON that can be read ({problem}){_AGAIN}") from None
     return value

@@ -121,7 +121,7 @@ def _entries(path: Path) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such archive") from None
+        raise UserError(f"{path}: no such archive; download it") from None
     except (zipfile.BadZipFile, OSError, NotImplementedError, struct.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable zip ({error}); download it again") from None
 

@@ -30,11 +30,11 @@ def read_records(path: Path) -> list[Any]:
     try:
         records = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; download it") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); download it again") from None
     if not isinstance(records, list):
-        raise UserError(f"{path}: holds no list of records but a {type(records).__name__}")
+        raise UserError(f"{path}: holds no list of records but a {type(records).__name__}; download it again")
     return records
 
 

@@ -62,14 +62,17 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
 
     try:
         spec = json.loads(path.read_text(encoding="utf-8"))
+        name, document = f"{spec['stage']} {spec['label']}", spec["identity"]
+        identity = Identity(**{part: value for part, value in document.items() if part != "scheme"})
+        if identity.id != spec["id"]:
+            raise ValueError("its id is not that of its identity")
     except FileNotFoundError:
         raise UserError(f"{path}: no such job spec; it is written when snakemake starts, so run that") from None
-    name, document = f"{spec['stage']} {spec['label']}", spec["identity"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged job spec ({error!r}); run snakemake again, which writes it anew") from None
     _check_unchanged(name, spec)
     _check_environment(name, document.get("environment", {}))
     module = import_module(spec["module"])
-    identity = Identity(**{part: value for part, value in document.items() if part != "scheme"})
-    assert identity.id == spec["id"], "the job spec's id is that of its identity"
     inputs = {
         role: Path(folder) if isinstance(folder, str) else tuple(map(Path, folder))
         for role, folder in spec["inputs"].items()

@@ -41,7 +41,10 @@ def load_tokenizer(folder: Path, *stops: str) -> PreTrainedTokenizerFast:
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     if not path.is_file():
         raise UserError(f"{path}: missing; an LLM's folder needs its tokenizer")
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    try:
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # Rust's have no other class
+        raise UserError(f"{path}: it or {config.name} is not a tokenizer's ({error}); get both again") from None
     named = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
     for key, text in named.items():
         # An empty name, and one that the vocabulary lacks, would get the id of the unknown token.

@@ -89,10 +89,12 @@ def _check_activations(tower: nn.Module, quick: bool, config: Path) -> None:
 
 
 def _created(create: Callable[[], Any], weights: Path) -> Any:
-    """What a library makes of a folder; UserError in one line if it says that the weights do not fit."""
+    """What a library makes of a folder; UserError in one line if it says that the files are none, or do not fit."""
+    from safetensors import SafetensorError
+
     try:
         return create()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(f"{weights}: {' '.join(str(error).split())}; {_OTHER}") from None
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from lntune.config.load import read_yaml, shown, validate
-from lntune.config.study import ClusterSettings
+from lntune.config.mistakes import unknown
+from lntune.config.study import ClusterSettings, StudySettings
 from lntune.errors import UserError
 
 
@@ -80,7 +81,11 @@ def _of_files(root: Path, profile: str) -> dict[str, Any]:
     named = read_yaml(_profile_file(root, profile)).get("configfile", [])
     found: dict[str, Any] = {}
     for name in [named] if isinstance(named, str) else named:
-        found |= read_yaml(root / str(name))
+        path, given = root / str(name), read_yaml(root / str(name))
+        for key in [key for key in given if key not in StudySettings.model_fields and key != CLUSTER]:
+            raise UserError(f"{shown(path)}: {unknown(key, [CLUSTER, *StudySettings.model_fields], 'key')}")
+        validate(given.get(CLUSTER, {}), ClusterSettings, path)
+        found |= given
     return found
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_member_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_zip_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.zip: no such archive$"):
+    with pytest.raises(UserError, match=r"none\.zip: no such archive; download it$"):
         Members(tmp_path / "none.zip")
     whole = packed(tmp_path / "a.zip", {"b.jpg": b"picture"}).read_bytes()
     for content in (b"", b"text", whole[:-5], whole.replace(b"PK\1\2", b"PKXX")):

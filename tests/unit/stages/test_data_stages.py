@@ -168,14 +168,16 @@ def test_prepare_refuses_what_it_cannot_use(world: Path, tmp_path: Path) -> None
     assert said.startswith(f"{bad / 'chat.json'}: not valid JSON (") and said.endswith("; download it again")
     mapping = raw_pretrain(tmp_path / "mapping", {"a": 1})
     said = refusal(tmp_path / "2", "prepare", PRETRAIN, {"raw": mapping})
-    assert said == f"{mapping / 'chat.json'}: holds no list of records but a dict"
+    assert said == f"{mapping / 'chat.json'}: holds no list of records but a dict; download it again"
     (mapping / "chat.json").unlink()
-    assert refusal(tmp_path / "3", "prepare", PRETRAIN, {"raw": mapping}) == f"{mapping / 'chat.json'}: no such file"
+    said = refusal(tmp_path / "3", "prepare", PRETRAIN, {"raw": mapping})
+    assert said == f"{mapping / 'chat.json'}: no such file; download it"
     (bad / "images.zip").write_bytes(b"PK no zip")
     said = refusal(tmp_path / "4", "prepare", PRETRAIN, {"raw": bad})
     assert said.startswith(f"{bad / 'images.zip'}: not a readable zip (") and said.endswith("; download it again")
     (bad / "images.zip").unlink()
-    assert refusal(tmp_path / "5", "prepare", PRETRAIN, {"raw": bad}) == f"{bad / 'images.zip'}: no such archive"
+    said = refusal(tmp_path / "5", "prepare", PRETRAIN, {"raw": bad})
+    assert said == f"{bad / 'images.zip'}: no such archive; download it"
 
 
 def test_images_are_read_in_place_or_refused_by_name(world: Path, tmp_path: Path) -> None:
@@ -217,9 +219,9 @@ def test_questions_of_captioning_sets_refuse_other_files(tmp_path: Path) -> None
         {
             "[]": "a list where an object with 'images' is expected",
             '{"images": [': "line 1: not JSON (Expecting value)",
-            json.dumps({"images": [image]}): "images[0]: not as in Karpathy's files (KeyError('raw'))",
+            json.dumps({"images": [image]}): "images[0]: not as in Karpathy's files (KeyError('raw')); get",
             json.dumps({"images": [3]}): "images[0]: not as in Karpathy's files (TypeError(",
-            json.dumps({"images": [image | {"split": "val"}]}): "no image belongs to the split 'test'",
+            json.dumps({"images": [image | {"split": "val"}]}): "no image belongs to the split 'test'; take",
         }.items()
     ):
         write_zip(tmp_path / SPLITS, [("dataset_coco.json", content.encode())])
@@ -301,9 +303,9 @@ def test_questions_of_vqav2_refuse_files_that_do_not_match(world: Path, tmp_path
     )
     raw = written({"questions": [{"question_id": 1, "question": "?"}]}, annotated)
     assert refusal(tmp_path / "2", "questions-vqav2", settings, of(raw)) == (
-        f"{raw / names[0]}: question 1: 'image_id' is missing"
+        f"{raw / names[0]}: question 1: 'image_id' is missing; mend it, or get the file again"
     )
     raw = written([], annotated)
     assert refusal(tmp_path / "3", "questions-vqav2", settings, of(raw)) == (
-        f"{raw / names[0]}: a list where an object with 'questions' is expected"
+        f"{raw / names[0]}: a list where an object with 'questions' is expected; mend it, or get the file again"
     )

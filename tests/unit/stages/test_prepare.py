@@ -406,8 +406,8 @@ def test_mmes_pairs_about_a_broken_or_missing_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("OCR/0001.txt", b"Is it?\tYes\n", "OCR/0001.txt: 1 questions; MME has two to an image"),
-        ("OCR/0001.txt", b"", "OCR/0001.txt: 0 questions; MME has two to an image"),
+        ("OCR/0001.txt", b"Is it?\tYes\n", "OCR/0001.txt: 1 questions; MME has two to an image; download it again"),
+        ("OCR/0001.txt", b"", "OCR/0001.txt: 0 questions; MME has two to an image; download it again"),
         ("OCR/0001.txt", b"Is it?\tYes\n\nIs it not? No\n",
          "OCR/0001.txt: line 3 has 1 columns, not 2 (question, answer)"),
         ("OCR/0001.txt", b"Is it?\tYes\nIs it?\tmaybe\n",

@@ -51,13 +51,13 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             if settings.shots and image["split"] in _TRAINING:
                 examples.append(Example("", settings.request, [one["raw"] for one in image["sentences"]]))
         except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r})") from None
+            raise UserError(f"{path}: images[{number}]: not as in Karpathy's files ({error!r}); get it again") from None
         if found is not None:
             question, said = found
             questions.append(question)
             references[question.id], sources[question.id] = said, f"{path.name}[{number}]"
     if not questions:
-        raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}")
+        raise UserError(f"{path}: no image belongs to the split {_SPLIT[settings.split]!r}; take Karpathy's file")
     drops.choose("of another split", len(images) - len(questions))
     archive, _ = formats.IMAGES[settings.dataset]
     kept = with_images(job, archive, questions, lambda one: sources[one.id], drops)

@@ -89,5 +89,5 @@ def _questions(archive: Members, member: str) -> tuple[tuple[str, str], ...]:
             raise UserError(f"{path}: line {number}: the answer is {answer!r}, neither Yes nor No")
         found.append((question, answer.strip()))
     if len(found) != 2:
-        raise UserError(f"{path}: {len(found)} questions; MME has two to an image")
+        raise UserError(f"{path}: {len(found)} questions; MME has two to an image; download it again")
     return tuple(found)

@@ -93,7 +93,7 @@ def read_subtask(path: Path) -> list[Line]:
             raise UserError(f"{path}: line {number}: the answer is {line.answer!r}, neither Yes nor No")
         lines.append(line)
     if not lines:
-        raise UserError(f"{path}: holds no questions")
+        raise UserError(f"{path}: holds no questions; get the file again")
     if len(lines) % 2:
         raise UserError(f"{path}: {len(lines)} lines; the number must be even, two questions to an image")
     for number, (first, second) in enumerate(zip(lines[::2], lines[1::2], strict=True), 1):

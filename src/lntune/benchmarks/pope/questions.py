@@ -64,7 +64,7 @@ def read_questions(path: Path) -> list[PopeQuestion]:
     """The questions in their order; UserError names a line that is none, or an id that comes twice."""
     questions = parse_records(read_json_lines(path), _parse_question, path, "line")
     if not questions:
-        raise UserError(f"{path}: holds no questions")
+        raise UserError(f"{path}: holds no questions; get the file again")
     unique(((question.question_id, None) for question in questions), path, "question_id")
     return questions
 

@@ -189,7 +189,7 @@ def read_questions(path: Path) -> dict[int, str]:
     """The questions' texts by id."""
     questions = read_by_id(path, lambda one: _numbered(one, "question"), "question", "question_id", "questions")
     if not questions:
-        raise UserError(f"{path}: holds no questions")
+        raise UserError(f"{path}: holds no questions; get the file again")
     return questions
 
 

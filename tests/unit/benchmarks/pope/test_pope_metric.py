@@ -111,7 +111,7 @@ GOOD_ANSWERS = [{"question": "Is there a 1?", "answer": "yes"}, {"question": "Is
     ("questions", "complaint"),
     [
         ([], "holds no questions"),
-        ([question(1, "yes"), question(1, "no")], "question_id 1 appears twice; remove one"),
+        ([question(1, "yes"), question(1, "no")], "question_id 1 appears twice"),
         ([question(1, "yes"), {"question_id": 2, "text": "?"}], "line 2: 'label' is missing"),
         ([question(1, "Yes")], "line 1: 'label' is 'Yes', neither yes nor no"),
         ([{**question(1, "yes"), "question_id": "one"}], "line 1: 'question_id' is a string, not an integer"),
@@ -124,7 +124,7 @@ def test_refuses_malformed_questions(tmp_path: Path, questions: list[object], co
     answered = write_json_lines(tmp_path / "a.jsonl", *GOOD_ANSWERS)
     with pytest.raises(UserError) as raised:
         pope_score.score(asked, answered)
-    assert str(raised.value) == f"{asked}: {complaint}"
+    assert str(raised.value).startswith(f"{asked}: {complaint}; ")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_refuses_malformed_answers(tmp_path: Path, answers: list[object], compla
     answered = write_json_lines(tmp_path / "a.jsonl", *answers)
     with pytest.raises(UserError) as raised:
         pope_score.score(asked, answered)
-    assert str(raised.value) == f"{answered}: {complaint.format(asked=asked)}"
+    assert str(raised.value).startswith(f"{answered}: {complaint.format(asked=asked)}")
 
 
 @pytest.mark.parametrize("bad", ['{"answer": "no"', "", "{'answer': 'no'}"])
