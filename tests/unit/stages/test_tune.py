@@ -28,7 +28,7 @@ def test_a_connector_is_not_trained_for_answers_that_would_never_end(tmp_path: P
     """The connector's own template is another, whose end this tokenizer can say."""
     training = TrainingSettings(
         epochs=1, global_batch=1, warmup_ratio=0, weight_decay=0, max_length=64, precision="fp32",
-        gradient_checkpointing=False, learning_rate=1e-3,
+        learning_rate=1e-3,
     )  # fmt: skip
     llm = tmp_path / "llm"
     llm.mkdir()
