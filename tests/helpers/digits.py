@@ -18,7 +18,6 @@ from tiny_multimodal import image, random_samples, tiny_model
 
 SETTINGS = TrainingSettings(
     learning_rate=1e-2, epochs=2, global_batch=8, warmup_ratio=0.03, weight_decay=0.0, max_length=64, precision="fp32",
-    gradient_checkpointing=False,
 )  # fmt: skip
 
 
