@@ -174,7 +174,7 @@ def test_a_result_that_its_inputs_do_not_give_is_found_though_all_hashes_agree(c
     change(folder / "metrics.jsonl", lambda old: old.replace(b'"loss": ', b'"loss": 1', 1))
     make_consistent(folder)
     edit_json(folder / MANIFEST, lambda document: document["machine"].update(cpu="Abacus"))
-    code, report, _ = rerun(copy, "--rerun", f"finetune/{folder.name}")
+    code, report, _ = rerun(copy, "tables/tiny.csv", "--rerun", f"finetune/{folder.name}")
     assert code == 1
     (line,) = report["reruns"]
     assert line.startswith(f"finetune/{folder.name}: differs in metrics.jsonl when made again, as in ")
