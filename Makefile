@@ -32,12 +32,12 @@ demo: environment
 
 reference: environment
 	$(BIN)/snakemake -c2 --config scale=portable -- tables/quick.csv
-	$(BIN)/python -m measurements.reference quick
+	PYTHONPATH=src $(BIN)/python -m measurements.reference quick
 
 # After an edit, or a new package, that is meant to change bytes.
 reference-update: environment
 	$(BIN)/snakemake -c2 --config scale=portable -- tables/quick.csv
-	$(BIN)/python -m measurements.reference quick --update
+	PYTHONPATH=src $(BIN)/python -m measurements.reference quick --update
 
 rehearsal: environment
 	$(BIN)/snakemake -c1 tables/rehearsal.csv tables/rehearsal.md --config \
