@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -32,6 +33,7 @@ MUST_COMPUTE = 75
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 _PATIENCE = 90.0
+_KILLED_WITHIN = 0.5
 _STARTER = os.getppid()
 
 
@@ -112,8 +114,7 @@ def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forwar
         os.close(writer)
         if not taken:
             os.close(reader)
-            if os.getppid() != _STARTER:
-                raise SystemExit(1)
+            _end_with_starter()
             return None
         client.settimeout(None)
         (number,) = struct.unpack("i", taken)
@@ -125,6 +126,15 @@ def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forwar
         _show(b"error: the fork server is gone, and so is this job; run snakemake again\n", log)
         return 1
     return int(struct.unpack("i", answer[:4])[0]) if number > 0 else int(number)
+
+
+def _end_with_starter() -> None:
+    """SystemExit if Snakemake is gone; one that is killed closes its sockets a moment before it is."""
+    deadline = time.monotonic() + _KILLED_WITHIN
+    while time.monotonic() < deadline:
+        if os.getppid() != _STARTER:
+            raise SystemExit(1)
+        time.sleep(0.02)
 
 
 def _run_here(spec: str, log: BinaryIO, forward: _Forward) -> int:
