@@ -216,7 +216,7 @@ IN_STAGES: dict[str, tuple[str, dict[str, Any], str, str, Change, str]] = {
         "questions-mme", MME, "mme", MME_ZIP, packed(lambda old: old.splitlines(True)[0], ".txt"),
         "*: 1 questions; MME has two to an image; download it again",
     ),
-    "POPE's questions missing": ("questions-pope", POPE, "pope", POPULAR, None, f"/{POPULAR}: no such file"),
+    "POPE's questions missing": ("questions-pope", POPE, "pope", POPULAR, None, f"/{POPULAR}: no such file; *"),
     "POPE's line truncated": (
         "questions-pope", POPE, "pope", POPULAR, lambda old: old[:-20],
         f"/{POPULAR}: line *: not JSON (*; mend it, or get the file again",
@@ -409,7 +409,10 @@ IN_CHECKOUT: dict[str, tuple[dict[str, Change], tuple[str, ...], str]] = {
         {}, ("accept", "finetune", "--because", " "),
         "--because is empty; say why the results are the same",
     ),
-    "pin of a folder that is none": ({}, ("pin", "x", "nowhere"), "nowhere: no such folder"),
+    "pin of a folder that is none": (
+        {}, ("pin", "x", "nowhere"),
+        "nowhere: no such folder; name the one that holds the files of x",
+    ),
     "forget an unknown checkout": (
         {}, ("gc", "--forget", "nowhere"),
         "--forget nowhere: has no lease on results; there are: *",
@@ -423,7 +426,7 @@ IN_CHECKOUT: dict[str, tuple[dict[str, Change], tuple[str, ...], str]] = {
         {}, ("plan", "--config", "scael=demo"),
         "config.yaml: scael: unknown key (did you mean scale?)*",
     ),
-    "score of a file that is none": ({}, ("score", "pope", "q.json", "a.jsonl"), "q.json: no such file"),
+    "score of a file that is none": ({}, ("score", "pope", "q.json", "a.jsonl"), "q.json: no such file; download *"),
     "score of MME's folder that is none": (
         {}, ("score", "mme", "nowhere"),
         "nowhere: no folder; *makes one, of a <subtask>.txt each",
@@ -484,8 +487,11 @@ IN_CHECKOUT: dict[str, tuple[dict[str, Change], tuple[str, ...], str]] = {
         {"config.yaml": "scale: dém".encode("latin-1")}, ("plan",),
         "config.yaml: byte 8 is not UTF-8; save the file as UTF-8",
     ),
-    "the config missing": ({"config.yaml": None}, ("plan",), "config.yaml: no such file"),
-    "the catalogue missing": ({"workflow/catalog.yaml": None}, ("plan",), "workflow/catalog.yaml: no such file"),
+    "the config missing": ({"config.yaml": None}, ("plan",), "config.yaml: no such file; `git restore` *"),
+    "the catalogue missing": (
+        {"workflow/catalog.yaml": None}, ("plan",),
+        "workflow/catalog.yaml: no such file; `git restore` brings back what the repository holds",
+    ),
     "a job spec missing": (
         {}, ("job", "results/.jobs/finetune/x-000000000000.json"),
         "results/.jobs/*: no such job spec; it is written when snakemake starts, so run that",

@@ -95,7 +95,7 @@ def test_captions(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         run("pope", tmp_path / "q.json", tmp_path / "a.jsonl")
-    assert str(raised.value) == f"{tmp_path / 'q.json'}: no such file"
+    assert str(raised.value) == f"{tmp_path / 'q.json'}: no such file; download it, or correct its path"
 
 
 def test_nothing_heavy_is_imported_at_start() -> None:

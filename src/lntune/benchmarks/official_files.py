@@ -143,7 +143,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; download it, or correct its path") from None
     except OSError as problem:
         raise UserError(f"{path}: cannot be read ({problem.strerror})") from None
 

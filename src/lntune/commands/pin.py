@@ -24,7 +24,7 @@ def pin(root: Path, name: str, folder: Path, about: str, licence: str, leave_out
     Paths are relative to ``root`` where the files lie below it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: no such folder; name the one that holds the files of {name}")
     catalog = root / CATALOG
     before = load(catalog, Catalog) if catalog.is_file() else Catalog(entries={})
     entries: dict[str, Any] = before.model_dump(mode="json", exclude_defaults=True)["entries"]

@@ -128,7 +128,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{name}: no such file") from error
+        raise UserError(f"{name}: no such file; `git restore` brings back what the repository holds") from error
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

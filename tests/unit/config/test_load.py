@@ -256,7 +256,7 @@ def test_keys_are_text_and_merging_works(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for path, said in (
-        (Path("absent.yaml"), "absent.yaml: no such file"),
+        (Path("absent.yaml"), "absent.yaml: no such file; `git restore` brings back what the repository holds"),
         (tmp_path / "folder", "folder: cannot be read (Is a directory)"),
         (tmp_path / "latin.yaml", "latin.yaml: byte 3 is not UTF-8; save the file as UTF-8"),
     ):

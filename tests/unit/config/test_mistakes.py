@@ -443,10 +443,10 @@ def test_a_mistake_in_a_table_that_is_not_asked_for_stops_nothing(root: Path) ->
 
 def test_missing_files_are_named(root: Path) -> None:
     (root / CATALOG).unlink()
-    with pytest.raises(UserError, match=r"^workflow/catalog\.yaml: no such file$"):
+    with pytest.raises(UserError, match=r"^workflow/catalog\.yaml: no such file; `git restore` "):
         Study.read(Path("."))
     (root / CONFIG).unlink()
-    with pytest.raises(UserError, match=r"^config\.yaml: no such file$"):
+    with pytest.raises(UserError, match=r"^config\.yaml: no such file; `git restore` "):
         Study.read(Path("."))
 
 
