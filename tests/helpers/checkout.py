@@ -41,7 +41,6 @@ class Checkout:
         """Run a Python module there, with this checkout's own code."""
         environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "COLUMNS": "200"}
         environment.pop("LNTUNE_FORK_SERVER", None)
-        environment.pop("PYTHONSAFEPATH", None)  # a command that ran in this process has set it
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=self.root,
