@@ -417,7 +417,8 @@ def damaged_checkpoint(round: Round) -> None:
     found: list[Path] = []
     while run.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-        found = [path for path in round.root.glob("results/.scratch/finetune-*/**/step-*/*") if path.is_file()]
+        with suppress(FileNotFoundError):  # what is listed is being deleted
+            found = [path for path in round.root.glob("results/.scratch/finetune-*/**/step-*/*") if path.is_file()]
         if found:
             break
     run.kill(alone=False)

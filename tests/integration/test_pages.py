@@ -5,6 +5,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from lntune.errors import UserError
 from lntune.plan.pages import caption_of, category, in_order, label, page_text
 
 TABLE = """\
@@ -55,6 +58,14 @@ def test_a_table_is_shown_between_its_notes_and_its_origin(tmp_path: Path) -> No
     assert page.count('<tr class="group">\n<td colspan="3"><em>MM-VICUNA-7B</em></td>\n</tr>') == 1
     assert page.count("<tr") == page.count("</tr>") == 4 and page.count("<td>") == 6
     assert page == page_text(tmp_path / "table" / "table9-0123456789ab", "table9")
+
+
+@pytest.mark.parametrize("name", ["table9.md", "cells.json"])
+def test_a_result_that_is_damaged_is_named_with_the_command(name: str, tmp_path: Path) -> None:
+    result = _table(tmp_path)
+    (result / name).write_bytes(b"\xf4" + (result / name).read_bytes())
+    with pytest.raises(UserError, match=rf"{result}/{name}: damaged \(.*\); `rm -r {result} && snakemake {result}/man"):
+        page_text(result, "table9")
 
 
 def test_a_page_needs_nothing_else_and_carries_its_files(tmp_path: Path) -> None:

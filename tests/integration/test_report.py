@@ -114,6 +114,7 @@ def test_a_page_that_does_not_show_this_configs_result(copy: Checkout) -> None:
     )
     assert not (copy.root / "report.html").exists()
     assert copy.pending() == {"all": 1, "page": 1}
+    page.write_bytes(b"\xf4" + right.encode())  # no text at all
     copy.snakemake("-c1", "pages/tiny.html")
     assert page.read_text() == right
 

@@ -14,16 +14,17 @@ import mimetypes
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lntune.errors import UserError
 from lntune.plan.stages import stage_module
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.report.rows import notes as notes_of
-from lntune.store.manifest import MANIFEST
+from lntune.store.manifest import MANIFEST, remedy
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -137,7 +138,7 @@ def _content(folder: Path, name: str) -> tuple[str, list[str], str]:
         settings = stage_module(manifest["stage"]).Settings.model_validate_json(json.dumps(manifest["settings"]))
         assert isinstance(settings, ShownItemSettings)
         return settings.title, list(notes_of(settings)), ""
-    head, _, rest = file.read_text(encoding="utf-8").partition("\n")
+    head, _, rest = _read(file).partition("\n")
     begin = re.search(r"^(\||##)", rest, re.MULTILINE)
     until = begin.start() if begin else len(rest)
     notes = [" ".join(note.split()) for note in rest[:until].split("\n\n") if note.strip()]
@@ -145,11 +146,19 @@ def _content(folder: Path, name: str) -> tuple[str, list[str], str]:
     return html.unescape(title), notes, rest[until:]
 
 
+def _read(file: Path, parse: Callable[[str], Any] = str) -> Any:
+    """A result's file of text; UserError if it is damaged."""
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: damaged ({error}); {remedy(file.parent)}") from error
+
+
 def _origin(folder: Path, name: str) -> list[str]:
     """How to ask where it comes from."""
     origin = [f"Shows the result `{folder.parent.name}/{folder.name}`; its {MANIFEST} says what it was made from."]
     cells = folder / CELLS
-    if cells.is_file() and (listed := json.loads(cells.read_bytes())):
+    if cells.is_file() and (listed := _read(cells, json.loads)):
         command = shlex.join(["lntune", "trace", name, listed[0]["row"], listed[0]["column"]])
         origin.append(f"Where a number comes from, for example the first: `{command}`")
     return origin

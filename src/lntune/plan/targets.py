@@ -115,6 +115,6 @@ def is_right(plan: Plan, file: Path) -> bool:
     folder = result_folder(plan.store, node)
     with suppress(FileNotFoundError):
         if file.parent.name == PAGES:
-            return file.read_text(encoding="utf-8") == page_text(folder, file.stem)
+            return file.read_bytes() == page_text(folder, file.stem).encode()
         return file.read_bytes() == (folder / file.name).read_bytes()
     return False
