@@ -39,7 +39,7 @@ def train_cell(cell: Cell) -> dict[str, Any]:
     from lntune.model.features import EncodedImages
     from lntune.model.tuning import apply_method
     from lntune.training import ranks
-    from lntune.training.divergence import Diverged
+    from lntune.training.endings import Diverged
     from lntune.training.loop import train
     from lntune.training.norm_gradients import norm_gradient_recorder
     from tiny_multimodal import image, random_samples, tiny_model

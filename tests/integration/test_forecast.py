@@ -157,11 +157,35 @@ def test_as_many_jobs_run_at_once_as_the_profile_submits() -> None:
     assert jobs_at_once(ROOT, "slurm") == submitted and jobs_at_once(ROOT, None) == os.cpu_count()
 
 
+def test_a_search_by_halving_is_counted_by_what_it_keeps(tmp_path: Path) -> None:
+    """Eleven rates to a tenth of the steps, five to 0.4, two to the end: 3.8 trainings of eleven; 18 are asked."""
+    full = plan_of(tmp_path / "store")
+    study = Study.read(
+        ROOT, {**full.study.settings.model_dump(mode="json"), "search": {"keep": [5, 2], "at": [0.1, 0.4]}}
+    )
+    halved = Plan(study)
+    works = {plan: pending(plan, [TABLE]) for plan in (full, halved)}
+    hours = {plan: pending_json(work)["on_gpu"]["finetune"]["predicted_gpu_hours"] for plan, work in works.items()}
+    assert 3.8 / 11 < hours[halved] / hours[full] < 0.4, "each round starts anew"
+    tuned = [one for one in works[halved].results if "llama2-7b-finetune-80K-" in one.name and one.stage == "finetune"]
+    assert len(tuned) == 33 and sum(one.chance for one in tuned) == pytest.approx(18)
+    kept = [one for one in tuned if "-at-" in one.name]
+    assert len(kept) == 22 and {one.bytes for one in kept} == {
+        4 * one.bytes for one in tuned if one not in kept if one.bytes
+    }
+    asked = [one for one in works[halved].results if "llama2-7b-finetune-80K-" in one.name and one.stage == "predict"]
+    assert sum(one.chance for one in asked if "-flickr30k-test-" in one.name) == pytest.approx(18)
+    (line,) = [line for line in pending_text(works[halved]).splitlines() if line.startswith("search: ")]
+    assert "wait for a search's choice" in line and not [
+        line for line in pending_text(works[full]) if "search: " in line
+    ]
+
+
 def test_a_training_that_diverged_does_not_tell_how_long_one_takes(tmp_path: Path) -> None:
     plan = plan_of(tmp_path / "store", "demo")
     tuned = [node for node in finish(plan, "table3", sizes) if node.stage == "finetune"]
     for node in tuned:
         path = manifest_path(plan.store, node)
-        metrics = {"metrics": {"diverged": "diverged at step 3"}}
+        metrics = {"metrics": {"no_model": "diverged at step 3"}}
         path.write_text(json.dumps(json.loads(path.read_text()) | metrics))
     assert {Forecast(plan).of(node).basis for node in tuned} == {"limit"}

@@ -27,6 +27,8 @@ use rule stage as finetune with:
             connector="connector",
             samples="prepare",
             images="fetch draw",
+            earlier="optional finetune",
+            kept="optional halve",
         ),
     pathvars:
         stage="finetune",
@@ -38,6 +40,14 @@ use rule stage as measure with:
         STUDY.inputs("measure", llm="fetch convert", vision="fetch"),
     pathvars:
         stage="measure",
+
+
+# Which candidates of one variant go on after a part of their steps (`search` in config.yaml).
+use rule stage as halve with:
+    input:
+        STUDY.inputs("halve", candidates="finetune", scores="score-captions"),
+    pathvars:
+        stage="halve",
 
 
 # The learning rate of one variant, by Flickr30k CIDEr; its checkpoint is what the next stages read.

@@ -14,9 +14,11 @@ _FETCH = ("download", "copy", "unknown")
 
 
 def _summed(results: Iterable[Pending]) -> tuple[float, int]:
-    """Seconds and bytes of results that are not linked."""
-    computed = [result for result in results if not result.linked]
-    return sum(result.seconds for result in computed), sum(result.bytes or 0 for result in computed)
+    """Seconds and bytes that are expected of results that are not linked."""
+    computed = [(result, result.chance) for result in results if not result.linked]
+    return sum(one.seconds * likely for one, likely in computed), round(
+        sum((one.bytes or 0) * n for one, n in computed)
+    )
 
 
 def _reason_lines(results: Sequence[Pending]) -> list[str]:
@@ -70,6 +72,9 @@ def _total_lines(found: PendingWork) -> list[str]:
     }
     known = "; ".join(text for basis, text in how.items() if basis in bases)
     lines = ["", f"compute: {seconds_text(seconds)} one after another: {known or 'nothing'}"]
+    if chances := [result.chance for result in results if result.chance < 1]:
+        likely = f"{len(chances):,} wait for a search's choice, which keeps about {sum(chances):,.0f} of them"
+        lines.append(f"search: {likely}; they are counted by that share")
     if on_gpu := _on_gpu(results):
         hours = {stage: one["predicted_gpu_hours"] for stage, one in on_gpu.items()}
         by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
@@ -103,7 +108,7 @@ def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
     for one in results:
         if one.gpus and not one.linked:
             entry = found.setdefault(one.stage, {"predicted_gpu_hours": 0.0, "predicted_peak_bytes": 0})
-            entry["predicted_gpu_hours"] += one.seconds * one.gpus / 3600
+            entry["predicted_gpu_hours"] += one.chance * one.seconds * one.gpus / 3600
             entry["predicted_peak_bytes"] = max(entry["predicted_peak_bytes"], one.memory)
     return found
 

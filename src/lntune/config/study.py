@@ -5,7 +5,7 @@ The keys of a scale's ``sources``, ``llms``, ``visions``, ``data`` and ``methods
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
@@ -26,6 +26,41 @@ class RehearsalSettings(Frozen):
     round: int = Field(default=1, ge=1, description="another number rehearses again, as after an update of the driver")
 
 
+class Halving(Frozen):
+    """A search of learning rates by successive halving (Jamieson and Talwalkar, 2016) on the unchanged schedule.
+
+    When a share ``at`` of the steps is done, only the best of ``keep`` go on, by the score that chooses in the end.
+    """
+
+    keep: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, strict=False)
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1, strict=False)
+
+    @field_validator("keep", "at")
+    @classmethod
+    def _in_order(cls, values: tuple[Any, ...], about: ValidationInfo) -> tuple[Any, ...]:
+        ordered = sorted(set(values), reverse=about.field_name == "keep")
+        if list(values) != ordered:
+            way = "fall" if about.field_name == "keep" else "rise"
+            raise ValueError(f"the numbers must {way} from round to round, got {list(values)}; write {ordered}")
+        return values
+
+    @model_validator(mode="after")
+    def _as_many(self) -> "Halving":
+        if len(self.keep) != len(self.at):
+            raise ValueError(f"keep has {len(self.keep)} rounds and at {len(self.at)}; give both as many numbers")
+        return self
+
+    def rounds(self, candidates: int) -> tuple[tuple[int, float], ...]:
+        """How many go on, and at which share of the steps, in each round that so many candidates are too many for."""
+        return tuple((keep, at) for keep, at in zip(self.keep, self.at, strict=True) if keep < candidates)
+
+    @property
+    def text(self) -> str:
+        """The choice in words."""
+        rounds = (f"the best {keep} at {at:g} of the steps" for keep, at in zip(self.keep, self.at, strict=True))
+        return f"successive halving ({', '.join(rounds)})"
+
+
 class StudySettings(Frozen):
     """``config.yaml``: what to run, at which scale, under which choices."""
 
@@ -40,11 +75,22 @@ class StudySettings(Frozen):
     selection_split: SelectionSplit = Field(
         description="Flickr30k split on which learning rates are chosen: test, as in the paper, or validation"
     )
+    search: Halving | None = Field(
+        default=None,
+        description="of learning rates: full (every candidate to its end, as in the paper) or {keep: [..], at: [..]}",
+    )
     store: str = Field(min_length=1, description="folder of all results; may be shared")
     rehearsal: RehearsalSettings = RehearsalSettings()
     copies: dict[str, str] = Field(
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _full(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "full":
+            raise ValueError(f"expected full, or a mapping such as {{keep: [5, 2], at: [0.1, 0.4]}}, got {value!r}")
+        return None if value == "full" else value
 
     @field_validator("report_items", "seeds")
     @classmethod

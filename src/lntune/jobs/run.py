@@ -57,7 +57,7 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
     from lntune.store.manifest import AcceptedEdit, Store
     from lntune.store.record import record
     from lntune.store.reuse import check_whole
-    from lntune.training.divergence import passed_on
+    from lntune.training.endings import passed_on
     from lntune.training.gpus import out_of_memory, take_device
 
     try:

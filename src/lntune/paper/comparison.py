@@ -177,7 +177,7 @@ def summary(compared: Sequence[Compared]) -> str:
 
 
 def without_model(compared: Sequence[Compared]) -> list[str]:
-    """A sentence on each of our rows that has no figures because training diverged."""
+    """A sentence on each of our rows that has no figures because training diverged or was stopped."""
     rows = {f"{one.place.group}: {one.place.row}": one.ours.note for one in compared if one.ours and one.ours.note}
     return [f"{row} has no figures of ours: training {note}." for row, note in rows.items()]
 

@@ -16,13 +16,14 @@ from typing import Any, Literal, get_args
 
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages, score_stages
 from lntune.config.study import GpuSettings, SelectionSplit
+from lntune.config.training import CHECKPOINT
 from lntune.errors import UserError
 from lntune.estimate import hours
 from lntune.estimate.jobs import TrainingJob, largest, prediction_bytes, similarity_bytes
 from lntune.estimate.shapes import LlmShape, VisionShape, llm_on_disk, vision_on_disk
 from lntune.plan.fetched import to_fetch
 from lntune.plan.memory_fit import job_of, model_name, planned_shape, prompt_tokens
-from lntune.plan.models import samples_of
+from lntune.plan.models import chance, samples_of, share_of
 from lntune.plan.node import Node
 from lntune.plan.plan import Plan
 from lntune.plan.rehearsals import measured
@@ -30,8 +31,10 @@ from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import once
 from lntune.stages.draw import Settings as DrawSettings
 from lntune.store.identity import digest
+from lntune.store.job import EARLIER, KEPT
 from lntune.store.manifest import InputRecord, Manifest, slug
 from lntune.store.reuse import ResultIndex
+from lntune.training.endings import NO_MODEL
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Expected:
     ``basis`` tells from what ``seconds`` and the result's ``bytes`` are known: the median of ``earlier`` results of its
     kind, what its rehearsal ``measured`` (on which GPU, ``measured_on``), a prediction, or, where there is none of
     these, the scale's time limit, with ``bytes`` None. ``gpus`` that it holds, each one's ``memory`` at its peak, and
-    the bytes of a ``checkpoint`` are predicted; 0 for none.
+    the bytes of a ``checkpoint`` are predicted; 0 for none. ``chance`` is how likely the job has any work to do: it may
+    be of a candidate that its search will not keep.
     """
 
     basis: Literal["earlier", "measured", "predicted", "limit"]
@@ -51,6 +55,7 @@ class Expected:
     memory: int = 0
     checkpoint: int = 0
     measured_on: str = ""
+    chance: float = 1.0
 
 
 class Forecast:
@@ -67,9 +72,11 @@ class Forecast:
         """What a job will take."""
         limit = self._scale.execution.of(node.stage).runtime * 60.0
         predicted = self._predicted(node) or Expected("limit", limit, None)
+        predicted = replace(predicted, chance=chance(self._plan.store, node))
         if like := self._kinds.like(node):
-            size = median(sum(file.bytes for file in one.outputs.values()) for one in like)
-            return replace(predicted, basis="earlier", seconds=median(map(_seconds, like)), bytes=round(size))
+            seconds = share_of(node) * median(map(_seconds, like))
+            size = median(_bytes(one, looked_at=_is_looked_at(node)) for one in like)
+            return replace(predicted, basis="earlier", seconds=seconds, bytes=round(size))
         return predicted
 
     def _predicted(self, node: Node) -> Expected | None:
@@ -94,9 +101,11 @@ class Forecast:
         if node.stage in ("connector", "finetune"):
             account, samples = largest(job, given, given.zero_stage).account, node.players("samples")[0]
             size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
+            size += checkpoint * _is_looked_at(node)
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
-            seconds = hours.training_seconds(job, *samples_of(samples), gpu, given)
+            whole = hours.training_seconds(job, *samples_of(samples), gpu, given)
+            seconds = hours.START_UP + share_of(node) * (whole - hours.START_UP)
             return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint)
         asked = node.players("questions")[0]
         questions, images = self._asked(asked)
@@ -125,7 +134,7 @@ class Forecast:
             return "references", 5 * self._asked(node.players("questions")[0])[1]
         if node.stage in score_stages():
             return "score", self._asked(node.players("questions")[0])[0]
-        if node.stage == "select":
+        if node.stage in ("halve", "select"):
             return "score", len(node.players("scores"))
         return ("report", 1) if node.stage in STAGES_OF_REPORT_ITEMS else ("", 0)
 
@@ -161,21 +170,32 @@ class Forecast:
 
 
 def _seconds(one: Manifest) -> float:
-    """Seconds of all attempts that made a result: the last one's, by the share of the steps that it did."""
-    steps, resumed = (one.metrics.get(name) for name in ("steps", "resumed_at"))
-    if isinstance(steps, int) and isinstance(resumed, int) and resumed < steps:
-        return one.wall_seconds * steps / (steps - resumed)
-    return one.wall_seconds
+    """Seconds of a whole run by what is known of a result's last attempt, from the share of the steps that it did."""
+    found = [one.metrics.get(name) for name in ("steps", "resumed_at", "of_steps")]
+    steps, resumed, whole = (value if isinstance(value, int) else 0 for value in found)
+    return one.wall_seconds * (whole or steps) / (steps - resumed) if steps > resumed else one.wall_seconds
+
+
+def _is_looked_at(node: Node) -> bool:
+    """Whether a search looks at a training then, so that its result holds a checkpoint."""
+    return getattr(node.settings, "until", None) is not None
+
+
+def _bytes(one: Manifest, *, looked_at: bool) -> int:
+    """Bytes of a result's files, with a checkpoint or without, in which a weight has two moments beside it."""
+    files = {name: file.bytes for name, file in one.outputs.items() if not name.startswith(f"{CHECKPOINT}/")}
+    return sum(size * (4 if looked_at and name.endswith(".safetensors") else 1) for name, size in files.items())
 
 
 # --- earlier results ---------------------------------------------------------------------------------------------
 
 _NO_WORK = {
     "learning_rate", "learning_rates", "seed", "misaligned_share", "broken_share", "paper", "template", "system",
+    "until",
 }  # fmt: skip
-"""Settings that change a result and hardly the time that it takes."""
+"""Settings that change a result and hardly the time that it takes, or by a share that is known."""
 
-_IMPLIED = ("connector", "tuned")
+_IMPLIED = ("connector", "tuned", EARLIER, KEPT)
 """Inputs whose size follows from the models and the method."""
 
 
@@ -200,7 +220,7 @@ class _Kinds:
         found = defaultdict(list)
         for label in self._index.labels(stage):
             for one in self._index.named(stage, label):
-                if "diverged" not in one.metrics:  # it ended early
+                if NO_MODEL not in one.metrics:  # it ended early
                     found[self._kind(one) or "unknown"].append(one)
         return {kind: sorted(ones, key=lambda one: one.ended, reverse=True) for kind, ones in found.items()}
 

@@ -4,7 +4,7 @@ Settings are objects of the stages' own models, so that mypy sees a value travel
 Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -18,12 +18,14 @@ from lntune.config.training import EngineName, Execution, OnDevice, Passes, Plan
 from lntune.estimate.hours import SAMPLES
 from lntune.estimate.jobs import Fit, choose
 from lntune.plan.memory_fit import batch_of_questions, job_of, papers_row, prompt_tokens
-from lntune.plan.node import Inputs, Node, Part, make_node
+from lntune.plan.node import Inputs, Node, Part, is_done, is_without_model, make_node
 from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
 from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
+from lntune.stages.halve import Settings as HalveSettings
 from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
+from lntune.store.job import EARLIER, KEPT
 from lntune.store.manifest import AcceptedEdit, Store
 
 SELECTED_BY = "flickr30k"
@@ -214,9 +216,31 @@ class Models:
         execution = self.training_execution("connector", llm, vision, "connector-only")
         return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
 
+    def rounds(self, method: str) -> tuple[tuple[int, float], ...]:
+        """How many candidates of a method its search keeps, and at which share of the steps; none if it is full."""
+        search = self.study.settings.search
+        return search.rounds(len(self.scale.methods[method].learning_rates)) if search else ()
+
+    def search_text(self, methods: Iterable[str]) -> str:
+        """How the learning rates of some methods are searched; empty where every candidate is trained to its end."""
+        search = self.study.settings.search
+        return search.text if search and any(map(self.rounds, methods)) else ""
+
     @once
-    def candidate(self, variant: Variant, learning_rate: float) -> Node:
-        """A variant tuned at one learning rate."""
+    def halving(self, variant: Variant, until: float) -> Node:
+        """Which candidates of a variant go on when this share of the steps is done."""
+        split, rates = self.study.settings.selection_split, self.scale.methods[variant.method].learning_rates
+        keep = next(keep for keep, at in self.rounds(variant.method) if at == until)
+        inputs = {
+            "candidates": tuple(self.candidate(variant, rate, until) for rate in rates),
+            "scores": tuple(self.score(variant, SELECTED_BY, rate, split, until=until) for rate in rates),
+        }
+        settings = HalveSettings(learning_rates=rates, keep=keep, split=split)
+        return self.node("halve", [*self._label(variant), f"at-{until:g}"], settings, inputs)
+
+    @once
+    def candidate(self, variant: Variant, learning_rate: float, until: float | None = None) -> Node:
+        """A variant tuned at one learning rate, if its search keeps it; ``until`` a share of the steps is done."""
         llm = self.scale.llms[variant.llm]
         settings = finetune.Settings(
             method=variant.method,
@@ -227,10 +251,16 @@ class Models:
             library=self.scale.visions[variant.vision].library,
             misaligned_share=self.scale.misaligned_share,
             seed=variant.seed,
+            until=until,
         )
         images = self.source(self.scale.data[variant.data].source)
         inputs = self._inputs(variant, samples=self.samples(variant.data), images=images)
-        label = [*self._label(variant), f"{learning_rate:g}"]
+        searched = learning_rate in self.scale.methods[variant.method].learning_rates
+        before = [at for _, at in self.rounds(variant.method) if searched and (until is None or at < until)]
+        if before:
+            inputs[EARLIER] = self.candidate(variant, learning_rate, before[-1])
+            inputs[KEPT] = Part(self.halving(variant, before[-1]), str(learning_rate))
+        label = [*self._label(variant), f"{learning_rate:g}", *_until_label(until)]
         execution = self.training_execution("finetune", variant.llm, variant.vision, variant.method)
         return self.node("finetune", label, settings, inputs, execution)
 
@@ -294,9 +324,11 @@ class Models:
             **others,
         }
 
-    def _tuned_inputs(self, variant: Variant, rate: float | None, benchmark: str, questions: Node) -> Inputs:
+    def _tuned_inputs(
+        self, variant: Variant, rate: float | None, benchmark: str, questions: Node, until: float | None = None
+    ) -> Inputs:
         """What asking takes a variant's chosen candidate, or that of a learning rate, a benchmark's questions."""
-        tuned = Part(self.selection(variant), select.CHOSEN) if rate is None else self.candidate(variant, rate)
+        tuned = Part(self.selection(variant), select.CHOSEN) if rate is None else self.candidate(variant, rate, until)
         images = self.source(self.scale.benchmarks[benchmark][-1])
         return self._inputs(variant, images=images, tuned=tuned, questions=questions)
 
@@ -323,20 +355,20 @@ class Models:
         rates = self.scale.methods[variant.method].learning_rates
         scores = tuple(self.score(variant, SELECTED_BY, rate, split) for rate in rates)
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}
-        settings = select.Settings(learning_rates=rates, split=split)
+        settings = select.Settings(learning_rates=rates, split=split, search=self.search_text([variant.method]))
         return self.node("select", self._label(variant), settings, inputs)
 
     @once
     def score(
         self, variant: Variant, benchmark: str, rate: float | None = None, split: SelectionSplit = "test",
-        blind: bool = False,
+        blind: bool = False, until: float | None = None,
     ) -> Node:  # fmt: skip
         """The score of a variant's chosen candidate on one benchmark, or that of the candidate of a learning rate."""
         known, label = by_name()[benchmark], self._label(variant)
-        label += [] if rate is None else [f"{rate:g}"]
+        label += [] if rate is None else [f"{rate:g}", *_until_label(until)]
         label += [*(["blind"] if blind else []), benchmark, *([split] if known.split and rate is not None else [])]
         settings, questions = self.asked(variant, benchmark, blind), self.questions(benchmark, split)
-        inputs = self._tuned_inputs(variant, rate, benchmark, questions)
+        inputs = self._tuned_inputs(variant, rate, benchmark, questions, until)
         (text, _), tokens = prompt_tokens(settings, self.protocol, known.protocol), settings.prompting.max_new_tokens
         given = self._prompting_execution("predict", variant.llm, variant.vision, tokens, text)
         scored = {"answers": self.node("predict", label, settings, inputs, given), "questions": questions}
@@ -366,6 +398,29 @@ class Models:
 def _seed_label(seed: int) -> list[str]:
     """What a folder's name says of a seed: nothing of the usual one."""
     return [f"seed-{seed}"] if seed else []
+
+
+def _until_label(until: float | None) -> list[str]:
+    return [] if until is None else [f"at-{until:g}"]
+
+
+def share_of(node: Node) -> float:
+    """The share of a whole run's steps that a finetuning does: less than all where a search looks at it on the way."""
+    end, *start = (getattr(one.settings, "until", None) or 1.0 for one in (node, *node.players(EARLIER)))
+    return end - sum(start)
+
+
+def chance(store: Store, node: Node) -> float:
+    """How likely a job is to have any work: of those that wait for a search's choice, the share that this keeps."""
+    kept = node.inputs.get(KEPT)
+    if not isinstance(kept, Part):
+        resting_on = (node.inputs.get(role) for role in ("tuned", "answers"))
+        return next((chance(store, one) for one in resting_on if isinstance(one, Node)), 1.0)
+    if is_without_model(store, node):
+        return 0.0
+    left = [one for one in kept.node.players("candidates") if not is_without_model(store, one)]
+    assert isinstance(kept.node.settings, HalveSettings)
+    return 1.0 if is_done(store, kept.node) else min(1.0, kept.node.settings.keep / len(left))
 
 
 def samples_of(node: Node) -> tuple[int, str]:

@@ -13,8 +13,8 @@ from lntune.plan.stages import CodeVersion, stage_module
 from lntune.store.identity import Identity, input_name
 from lntune.store.job import NoExecution
 from lntune.store.manifest import Change, InputRecord, Manifest, Store, differences, input_record, slug
-from lntune.store.reuse import ResultIndex, find, work_of
-from lntune.training.divergence import DIVERGED, PASSED_ON
+from lntune.store.reuse import ResultIndex, find, is_no_work, work_of
+from lntune.training.endings import KINDS, PASSED_ON
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,18 +132,18 @@ def can_link(store: Store, node: Node) -> bool:
     """Whether a result can be linked because its work has been done before.
 
     Its inputs need not be there, if they can be linked themselves: then it is known what they will hold. What rests on
-    a model that diverged is linked to the record of that.
+    a training that left no model is linked to the record of that.
     """
-    return _is_without_model(store, node) or _found(store, node) is not None
+    return is_without_model(store, node) or _found(store, node) is not None
 
 
-def _is_without_model(store: Store, given: Node | Part | tuple[Node, ...]) -> bool:
-    """Whether a result holds, or will hold, no more than that the tuned model which it rests on diverged."""
+def is_without_model(store: Store, given: Node | Part | tuple[Node, ...]) -> bool:
+    """Whether a result holds, or will hold, no more than how the training which it rests on ended without a model."""
     if isinstance(given, tuple):  # a selection's candidates
-        return all(_is_without_model(store, one) for one in given)
+        return all(is_without_model(store, one) for one in given)
     inputs = (given.node if isinstance(given, Part) else given).inputs
-    return (result_folder(store, given) / DIVERGED).is_file() or any(
-        _is_without_model(store, inputs[role]) for role in ("candidates", *PASSED_ON) if role in inputs
+    return any((result_folder(store, given) / name).is_file() for name in KINDS) or any(
+        is_without_model(store, inputs[role]) for role in ("candidates", *PASSED_ON) if role in inputs
     )
 
 
@@ -152,6 +152,8 @@ def _found(store: Store, node: Node) -> Path | None:
     records: dict[str, InputRecord | tuple[InputRecord, ...]] = {}
     for role, given in node.inputs.items():
         ones = given if isinstance(given, tuple) else (given,)
+        if is_no_work(role, None):
+            continue
         known = [record for one in ones if (record := _will_hold(store, one))]
         if len(known) < len(ones):
             return None

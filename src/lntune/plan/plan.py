@@ -91,6 +91,7 @@ class Plan(Models):
             scale_note=self.scale.note,
             protocol=chosen.protocol,
             split=chosen.selection_split,
+            search=self.search_text(row.method for row in report_item.rows),
             seeds=self.seeds,
             columns=report_item.columns,
             tokens=similarity.tokens if similarity else None,

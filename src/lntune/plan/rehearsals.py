@@ -9,7 +9,7 @@ from lntune.benchmarks.registry import by_name
 from lntune.config.training import Passes
 from lntune.estimate.hours import TEXT_TOKENS
 from lntune.plan.memory_fit import batch_of_questions, job_of, model_name, prompt_tokens, with_usual_shots
-from lntune.plan.models import Models, Variant, samples_of
+from lntune.plan.models import Models, Variant, chance, samples_of, share_of
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.study import once
 from lntune.stages import rehearsal, rehearse
@@ -76,13 +76,14 @@ def rehearsal_table(plan: Models, name: str, nodes: Sequence[Node]) -> Node:
     for llm in chosen.llms or tuple(scale.llms):
         for method in chosen.methods or tuple(scale.methods):
             asked = [
-                steps(plan, node)
+                (likely := chance(plan.store, node), likely * steps(plan, node))
                 for node in nodes
                 if node.stage == "finetune" and node.players("llm") == (plan.llm(llm),)
                 and getattr(node.settings, "method", "") == method
             ]  # fmt: skip
             title = scale.llms[llm].title
-            rows.append(rehearsal.Row(model=title, method=method, trainings=len(asked), steps=sum(asked)))
+            trainings, count = (round(sum(one[place] for one in asked)) for place in (0, 1))
+            rows.append(rehearsal.Row(model=title, method=method, trainings=trainings, steps=count))
             tried.append(rehearse_node(plan, llm, method))
     named = plan.study.settings.scale
     settings = rehearsal.Settings(name=name, rows=tuple(rows), scale=named, scale_note=scale.note)
@@ -90,9 +91,9 @@ def rehearsal_table(plan: Models, name: str, nodes: Sequence[Node]) -> Node:
 
 
 def steps(plan: Models, node: Node) -> int:
-    """How many optimiser steps a finetuning has."""
+    """How many optimiser steps a finetuning does."""
     samples, _ = samples_of(node.players("samples")[0])
-    return total_steps(samples, plan.scale.finetune.at(1.0))
+    return round(share_of(node) * total_steps(samples, plan.scale.finetune.at(1.0)))
 
 
 def measured(plan: Models, node: Node) -> tuple[float, str] | None:

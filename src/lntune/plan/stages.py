@@ -30,7 +30,7 @@ STAGES = {
     **{name: stage.module for name, stage in reference_stages().items()},
     **_modules("rehearse", "connector", "finetune", "measure", "predict", "similarity"),
     **{name: stage.module for name, stage in score_stages().items()},
-    **_modules("select", *STAGES_OF_REPORT_ITEMS),
+    **_modules("halve", "select", *STAGES_OF_REPORT_ITEMS),
     **_modules("train-clip", "train-vit", "train-llm"),
 }
 """Stage to its module, in the order in which they run; the demo's weights come last, being apart."""

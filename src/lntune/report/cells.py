@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import chain
 from operator import getitem
 from pathlib import Path
 from statistics import fmean
@@ -13,12 +14,12 @@ from pydantic import Field
 
 from lntune.benchmarks.intervals import Strata, difference, over_items, over_seeds, read_strata
 from lntune.config import Frozen
-from lntune.training.divergence import describe, read_divergences
+from lntune.training.endings import describe, read_endings
 
 Interval = tuple[float, float] | None
 
 NO_SCORE = "-"
-"""In place of a score whose model diverged, or cannot follow the format: too few of its answers are in form."""
+"""In place of a score without a model, or whose model cannot follow the format: too few of its answers are in form."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class Cell:
     """One cell: values that are ranked separately (MME's two), and the decimals of its intervals, if it can have one.
 
     ``beside`` is what the CSV says besides, by the end of the column's title; ``note``, why there is no value, where
-    training diverged.
+    training diverged or its search stopped it, and ``short`` the same in a few words.
     """
 
     values: tuple[Value, ...]
     decimals: int | None = None
     beside: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    short: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -136,12 +138,17 @@ def cell_of(column: str, folders: Sequence[Path], format: ScoreFormat | None, to
 
     ``folders`` are the results that it is read from, a seed each.
     """
-    if diverged := [runs for folder in folders if (runs := read_divergences(folder))]:
-        note = "; ".join(dict.fromkeys(map(describe, diverged)))
-        note += f" ({len(diverged)} of {len(folders)} seeds)" if len(folders) > 1 else ""
-        steps = "; ".join(str(run.step) for runs in diverged for run in runs)
+    if ended := [its for folder in folders if (its := read_endings(folder))]:
+        note = "; ".join(dict.fromkeys(map(describe, ended)))
+        note += f" ({len(ended)} of {len(folders)} seeds)" if len(folders) > 1 else ""
+        runs = [run for its in ended for run in its]
+        beside = {
+            name.replace("_", " "): "; ".join(str(run.facts[name]) for run in runs if name in run.facts)
+            for name in chain.from_iterable(run.facts for run in runs)
+        }
+        short = "; ".join(dict.fromkeys(run.short for run in runs))
         values, decimals = (len(format.values), format.decimals) if format else (1, 3)
-        return Cell((Value(NO_SCORE),) * values, decimals, {"diverged at": steps}, note)
+        return Cell((Value(NO_SCORE),) * values, decimals, beside, note, short)
     if format is not None:
         return _scores(folders, format)
     if column == "Similarity":

@@ -69,6 +69,7 @@ class ShownItemSettings(Frozen):
     scale_note: str
     protocol: str
     split: str
+    search: str = Field(default="", exclude_if=lambda text: not text, description="as of a selection, of any row's")
     seeds: tuple[int, ...] = Field(strict=False)
     tokens: Literal["all", "image", "text", "last"] | None
     similarity_on: str = ""
@@ -131,7 +132,7 @@ def scale_note(settings: ShownItemSettings) -> str:
 
 
 def without_model(settings: ShownItemSettings, cells: Sequence[Sequence[Cell]]) -> tuple[str, ...]:
-    """A sentence on each row that has no scores because training diverged."""
+    """A sentence on each row that has no scores because training diverged, or its search stopped it."""
     found = [(row, cell.note) for row, its in zip(settings.rows, cells, strict=True) for cell in its if cell.note]
     return tuple(dict.fromkeys(f"{row.name} has no scores: training {note}." for row, note in found))
 
@@ -142,6 +143,7 @@ def notes(settings: ShownItemSettings, missing: Sequence[str] = ()) -> tuple[str
     if any(row.selections for row in settings.rows):
         leak = " (the split that is reported, as in the paper: the choice leaks)" if settings.split == "test" else ""
         said += f" Learning rates chosen by CIDEr on Flickr30k's {settings.split} split{leak}."
+        said += f" Searched by {settings.search}." if settings.search else ""
     if settings.tokens is not None:
         said += f" Similarity over {_TOKENS[settings.tokens]} of the prompts of {settings.similarity_on}."
     if settings.measured_in:

@@ -21,7 +21,7 @@ from lntune.report.figure import SMALLEST, look, panels, write_figure, written
 from lntune.report.rows import ShownItemSettings
 from lntune.stages.select import CHOSEN
 from lntune.store.job import Job, Metrics, NoExecution
-from lntune.training.divergence import describe, read_divergences
+from lntune.training.endings import describe, read_endings
 from lntune.training.norm_gradients import KEY, recorded_name
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     assert all(row.group == model for row in settings.rows), "one LLM, as the config is checked for"
     assert all((norm.layer, norm.of) == (first.layer, first.of) for norm in settings.norms), "and one layer"
     chosen = {row: job.folders("selections")[row.selections[0]] / CHOSEN for row in settings.rows}
-    diverged = {row: runs for row, folder in chosen.items() if (runs := read_divergences(folder))}
+    diverged = {row: runs for row, folder in chosen.items() if (runs := read_endings(folder))}
     logs = {row: folder / "metrics.jsonl" for row, folder in chosen.items() if row not in diverged}
     layer = layer_at(first.layer, first.of, recorded_layers(next(iter(logs.values()))) if logs else first.of)
     series = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lntune.report.figure import look, panels, write_figure, written
 from lntune.report.rows import Row, ShownItemSettings, cells_of
 from lntune.store.job import Job, Metrics, NoExecution
-from lntune.training.divergence import read_divergences
+from lntune.training.endings import read_endings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _map(job: Job[Settings, NoExecution], row: Row) -> LayerSimilarity:
     tokens = job.settings.tokens
     assert tokens is not None
     folder = job.folders("scores")[row.scores[0][0]]
-    if read_divergences(folder):
+    if read_endings(folder):
         return LayerSimilarity(row.title, [[math.nan]], math.nan)
     found = json.loads((folder / "similarity.json").read_bytes())["tokens"][tokens]
     return LayerSimilarity(row.title, found["matrix"], found["mean"])

@@ -1,5 +1,7 @@
 """finetune: one model tuned on instructions: one LLM, vision encoder, method, data set, learning rate and seed."""
 
+from pydantic import Field
+
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
@@ -7,7 +9,7 @@ from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
 from lntune.store.job import Job, Metrics
-from lntune.training.divergence import Diverged, write_divergences
+from lntune.training.endings import Diverged, write_endings
 
 PACKAGES = (*_TUNE_PACKAGES, "peft")
 
@@ -16,7 +18,10 @@ TUNED = "tuned.safetensors"
 
 
 class Settings(Frozen):
-    """The method, how to train, and how conversations are put into words."""
+    """The method, how to train, and how conversations are put into words.
+
+    ``until`` is the share of the steps after which a search looks at it; the result then holds what it takes to go on.
+    """
 
     method: str
     lora: LoraSettings | None
@@ -26,6 +31,7 @@ class Settings(Frozen):
     library: Library
     misaligned_share: float
     seed: int
+    until: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda share: share is None)
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
@@ -48,9 +54,10 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             lora=settings.lora,
             connector=job.folder("connector"),
             recorder_of=norm_gradient_recorder,
+            until=settings.until,
         )
     except Diverged as found:
-        return write_divergences(job.out, [found.run]) if ranks.rank() == 0 else {}
+        return write_endings(job.out, [found.run]) if ranks.rank() == 0 else {}
     if weights:
         save_file({name: value.contiguous() for name, value in weights.items()}, job.out / TUNED)
     return metrics

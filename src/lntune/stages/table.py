@@ -95,8 +95,8 @@ def _write_readable(out: Path, settings: Settings, cells: Sequence[Sequence[Cell
         printed = tuple(Cell(tuple(map(Value, text.split("/")))) for text in one.cells)
         rows.append(TableRow(one.group, one.title, printed, literature=True))
     for row, its in zip(settings.rows, cells, strict=True):
-        # A candidate that diverged says so in its own cell; where none was left to choose, that stays "-".
-        in_words = [Cell((Value(f"diverged at step {one.beside['diverged at']}"),)) if one.note else one for one in its]
+        # A candidate that has no model says so in its own cell; where none was left to choose, that stays "-".
+        in_words = [Cell((Value(one.short),)) if one.note else one for one in its]
         rows.append(TableRow(row.group, row.title, tuple(its if row.learning_rate is None else in_words)))
     table = lay_out(rows, settings.columns, settings.layout, settings.emphasis, intervals=settings.intervals)
     below = notes(settings, without_model(settings, cells))
@@ -123,9 +123,10 @@ def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], pa
             record[f"{column} minus {settings.paired_with}"] = values
             record[f"{column} minus {settings.paired_with} 95% interval"] = intervals
     trained = bool(row.selections) or row.learning_rate is not None
+    searched = f", {settings.search}" if settings.search else ""
     return record | {
         "learning_rate": chosen_rates(row, job.folders("selections")) if trained else "",
-        "selected_on": f"Flickr30k {settings.split}" if row.selections else "",
+        "selected_on": f"Flickr30k {settings.split}{searched}" if row.selections else "",
         "protocol": settings.protocol,
         "scale": settings.scale,
         "source": OURS,

@@ -9,7 +9,7 @@ from lntune.config import Frozen
 from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
 from lntune.data.samples import Sample, read_samples
 from lntune.model.prompts import Rendered, Turn, render, stop_string
-from lntune.store.job import Job, Metrics
+from lntune.store.job import EARLIER, Job, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,11 +53,13 @@ def tune(
     lora: LoraSettings | None,
     connector: Path | None,
     recorder_of: Callable[["MultimodalModel"], "Recorder | None"] | None = None,
+    until: float | None = None,
 ) -> tuple[dict[str, "Tensor"], Metrics]:
     """Train what ``method`` marks on the job's samples; write metrics.jsonl; return what trained and the metrics.
 
-    The job's roles are llm, vision, samples, images; without a ``connector``'s folder one is drawn from the seed.
-    ``recorder_of`` takes the model once it is marked what trains. Of several ranks, only the first returns weights.
+    The job's roles are llm, vision, samples, images, perhaps earlier; without a ``connector``'s folder one is drawn
+    from the seed. ``recorder_of`` takes the model once it is marked what trains; ``until`` and earlier are those of
+    :func:`lntune.training.loop.train`. Of several ranks, only the first returns weights.
     """
     import torch
 
@@ -69,6 +71,7 @@ def tune(
     from lntune.model.tuning import apply_method, trainable_report
     from lntune.training import ranks
     from lntune.training.loop import train
+    from lntune.training.schedule import total_steps
 
     tokenizer = load_tokenizer(job.folder("llm"), *map(stop_string, (template, *job.execution.templates)))
     archive, samples = read_samples(job.folder("samples"))
@@ -96,9 +99,11 @@ def tune(
     )
     result = train(
         model, encoded, features, settings.training, job.execution, settings.seed,
-        job.scratch, job.out / "metrics.jsonl", job.label, recorder,
+        job.scratch, job.out / "metrics.jsonl", job.label, recorder, until,
+        job.folder(EARLIER) if EARLIER in job.inputs else None,
     )  # fmt: skip
     last = result.losses[-20:]
+    whole = total_steps(len(encoded), settings.training)
     return result.weights, {
         "steps": len(result.losses),
         "final_loss": sum(last) / len(last),
@@ -107,6 +112,7 @@ def tune(
         "trainable": report.trainable,
         "parameters": report.total,
         "trainable_percent": report.percent,
+        **({"of_steps": whole} if until else {}),
         **({"resumed_at": result.resumed_at} if result.resumed_at else {}),
         **({"peak_gpu_bytes": max(ranks.of_all(torch.cuda.max_memory_allocated()))} if on_gpu else {}),
     }

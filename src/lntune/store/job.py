@@ -19,6 +19,12 @@ E = TypeVar("E", bound=Frozen)
 
 Metrics = dict[str, int | float | str]
 
+EARLIER = "earlier"
+"""The role of a result that did the first part of a job's work, to go on from: it saves time and changes no byte."""
+
+KEPT = "kept"
+"""The role of a folder that says whether the work is wanted: it is if this holds only an empty file of that name."""
+
 
 class NoExecution(Frozen):
     """For stages that have nothing to be told about how to run."""

@@ -1,9 +1,10 @@
 """What lies in a store by stage and label, and early cut-off: work that was done before is linked, not done again.
 
 The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
-inputs are called. Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark
-is a hint: what it leads to is believed after its manifest has been read and its files have been seen. Marks that are
-lost with their folder are written again from the manifests.
+inputs are called; that a search kept it, and what it could go on from, count for nothing. Every result leaves a mark
+``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark is a hint: what it leads to is believed after
+its manifest has been read and its files have been seen. Marks that are lost with their folder are written again from
+the manifests.
 """
 
 import os
@@ -15,9 +16,12 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from blake3 import blake3
+
 from lntune.errors import UserError
 from lntune.files import link_or_copy
 from lntune.store.identity import Identity, digest, hash_file
+from lntune.store.job import EARLIER, KEPT
 from lntune.store.manifest import (
     MANIFEST,
     InputRecord,
@@ -61,11 +65,21 @@ _ATTEMPTS = 100
 Inputs = Mapping[str, InputRecord | tuple[InputRecord, ...]]
 
 
+_WANTED = digest({KEPT: blake3().hexdigest()})
+"""The content of a folder that plays KEPT where the work is wanted."""
+
+
+def is_no_work(role: str, record: InputRecord | tuple[InputRecord, ...] | None) -> bool:
+    """Whether an input, if its record is known, changes nothing about what the work gives."""
+    return role == EARLIER or (role == KEPT and isinstance(record, InputRecord) and record.content == _WANTED)
+
+
 def work_of(identity: Identity, inputs: Inputs) -> str:
     """The hash of the work behind an identity: as its id, with the inputs' contents in place of their names."""
     contents = {
         role: record.content if isinstance(record, InputRecord) else [one.content for one in record]
         for role, record in inputs.items()
+        if not is_no_work(role, record)
     }
     return digest(identity.document() | {"inputs": contents})
 

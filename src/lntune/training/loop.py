@@ -19,7 +19,7 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from lntune.config.training import Execution, Passes, TrainingSettings
+from lntune.config.training import CHECKPOINT, Execution, Passes, TrainingSettings
 from lntune.errors import UserError
 from lntune.model.device import numerics
 from lntune.model.encode import EncodedSample
@@ -28,10 +28,10 @@ from lntune.model.multimodal import MultimodalModel, count_answer_tokens, row_le
 from lntune.progress import Progress, track
 from lntune.training import ranks
 from lntune.training.checkpoint import load_checkpoint, run_digest, save_checkpoint
-from lntune.training.divergence import Diverged, Divergence
+from lntune.training.endings import Diverged, Divergence
 from lntune.training.engine import Engine, PlainEngine, trainable
 from lntune.training.interruption import Interrupted, stop_requests
-from lntune.training.schedule import learning_rate, rank_passes, step_batches, total_steps
+from lntune.training.schedule import learning_rate, rank_passes, step_batches, steps_until, total_steps
 
 # Called with the step's index and the whole gradients by name, before clipping and update; what it returns joins the
 # step's line of the log. Every rank calls it, and all must ask for the same gradients in the same order.
@@ -40,7 +40,7 @@ Recorder = Callable[[int, Mapping[str, Tensor]], Mapping[str, object]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run: the loss of each optimiser step, and how many steps earlier attempts had done.
+    """A finished run: the loss of each optimiser step, and how many steps earlier attempts, or rounds, had done.
 
     ``weights`` is what trained, by name, in whole; it is empty on other ranks than the first.
     """
@@ -52,7 +52,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Run:
-    """What each step of a training run needs to know."""
+    """What each step of a training run needs to know; it ends after ``last`` of the ``total`` steps."""
 
     samples: Sequence[EncodedSample]
     features: FeatureSource
@@ -62,6 +62,7 @@ class Run:
     scratch: Path
     digest: str
     total: int
+    last: int
     label: str
     recorder: Recorder | None
 
@@ -77,16 +78,20 @@ def train(
     log: Path,
     label: str,
     recorder: Recorder | None = None,
+    until: float | None = None,
+    earlier: Path | None = None,
 ) -> TrainingResult:
     """Train the parameters of ``model`` that require gradients: in place with the plain engine; the result has them.
 
     ``log`` gets one JSON line a step: step, loss (mean cross entropy over the step's answer tokens), learning_rate,
     answer_tokens, grad_norm (before clipping) and what ``recorder`` adds; no times, so that equal runs write equal
-    bytes. What ``scratch`` holds of this very run is resumed from. With the engine ``deepspeed`` all ranks call this
-    alike, and the first writes. Raises Diverged at the first step whose loss or gradient norm is not finite, which gets
-    no line, and Interrupted when a signal asks to stop; what was done is then saved.
+    bytes. What ``scratch`` holds of this very run is resumed from, else what ``earlier`` does: the folder of one that
+    ended ``until`` a share of the steps was done, and left a checkpoint beside its log. The schedule is that of the
+    whole run. With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises Diverged at the
+    first step whose loss or gradient norm is not finite, which gets no line, and Interrupted when a signal asks to
+    stop; what was done is then saved.
     """
-    total = total_steps(len(samples), settings)
+    total, last = total_steps(len(samples), settings), steps_until(len(samples), settings, until)
     first = ranks.rank() == 0
     with (
         numerics(execution.threads, settings.precision),
@@ -95,18 +100,22 @@ def train(
     ):
         engine, digest = start_engine(model, samples, settings, execution, seed)
         lines: list[str] = []
-        if checkpoint := load_checkpoint(scratch, digest, trainable(model).keys()):
-            lines, tensors = checkpoint
-            engine.load(tensors)
+        for folder in (scratch, *([earlier / CHECKPOINT] if earlier else [])):
+            if checkpoint := load_checkpoint(folder, digest, trainable(model).keys()):
+                lines, tensors = checkpoint
+                engine.load(tensors)
+                break
         done = len(lines)
-        run = Run(samples, features, settings, execution, seed, scratch, digest, total, label, recorder)
+        run = Run(samples, features, settings, execution, seed, scratch, digest, total, last, label, recorder)
         if first:
             log.write_text("".join(lines), encoding="utf-8")
         with (
             open(log if first else os.devnull, "a", encoding="utf-8", buffering=1) as file,
-            track(total, label, "steps", done=done, stream=None if first else file) as progress,
+            track(last, label, "steps", done=done, stream=None if first else file) as progress,
         ):
             go_on(run, engine, lines, file, progress, asked)
+        if until is not None:
+            save_checkpoint(log.with_name(CHECKPOINT), digest, last, lines, engine.state())
         return TrainingResult([json.loads(line)["loss"] for line in lines], done, engine.weights())
 
 
@@ -143,7 +152,7 @@ def go_on(
     """Do the steps that ``lines`` does not hold yet, adding to it; Interrupted once ``asked`` is true."""
     saved, every = len(lines), run.execution.checkpoint_steps
     lengths = [len(sample.input_ids) for sample in run.samples]
-    indices = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.total)
+    indices = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.last)
     batches = ([run.samples[index] for index in batch] for batch in indices)
     for step, (batch, following) in enumerate(pairwise(chain(batches, [[]])), start=saved):
         stop = ranks.anywhere(asked())

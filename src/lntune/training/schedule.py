@@ -26,6 +26,12 @@ def total_steps(samples: int, settings: TrainingSettings) -> int:
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
+def steps_until(samples: int, settings: TrainingSettings, share: float | None) -> int:
+    """The steps that are done once this share of all is: the nearest whole number, at least one; all for None."""
+    total = total_steps(samples, settings)
+    return total if share is None else max(1, round(share * total))
+
+
 def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
     """Return the rate for the step with this index (from 0) out of ``total``.
 

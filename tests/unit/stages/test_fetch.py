@@ -15,6 +15,7 @@ from lntune.commands.pin import pin
 from lntune.config.catalog import CATALOG, Catalog, Place
 from lntune.config.load import load
 from lntune.errors import UserError
+from lntune.training.endings import Divergence, Stop, read_endings, write_endings
 from stage_runs import Folders, read, refusal, run
 
 
@@ -49,6 +50,45 @@ def test_select_takes_the_best_and_of_equals_the_smaller_rate(
     }
     for name in ("tuned.safetensors", "metrics.jsonl"):
         assert os.path.samefile(out / "chosen" / name, pairs[best][0] / name)
+
+
+def test_the_best_go_on_and_the_others_say_in_which_place_they_stopped(tmp_path: Path) -> None:
+    """Of equals the smaller rate goes on; one that diverged is never kept, and no place is counted for it."""
+    rates, ciders = (2e-3, 1e-3, 5e-4, 1e-4), (7.0, 7.0, 9.0, 1.0)
+    pairs = [tuned(tmp_path, str(k), cider) for k, cider in enumerate(ciders)]
+    diverged = Divergence(learning_rate=1e-4, step=1, steps=9, loss="nan", grad_norm="nan")
+    write_endings(pairs[3][1], [diverged])
+    inputs: Folders = {"candidates": tuple(c for c, _ in pairs), "scores": tuple(s for _, s in pairs)}
+    out = tmp_path / "halve"
+    metrics = run(out, "halve", {"learning_rates": rates, "split": "test", "keep": 2}, inputs)
+    assert metrics == {"kept": 2, "stopped": 1}
+    stop = Stop(learning_rate=2e-3, step=1, score=7.0, place=3, candidates=3)
+    assert [read_endings(out / str(rate)) for rate in rates] == [[stop], [], [], [diverged]]
+    assert [path.name for path in (out / "0.001").iterdir()] == ["kept"] and not (out / "0.001" / "kept").read_bytes()
+    places = read(out / "places.json")
+    assert places["candidates"][0] == {"learning_rate": 2e-3, "CIDEr": 7.0, "stopped_at": 1, "place": 3}
+    assert places["candidates"][3] == {"learning_rate": 1e-4, "CIDEr": None, "diverged_at": 1}
+
+    for (candidate, score), rate in zip(pairs, rates, strict=True):  # as the next round passes it on
+        for folder in (candidate, score) if read_endings(out / str(rate)) else ():
+            write_endings(folder, read_endings(out / str(rate)))
+    chosen = run(tmp_path / "select", "select", {"learning_rates": rates, "split": "test", "search": "halving"}, inputs)
+    assert chosen == {"learning_rate": 5e-4, "CIDEr": 9.0}
+    selection = read(tmp_path / "select" / "selection.json")
+    assert selection["search"] == "halving"
+    assert selection["candidates"][0] == {"learning_rate": 2e-3, "CIDEr": None, "stopped_at": 1, "place": 3}
+
+
+def test_where_all_that_were_kept_diverged_the_choice_says_so(tmp_path: Path) -> None:
+    pairs = [tuned(tmp_path, str(k), 1.0) for k in range(2)]
+    diverged = Divergence(learning_rate=2e-3, step=8, steps=9, loss="nan", grad_norm="nan")
+    write_endings(pairs[0][1], [diverged])
+    write_endings(pairs[1][1], [Stop(learning_rate=1e-3, step=4, score=7.0, place=2, candidates=2)])
+    inputs: Folders = {"candidates": tuple(c for c, _ in pairs), "scores": tuple(s for _, s in pairs)}
+    metrics = run(tmp_path / "select", "select", {"learning_rates": (2e-3, 1e-3), "split": "test"}, inputs)
+    why = "diverged at every learning rate that was kept: 0.002 at step 8 (stopped before: 0.001 at step 4)"
+    assert metrics == {"no_model": why}
+    assert len(read_endings(tmp_path / "select" / "chosen")) == 2
 
 
 def sha256(content: bytes) -> str:

@@ -91,6 +91,41 @@ def test_other_work_is_not_linked(store: Store, change: str) -> None:
     assert train(store, folder, work=write("other"), settings=settings).origin is None
 
 
+def test_what_a_search_kept_is_the_work_that_it_would_have_been_without_it(store: Store) -> None:
+    """Either links the other's files. One that was not kept is other work, whatever lies in the store."""
+
+    def gate(name: str, content: str) -> Path:
+        def work(out: Path, scratch: Path) -> dict[str, object]:
+            (out / "0.1").mkdir()
+            (out / "0.1" / name).write_text(content)
+            return {}
+
+        identity = Identity("halve", {"name": name}, CODE, {}, {})
+        record(store, identity, "halve", work)
+        return store.folder("halve", "halve", identity.id)
+
+    def gated(rate: float, halving: Path | None, work=refuse) -> Manifest:
+        inputs = {"data": data}
+        if halving:
+            inputs |= {"kept": halving / "0.1", "earlier": earlier}
+        names = {role: f"{(p.parent if role == 'kept' else p).name[-12:]}" for role, p in inputs.items()}
+        names |= {"kept": f"{names['kept']}/0.1"} if halving else {}
+        identity = Identity("train", {"rate": rate}, CODE, {}, names)
+        return record(store, identity, "model", work, inputs=inputs)
+
+    data, earlier = source(store, "abc", 1), source(store, "def", 2)
+    kept, stopped = gate("kept", ""), gate("stopped.json", "[]")
+    for rate, first, second in ((0.1, None, kept), (0.2, kept, None)):
+        made = gated(rate, first, write("model"))
+        again = gated(rate, second)
+        assert again.origin and again.origin.id == made.id and again.outputs == made.outputs
+        other = gated(rate, stopped, write("no model"))
+        assert other.origin is None and other.outputs != made.outputs
+    shutil.rmtree(store.root / ".works")
+    assert gated(0.3, stopped, write("no model")).origin is None
+    assert gated(0.3, kept, write("model")).origin is None, "nothing was linked from what did not do the work"
+
+
 def test_a_part_is_as_good_as_a_result_with_the_same_files(store: Store) -> None:
     """What else a selection holds does not matter to whoever reads its chosen candidate."""
     whole = Identity("filter", {"alone": True}, CODE, {}, {})

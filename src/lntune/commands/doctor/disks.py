@@ -74,7 +74,7 @@ def _check_group(store: Path) -> Iterator[Finding]:
 def _check_room(needs: Needs) -> Finding:
     """Room for what the plan predicts, downloads and checkpoints included."""
     work, computed = needs.work, [one for one in needs.work.results if not one.linked]
-    wanted = sum(one.bytes or 0 for one in computed) + work.checkpoint_bytes
+    wanted = round(sum(one.chance * (one.bytes or 0) for one in computed)) + work.checkpoint_bytes
     unknown = sum(one.unknown for one in computed)
     more = f", and {unknown} files of unknown size" if unknown else ""
     kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""

@@ -5,7 +5,7 @@ for the code; ``inputs``, each with the role, the name, the part and the content
 
     state       "there"; of one that is "deleted" or "damaged" the inputs alone are told, by the plan if it has it
     raw         of fetch and draw: what the files are, their licence, and of each its sha256 and where it came from
-    selection   of select: the candidates, with learning rate, CIDEr and the names of their results
+    selection   of select and halve: the candidates, with learning rate, CIDEr and the names of their results
     numbers     of measure: what was measured, predicted and printed, as measure.json has it
 
 Questions come with a model's answers, what would have been right, and the score of each: that which the benchmark's
@@ -31,6 +31,7 @@ from lntune.stages import predict
 from lntune.stages.measure import MEASURED
 from lntune.store.identity import hash_file
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
+from lntune.training.endings import NO_MODEL
 
 Facts = dict[str, Any]
 
@@ -91,7 +92,7 @@ def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:
             facts["raw"] = _fetched(plan, root, manifest, folder)
         case "draw":
             facts["raw"] = _drawn(manifest, folder)
-        case "select":
+        case "select" | "halve":
             facts["selection"] = _selection(manifest, folder)
         case "measure":
             facts["numbers"] = []  # and that stays so if the file is lost
@@ -124,17 +125,18 @@ def _drawn(manifest: Manifest, folder: Path) -> Facts:
 
 
 def _selection(manifest: Manifest, folder: Path) -> Facts:
-    """Each candidate: rate, results' names, and CIDEr or the step of divergence unless selection.json is lost."""
+    """Each candidate: rate, results' names, and CIDEr or how it ended, unless the file that says so is lost."""
     rates: Any = manifest.settings["learning_rates"]
     known: list[Facts] = [{} for _ in rates]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((folder / "selection.json").read_bytes())["candidates"]
+        name = "selection.json" if manifest.stage == "select" else "places.json"
+        found = json.loads((folder / name).read_bytes())["candidates"]
         known = [*map(dict, found), *known]
     candidates = [
         {
             "learning_rate": rate,
             "CIDEr": one.get("CIDEr"),
-            "diverged_at": one.get("diverged_at"),
+            **{key: one.get(key) for key in ("diverged_at", "stopped_at", "place")},
             "chosen": rate == manifest.metrics.get("learning_rate"),
             "result": tuned.name,
             "score": score.name,
@@ -172,8 +174,8 @@ def examples(store: Store, score: InputRecord, number: int, wrong: bool = False)
 def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: int, wrong: bool) -> Facts:
     manifest = _manifest(store, score)
     (asked,), (said,) = players(manifest, "questions"), players(manifest, "answers")
-    if diverged := manifest.metrics.get("diverged"):
-        raise UserError(f"training {diverged}; nothing was asked")
+    if ended := manifest.metrics.get(NO_MODEL):
+        raise UserError(f"training {ended}; nothing was asked")
     predicted = _manifest(store, said)
     (images,) = players(predicted, "images")
     archive, questions = read_questions(store.root / asked.name)

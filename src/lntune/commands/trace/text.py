@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages
 from lntune.commands.trace.derivation import Facts
+from lntune.training.endings import NO_MODEL
 from lntune.units import seconds_text
 
 _WIDTH = 120
@@ -120,6 +121,7 @@ class _Tree:
         for one in sorted(result["selection"]["candidates"], key=lambda one: not one["chosen"]):
             cider = "unknown" if one["CIDEr"] is None else f"{one['CIDEr']:.2f}"
             became = f"CIDEr {cider}" if one["diverged_at"] is None else f"diverged at step {one['diverged_at']}"
+            became = f"stopped at step {at}, place {one['place']}" if (at := one["stopped_at"]) else became
             of = f"learning rate {one['learning_rate']:g}, {became}"
             if one["chosen"]:
                 yield f"chosen, {of}", given[one["result"]]
@@ -127,7 +129,7 @@ class _Tree:
                     yield "its score", given[one["score"]]
             else:
                 state = self._results[one["result"]]["state"]
-                yield f"not chosen, {of}: {one['result']}{_STATES[state]}", None
+                yield f"{'not chosen, ' * (result['stage'] == 'select')}{of}: {one['result']}{_STATES[state]}", None
 
     def _facts(self, given: Facts, result: Facts, again: bool) -> Iterator[str]:
         """What is said of a result below its name."""
@@ -166,13 +168,15 @@ class _Tree:
 def _told(result: Facts) -> Iterator[str]:
     """What a result's stage has to tell."""
     stage, metrics = result["stage"], dict(result["metrics"])
-    if diverged := metrics.get("diverged"):
-        yield f"training {diverged}, so there is no model"
+    if ended := metrics.get(NO_MODEL):
+        yield f"training {ended}, so there is no model"
     elif stage in _MEANING:
         in_form = f"; {metrics['followed']:.0%} of the answers are captions in form" if "followed" in metrics else ""
         yield f"the value is {_MEANING[stage]}{in_form}"
-    elif stage == "select":
-        yield f"by {result['selection']['metric']}; all candidates' answers and scores are in --json"
+    elif stage in ("select", "halve"):
+        how = f"; {search}" if (search := result["settings"].get("search")) else ""
+        how += f"; the best {metrics['kept']} go on" if stage == "halve" else ""
+        yield f"by {result['selection']['metric']}{how}; all candidates' answers and scores are in --json"
     elif stage == "measure":
         yield from _measured(result)
     elif stage not in ("fetch", "draw"):
@@ -182,6 +186,8 @@ def _told(result: Facts) -> Iterator[str]:
             parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
         if training := result["settings"].get("training"):
             parts.append(f"learning rate {training['learning_rate']:g}")
+        if whole := metrics.get("of_steps"):
+            parts.append(f"until its search looked at it; {whole} steps in all")
         if result["settings"].get("blind"):
             parts.append("blind: the image features are zeroed")
         yield ", ".join([_sentence(stage, metrics), *parts])

@@ -44,10 +44,10 @@ from lntune.report.published import difference, differing_values
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import digest
 from lntune.store.job import Job
-from lntune.training.divergence import passed_on
+from lntune.training.endings import passed_on
 from lntune.units import counted
 
-_MADE_AGAIN = ("tokenize-references", "select", *STAGES_OF_REPORT_ITEMS)
+_MADE_AGAIN = ("tokenize-references", "halve", "select", *STAGES_OF_REPORT_ITEMS)
 """Besides scores."""
 
 _TOKENIZED = ("score-captions", "tokenize-references")

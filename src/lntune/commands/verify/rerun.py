@@ -23,7 +23,7 @@ from lntune.snakefile.workflow import spec_path, write_specs
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import canonical_json, hash_tree
 from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest
-from lntune.training.divergence import DIVERGED
+from lntune.training.endings import KINDS
 from lntune.units import counted
 
 _NEVER = {"fetch": "comes from elsewhere, and was hashed", "rehearse": "holds times, which never come out alike"}
@@ -106,7 +106,7 @@ def compare_files(stored: Mapping[str, File], findings: Findings, node: Node, ou
             off[path] = SURPLUS
         elif stored[path].blake3 in ("", made[path]):
             continue
-        elif node.stage == "select" and path.startswith(f"{CHOSEN}/") and not path.endswith(f"/{DIVERGED}"):
+        elif node.stage == "select" and path.startswith(f"{CHOSEN}/") and path.split("/")[-1] not in KINDS:
             if (out / path).read_bytes() not in (b"", stored[path].blake3.encode()):  # the hash stands in for the file
                 off[path] = "is not the file of the best candidate"
         else:
