@@ -63,6 +63,11 @@ class Node:
         """The name of its folder."""
         return f"{self.label}-{self.id}"
 
+    @property
+    def path(self) -> str:
+        """Its folder below the store, by which people name it."""
+        return f"{self.stage}/{self.name}"
+
     def parents(self) -> Iterator["Node"]:
         """All inputs, in the order of the roles."""
         for role in self.inputs:

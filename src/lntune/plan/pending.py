@@ -95,7 +95,7 @@ def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork
     checkpoints = sorted(one.checkpoint for one in results if not one.linked)
     return PendingWork(
         scale=plan.study.settings.scale,
-        targets=tuple(str(target.file or f"{target.node.stage}/{target.node.name}") for target in asked),
+        targets=tuple(str(target.file or target.node.path) for target in asked),
         results=results,
         done=done,
         publish=published,

@@ -100,7 +100,7 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
             plan.report_item(report_item)
         found = plan.find(stage, name)
     if found is None:
-        known = [f"{node.stage}/{node.name}" for node in plan.nodes()]
+        known = [node.path for node in plan.nodes()]
         near = difflib.get_close_matches(f"{stage}/{name}", known, 1, 0.6)
         hint = f"did you mean {near[0]}?" if near else "`lntune plan --json` lists those that are pending"
         raise UserError(f"{stage}/{name}: is no result of this config; {hint}")

@@ -329,7 +329,7 @@ class Workflow(StageRules):
     def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None) -> None:
         """Before the first job: also a lease, so that `lntune gc` of others spares what this run needs."""
         try:
-            write_lease(self.plan.store, Path.cwd(), [f"{node.stage}/{node.name}" for node in self.nodes()])
+            write_lease(self.plan.store, Path.cwd(), [node.path for node in self.nodes()])
         except OSError as error:
             print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
                   file=sys.stderr)  # fmt: skip

@@ -56,7 +56,7 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     report_items = closure(list(map(plan.report_item, plan.known_items())))
     weights = closure([*DemoWeightsPlan(root).nodes().values()]) if (root / RECIPES).is_file() else []
     for nodes, reason in ((report_items, _TODAY), (weights, "one of the demo's weights")):
-        folders.keep((f"{node.stage}/{node.name}" for node in nodes), reason)
+        folders.keep((node.path for node in nodes), reason)
     refusal, notes = workflow_running(here), []
     for file, results in _published(here, folders):
         if not results:

@@ -75,7 +75,7 @@ def _planned(plan: Plan, name: str) -> Iterator[Facts]:
         for role, given in node.inputs.items():
             part = given.folder if isinstance(given, Part) else None
             for one in node.players(role):
-                yield _use(role, f"{one.stage}/{one.name}", part, None)
+                yield _use(role, one.path, part, None)
 
 
 def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:

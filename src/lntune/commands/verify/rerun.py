@@ -41,7 +41,7 @@ def rerun(
     nodes = [target.node for name in asked if not name.isdecimal() for target in targets_of(plan, [name])]
     for node in nodes:
         if why := _hindrance(node, manifests):
-            raise UserError(f"--rerun {node.stage}/{node.name}: it {why}; name another result")
+            raise UserError(f"--rerun {node.path}: it {why}; name another result")
     if number := sum(int(one) for one in asked if one.isdecimal()):
         seed = random.randrange(10**6) if seed is None else seed
         others = [one for one in manifests if one.stage not in leave_out and not _hindrance(one, manifests)]
@@ -50,14 +50,13 @@ def rerun(
         findings.notes.append(f"what is made again is drawn of {counted(len(others), 'result')} by --rerun-seed {seed}")
     store, equal = Store(Path(tempfile.mkdtemp(prefix="lntune-rerun-"))), True
     for place, node in enumerate(nodes, 1):
-        name = f"{node.stage}/{node.name}"
-        print(f"{name}: making it again, {place} of {len(nodes)}", file=sys.stderr, flush=True)
+        print(f"{node.path}: making it again, {place} of {len(nodes)}", file=sys.stderr, flush=True)
         if off := _trouble(plan, findings, node, manifests[node], held[node], store):
             equal = False
             findings.problem(result_folder(plan.store, node), off, [node])
         else:
             shutil.rmtree(result_folder(store, node))
-        findings.reruns.append(f"{name}: {off or 'equal, ' + counted(len(held[node]), 'file')}")
+        findings.reruns.append(f"{node.path}: {off or 'equal, ' + counted(len(held[node]), 'file')}")
     if equal:
         shutil.rmtree(store.root)
 
@@ -67,7 +66,7 @@ def _hindrance(node: Node, manifests: Manifests) -> str:
     if node.stage in _NEVER or node not in manifests:
         return _NEVER.get(node.stage, "is not made")
     gone = next((one for one in node.parents() if one not in manifests), None)
-    return f"was made from {gone.stage}/{gone.name}, which is gone" if gone else ""
+    return f"was made from {gone.path}, which is gone" if gone else ""
 
 
 def _trouble(

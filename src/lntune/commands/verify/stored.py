@@ -66,11 +66,6 @@ def check_stored(lock: CatalogLock, jobs: int, findings: Findings) -> tuple[Mani
 # --- manifests -----------------------------------------------------------------------------------------------------
 
 
-def _name(node: Node) -> str:
-    """A result's folder, below the store."""
-    return f"{node.stage}/{node.name}"
-
-
 def _read_manifests(findings: Findings) -> dict[Node, Manifest]:
     """The manifests of all results that are there; a damaged one is a problem and left out."""
     found = {}
@@ -84,7 +79,7 @@ def _read_manifests(findings: Findings) -> dict[Node, Manifest]:
 
 
 def _own_faults(node: Node, manifest: Manifest) -> Iterator[str]:
-    if manifest.name != _name(node):
+    if manifest.name != node.path:
         yield f"says that it is {manifest.name}"
     try:
         edited = manifest.identity().id != manifest.id
@@ -121,12 +116,12 @@ def _check_contents(manifests: Manifests, findings: Findings) -> None:
             findings.problem(manifest_path(findings.basis.store, parent), what, [parent])
             continue
         for child in off:
-            what = f"was made from other content than {_name(parent)} has, from which others were made"
+            what = f"was made from other content than {parent.path} has, from which others were made"
             findings.problem(manifest_path(findings.basis.store, child), what, [child])
 
 
 def _names(nodes: list[Node]) -> str:
-    text = ", ".join(_name(node) for node in nodes[:_MOST_NAMES])
+    text = ", ".join(node.path for node in nodes[:_MOST_NAMES])
     return text + (f" and {len(nodes) - _MOST_NAMES} more" if len(nodes) > _MOST_NAMES else "")
 
 
