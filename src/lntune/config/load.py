@@ -56,7 +56,10 @@ def load_extending(path: Path, model: type[Model]) -> Model:
     if not bases:
         return load(path, model)
     load_extending(bases[0], model)
-    return validate(_joined(path), model, path)
+    joined: dict[str, Any] = {}
+    for file in reversed([path, *bases]):
+        joined = _join(joined, {key: value for key, value in read_yaml(file).items() if key != _EXTENDS})
+    return validate(joined, model, path)
 
 
 def files_extended(path: Path) -> list[Path]:
@@ -72,14 +75,6 @@ def files_extended(path: Path) -> list[Path]:
             raise UserError(f"{shown(files[-1])}: {_EXTENDS}: {name} is built on this file itself; name another")
         files.append(base)
     return files
-
-
-def _joined(path: Path) -> dict[str, Any]:
-    """The values of a file and of those that it extends."""
-    joined: dict[str, Any] = {}
-    for file in reversed(files_extended(path)):
-        joined = _join(joined, {key: value for key, value in read_yaml(file).items() if key != _EXTENDS})
-    return joined
 
 
 def _join(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
