@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,44 @@ OUTPUTS = ("tuned.safetensors", "metrics.jsonl")
 @pytest.fixture
 def long(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The spec of a finetune of 42 steps, not carried out yet."""
-    scale = copy.yaml("workflow/scales/tiny.yaml")
+    monkeypatch.chdir(copy.root)
+    return long_finetune(copy)
+
+
+def long_finetune(checkout: Checkout) -> Path:
+    scale = checkout.yaml("workflow/scales/tiny.yaml")
     scale["finetune"]["epochs"] = 14.0
     scale["execution"]["checkpoint_steps"] = None
-    copy.write_yaml("workflow/scales/tiny.yaml", scale)
-    monkeypatch.chdir(copy.root)
-    Workflow(copy.root, {}).start(fork_server=False)
-    specs = sorted((copy.root / "results/.jobs/finetune").glob("*-finetune-80K-*.json"))
+    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
+    Workflow(checkout.root, {}).start(fork_server=False)
+    specs = sorted((checkout.root / "results/.jobs/finetune").glob("*-finetune-80K-*.json"))
     return next(spec for spec in specs if not result_of(spec).exists())
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """The files of that finetune, made by one process and by two ranks, and the lines of its metrics by one process."""
+
+    plain: list[bytes]
+    ranks: list[bytes]
+    lines: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    root = tmp_path_factory.mktemp("undisturbed") / "copy"
+    shutil.copytree(made.root, root)
+    with chdir(root):
+        spec = long_finetune(Checkout(root))
+        result = run(spec)
+        assert "resumed_at" not in metrics(result)
+        plain, lines = outputs(result), metric_lines(result)
+        shutil.rmtree(result)
+        with_execution(spec, **RANKS)
+        return Undisturbed(plain, outputs(run(spec)), lines)
+
+
+RANKS = {"engine": "deepspeed", "ranks": 2, "zero_stage": 2, "micro_batch": 16}
 
 
 @pytest.fixture(params=["", "late_collectives"], ids=["gloo", "as NCCL"])
@@ -125,10 +157,9 @@ def test_a_second_signal_later_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(long: Path, number: signal.Signals) -> None:
-    wanted = outputs(run(long))
-    assert "resumed_at" not in metrics(result_of(long))
-    shutil.rmtree(result_of(long))
+def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(
+    long: Path, number: signal.Signals, undisturbed: Undisturbed
+) -> None:
     process = start(long)
     wait_for_steps(long, process, 6)
     process.send_signal(number)
@@ -137,7 +168,7 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(long: Path, n
     assert code == 1 and 6 <= step < 42 and not result_of(long).exists()
     scratch = long.parents[2] / ".scratch" / f"finetune-{long.stem.rpartition('-')[2]}"
     assert [path.name for path in scratch.iterdir()] == [f"step-{step}"]
-    assert outputs(run(long)) == wanted
+    assert outputs(run(long)) == undisturbed.plain
     assert metrics(result_of(long))["resumed_at"] == step
     assert not scratch.exists()
 
@@ -172,7 +203,9 @@ def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
     assert code == 1 and stopped_at(printed, label_of(long)) >= 5
 
 
-def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, collectives: None) -> None:
+def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(
+    long: Path, collectives: None, undisturbed: Undisturbed
+) -> None:
     """Two ranks, ZeRO-2; stopped and resumed on the way, with what Slurm tells of a job in the environment.
 
     Stopped and resumed, it is equal to the byte to DeepSpeed undisturbed. Each step has the plain loop's samples and
@@ -181,9 +214,7 @@ def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, col
     chance where two runs part: five pairs on one CPU that differ in nothing but the order of additions (micro-batches
     of 32, 16 and 8; two ranks) came to between 2.4e-5 and 3.7e-3. More than ten times the largest is no rounding.
     """
-    plain = metric_lines(run(long))
-    undisturbed = outputs(run_with(long, engine="deepspeed", ranks=2, zero_stage=2, micro_batch=16))
-    shutil.rmtree(result_of(long))
+    with_execution(long, **RANKS)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "7", "RANK": "5", "WORLD_SIZE": "9"}.items():
             patch.setenv(name, value)
@@ -194,13 +225,14 @@ def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, col
     assert code == 1
     step = stopped_at(printed, label_of(long))
     shared = metric_lines(run(long))
-    assert outputs(result_of(long)) == undisturbed
+    assert outputs(result_of(long)) == undisturbed.ranks
     assert metrics(result_of(long))["resumed_at"] == step
     manifest = json.loads((result_of(long) / "manifest.json").read_text())
     assert manifest["machine"]["ranks"] == 2 and manifest["execution"]["engine"] == "deepspeed"
     assert manifest["metrics"]["deepspeed"]
     assert manifest["peak_memory_bytes"] > 200e6
     assert [line["step"] for line in shared] == list(range(1, 43))
+    plain = undisturbed.lines
     for ours, theirs in zip(shared[:FIRST], plain[:FIRST], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
@@ -210,13 +242,6 @@ def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, col
 
 
 FIRST = 5
-
-
-def run_with(spec: Path, **execution: Any) -> Path:
-    """Carry the job out again, executed otherwise."""
-    shutil.rmtree(result_of(spec))
-    with_execution(spec, **execution)
-    return run(spec)
 
 
 def metric_lines(result: Path) -> list[dict[str, Any]]:
