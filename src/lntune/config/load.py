@@ -81,7 +81,7 @@ def _join(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     joined = dict(base)
     for key, value in changes.items():
         before = joined.get(key)
-        if isinstance(before, dict) and value is None:
+        if isinstance(before, dict | list) and value is None:
             del joined[key]
         else:
             joined[key] = _join(before, value) if isinstance(before, dict) and isinstance(value, dict) else value

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -87,8 +87,10 @@ class Study:
             if not study.report_item_path(name).is_file():
                 key = f"report_items[{place}]"
                 raise unknown_name(root / CONFIG, key, name, study.report_items(), "report item")
+        made = tuple(name for name in settings.report_items if not study.leaves_out(name))
+        for name in made or settings.report_items:
             study.report_item(name)
-        return study
+        return replace(study, settings=settings.model_copy(update={"report_items": made}))
 
     @cached_property
     def store(self) -> Path:
@@ -117,16 +119,44 @@ class Study:
         return files_extended(self.scale_file)
 
     def report_items(self) -> list[str]:
-        """The names of all report items."""
-        return _names(self.root / "workflow" / "report_items")
+        """The names of all report items, without those that the scale leaves out."""
+        names = _names(self.root / "workflow" / "report_items")
+        return [name for name in names if not any(self._left_out.values()) or not self.leaves_out(name)]
 
     def report_item_path(self, name: str) -> Path:
         """The file of one report item."""
         return self.root / "workflow" / "report_items" / f"{name}.yaml"
 
+    @cached_property
+    def _left_out(self) -> dict[str, set[str]]:
+        """By key of the scale, the names that it does not have, and a scale that it builds on has."""
+        bases = [read_yaml(file) for file in self.scale_files()[1:]]
+        return {key: {name for base in bases for name in base.get(key) or {}} - own.keys() for key, own in (
+            ("llms", self.scale.llms), ("methods", self.scale.methods), ("data", self.scale.data),
+            ("visions", self.scale.visions), ("sweeps", self.scale.sweeps),
+        )}  # fmt: skip
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether the scale leaves out all of a report item's LLMs or rows, of which its base has some."""
+        item = self._report_item(name)
+        return not item.llms or not item.rows
+
     @once
     def report_item(self, name: str) -> ReportItem:
-        """One table or figure, with every name in it checked against the scale."""
+        """One table or figure, with every name in it checked against the scale.
+
+        What the scale leaves out of the one that it builds on is left out here, too.
+        """
+        if self.leaves_out(name):
+            file, scale = shown(self.report_item_path(name)), shown(self.scale_file)
+            raise UserError(f"{file}: {scale} leaves out all of its llms or rows; choose another scale or report item")
+        settings = self._report_item(name)
+        _check_report_item(self.report_item_path(name), settings, self.scale)
+        return settings
+
+    @once
+    def _report_item(self, name: str) -> ReportItem:
+        """As its file has it, without what the scale leaves out."""
         path = self.report_item_path(name)
         if not path.is_file():
             known = ", ".join(self.report_items())
@@ -135,8 +165,20 @@ class Study:
         if kind is not None and str(kind) not in FIGURES:
             raise unknown_name(path, "figure", str(kind), FIGURES, "kind of figure")
         settings: ReportItem = load(path, TableSettings) if kind is None else load(path, FIGURES[str(kind)])
-        _check_report_item(path, settings, self.scale)
-        return settings
+        out = self._left_out
+        if not any(out.values()):
+            return settings
+        rows = tuple(
+            row for row in settings.rows
+            if row.method not in out["methods"] and row.data not in out["data"] and row.vision not in out["visions"]
+            and not (row.sweep and row.method in out["sweeps"])
+        )  # fmt: skip
+        llms = tuple(one for one in settings.llms if one.llm not in out["llms"])
+        changed: dict[str, Any] = {"llms": llms, "rows": rows}
+        lost = {row.title for row in settings.rows} - {row.title for row in rows}
+        if isinstance(settings, TableSettings) and settings.paired_with in lost:
+            changed["paired_with"] = None
+        return settings.model_copy(update=changed)
 
     def catalog_entry(self, name: str) -> Entry:
         """One entry of the catalogue."""

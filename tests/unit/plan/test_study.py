@@ -1,11 +1,14 @@
-"""Folders that a config names: home folders, variables and odd names work or are one line."""
+"""Folders that a config names: odd ones work or are one line; and what a scale leaves out of the one it builds on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from checkout import ROOT
+from checkout import ROOT, Checkout, copy_checkout
 from lntune.errors import UserError
+from lntune.plan.node import closure
+from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 
 
@@ -43,3 +46,34 @@ def test_a_store_that_is_none_is_one_line(given: str, told: str) -> None:
     with pytest.raises(UserError, match="store: ") as raised:
         _ = study.store
     assert told in str(raised.value) and "config.yaml" in str(raised.value)
+
+
+def write_scale(checkout: Checkout, **differs: Any) -> Study:
+    checkout.write_yaml("workflow/scales/less.yaml", {"extends": "demo", **differs})
+    items = ["table1", "table2", "table4", "tableA1", "figure4"]
+    return Study.read(checkout.root, {"scale": "less", "report_items": items})
+
+
+def test_what_a_scale_leaves_out_of_its_base_is_left_out_of_tables_and_figures(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    gone = {"llms": dict.fromkeys(["llama2-7b", "llama2-chat-7b", "llama2-13b"]), "methods": {"lora": None}}
+    study = write_scale(checkout, **gone)
+    assert study.settings.report_items == ("table1", "figure4"), "table2, table4 and tableA1 show llama2-7b and 13b"
+    table = study.report_item("table1")
+    assert [one.llm for one in table.llms] == ["vicuna-7b", "llama2-chat-13b"]
+    assert [row.method for row in table.rows] == ["finetune", "attn-qv", "attn-mlp", "layernorm", "layernorm-simp"]
+    assert "table2" not in study.report_items() and "table3" in study.report_items()
+    with pytest.raises(UserError, match=r"table2\.yaml: .*less\.yaml leaves out all of its llms or rows; "):
+        study.report_item("table2")
+    plan = Plan(study)
+    assert {node.stage for node in closure([plan.report_item(name) for name in ("claims", "comparison")])} >= {"table"}
+    without = write_scale(checkout, methods={"layernorm": None}, sweeps={"layernorm-simp": None})
+    assert without.report_item("table4").paired_with is None, "its row is not there"  # type: ignore[union-attr]
+    assert "tableA1" not in without.settings.report_items and "table4" in without.settings.report_items
+
+
+def test_a_misspelt_name_is_no_name_that_was_left_out(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    checkout.edit("workflow/report_items/table1.yaml", "llms: [vicuna-7b", "llms: [vicunna-7b")
+    with pytest.raises(UserError, match=r"llms\[0\]: unknown llm 'vicunna-7b' \(did you mean 'vicuna-7b'"):
+        write_scale(checkout, llms={"llama2-7b": None})
