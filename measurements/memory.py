@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lntune.config.llm_shape import LlmShape
 from lntune.config.training import LoraSettings
 from lntune.estimate.memory import Setup, predict_memory
-from lntune.estimate.shapes import LlmShape, VisionShape
+from lntune.estimate.shapes import VisionShape
 from lntune.store.record import machine
 from lntune.training.launch import RANK_FOLDER
 

@@ -14,10 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast
 
+from lntune.config.llm_shape import LlmShape
 from lntune.config.training import LoraSettings, Precision
 from lntune.data.images import decode
 from lntune.estimate.memory import Setup
-from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape
+from lntune.estimate.shapes import LLMS, VISIONS, VisionShape
 from lntune.estimate.training_step import build_model
 from lntune.model.device import device
 from lntune.model.multimodal import MultimodalModel

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from finished import finish
+from lntune.config.llm_shape import LlmShape
 from lntune.errors import UserError
 from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
 from lntune.estimate.jobs import PROMPT_TOKENS
+from lntune.estimate.shapes import LLMS
 from lntune.paper.memory import text as paper_text
 from lntune.plan.forecast import Forecast
 from lntune.plan.memory_fit import job_of, llm_shape
@@ -27,10 +30,10 @@ GIVEN = {"scale": "cards"}
 
 
 def with_card(checkout: Checkout, **execution: Any) -> None:
-    """Write the scale ``GPUs``: the demo's data, the paper's sizes, one kind of card."""
+    """Write the scale ``cards``: the demo's data, the paper's LLMs, one kind of card."""
     scale = checkout.yaml("workflow/scales/demo.yaml")
     for name, llm in scale["llms"].items():
-        llm["size"] = "13B" if name.endswith("13b") else "7B"
+        llm["weights"] = {"vicuna-7b": "vicuna-7b-v1.1"}.get(name, name)
     for schedule in (scale["connector"]["schedule"], scale["finetune"]):
         schedule |= {"precision": "tf32", "max_length": 2048}
     scale["methods"]["finetune"]["zero_stage"] = 3
@@ -107,21 +110,50 @@ def test_a_job_that_cannot_fit_is_refused_before_it_is_queued(tmp_path: Path) ->
         assert "execution.stages.finetune.gpus" in line and "Traceback" not in printed
 
 
-def test_a_scale_without_sizes_is_told_which_key_is_missing(tmp_path: Path) -> None:
+def test_an_llms_shape_is_that_of_its_config_or_before_it_is_there_the_catalogues(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     with_card(checkout)
-    scale, catalog = checkout.yaml("workflow/scales/cards.yaml"), checkout.yaml("workflow/catalog.yaml")
-    del scale["llms"]["llama2-7b"]["size"]
-    checkout.write_yaml("workflow/scales/cards.yaml", scale)
-    assert execution_of(plan_of(checkout), "llama2-7b", "layernorm").positions, "its config.json is here"
-    file = catalog["entries"]["demo-llama2-7b"]["files"]["config.json"]
-    file["url"] = "https://example.org/config.json"
-    del file["path"]
-    checkout.write_yaml("workflow/catalog.yaml", catalog)
+    catalog = checkout.yaml("workflow/catalog.yaml")
+    entry = catalog["entries"]["llama2-7b"]
+
+    def shape(said: Any) -> LlmShape:
+        checkout.write_yaml("workflow/catalog.yaml", {"entries": catalog["entries"] | {"llama2-7b": entry | said}})
+        return llm_shape(Study.read(checkout.root, GIVEN | {"store": str(tmp_path / "store")}), "llama2-7b")
+
+    assert shape({}) == LLMS["7B"]
+    with pytest.raises(UserError, match=r"catalog\.yaml: entries\.llama2-7b\.shape: missing key; .* add \{hidden"):
+        shape({"shape": None})
+    with pytest.raises(UserError, match=r"catalog\.yaml: entries\.llama2-7b\.shape\.layers: missing key"):
+        shape({"shape": {key: value for key, value in entry["shape"].items() if key != "layers"}})
+    shape({})
+    plan = Plan(Study.read(checkout.root, GIVEN | {"store": str(tmp_path / "store")}))
+    finish(plan, "table3", lambda node: 1.0)
+    assert shape({"shape": None}) == LLMS["7B"]
     with pytest.raises(
-        UserError, match=r"cards\.yaml: llms\.llama2-7b\.size: missing key; memory is predicted from it"
+        UserError, match=r"entries\.llama2-7b\.shape: is not what .*/fetch/llama2-7b-.*config\.json says"
     ):
-        llm_shape(Study.read(checkout.root, GIVEN), "llama2-7b")
+        shape({"shape": entry["shape"] | {"layers": 33}})
+    assert execution_of(Plan(Study.read(ROOT, {"scale": "demo"})), "llama2-7b", "layernorm"), "files of the checkout"
+
+
+def test_the_batch_is_part_of_an_answers_name_in_bf16_alone(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+
+    def asked(**changes: Any) -> Node:
+        checkout.write_yaml("workflow/scales/cards.yaml", {"extends": "tiny", **changes})
+        answers = plan_of(checkout).score(Variant("vicuna-7b", "clip", "layernorm", "80K", 0), "pope").inputs["answers"]
+        assert isinstance(answers, Node)
+        return answers
+
+    few, many = (asked(execution={"prediction_batch": size}) for size in (3, 40))
+    assert few.id == many.id and few.execution != many.execution
+    half, other = (asked(prediction={"precision": "bf16", "batch": size}) for size in (3, 40))
+    assert len({few.id, half.id, other.id}) == 3 and half.identity.document()["settings"]["batch_size"] == 3
+    said = notes(plan_of(checkout).report_item("tiny").settings)[-1]
+    assert said.endswith(" Answers computed in bf16, 40 questions at a time.")
+    for wrong, told in (({"precision": "bf16"}, "bf16 needs batch"), ({"batch": 3}, "in fp32 answers do not depend")):
+        with pytest.raises(UserError, match=rf"cards\.yaml: prediction: {told}"):
+            asked(prediction=wrong)
 
 
 def test_lntune_plan_foretells_gpu_hours_and_memory(cards: Checkout) -> None:
@@ -152,7 +184,8 @@ def test_predictions_follow_the_job(cards: Checkout) -> None:
     scored = forecast.of(score)
     assert scored and scored.gpus == 0 and scored.seconds < 60
     assert isinstance(answers, Node) and answers.inputs["tuned"] is not None
-    settings = answers.settings.model_dump(exclude={"temperature", "top_k", "min_new_tokens", "blind"})
+    of_tuned = similarity.Settings.model_fields.keys() - {"questions"}
+    settings = {key: value for key, value in answers.settings.model_dump().items() if key in of_tuned}
     few, many = (
         plan.node("similarity", ["it"], similarity.Settings(**settings, questions=n), answers.inputs, answers.execution)
         for n in (100, 20_000)

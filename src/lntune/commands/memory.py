@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings, MethodSettings
 from lntune.config.training import Passes, Precision, Schedule
 from lntune.errors import UserError
 from lntune.estimate.jobs import TrainingJob, choose, largest, predicted, usable
 from lntune.estimate.memory import MemoryAccount, Setup
-from lntune.estimate.shapes import LLMS, VISIONS, LlmShape
+from lntune.estimate.shapes import LLMS, VISIONS
 from lntune.paper import memory as paper
 from lntune.plan.memory_fit import llm_shape, vision_shape
 from lntune.plan.study import Study, check_known

@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from lntune.config import Frozen, Hash
+from lntune.config.llm_shape import LlmShape
 from lntune.config.load import load, shown
 from lntune.errors import UserError
 from lntune.files import locked, write_whole
@@ -120,6 +121,7 @@ class Entry(Frozen):
     about: str
     licence: str
     files: dict[FileName, FileEntry] = Field(min_length=1)
+    shape: LlmShape | None = Field(default=None, description="an LLM's, known before its config.json is there")
     hub: HubRepository | None = None
     gated: bool = Field(default=False, description="whether someone must grant access first")
     page: str | None = Field(default=None, description="where access is asked for, or files are to be had by hand")

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.config.training import EngineName, Library, LoraSettings, PlannedGpu, Precision, Schedule
+from lntune.config.training import AnswerPrecision, EngineName, Library, LoraSettings, PlannedGpu, Precision, Schedule
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
@@ -124,15 +124,14 @@ class SourceSettings(Frozen):
 class LlmSettings(Frozen):
     """An LLM: its folder in the catalogue, its name in tables, and the prompt template that it is tuned with.
 
-    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``size`` names the shape that
-    memory and time are predicted from; ``convert``: published as PyTorch's pickles, made into safetensors once.
+    ``system`` replaces the template's system sentence; "" leaves it out, null keeps it. ``convert``: published as
+    PyTorch's pickles, made into safetensors once. Its size is the catalogue's to say.
     """
 
     title: str
     weights: str
     template: TemplateName
     system: str | None = None
-    size: Literal["7B", "13B"] | None = None
     convert: bool = False
 
 
@@ -192,6 +191,31 @@ class SimilaritySettings(Frozen):
     tokens: TokenChoice
 
 
+class PredictionSettings(Frozen):
+    """In which precision questions are answered.
+
+    In bf16 a tenth of all tokens are so nearly a tie that the batch decides them, so its size is part of the result.
+    """
+
+    precision: AnswerPrecision = "fp32"
+    batch: int | None = Field(default=None, ge=1, description="questions at a time in bf16")
+
+    @model_validator(mode="after")
+    def _batch_of_bf16(self) -> "PredictionSettings":
+        if (self.batch is None) == (self.precision == "bf16"):
+            raise ValueError(
+                "bf16 needs batch, which its answers depend on: add it, such as batch: 32"
+                if self.batch is None
+                else "in fp32 answers do not depend on batch; give it as execution.prediction_batch"
+            )
+        return self
+
+    @property
+    def text(self) -> str:
+        """What a table says of it: nothing of fp32."""
+        return "" if self.batch is None else f"{self.precision}, {self.batch} questions at a time"
+
+
 class MeasureSettings(Frozen):
     """The training step whose memory is measured (Table 2, Figure 1); what is not here is as in finetuning."""
 
@@ -217,6 +241,7 @@ class GpuSettings(PlannedGpu):
 
     reserve_gb: float = Field(default=4.0, ge=0, description="what CUDA, NCCL and fragmentation are left")
     teraflops: float = Field(gt=0, description="dense matrix products at the scale's precision, by the data sheet")
+    fp32_teraflops: float | None = Field(default=None, gt=0, description="in float32; null: as an A100's")
     utilisation: float = Field(default=0.35, gt=0, le=1, description="share of that which training reaches (assumed)")
 
 
@@ -274,6 +299,7 @@ class ScaleSettings(Frozen):
     )
     benchmarks: dict[str, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
     similarity: SimilaritySettings
+    prediction: PredictionSettings = PredictionSettings()
     measure: MeasureSettings | None = Field(default=None, description="null: as in finetuning")
     execution: ExecutionSettings
 

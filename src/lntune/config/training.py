@@ -8,6 +8,8 @@ from pydantic import Field
 from lntune.config import Frozen
 
 Precision = Literal["fp32", "tf32", "bf16", "bf16-weights"]
+AnswerPrecision = Literal["fp32", "bf16"]
+"""Of a tuned model that is asked; bf16: LLM and connector, weights and all, are in bfloat16."""
 EngineName = Literal["plain", "deepspeed"]
 Library = Literal["open_clip", "timm"]
 """What reads a vision encoder."""

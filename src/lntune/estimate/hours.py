@@ -9,12 +9,14 @@ does ``teraflops`` x ``utilisation`` of them a second. What is assumed besides i
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
+from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
-from lntune.config.training import Passes, Precision
-from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob
-from lntune.estimate.shapes import LlmShape, Skeleton, VisionShape
+from lntune.config.training import AnswerPrecision, Passes, Precision
+from lntune.estimate.jobs import ANSWER_BYTES, PROMPT_TOKENS, TrainingJob
+from lntune.estimate.shapes import Skeleton, VisionShape
 
 PREFIX_TOKENS = 45
 """Of PROMPT_TOKENS, those before the image's (assumed: Vicuna's system text)."""
@@ -28,13 +30,13 @@ SAMPLES: Mapping[str, int] = {"llava-pretrain": 595_375, "llava-instruct": 80_00
 START_UP = 180.0
 """Seconds until a job's first step: imports, reading weights, joining the ranks (assumed)."""
 
-FP32_SHARE: Mapping[Precision, float] = {"fp32": 1.0, "tf32": 1 / 8, "bf16": 1 / 16, "bf16-weights": 1 / 16}
-"""What predict and similarity, which compute in float32, reach of the GPU's speed at the scale's precision (A100)."""
+SPEEDS: Mapping[Precision, float] = {"fp32": 1.0, "tf32": 8.0, "bf16": 16.0, "bf16-weights": 16.0}
+"""How fast a GPU multiplies matrices, in float32 as 1 (A100); ``teraflops`` is at the scale's training precision."""
 
 READ_BYTES = 1e12
 """Bytes of weights a second that generating reads, all of them for every token of a batch (assumed: half an A100's)."""
 
-ANSWER_BYTES = 200
+LINE_BYTES = 200
 """Of one answer's line."""
 
 SIMILARITY_BYTES = 4 * 24
@@ -59,6 +61,10 @@ WORK: Mapping[str, tuple[float, int]] = {
 UNKNOWN_BYTES: Mapping[str, int] = {".zip": 7_000_000_000}
 """Of a file whose size nobody published, by how its name ends (assumed: CC3M's 595,375 images); others have 10^8."""
 
+STARTING, RECOMPUTED, SLOW = "start-up of jobs", "recomputed activations", "TF32 or float32 in place of bf16"
+REJECTED = "candidates that are not chosen"
+"""Kinds of waste that are predicted; of padding nothing is known before the data are there."""
+
 CHECKPOINT_BYTES = 12
 """Of a number that trains: the weight and AdamW's two moments, in float32."""
 
@@ -66,7 +72,7 @@ CHECKPOINT_BYTES = 12
 def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
     """Operations of one sample's forward pass: of the LLM, its head at ``answers`` positions; of the vision encoder."""
     tokens = vision.tokens + text
-    matrices = llm.parameters - 2 * llm.vocabulary * llm.hidden
+    matrices = llm.parameters - llm.words
     attention = 2 * llm.layers * tokens * tokens * llm.heads * llm.head_dim  # causal: half of 4 t^2 d
     head = 2 * answers * llm.vocabulary * llm.hidden
     seen = 2 * vision.parameters * (vision.tokens + 1)
@@ -97,8 +103,22 @@ def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettin
     seen = job.schedule.epochs * samples
     if job.schedule.max_steps is not None:
         seen = min(seen, job.schedule.max_steps * job.schedule.global_batch)
-    operations = seen * step_operations(job, text, answers, recompute=recompute)
-    return START_UP + operations / (_speed(gpu) * job.ranks)
+    precision, image = job.schedule.precision, forward_operations(job.llm, job.vision, 0, 0)[1]
+    language = step_operations(job, text, answers, recompute=recompute) - image
+    # Images are seen outside of autocast, by float32 weights.
+    spent = image / _speed(job, gpu, "tf32" if precision == "tf32" else "fp32") + language / _speed(job, gpu, precision)
+    return START_UP + seen * spent / job.ranks
+
+
+def training_waste(job: TrainingJob, samples: int, format: str, gpu: GpuSettings, given: Passes) -> dict[str, float]:
+    """Of a training's seconds, those that each kind of waste takes, if it alone were away; kinds overlap."""
+    whole = training_seconds(job, samples, format, gpu, given)
+    kept = training_seconds(job, samples, format, gpu, given.model_copy(update={"recompute_above": None}))
+    faster = SPEEDS["bf16"] / SPEEDS[job.schedule.precision]
+    fast_job = replace(job, schedule=job.schedule.model_copy(update={"precision": "bf16"}))
+    fast_gpu = gpu.model_copy(update={"teraflops": gpu.teraflops * faster})
+    fast = training_seconds(fast_job, samples, format, fast_gpu, given)
+    return {STARTING: START_UP, RECOMPUTED: whole - kept, SLOW: whole - fast}
 
 
 def prediction_seconds(
@@ -109,22 +129,28 @@ def prediction_seconds(
     batch: int,
     gpu: GpuSettings,
     text: tuple[int, int] = (PROMPT_TOKENS, PREFIX_TOKENS),
+    precision: AnswerPrecision = "fp32",
 ) -> float:
-    """Seconds of asking a job's model ``questions``, with at most ``new_tokens`` an answer, on one GPU in float32.
+    """Seconds of asking a job's model ``questions``, with at most ``new_tokens`` an answer, on one GPU.
 
     The questions are about so many ``images``, each of which is seen and read once, with what stands before it.
     ``text`` are a prompt's tokens, and those of them before the image. Without new tokens, it is that of reading.
+    Images are seen in float32 whatever the ``precision``.
     """
     prefix, seen = forward_operations(job.llm, job.vision, text[1], 0)
     whole, _ = forward_operations(job.llm, job.vision, text[0], 1)
-    operations = images * (seen + prefix) + questions * (whole - prefix)
-    generating = 4.0 * job.llm.parameters / READ_BYTES * new_tokens / batch
-    return START_UP + operations / (_speed(gpu) * FP32_SHARE[job.schedule.precision]) + questions * generating
+    reading = (images * prefix + questions * (whole - prefix)) / _speed(job, gpu, precision)
+    seeing = images * seen / _speed(job, gpu, "fp32")
+    generating = float(ANSWER_BYTES[precision]) * job.llm.parameters / READ_BYTES * new_tokens / batch
+    return START_UP + seeing + reading + questions * generating
 
 
-def _speed(gpu: GpuSettings) -> float:
-    """Operations a second of one GPU."""
-    return gpu.teraflops * 1e12 * gpu.utilisation
+def _speed(job: TrainingJob, gpu: GpuSettings, precision: Precision) -> float:
+    """Operations a second of one GPU in a precision, from what it does in that of the job's training."""
+    teraflops = gpu.teraflops * SPEEDS[precision] / SPEEDS[job.schedule.precision]
+    if precision == "fp32" and gpu.fp32_teraflops is not None:
+        teraflops = gpu.fp32_teraflops
+    return teraflops * 1e12 * gpu.utilisation
 
 
 def work_taken(work: str, items: int, threads: int = 1) -> tuple[float, int]:

@@ -10,15 +10,17 @@ The memory that asking a tuned model takes, unlike training's, has not been chec
 import atexit
 import sys
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
-from lntune.config.training import EngineName, LoraSettings, Passes, Schedule
+from lntune.config.training import AnswerPrecision, EngineName, LoraSettings, Passes, Schedule
 from lntune.errors import UserError
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
-from lntune.estimate.shapes import LlmShape, VisionShape
+from lntune.estimate.shapes import VisionShape
 from lntune.store.fingerprint import code_fingerprint, read_cached, versions, write_cached
 from lntune.store.identity import digest
 
@@ -182,11 +184,22 @@ def _known() -> dict[str, Any]:
 # --- asking a tuned model -------------------------------------------------------------------------------------------
 
 
-def prediction_bytes(llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int, text: int = PROMPT_TOKENS) -> int:
-    """Memory of asking: float32 weights, and keys and values of a batch."""
+ANSWER_BYTES: Mapping[AnswerPrecision, int] = {"fp32": 4, "bf16": 2}
+"""Of a weight of the LLM, a key or a value."""
+
+
+def prediction_bytes(
+    llm: LlmShape,
+    vision: VisionShape,
+    new_tokens: int,
+    batch: int,
+    text: int = PROMPT_TOKENS,
+    precision: AnswerPrecision = "fp32",
+) -> int:
+    """Memory of asking: weights, those of the vision encoder in float32, and keys and values of a batch."""
     tokens = vision.tokens + text + new_tokens
-    cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * 4 * tokens * batch
-    return 4 * (llm.parameters + vision.parameters) + cache
+    cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * tokens * batch
+    return 4 * vision.parameters + ANSWER_BYTES[precision] * (llm.parameters + cache)
 
 
 def similarity_bytes(llm: LlmShape, vision: VisionShape, batch: int, text: int = PROMPT_TOKENS) -> int:
@@ -203,18 +216,21 @@ def prediction_batch(
     gpu: GpuSettings,
     limit: int,
     text: int = PROMPT_TOKENS,
+    precision: AnswerPrecision = "fp32",
 ) -> int:
-    """How many questions of ``text`` tokens to ask at a time on one GPU: ``limit``, halved until they fit.
+    """How many questions of ``text`` tokens to ask at a time on one GPU: ``limit``, in fp32 halved until they fit.
 
     Raises:
-        UserError: not even one question fits next to the weights.
+        UserError: not even one question fits next to the weights, or not as many as bf16 is to be asked.
     """
     batch = limit
-    while (needed := prediction_bytes(llm, vision, new_tokens, batch, text)) > usable(gpu):
-        if batch == 1:
+    while (needed := prediction_bytes(llm, vision, new_tokens, batch, text, precision)) > usable(gpu):
+        if batch == 1 or precision == "bf16":
+            asked = "one question" if batch == 1 else f"{batch} questions"
+            lower = "" if batch == 1 else ", or lower prediction.batch of the scale"
             raise UserError(
-                f"{label} on 1 x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB (predicted) to ask one "
-                f"question in float32, has {usable(gpu) / 1e9:.0f}; name a larger GPU (execution.gpu)"
+                f"{label} on 1 x {gpu.name} {gpu.memory_gb:g} GB: needs {needed / 1e9:.0f} GB (predicted) to ask "
+                f"{asked} in {precision}, has {usable(gpu) / 1e9:.0f}; name a larger GPU (execution.gpu){lower}"
             )
         batch //= 2
     return batch

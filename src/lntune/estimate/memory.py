@@ -20,10 +20,11 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from lntune.config import Frozen
+from lntune.config.llm_shape import LlmShape
 from lntune.config.training import EngineName, LoraSettings, Precision
 from lntune.estimate.engine_memory import EngineMemory, engine_memory
 from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Tensor, run_backward
-from lntune.estimate.shapes import FULL, HALF, Block, LlmShape, Module, Skeleton, VisionShape
+from lntune.estimate.shapes import FULL, HALF, Block, Module, Skeleton, VisionShape
 
 WEIGHT_BYTES: Mapping[Precision, int] = {"fp32": FULL, "tf32": FULL, "bf16": FULL, "bf16-weights": HALF}
 """Of connector and LLM; the vision encoder's weights are float32 always."""

@@ -15,31 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lntune.config import Frozen
+from lntune.config.llm_shape import LlmShape
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 
 HALF, FULL, DOUBLE = 2, 4, 8
 """Bytes of a number in bfloat16, float32 and float64."""
-
-
-class LlmShape(Frozen):
-    """A LLaMA: widths, blocks, heads, words. The output head is a matrix of its own."""
-
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-
-    @property
-    def parameters(self) -> int:
-        """All weights, embeddings and output head included."""
-        attention = self.hidden * self.head_dim * 2 * (self.heads + self.kv_heads)
-        block = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
-        return self.layers * block + 2 * self.vocabulary * self.hidden + self.hidden
 
 
 class VisionShape(Frozen):
@@ -73,7 +55,7 @@ LLMS: Mapping[str, LlmShape] = {
     "7B": LlmShape(hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, head_dim=128, vocabulary=32000),
     "13B": LlmShape(hidden=5120, intermediate=13824, layers=40, heads=40, kv_heads=40, head_dim=128, vocabulary=32000),
 }
-"""The two sizes of LLaMA (Touvron et al., 2023, and the models' config.json)."""
+"""The two sizes of LLaMA in the paper's Table 2 (Touvron et al., 2023, and the models' config.json)."""
 
 VISIONS: Mapping[str, VisionShape] = {
     "open_clip": VisionShape(width=1024, intermediate=4096, layers=24, image=224, patch=14, pre_norm=True),
@@ -94,6 +76,7 @@ def llm_on_disk(folder: Path) -> LlmShape:
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=config.get("head_dim") or config["hidden_size"] // heads,
         vocabulary=config["vocab_size"],
+        tied=config.get("tie_word_embeddings", False),
     )
 
 
@@ -230,6 +213,12 @@ class Llm(Module):
     def __init__(self, shape: LlmShape) -> None:
         self.model = Decoder(shape)
         self.lm_head = Linear(shape.hidden, shape.vocabulary)
+        if shape.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def weights(self) -> Iterator[Weight]:
+        """All weights, in order; one that is tied comes once."""
+        yield from dict.fromkeys(super().weights())
 
     def get_input_embeddings(self) -> Table:
         """The word embeddings."""

@@ -18,10 +18,11 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
+from lntune.config.llm_shape import LlmShape
 from lntune.config.training import Execution, TrainingSettings
 from lntune.errors import UserError
 from lntune.estimate.memory import Setup
-from lntune.estimate.shapes import LlmShape, VisionShape
+from lntune.estimate.shapes import VisionShape
 from lntune.model.device import set_precision
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
@@ -166,7 +167,7 @@ def llama_config(shape: LlmShape, attention: str = _WITHOUT_MASK) -> LlamaConfig
         num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_dim,
         max_position_embeddings=4096,
-        tie_word_embeddings=False,
+        tie_word_embeddings=shape.tied,
     )
     config._attn_implementation = attention
     return config

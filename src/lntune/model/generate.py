@@ -2,12 +2,13 @@
 
 Prompts of equal length are decoded together. Of prompts that begin alike up to their image (an image's questions),
 that beginning is read once, and its keys and values are shared. In another batch size the same logits differ in their
-last bits, which can turn a near-tie between two tokens: an answer that meets one is dropped and made again on its own,
-without sharing, so every answer is the one that batch size 1 gives.
+last bits, which can turn a near-tie between two tokens. In float32 an answer that meets one is dropped and made again
+on its own, without sharing, so every answer is the one that batch size 1 gives. In bfloat16, whose steps are 0.06 for
+logits of 10, too many would be: there an answer is that of its batch size.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
+from lntune.config.training import AnswerPrecision
 from lntune.model.features import FeatureSource
 from lntune.model.llm import end_tokens
 from lntune.model.multimodal import MultimodalModel
@@ -25,8 +27,8 @@ from lntune.progress import Progress
 
 __all__ = ["NEAR_TIE", "Prompt", "generate"]
 
-# Two best scores closer than this, in logits, are a near-tie. Rounding in float32 moves a logit by some 1e-5.
-NEAR_TIE = 1e-3
+NEAR_TIE: Mapping[AnswerPrecision, float] = {"fp32": 1e-3, "bf16": 0.0}
+"""Two best scores closer than this, in logits, are a near-tie. Rounding in float32 moves a logit by some 1e-5."""
 
 
 def generate(
@@ -42,6 +44,7 @@ def generate(
     top_k: int | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int = 64,
+    near_tie: float = NEAR_TIE["fp32"],
     progress: Progress | None = None,
 ) -> list[str]:
     """Return one answer a prompt, in order: without special tokens, cut at ``stop``, stripped of white space.
@@ -50,11 +53,13 @@ def generate(
     among its first ``min_new_tokens``, where its text holds ``stop``, or after ``max_new_tokens``. At temperature 0 the
     likeliest token is taken, and a prompt that is there twice is answered once; above, tokens are sampled, of the
     ``top_k`` likeliest (None: of all), with noise from each prompt's own seed. Keys and values of at most
-    ``batch_size`` prompts are held at once. ``progress`` counts finished answers. The model should be in float32: in
-    bf16 rounding exceeds ``NEAR_TIE``, and the batch would show.
+    ``batch_size`` prompts are held at once. ``progress`` counts finished answers. ``near_tie`` is that of NEAR_TIE for
+    the precision that the model is in.
     """
     assert temperature == 0.0 or (seeds is not None and len(seeds) == len(prompts)), "sampling needs a seed a prompt"
-    decoder = Decoder(model.eval(), tokenizer, features, max_new_tokens, stop, temperature, top_k, min_new_tokens)
+    decoder = Decoder(
+        model.eval(), tokenizer, features, max_new_tokens, stop, temperature, top_k, min_new_tokens, near_tie
+    )
     same = list(range(len(prompts))) if temperature else first_alike(prompts)
     times = Counter(same)
     answers: dict[int, str] = {}
@@ -106,6 +111,7 @@ class Decoder:
     temperature: float
     top_k: int | None = None
     min_new_tokens: int = 0
+    near_tie: float = NEAR_TIE["fp32"]
     closing: dict[int, bool] = field(default_factory=dict)
     """Tokens looked at so far, and whether one can be the last of ``stop``."""
 
@@ -128,7 +134,7 @@ class Decoder:
             tokens, margins = self._choose(logits, rows)
             keep = []
             for position, (row, token, margin) in enumerate(zip(rows, tokens, margins, strict=True)):
-                if margin < NEAR_TIE and not alone:
+                if margin < self.near_tie and not alone:
                     continue
                 if self._ends(row, token) or step + 1 == self.max_new_tokens:
                     row.text = self._text(row.tokens).partition(self.stop)[0].strip()
@@ -145,13 +151,17 @@ class Decoder:
     def _read(self, rows: list[Row]) -> tuple[list[Row], Tensor, DynamicCache | RowCache]:
         """Read prompts of equal length; return the rows, the logits behind them, and the cache."""
         images = [row.prompt.image for row in rows if row.prompt.image is not None]
-        found = self.features.features(images) if images else None
+        found = self._features(images) if images else None
         embedded = self.model.embed([row.prompt.ids for row in rows], found)[0]
         if len(rows) == 1:
             cache = DynamicCache(config=self.model.llm.config)
         else:
             cache = self._row_cache(rows, embedded.shape[1])
         return rows, self._logits(embedded, cache), cache
+
+    def _features(self, images: Sequence[int]) -> Tensor:
+        """The images' features (B, T, W), in the connector's precision."""
+        return self.features.features(images).to(self.model.connector.weight.dtype)
 
     def _row_cache(self, rows: list[Row], longest: int) -> RowCache:
         """An empty cache for these rows, the longest of whose prompts takes so many positions."""
@@ -162,7 +172,7 @@ class Decoder:
         rows = sorted(rows, key=lambda row: len(row.prompt.rest()))
         begins = [(row.prompt.image, row.prompt.prefix()) for row in rows]
         place = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
-        found = self.features.features([image for image, _ in place if image is not None])
+        found = self._features([image for image, _ in place if image is not None])
         embedded = self.model.embed([prefix for _, prefix in place], found)[0]
         prefixes = DynamicCache(config=self.model.llm.config)
         self._hidden(embedded, prefixes)
@@ -214,7 +224,7 @@ class Decoder:
         edges = logits.topk(self.top_k + 1, dim=1).values[:, -2:]
         last, left_out = edges[:, :1], edges[:, 1:]
         token = scores.masked_fill(logits < last, -torch.inf).argmax(1, keepdim=True)
-        others = scores.masked_fill(logits < last - NEAR_TIE, -torch.inf).scatter(1, token, -torch.inf)
+        others = scores.masked_fill(logits < last - self.near_tie, -torch.inf).scatter(1, token, -torch.inf)
         ahead = scores.gather(1, token) - others.amax(1, keepdim=True)
         margins = torch.minimum(ahead, logits.gather(1, token) - left_out)
         return token[:, 0].tolist(), margins[:, 0].tolist()

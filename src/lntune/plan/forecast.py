@@ -9,27 +9,30 @@ kinds of the data, down to what was drawn or fetched. No scale's, label's or mod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, get_args
 
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages, score_stages
+from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings, SelectionSplit
-from lntune.config.training import CHECKPOINT
+from lntune.config.training import CHECKPOINT, AnswerPrecision
 from lntune.errors import UserError
 from lntune.estimate import hours
 from lntune.estimate.jobs import TrainingJob, largest, prediction_bytes, similarity_bytes
-from lntune.estimate.shapes import LlmShape, VisionShape, llm_on_disk, vision_on_disk
+from lntune.estimate.shapes import VisionShape, llm_on_disk, vision_on_disk
 from lntune.plan.fetched import to_fetch
 from lntune.plan.memory_fit import job_of, model_name, planned_shape, prompt_tokens
 from lntune.plan.models import chance, samples_of, share_of
-from lntune.plan.node import Node
+from lntune.plan.node import Node, Part
 from lntune.plan.plan import Plan
 from lntune.plan.rehearsals import measured
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import once
 from lntune.stages.draw import Settings as DrawSettings
+from lntune.stages.finetune import Settings as FinetuneSettings
+from lntune.stages.halve import Settings as HalveSettings
 from lntune.store.identity import digest
 from lntune.store.job import EARLIER, KEPT
 from lntune.store.manifest import InputRecord, Manifest, slug
@@ -45,7 +48,8 @@ class Expected:
     kind, what its rehearsal ``measured`` (on which GPU, ``measured_on``), a prediction, or, where there is none of
     these, the scale's time limit, with ``bytes`` None. ``gpus`` that it holds, each one's ``memory`` at its peak, and
     the bytes of a ``checkpoint`` are predicted; 0 for none. ``chance`` is how likely the job has any work to do: it may
-    be of a candidate that its search will not keep.
+    be of a candidate that its search will not keep. ``waste`` are those of the seconds that each kind of waste takes,
+    which overlap: predicted as well, and of candidates alone for jobs whose time is known otherwise.
     """
 
     basis: Literal["earlier", "measured", "predicted", "limit"]
@@ -56,6 +60,7 @@ class Expected:
     checkpoint: int = 0
     measured_on: str = ""
     chance: float = 1.0
+    waste: Mapping[str, float] = field(default_factory=dict)
 
 
 class Forecast:
@@ -71,13 +76,24 @@ class Forecast:
     def of(self, node: Node) -> Expected:
         """What a job will take."""
         limit = self._scale.execution.of(node.stage).runtime * 60.0
-        predicted = self._predicted(node) or Expected("limit", limit, None)
-        predicted = replace(predicted, chance=chance(self._plan.store, node))
+        found = self._predicted(node) or Expected("limit", limit, None)
+        found = replace(found, chance=chance(self._plan.store, node))
         if like := self._kinds.like(node):
             seconds = share_of(node) * median(map(_seconds, like))
             size = median(_bytes(one, looked_at=_is_looked_at(node)) for one in like)
-            return replace(predicted, basis="earlier", seconds=seconds, bytes=round(size))
-        return predicted
+            found = replace(found, basis="earlier", seconds=seconds, bytes=round(size), waste={})
+        share = self._rejected(node)
+        return replace(found, waste={**found.waste, hours.REJECTED: share * found.seconds}) if share else found
+
+    def _rejected(self, node: Node) -> float:
+        """The share of a job that a search's other candidates make waste of: all but one of those that get so far."""
+        tuned = node.players("tuned")[0] if node.stage == "predict" else node
+        if not isinstance(tuned.settings, FinetuneSettings):
+            return 0.0
+        if isinstance(kept := tuned.inputs.get(KEPT), Part) and isinstance(kept.node.settings, HalveSettings):
+            return 1 - 1 / kept.node.settings.keep
+        rates = self._scale.methods[tuned.settings.method].learning_rates
+        return 1 - 1 / len(rates) if tuned.settings.training.learning_rate in rates else 0.0
 
     def _predicted(self, node: Node) -> Expected | None:
         """None for what works with a model where the scale names no GPU, and for the demo's weights."""
@@ -104,23 +120,30 @@ class Forecast:
             size += checkpoint * _is_looked_at(node)
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
-            whole = hours.training_seconds(job, *samples_of(samples), gpu, given)
-            seconds = hours.START_UP + share_of(node) * (whole - hours.START_UP)
-            return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint)
+            whole, share = hours.training_seconds(job, *samples_of(samples), gpu, given), share_of(node)
+            seconds = hours.START_UP + share * (whole - hours.START_UP)
+            waste = hours.training_waste(job, *samples_of(samples), gpu, given)
+            waste = {kind: one if kind == hours.STARTING else share * one for kind, one in waste.items()}
+            return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint, waste=waste)
         asked = node.players("questions")[0]
         questions, images = self._asked(asked)
         text = prompt_tokens(settings, self._protocol, self._benchmarks[asked.label].protocol)
         if node.stage == "predict":
             tokens = settings.prompting.max_new_tokens
-            written = questions * hours.ANSWER_BYTES
-            memory = prediction_bytes(job.llm, job.vision, tokens, given.batch_size, text[0])
+            written = questions * hours.LINE_BYTES
+            memory = prediction_bytes(job.llm, job.vision, tokens, given.batch_size, text[0], settings.precision)
         else:
             questions = images = min(questions, settings.questions)
             tokens = 0
             written = (job.llm.layers**2 + questions) * hours.SIMILARITY_BYTES
             memory = similarity_bytes(job.llm, job.vision, given.batch_size, text[0])
-        seconds = hours.prediction_seconds(job, questions, images, tokens, given.batch_size, gpu, text)
-        return Expected("predicted", seconds, written, gpus=1, memory=memory)
+        precisions: tuple[AnswerPrecision, ...] = (settings.precision if node.stage == "predict" else "fp32", "bf16")
+        seconds, fast = (
+            hours.prediction_seconds(job, questions, images, tokens, given.batch_size, gpu, text, one)
+            for one in precisions
+        )
+        waste = {hours.STARTING: hours.START_UP, hours.SLOW: seconds - fast}
+        return Expected("predicted", seconds, written, gpus=1, memory=memory, waste=waste)
 
     def _items(self, node: Node) -> tuple[str, int]:
         """The kind of work that a job without a model does, one of hours.WORK, and how much; "" for others."""

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from lntune.config.catalog import CATALOG
+from lntune.config.llm_shape import LlmShape
 from lntune.config.load import shown
 from lntune.config.protocol import ProtocolSettings, Shot
 from lntune.config.study import LlmSettings, VisionSettings
@@ -10,13 +13,15 @@ from lntune.data.samples import Question
 from lntune.errors import UserError
 from lntune.estimate.hours import PREFIX_TOKENS
 from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob, prediction_batch
-from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, VisionShape, llm_on_disk, vision_on_disk
+from lntune.estimate.shapes import LLMS, VISIONS, VisionShape, llm_on_disk, vision_on_disk
 from lntune.model.prompts import IMAGE
 from lntune.paper.memory import TABLE, read_rows
 from lntune.plan.node import Node
 from lntune.plan.study import Study, once
 from lntune.stages.measure import Paper
 from lntune.stages.tuned_model import AnySettings, TunedModelSettings
+from lntune.store.manifest import Store, slug
+from lntune.store.reuse import ResultIndex
 
 _USUAL = Shot(
     question="Is there a dog in the picture, and what is it doing there?",
@@ -28,18 +33,21 @@ DEFAULT_ZERO_STAGE = 2
 """Of the connector's pretraining, where most is frozen."""
 
 
+@once
 def llm_shape(study: Study, name: str) -> LlmShape:
-    """An LLM's shape: by its size in the scale, or else by the config.json that its catalogue entry has on disk."""
-    settings = study.scale.llms[name]
-    if settings.size is not None:
-        return LLMS[settings.size]
-    folder = _folder(study, settings.weights, "config.json")
-    if folder is None:
+    """An LLM's shape: by the config.json of its weights where that is there, before it is, as the catalogue says."""
+    entry = study.scale.llms[name].weights
+    said, folder = study.catalog_entry(entry).shape, _folder(study, entry, "config.json")
+    found = said if folder is None else llm_on_disk(folder)
+    key = f"{shown(study.root / CATALOG)}: entries.{entry}.shape"
+    if found is None:
         raise UserError(
-            f"{shown(study.scale_file)}: llms.{name}.size: missing key; memory is predicted from it before the weights "
-            f"are there; add one of {', '.join(LLMS)}"
+            f"{key}: missing key; the size of {name} is not known before its config.json is there; add {{hidden: ..., "
+            "intermediate: ..., layers: ..., heads: ..., vocabulary: ...}"
         )
-    return llm_on_disk(folder)
+    if said not in (None, found):
+        raise UserError(f"{key}: is not what {folder}/config.json says; correct it, or remove it")
+    return found
 
 
 def vision_shape(study: Study, name: str) -> VisionShape:
@@ -51,9 +59,21 @@ def vision_shape(study: Study, name: str) -> VisionShape:
 
 
 def _folder(study: Study, entry: str, config: str) -> Path | None:
-    """Where a catalogue entry's config lies, if it is a file of this checkout."""
-    file = study.catalog_entry(entry).files.get(config)
-    return (study.root / file.path).parent if file is not None and file.path is not None else None
+    """Where a catalogue entry's config is: a file of this checkout, a copy that is there already, or in the store."""
+    chosen, copies = study.catalog_entry(entry), study.copies_folder(entry)
+    file = chosen.files.get(config)
+    if file is None:
+        return None
+    if file.path is not None:
+        return (study.root / file.path).parent
+    if copies and (copies / config).is_file():
+        return copies
+    store, address = Store(study.store), chosen.place(config).address
+    for one in ResultIndex(store).named("fetch", slug([entry])):
+        settings: Any = one.settings
+        if file.sha256 == settings["files"].get(config) and (file.sha256 or address == settings["addresses"][config]):
+            return store.folder(one.stage, one.label, one.id)
+    return None
 
 
 def model_name(models: Mapping[str, LlmSettings] | Mapping[str, VisionSettings], node: Node) -> str | None:
@@ -93,8 +113,9 @@ def job_of(study: Study, stage: str, llm: str, vision: str, method: str) -> Trai
 
 
 def papers_row(study: Study, llm: str, method: str) -> Paper | None:
-    """What the paper's Table 2 prints for an LLM whose size it names and a method; None for others, as in the demo."""
-    size = study.scale.llms[llm].size
+    """What the paper's Table 2 prints for an LLM of one of its sizes and a method; None for others, as in the demo."""
+    said = study.catalog_entry(study.scale.llms[llm].weights).shape
+    size = next((size for size, shape in LLMS.items() if shape == said), None)
     if size is None:
         return None
     rows = (row for row in read_rows(study.root / TABLE) if (row.method, row.size) == (method, size))
@@ -118,9 +139,10 @@ def prompt_tokens(asked: TunedModelSettings, protocol: ProtocolSettings, key: st
 
 
 def batch_of_questions(study: Study, llm: str, vision: str, new_tokens: int, text: int = PROMPT_TOKENS) -> int:
-    """How many questions a model is asked at a time: the scale's number, or less if the GPU needs it."""
-    execution = study.scale.execution
+    """How many questions a model is asked at a time: the scale's number, or in fp32 less if the GPU needs it."""
+    execution, asked = study.scale.execution, study.scale.prediction
+    limit = asked.batch or execution.prediction_batch
     if execution.gpu is None:
-        return execution.prediction_batch
+        return limit
     shapes = llm_shape(study, llm), vision_shape(study, vision)
-    return prediction_batch(f"predict {llm}", *shapes, new_tokens, execution.gpu, execution.prediction_batch, text)
+    return prediction_batch(f"predict {llm}", *shapes, new_tokens, execution.gpu, limit, text, asked.precision)

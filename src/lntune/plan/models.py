@@ -340,6 +340,8 @@ class Models:
             top_k=self.protocol.top_k,
             min_new_tokens=self.protocol.min_new_tokens,
             blind=blind,
+            precision=self.scale.prediction.precision,
+            batch_size=self.scale.prediction.batch,
         )
 
     @once

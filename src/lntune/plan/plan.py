@@ -97,6 +97,7 @@ class Plan(Models):
             tokens=similarity.tokens if similarity else None,
             similarity_on=compared_on,
             measured_in=self.measured_precision if set(COST_COLUMNS) & set(report_item.columns) else "",
+            answered_in=self.scale.prediction.text if set(report_item.columns) & by_column().keys() else "",
             formats={one: self._format(by_column()[one]) for one in report_item.columns if one in by_column()},
             rows=rows,
         )

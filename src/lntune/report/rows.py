@@ -74,6 +74,7 @@ class ShownItemSettings(Frozen):
     tokens: Literal["all", "image", "text", "last"] | None
     similarity_on: str = ""
     measured_in: str = Field(default="", description="the precision of the training step whose memory is shown")
+    answered_in: str = Field(default="", description="precision and batch of the answers that are scored, if not fp32")
     formats: dict[str, ScoreFormat] = Field(description="how the cells of a benchmark's column are read, by column")
 
     def places(self, row: Row) -> dict[str, tuple[int, ...]]:
@@ -148,6 +149,8 @@ def notes(settings: ShownItemSettings, missing: Sequence[str] = ()) -> tuple[str
         said += f" Similarity over {_TOKENS[settings.tokens]} of the prompts of {settings.similarity_on}."
     if settings.measured_in:
         said += f" Memory of training in {settings.measured_in}."
+    if settings.answered_in:
+        said += f" Answers computed in {settings.answered_in}."
     if len(settings.seeds) > 1:
         said += f" Means over {len(settings.seeds)} seeds."
     return tuple(note for note in (settings.scale_note, settings.note, said, *missing) if note)

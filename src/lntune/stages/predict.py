@@ -2,6 +2,7 @@
 
 import hashlib
 
+from lntune.config.training import AnswerPrecision
 from lntune.data.samples import Question, read_questions, write_answers
 from lntune.model.prompts import stop_string
 from lntune.stages.tuned_model import Execution, TunedModelSettings, load
@@ -11,12 +12,17 @@ PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "t
 
 
 class Settings(TunedModelSettings):
-    """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution."""
+    """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution.
+
+    ``batch_size`` is of bf16 alone: how many questions are answered at a time, by which its answers differ.
+    """
 
     temperature: float
     top_k: int | None
     min_new_tokens: int
     blind: bool
+    precision: AnswerPrecision = "fp32"
+    batch_size: int | None = None
 
 
 def seed_of(question: Question, seed: int) -> int:
@@ -28,11 +34,11 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write answers.jsonl."""
     from lntune.model.device import numerics
     from lntune.model.features import BlindFeatures
-    from lntune.model.generate import generate
+    from lntune.model.generate import NEAR_TIE, generate
 
     settings = job.settings
     archive, questions = read_questions(job.folder("questions"))
-    model, tokenizer, prompts, images = load(job, archive, questions)
+    model, tokenizer, prompts, images = load(job, archive, questions, settings.precision)
     features = BlindFeatures(model.vision.tokens, model.vision.width) if settings.blind else images
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
         answers = generate(
@@ -43,7 +49,8 @@ def run(job: Job[Settings, Execution]) -> Metrics:
             temperature=settings.temperature,
             top_k=settings.top_k,
             seeds=[seed_of(question, settings.seed) for question in questions],
-            batch_size=job.execution.batch_size,
+            batch_size=settings.batch_size or job.execution.batch_size,
+            near_tie=NEAR_TIE[settings.precision],
             progress=progress,
         )  # fmt: skip
     write_answers(job.out, zip((question.id for question in questions), answers, strict=True))

@@ -167,6 +167,8 @@ def _on_rank(job: AnyJob) -> Metrics:
     with notes.part("load") as found:
         found |= {"bytes_before": peak_bytes(), "weights": "real" if given.weights else "random", **machine()}
         model = _model(job)
+    if any(one.precision == "bf16" for one in settings.asked.values()):
+        set_precision(model, "bf16-weights")
     members, archive = [f"{number}.jpg" for number in range(IMAGES)], job.scratch / ARCHIVE
     features = images_of(model.vision, archive, members, cache=given.cache_features, workers=given.workers)
     if given.attempt == "first":
@@ -181,6 +183,8 @@ def _on_rank(job: AnyJob) -> Metrics:
             if ranks.rank() == 0:
                 found |= _ask(job, model, tokenizer, features)
             ranks.barrier()
+    for part in (model.connector, model.llm):  # training's own precision again
+        part.float()
     set_precision(model, schedule.precision)
     trial = Trial(
         model, features, schedule.at(settings.lowest_rate), given, settings.text, settings.answers,
@@ -249,7 +253,7 @@ def _ask(
 
     from lntune.model.device import numerics
     from lntune.model.encode import encode_prompt
-    from lntune.model.generate import Prompt, generate
+    from lntune.model.generate import NEAR_TIE, Prompt, generate
     from lntune.training.trial import restart_peak
 
     restart_peak()
@@ -262,7 +266,8 @@ def _ask(
                 generate(
                     model, tokenizer, prompts, features, max_new_tokens=one.prompting.max_new_tokens,
                     stop=stop_string(one.template), min_new_tokens=one.min_new_tokens, temperature=one.temperature,
-                    top_k=one.top_k, seeds=range(len(prompts)), batch_size=len(prompts),
+                    top_k=one.top_k, near_tie=NEAR_TIE[one.precision], seeds=range(len(prompts)),
+                    batch_size=len(prompts),
                 )  # fmt: skip
     except Exception as error:  # of any kind: it is what is looked for
         found["failed"] = " ".join(f"{type(error).__name__}: {error}".split())

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
-from lntune.config.training import Library, LoraSettings, OnDevice
+from lntune.config.training import AnswerPrecision, Library, LoraSettings, OnDevice
 from lntune.data.samples import Question
 from lntune.model.prompts import Rendered, Turn, render_prompt, stop_string
 from lntune.store.job import Job
@@ -57,9 +57,9 @@ AnySettings = TypeVar("AnySettings", bound=TunedModelSettings)
 
 
 def load(
-    job: Job[AnySettings, Execution], archive: str, questions: Sequence[Question]
+    job: Job[AnySettings, Execution], archive: str, questions: Sequence[Question], precision: AnswerPrecision = "fp32"
 ) -> "tuple[MultimodalModel, PreTrainedTokenizerFast, list[Prompt], EncodedImages]":
-    """The tuned model, in float32, where it computes; tokenizer, prompts, images. UserError if parts do not fit."""
+    """The tuned model, where it computes; tokenizer, prompts, images. UserError if parts do not fit."""
     from lntune.model import device
     from lntune.model.encode import encode_prompt
     from lntune.model.features import images_of
@@ -74,7 +74,7 @@ def load(
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     load_trainable(model, job.folder("tuned") / "tuned.safetensors")
-    model = device.place(model).eval()
+    model = device.place(model, "bf16-weights" if precision == "bf16" else "fp32").eval()
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}
     path = job.folder("images") / archive

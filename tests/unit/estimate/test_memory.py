@@ -9,13 +9,23 @@ import pytest
 import torch
 
 from checkout import ROOT
+from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
 from lntune.config.training import LoraSettings, Passes, Schedule
 from lntune.errors import UserError
-from lntune.estimate.hours import step_operations, training_seconds
-from lntune.estimate.jobs import Fit, TrainingJob, choose, largest, prediction_batch, usable
+from lntune.estimate.hours import (
+    RECOMPUTED,
+    SLOW,
+    START_UP,
+    STARTING,
+    prediction_seconds,
+    step_operations,
+    training_seconds,
+    training_waste,
+)
+from lntune.estimate.jobs import Fit, TrainingJob, choose, largest, prediction_batch, prediction_bytes, usable
 from lntune.estimate.memory import Setup, predict_memory
-from lntune.estimate.shapes import LLMS, VISIONS, LlmShape, Skeleton, VisionShape, llm_on_disk, vision_on_disk
+from lntune.estimate.shapes import LLMS, VISIONS, Skeleton, VisionShape, llm_on_disk, vision_on_disk
 from lntune.estimate.training_step import LiveTensors, build_model, run_steps, trace_memory
 from lntune.model.tuning import METHODS, apply_method, trainable_report
 from lntune.model.vision import load_vision
@@ -74,6 +84,20 @@ def test_shapes_are_read_from_the_demos_configs() -> None:
         llm_on_disk(Path("nowhere"))
 
 
+def test_a_shape_may_leave_out_what_is_usual(tmp_path: Path) -> None:
+    given = {"hidden": 2048, "intermediate": 5632, "layers": 22, "heads": 32, "vocabulary": 32000}
+    assert LlmShape.model_validate(given).parameters - LlmShape.model_validate(given | {"tied": True}).parameters == (
+        32000 * 2048
+    )
+    tiny_llama = LlmShape.model_validate(given | {"kv_heads": 4})
+    assert (tiny_llama.head_dim, tiny_llama.parameters) == (64, 1_100_048_384)
+    config = {"hidden_size": 64, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 9, "tie_word_embeddings": True}))
+    assert llm_on_disk(tmp_path).tied and Skeleton(llm_on_disk(tmp_path), VISION, "finetune", None).llm.numel == (
+        llm_on_disk(tmp_path).parameters
+    )
+
+
 def test_an_unknown_method_has_no_skeleton() -> None:
     with pytest.raises(UserError, match="there is no tuning method 'norms'"):
         Skeleton(DEEP, VISION, "norms", None)
@@ -91,6 +115,7 @@ CASES = {
     "attn-mlp, bf16, checkpoints": setup(WIDE, "attn-mlp", precision="bf16", checkpointing=True, accumulation=True),
     "lora": setup(DEEP, "lora", micro_batch=16),
     "connector-only, timm": setup(DEEP, "connector-only", vision=PATCHES_OF_16, micro_batch=16),
+    "finetune, tied": setup(WIDE.model_copy(update={"tied": True}), "finetune"),
     "layernorm, shared keys": setup(llama(256, 3, 2000, kv_heads=2), "layernorm", micro_batch=16),
 }
 
@@ -265,6 +290,31 @@ def test_questions_are_asked_in_batches_that_fit() -> None:
     small = A100.model_copy(update={"memory_gb": 40.0})
     with pytest.raises(UserError, match=r"predict x on 1 x a100 40 GB: needs 5\d GB \(predicted\)"):
         prediction_batch("predict x", LLMS["13B"], clip, 10, small, 32)
+
+
+def test_asking_in_bf16_takes_half_the_memory_and_a_fraction_of_the_time() -> None:
+    clip, small = VISIONS["open_clip"], A100.model_copy(update={"memory_gb": 25.0})
+    full, half = (prediction_bytes(LLMS["7B"], clip, 10, 32, precision=one) for one in ("fp32", "bf16"))
+    assert full - half == pytest.approx(half - 4 * clip.parameters)
+    with pytest.raises(UserError, match="name a larger GPU"):
+        prediction_batch("predict x", LLMS["7B"], clip, 10, small, 32)
+    assert prediction_batch("predict x", LLMS["7B"], clip, 10, small, 8, precision="bf16") == 8
+    with pytest.raises(UserError, match=r"to ask 64 questions in bf16, has 21; .* lower prediction\.batch of"):
+        prediction_batch("predict x", LLMS["7B"], clip, 10, small, 64, precision="bf16")
+    slow, fast = (
+        prediction_seconds(job("layernorm", "7B"), 10_000, 10_000, 10, 32, A100, precision=one) - START_UP
+        for one in ("fp32", "bf16")
+    )
+    assert 8 < slow / fast < 16, "images are seen in float32"
+
+
+def test_waste_is_what_would_be_saved() -> None:
+    asked = 20_000, "llava-instruct", A100
+    norms, given = job("layernorm", "7B"), Passes(micro_batch=8, recompute_above=0)
+    whole = training_seconds(norms, *asked, given)
+    found = training_waste(norms, *asked, given)
+    assert found[STARTING] == START_UP and 0.2 < found[RECOMPUTED] / whole < 0.35 and 0.4 < found[SLOW] / whole < 0.5
+    assert training_waste(norms, *asked, Passes(micro_batch=8))[RECOMPUTED] == 0
 
 
 def test_seconds_follow_from_operations() -> None:

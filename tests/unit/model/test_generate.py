@@ -5,9 +5,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from answering import STOP, sharp_model, tied_model, word_tokenizer
+from lntune.model.device import set_precision
 from lntune.model.encode import IMAGE_ID
 from lntune.model.features import EncodedImages
-from lntune.model.generate import Decoder, Prompt, Row, generate
+from lntune.model.generate import NEAR_TIE, Decoder, Prompt, Row, generate
 from lntune.model.multimodal import MultimodalModel
 from lntune.model.prefix_cache import batches
 from tiny_multimodal import VOCABULARY, image, tiny_model
@@ -190,6 +191,20 @@ def test_answers_from_the_likeliest_do_not_depend_on_batch_size_or_order(
         max_new_tokens=12, stop=STOP, seeds=range(139, 99, -1), batch_size=5, **sampled,  # type: ignore[arg-type]
     )  # fmt: skip
     assert backwards == alone[::-1]
+
+
+def test_bf16_computes_in_bf16_and_answers_by_its_batch(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Rounded to eight bits a twin of a word is as likely as the word itself, and no row is asked anew for it."""
+    model = set_precision(tied_model(), "bf16-weights")
+    decoder = Decoder(model, tokenizer, images(model), 12, STOP, 0.0, near_tie=NEAR_TIE["bf16"])
+    rows = [Row(place, prompt, 0) for place, prompt in enumerate(prompts(40)) if place % 5 == 1]
+    _, logits, cache = decoder._read(rows)
+    assert torch.equal(logits, logits.bfloat16().float()), "the head's output had eight bits"
+    assert {buffer.dtype for buffer in cache.filled_buffers()} == {torch.bfloat16}  # type: ignore[union-attr]
+    assert len(decoder.decode(rows)) == len(rows)
+    for batch_size in (1, 64):
+        first, again = (answers(model, tokenizer, batch_size=batch_size, near_tie=0.0) for _ in range(2))
+        assert first == again and len(first) == 40
 
 
 def test_a_token_at_the_edge_of_the_likeliest_is_a_near_tie(tokenizer: PreTrainedTokenizerFast) -> None:

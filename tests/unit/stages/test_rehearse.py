@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from checkout import ROOT
+from lntune.config.llm_shape import LlmShape
 from lntune.config.protocol import Prompting, Shot
 from lntune.config.training import Execution, LoraSettings, Passes, Schedule
 from lntune.estimate.jobs import TrainingJob
-from lntune.estimate.shapes import LlmShape, VisionShape
+from lntune.estimate.shapes import VisionShape
 from lntune.stages import predict, rehearsal, rehearse
 from lntune.store.job import Job, NoExecution
 

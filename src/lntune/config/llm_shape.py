@@ -1,0 +1,46 @@
+"""The sizes of an LLM: given in the catalogue's YAML, read from a config.json, and what memory and time follow from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from lntune.config import Frozen
+
+
+class LlmShape(Frozen):
+    """A LLaMA: widths, blocks, heads, words.
+
+    Left out, ``kv_heads`` is ``heads`` and ``head_dim`` its share of ``hidden``. The output head is a matrix of its own
+    unless it is ``tied`` to the word embeddings.
+    """
+
+    hidden: int = Field(ge=1)
+    intermediate: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    head_dim: int = Field(ge=1)
+    vocabulary: int = Field(ge=1)
+    tied: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not {"hidden", "heads"} <= given.keys():
+            return given
+        hidden, heads = given["hidden"], given["heads"]
+        whole = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
+        return {"kv_heads": heads, **({"head_dim": hidden // heads} if whole else {}), **given}
+
+    @property
+    def parameters(self) -> int:
+        """All weights, embeddings and output head included."""
+        attention = self.hidden * self.head_dim * 2 * (self.heads + self.kv_heads)
+        block = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        return self.layers * block + self.words + self.hidden
+
+    @property
+    def words(self) -> int:
+        """Weights of embeddings and output head."""
+        return (1 if self.tied else 2) * self.vocabulary * self.hidden
