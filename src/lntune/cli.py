@@ -54,17 +54,34 @@ def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
 
 
 @app.command()
-def plan(targets: Targets = None, as_json: AsJson = False, profile: Profile = None, config: Config = None) -> None:
+def plan(
+    targets: Targets = None,
+    nodes: Annotated[int | None, typer.Option(help="Also the time that so many nodes take.", min=1)] = None,
+    price: Annotated[float | None, typer.Option(help="Also the money, at so many EUR a GPU-hour.", min=0)] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Side by side for each KEY=VALUE among TARGETS.")] = False,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
     """Show what is pending, why, and what it will take; the jobs are those that `snakemake -n` lists."""
-    from lntune.commands.plan import pending_json, pending_text
+    from lntune.commands.plan import compared_text, pending_json, pending_text
     from lntune.plan.pending import pending
     from lntune.plan.plan import Plan
     from lntune.plan.study import Study
     from lntune.snakefile.profiles import jobs_at_once
 
     at_once = jobs_at_once(_checkout(), profile)
-    found = pending(Plan(Study.read(_checkout(), _overrides(profile, config))), targets or [], at_once)
-    print(json.dumps(pending_json(found), indent=1) if as_json else pending_text(found))
+    cases = [target for target in targets or [] if compare and "=" in target] or [""]
+    asked = [target for target in targets or [] if target not in cases]
+    found = {}
+    for case in cases:
+        overrides = _overrides(profile, [*(config or []), *filter(None, [case])])
+        found[case] = pending(Plan(Study.read(_checkout(), overrides)), asked, at_once, nodes)
+    documents = {case: pending_json(one, price) for case, one in found.items()} if as_json else {}
+    if compare:
+        print(json.dumps(documents, indent=1) if as_json else compared_text(found, price))
+    else:
+        print(json.dumps(documents[""], indent=1) if as_json else pending_text(found[""], price))
 
 
 @app.command()

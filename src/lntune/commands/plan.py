@@ -1,7 +1,7 @@
 """``lntune plan``: what :mod:`lntune.plan.pending` found for some targets, as text and as JSON."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,8 +30,8 @@ def _reason_lines(results: Sequence[Pending]) -> list[str]:
     return lines
 
 
-def pending_text(found: PendingWork) -> str:
-    """The plan on one screen: a line or a few for each stage, then the totals."""
+def pending_text(found: PendingWork, price: float | None = None) -> str:
+    """The plan on one screen: a line or a few for each stage, then the totals; a GPU-hour costs ``price`` euros."""
     results, made = found.results, sum(found.done.values())
     asked = ", ".join(found.targets[:4]) + (f" and {len(found.targets) - 4} more" if len(found.targets) > 4 else "")
     lines = [f"{asked} (scale {found.scale}): {len(results):,} results to make, {made:,} done"]
@@ -45,7 +45,27 @@ def pending_text(found: PendingWork) -> str:
         files = [file for file, why in found.publish.items() if why == wrong]
         few = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         lines.append(f"{'publish':<20}{len(files):>8}{'':>27}  {few}: {wrong}")
-    return "\n".join([*lines, *(_total_lines(found) if results else [])])
+    return "\n".join([*lines, *(_total_lines(found, price) if results else [])])
+
+
+def compared_text(found: Mapping[str, PendingWork], price: float | None = None) -> str:
+    """What several configs take, a column each."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, one in found.items():
+        hours = {stage: its["predicted_gpu_hours"] for stage, its in _on_gpu(one.results).items()}
+        values = {"results to make": f"{len(one.results):,}", "GPU-hours": f"{sum(hours.values()):,.0f}"}
+        values |= {f"  {stage}": f"{value:,.0f}" for stage, value in hours.items()}
+        values |= {f"  of it: {kind}": f"{value:,.0f}" for kind, value in _waste(one.results).items()}
+        values |= _bill(one, price) | {"disk": bytes_text(_summed(one.results)[1])}
+        values["disk with checkpoints"] = bytes_text(_summed(one.results)[1] + one.checkpoint_bytes)
+        for key, value in values.items():
+            rows.setdefault(key, {})[name] = value
+    widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) + 2 for name in found}
+    wide = max(map(len, rows)) + 2
+    lines = [" " * wide + "".join(name.rjust(width) for name, width in widths.items())]
+    for key, row in rows.items():
+        lines.append(key.ljust(wide) + "".join(row.get(name, "-").rjust(width) for name, width in widths.items()))
+    return "\n".join([*lines, "", "All hours, bytes and money are predicted; what is `of it` overlaps."])
 
 
 def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]:
@@ -59,7 +79,7 @@ def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]
     return lines + [f"{'':<55}  {line}" for line in rest]
 
 
-def _total_lines(found: PendingWork) -> list[str]:
+def _total_lines(found: PendingWork, price: float | None) -> list[str]:
     results = found.results
     seconds, size = _summed(results)
     bases = Counter(result.basis for result in results if not result.linked)
@@ -77,10 +97,14 @@ def _total_lines(found: PendingWork) -> list[str]:
         lines.append(f"search: {likely}; they are counted by that share")
     if on_gpu := _on_gpu(results):
         hours = {stage: one["predicted_gpu_hours"] for stage, one in on_gpu.items()}
-        by_stage = ", ".join(f"{stage} {value:,.0f}" for stage, value in hours.items())
+        by_stage, by_kind = (
+            ", ".join(f"{key} {value:,.0f}" for key, value in one.items()) for one in (hours, _waste(results))
+        )
         peaks = {stage: peak for stage, one in on_gpu.items() if (peak := one["predicted_peak_bytes"])}
         memory = ", ".join(f"{stage} {peak / 1e9:.0f} GB" for stage, peak in peaks.items())
         lines.append(f"GPU-hours: {sum(hours.values()):,.0f} predicted ({by_stage})")
+        lines.append(f"of these, each by itself (they overlap), predicted: {by_kind}")
+        lines += [f"{key}: {value} predicted" for key, value in _bill(found, price).items()]
         lines.append(f"peak memory on a GPU, predicted: {memory}")
     linked, may = sum(result.linked for result in results), [result for result in results if result.may_link]
     if linked:
@@ -113,7 +137,29 @@ def _on_gpu(results: Sequence[Pending]) -> dict[str, dict[str, float]]:
     return found
 
 
-def pending_json(found: PendingWork) -> dict[str, Any]:
+def _waste(results: Sequence[Pending]) -> dict[str, float]:
+    """GPU-hours of each kind of waste that is predicted, the largest first."""
+    kinds: Counter[str] = Counter()
+    for one in results:
+        if not one.linked:
+            kinds.update({kind: seconds * one.gpus / 3600 for kind, seconds in one.waste.items()})
+    return {kind: value for kind, value in kinds.most_common() if value > 0}
+
+
+def _bill(found: PendingWork, price: float | None) -> dict[str, str]:
+    """Node-hours, the time that some nodes take, and money, where it is asked for."""
+    hours = _gpu_hours(found)
+    lines = {"node-hours": f"{hours / found.node_gpus:,.0f} x {counted(found.node_gpus, 'GPU')}"} if hours else {}
+    if found.nodes and found.wall_seconds is not None:
+        lines[f"wall time on {counted(found.nodes, 'node')}"] = seconds_text(found.wall_seconds)
+    return lines | ({} if price is None else {f"money at {price:g} EUR a GPU-hour": f"{hours * price:,.0f} EUR"})
+
+
+def _gpu_hours(found: PendingWork) -> float:
+    return sum(one["predicted_gpu_hours"] for one in _on_gpu(found.results).values())
+
+
+def pending_json(found: PendingWork, price: float | None = None) -> dict[str, Any]:
     """The same for scripts: every result with its reasons, and the sums."""
     seconds, size = _summed(found.results)
     return {
@@ -128,6 +174,10 @@ def pending_json(found: PendingWork) -> dict[str, Any]:
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
         "on_gpu": _on_gpu(found.results),
+        "predicted_waste_gpu_hours": _waste(found.results),
+        "predicted_node_hours": _gpu_hours(found) / found.node_gpus if found.node_gpus else 0.0,
+        "predicted_wall_seconds": found.wall_seconds,
+        "predicted_eur": None if price is None else _gpu_hours(found) * price,
         "results": [
             asdict(result) | {"reasons": [asdict(reason) | {"text": reason.text} for reason in result.reasons]}
             for result in found.results

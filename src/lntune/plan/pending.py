@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 
 from lntune.plan.fetched import check_recorded, to_fetch
@@ -48,7 +49,8 @@ class PendingWork:
     """All that is to be made for some targets, and the files that are to be published.
 
     ``checkpoint_bytes`` is what the checkpoints of the jobs that run at once may take, over the results' bytes: two of
-    each job, since one is written whole before the one before it is deleted.
+    each job, since one is written whole before the one before it is deleted. A node is taken to have as many GPUs,
+    ``node_gpus``, as the scale's largest stage asks for; ``wall_seconds`` is the time that so many ``nodes`` take.
     """
 
     scale: str
@@ -58,6 +60,9 @@ class PendingWork:
     publish: Mapping[str, str]
     free_bytes: int
     checkpoint_bytes: int
+    node_gpus: int
+    nodes: int | None
+    wall_seconds: float | None
 
     def jobs(self) -> dict[str, int]:
         """Jobs by stage, and of ``publish`` and ``page``; as ``snakemake -n`` counts them, but for its rule ``all``."""
@@ -66,10 +71,10 @@ class PendingWork:
         return dict(found)
 
 
-def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork:
+def pending(plan: Plan, targets: Sequence[str], at_once: int = 1, hosts: int | None = None) -> PendingWork:
     """What is pending for the targets (:func:`lntune.plan.targets.targets_of`), in the order in which it can be made.
 
-    At most ``at_once`` jobs run at the same time.
+    At most ``at_once`` jobs run at the same time, those with GPUs on so many ``hosts``, if that is said.
 
     Raises:
         UserError: a target is unknown, or a fetched file is not what was recorded.
@@ -93,6 +98,11 @@ def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork
             needed |= {*node.parents()}
     results = tuple(_results(plan, missing[::-1]))
     checkpoints = sorted(one.checkpoint for one in results if not one.linked)
+    execution = plan.scale.execution
+    node_gpus = max(stage.gpus for stage in (execution.default, *execution.stages.values()))
+    if hosts is not None:
+        least = min((one.gpus for one in results if one.checkpoint and one.gpus), default=1)
+        at_once = min(at_once, hosts * node_gpus // least)
     return PendingWork(
         scale=plan.study.settings.scale,
         targets=tuple(str(target.file or target.node.path) for target in asked),
@@ -100,8 +110,45 @@ def pending(plan: Plan, targets: Sequence[str], at_once: int = 1) -> PendingWork
         done=done,
         publish=published,
         free_bytes=shutil.disk_usage(nearest_folder(plan.store.root)).free,
-        checkpoint_bytes=2 * sum(checkpoints[-at_once:]),
+        checkpoint_bytes=2 * sum(checkpoints[-at_once:]) if at_once else 0,
+        node_gpus=node_gpus,
+        nodes=hosts,
+        wall_seconds=hosts and _wall_seconds(dict(zip(missing[::-1], results, strict=True)), [node_gpus] * hosts),
     )
+
+
+def _wall_seconds(jobs: Mapping[Node, Pending], free: list[int]) -> float:
+    """Seconds until all jobs are done on hosts with so many ``free`` GPUs each, and enough cores for all else.
+
+    Every job starts once its inputs are there and a host has its GPUs; those that come first in the plan come first.
+    """
+    order, now = [*jobs], 0.0
+    place = {node: number for number, node in enumerate(order)}
+    inputs = [{place[one] for one in node.parents() if one in place} for node in order]
+    followers: list[list[int]] = [[] for _ in order]
+    for number, its in enumerate(inputs):
+        for one in its:
+            followers[one].append(number)
+    ready = [number for number, its in enumerate(inputs) if not its]
+    running: list[tuple[float, int, int, int]] = []  # its end, its number, host and GPUs
+    while ready or running:
+        waiting, most = [], max(free)
+        for number in sorted(ready):
+            job = jobs[order[number]]
+            seconds, gpus = (0.0, 0) if job.linked else (job.seconds, job.gpus)
+            if gpus > most:
+                waiting.append(number)
+                continue
+            host = min((one for one in range(len(free)) if free[one] >= gpus), key=free.__getitem__)
+            free[host] -= gpus
+            most = max(free)
+            heappush(running, (now + seconds, number, host, gpus))
+        now, number, host, gpus = heappop(running)
+        free[host] += gpus
+        for follower in followers[number]:
+            inputs[follower].discard(number)
+        ready = waiting + [one for one in followers[number] if not inputs[one]]
+    return now
 
 
 def nearest_folder(path: Path) -> Path:
