@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ from lntune.commands.doctor import Needs
 from lntune.commands.doctor.disks import _check_room
 from lntune.commands.plan import pending_json, pending_text
 from lntune.plan.forecast import Forecast
-from lntune.plan.node import Node, manifest_path
+from lntune.plan.node import Node, closure, manifest_path
 from lntune.plan.pending import PendingWork, pending
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.snakefile.profiles import jobs_at_once
 
 TABLE = "tables/table3.csv"
+LIMITS = {"paper": 2_000, "paper-lean": 1_000, "pilot": 60, "workstation": 40}
+"""GPU-hours of Table 3, predicted, that a scale is meant to stay below."""
+
 A100 = ("NVIDIA A100-SXM4-80GB",) * 4
 
 
@@ -189,3 +194,47 @@ def test_a_training_that_diverged_does_not_tell_how_long_one_takes(tmp_path: Pat
         metrics = {"metrics": {"no_model": "diverged at step 3"}}
         path.write_text(json.dumps(json.loads(path.read_text()) | metrics))
     assert {Forecast(plan).of(node).basis for node in tuned} == {"limit"}
+
+
+def test_wall_time_is_between_the_longest_chain_and_all_work_on_the_nodes(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "store")
+    one, two, many = (pending(plan, [TABLE], 50, hosts) for hosts in (1, 2, 1000))
+    assert one.wall_seconds and two.wall_seconds and many.wall_seconds
+    gpu_seconds = sum(result.seconds * result.gpus for result in one.results)
+    for work, hosts in ((one, 1), (two, 2)):
+        assert gpu_seconds / (4 * hosts) <= work.wall_seconds < 1.2 * gpu_seconds / (4 * hosts), "GPUs are seldom idle"
+    forecast = Forecast(plan)
+    chain: dict[Node, float] = {}
+    for node in closure([plan.report_item("table3")]):
+        chain[node] = forecast.of(node).seconds + max((chain[parent] for parent in node.parents()), default=0.0)
+    assert many.wall_seconds == pytest.approx(max(chain.values()))
+    assert one.checkpoint_bytes < many.checkpoint_bytes, "fewer trainings run at once"
+
+
+@pytest.mark.parametrize(
+    ("scale", "hours"), [("paper", 2_000), ("paper-lean", 1_000), ("pilot", 60), ("workstation", 40)]
+)
+def test_what_table_3_costs_at_a_scale(scale: str, hours: int, tmp_path: Path) -> None:
+    study = Study.read(ROOT, {"scale": scale, "protocol": "paper", "store": str(tmp_path)})
+    found = pending_json(pending(Plan(study), [TABLE]), price=2.0)
+    total = sum(one["predicted_gpu_hours"] for one in found["on_gpu"].values())
+    assert hours / 2 < total < hours and found["predicted_eur"] == pytest.approx(2 * total)
+    assert found["predicted_node_hours"] == pytest.approx(total / (1 if scale == "workstation" else 4))
+    waste = found["predicted_waste_gpu_hours"]
+    assert all(value < total for value in waste.values()) and "start-up of jobs" in waste
+    assert ("TF32 or float32 in place of bf16" in waste) == (scale == "paper")
+
+
+def test_configs_are_compared_side_by_side() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lntune", "plan", "tables/table3.csv", "--nodes", "2", "--price", "2", "--compare",
+         "scale=pilot", "scale=workstation"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    head, *lines, _, note = done.stdout.splitlines()
+    assert head.split() == ["scale=pilot", "scale=workstation"] and "predicted" in note
+    shown = "\n".join(lines)
+    for row in ("results to make", "GPU-hours", "node-hours", "wall time on 2 nodes", "disk with checkpoints"):
+        assert f"\n{row} " in f"\n{shown}"
+    (money,) = [line for line in lines if line.startswith("money at 2 EUR a GPU-hour ")]
+    assert money.count(" EUR") == 3
