@@ -73,18 +73,22 @@ def write_vicuna(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def write_llama2(folder: Path) -> None:
-    """Two shards of safetensors with an index, tokenizer.json and its configs, as meta-llama publishes LLaMA 2 7B."""
+def write_llama2(folder: Path, *, sharded: bool = True) -> None:
+    """Two shards of safetensors with an index, tokenizer.json and its configs, as meta-llama publishes LLaMA 2 7B.
+
+    Without shards it is one file, as TinyLlama's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = train_sentencepiece(folder)
     fast_tokenizer(model).save(str(folder / "tokenizer.json"))
     model.unlink()
     state = _model(folder, 1).state_dict()
     state |= {f"model.layers.{k}.self_attn.rotary_emb.inv_freq": torch.ones(8) for k in range(3)}
-    shards = _shards(sorted(state), "model-0000{}-of-00002.safetensors")
+    shards = _shards(sorted(state), "model-0000{}-of-00002.safetensors") if sharded else {"model.safetensors": [*state]}
     for file, held in shards.items():
         save_file({name: state[name].clone() for name in held}, folder / file, metadata={"format": "pt"})
-    _write_index(folder / "model.safetensors.index.json", shards)
+    if sharded:
+        _write_index(folder / "model.safetensors.index.json", shards)
     special = {
         name: {"content": text, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
         for name, text in (("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))

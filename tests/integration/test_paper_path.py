@@ -22,12 +22,14 @@ from checkout import ROOT, Checkout, copy_checkout
 from faulty_server import FaultyServer
 from lntune.stages.draw import draw_set
 from local_hub import LocalHub
-from tiny_llama import write_llama2, write_vicuna
+from tiny_llama import VOCABULARY, write_llama2, write_vicuna
 
 pytestmark = pytest.mark.slow
 
 TOKEN = "hf_SecretOfTheMiniature"
 LLAMA, VICUNA = "meta-llama/Llama-2-7b-hf", "lmsys/vicuna-7b-v1.1"
+TINY_LLAMA = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+SHAPE = {"hidden": 64, "intermediate": 172, "layers": 3, "heads": 4, "vocabulary": VOCABULARY}
 SIZES = {"pretrain": 32, "instruct": 48, "coco": 60, "flickr30k": 60, "vqav2": 6, "pope": 4, "mme": 1}
 DATASETS = {"pretrain": "llava-pretrain", "instruct": "llava-instruct", "flickr30k": "flickr30k", "mme": "mme"}
 
@@ -38,6 +40,24 @@ llms: [vicuna-7b, llama2-7b]
 rows:
   - {title: Finetune-80K, method: finetune, data: 80K}
 """
+
+
+SMALL_ITEM = """\
+title: "Miniature: one row"
+columns: [POPE]
+llms: [vicuna-7b, llama2-7b]
+rows:
+  - {title: Finetune-80K, method: finetune, data: 80K}
+"""
+
+ONE_RANK = {"stages": {"connector": {"gpus": 1}, "finetune": {"gpus": 1}}}
+ONE_RATE = {"finetune": {"learning_rates": [1.0e-3]}}
+SCALES: dict[str, dict[str, Any]] = {
+    "paper-lean": {"llms": {"llama2-7b": None}, "execution": ONE_RANK},
+    "pilot": {"methods": ONE_RATE, "execution": ONE_RANK},
+    "workstation": {"methods": ONE_RATE, "data": {"connector": {"samples": 32}}, "execution": {"prediction_batch": 4}},
+}
+"""What makes the scales that build on the paper's small, once the paper's own is (:func:`shrink`)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,7 @@ def fill_hub(hub: Path, sets: dict[str, Path], entries: dict[str, Any]) -> None:
     """The hub's repositories, by the catalogue's own names."""
     write_llama2(hub / "models" / LLAMA)
     write_vicuna(hub / "models" / VICUNA)
+    write_llama2(hub / "models" / TINY_LLAMA, sharded=False)
     clip = hub / "models" / entries["clip-vit-l-14"]["hub"]["repo"]
     shutil.copytree(ROOT / "workflow" / "weights" / "clip", clip, ignore=shutil.ignore_patterns("record.json"))
     config = json.loads((clip / "open_clip_config.json").read_text())
@@ -92,6 +113,8 @@ def serve_here(entries: dict[str, Any], sets: dict[str, Path], server: FaultySer
             continue
         if "hub" in entry:
             entry["hub"]["revision"] = "main"
+        if "shape" in entry:
+            entry["shape"] = SHAPE
         for file, place in entry["files"].items():
             place.pop("bytes", None)
             place.pop("sha256", None)
@@ -127,7 +150,8 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Miniature]:
         scale = checkout.yaml("workflow/scales/paper.yaml")
         shrink(scale)
         checkout.write_yaml("workflow/scales/paper.yaml", scale)
-        (checkout.root / "workflow/report_items/tiny.yaml").write_text(REPORT_ITEM)
+        for name, text in (("tiny", REPORT_ITEM), ("small", SMALL_ITEM)):
+            (checkout.root / f"workflow/report_items/{name}.yaml").write_text(text)
         checkout.edit("config.yaml", "scale: tiny ", "scale: paper ")
         checkout.edit("config.yaml", "protocol: modern ", "protocol: paper ")
         inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}

@@ -142,7 +142,7 @@ def _waste(results: Sequence[Pending]) -> dict[str, float]:
     kinds: Counter[str] = Counter()
     for one in results:
         if not one.linked:
-            kinds.update({kind: seconds * one.gpus / 3600 for kind, seconds in one.waste.items()})
+            kinds.update({kind: one.chance * seconds * one.gpus / 3600 for kind, seconds in one.waste.items()})
     return {kind: value for kind, value in kinds.most_common() if value > 0}
 
 

@@ -77,7 +77,7 @@ class StudySettings(Frozen):
     )
     search: Halving | None = Field(
         default=None,
-        description="of learning rates: full (every candidate to its end, as in the paper) or {keep: [..], at: [..]}",
+        description="of learning rates, if not the scale's: full (every one to its end) or {keep: [..], at: [..]}",
     )
     store: str = Field(min_length=1, description="folder of all results; may be shared")
     rehearsal: RehearsalSettings = RehearsalSettings()
@@ -298,6 +298,7 @@ class ScaleSettings(Frozen):
         default={}, description="learning rates that tables show one by one, for a method (Table A1)"
     )
     benchmarks: dict[str, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
+    search: Halving | None = Field(default=None, description="of learning rates; null: full, as in the paper")
     similarity: SimilaritySettings
     prediction: PredictionSettings = PredictionSettings()
     measure: MeasureSettings | None = Field(default=None, description="null: as in finetuning")

@@ -218,12 +218,12 @@ class Models:
 
     def rounds(self, method: str) -> tuple[tuple[int, float], ...]:
         """How many candidates of a method its search keeps, and at which share of the steps; none if it is full."""
-        search = self.study.settings.search
+        search = self.study.search
         return search.rounds(len(self.scale.methods[method].learning_rates)) if search else ()
 
     def search_text(self, methods: Iterable[str]) -> str:
         """How the learning rates of some methods are searched; empty where every candidate is trained to its end."""
-        search = self.study.settings.search
+        search = self.study.search
         return search.text if search and any(map(self.rounds, methods)) else ""
 
     @once

@@ -135,7 +135,7 @@ def _wall_seconds(jobs: Mapping[Node, Pending], free: list[int]) -> float:
         waiting, most = [], max(free)
         for number in sorted(ready):
             job = jobs[order[number]]
-            seconds, gpus = (0.0, 0) if job.linked else (job.seconds, job.gpus)
+            seconds, gpus = (0.0, 0) if job.linked else (job.chance * job.seconds, job.gpus)
             if gpus > most:
                 waiting.append(number)
                 continue

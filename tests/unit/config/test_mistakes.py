@@ -69,26 +69,27 @@ IN_CONFIG: dict[str, Edit] = {
         "selection_split: expected 'test' or 'validation', got the text 'tset' (did you mean 'test'?)",
     ),
     "search of another kind": (
-        CONFIG, "search: full", "search: fast",
+        CONFIG, "# search: full", "search: fast",
         "search: expected full, or a mapping such as {keep: [5, 2], at: [0.1, 0.4]}, got 'fast'",
     ),
     "search that keeps more later": (
-        CONFIG, "search: full", "search: {keep: [2, 5], at: [0.1, 0.4]}",
+        CONFIG, "# search: full", "search: {keep: [2, 5], at: [0.1, 0.4]}",
         "search.keep: the numbers must fall from round to round, got [2, 5]; write [5, 2]",
     ),
     "search that looks twice at once": (
-        CONFIG, "search: full", "search: {keep: [5, 2], at: [0.4, 0.4]}",
+        CONFIG, "# search: full", "search: {keep: [5, 2], at: [0.4, 0.4]}",
         "search.at: the numbers must rise from round to round, got [0.4, 0.4]; write [0.4]",
     ),
     "search that looks at the end": (
-        CONFIG, "search: full", "search: {keep: [5, 2], at: [0.1, 1.0]}",
+        CONFIG, "# search: full", "search: {keep: [5, 2], at: [0.1, 1.0]}",
         "search.at[1]: expected less than 1, got 1.0",
     ),
     "search that keeps nothing": (
-        CONFIG, "search: full", "search: {keep: [5, 0], at: [0.1, 0.4]}", "search.keep[1]: expected at least 1, got 0",
+        CONFIG, "# search: full", "search: {keep: [5, 0], at: [0.1, 0.4]}",
+        "search.keep[1]: expected at least 1, got 0",
     ),
     "search with a round too few": (
-        CONFIG, "search: full", "search: {keep: [5, 2], at: [0.1]}",
+        CONFIG, "# search: full", "search: {keep: [5, 2], at: [0.1]}",
         "search: keep has 2 rounds and at 1; give both as many numbers",
     ),
     "empty text": (CONFIG, "store: results", "store: ''", "store: expected at least 1 character, got the text ''"),
