@@ -12,16 +12,48 @@ from disturbed_runs import content, kill_each, moments, two_at_once
 pytestmark = pytest.mark.slow
 
 
+ONE_ROW = """\
+title: "Tiny: one way to tune"
+columns: [MME, Flickr30k]
+llms: [vicuna-7b]
+rows:
+  - {title: LayerNorm-Conv. 20K, method: layernorm, data: Conv.20K}
+"""
+
+
+def with_one_row(checkout: Checkout) -> Checkout:
+    (checkout.root / "workflow/report_items/tiny.yaml").write_text(ONE_ROW, encoding="utf-8")
+    return checkout
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Checkout:
-    return copy_checkout(tmp_path / "fresh")
+    return with_one_row(copy_checkout(tmp_path / "fresh"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The files of a run that nothing disturbed, and some more."""
+    root = tmp_path_factory.mktemp("undisturbed") / "checkout"
+    shutil.copytree(made.root, root)
+    checkout = with_one_row(Checkout(root))
+    checkout.snakemake("-c2")
+    return content(checkout)
+
+
+def check(fresh: Checkout, undisturbed: dict[str, str]) -> None:
+    found = content(fresh)
+    assert {"tables/tiny.csv", "tables/tiny.tex", "pages/tiny.html"} <= found.keys()
+    assert found == {name: undisturbed[name] for name in found}
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["with its jobs", "alone"])
-def test_after_snakemake_was_killed_the_next_one_goes_on(made: Checkout, fresh: Checkout, alone: bool) -> None:
-    (moment,) = moments(seed=int(alone), number=1, longest=40)
+def test_after_snakemake_was_killed_the_next_one_goes_on(
+    undisturbed: dict[str, str], fresh: Checkout, alone: bool
+) -> None:
+    (moment,) = moments(seed=int(alone), number=1, longest=30)
     kill_each(fresh, [(moment, alone)])
-    assert content(fresh) == content(made)
+    check(fresh, undisturbed)
 
 
 def test_a_result_that_was_finished_as_snakemake_was_killed_stops_nothing(copy: Checkout) -> None:
@@ -38,7 +70,7 @@ def test_a_result_that_was_finished_as_snakemake_was_killed_stops_nothing(copy: 
     assert copy.pending(missing) == {"select": 1}
 
 
-def test_two_runs_at_once_make_each_result_once(made: Checkout, fresh: Checkout) -> None:
+def test_two_runs_at_once_make_each_result_once(undisturbed: dict[str, str], fresh: Checkout) -> None:
     (offset,) = moments(seed=2, number=1, longest=10)
     two_at_once(fresh, offset)
-    assert content(fresh) == content(made)
+    check(fresh, undisturbed)

@@ -149,7 +149,11 @@ def _waste(results: Sequence[Pending]) -> dict[str, float]:
 def _bill(found: PendingWork, price: float | None) -> dict[str, str]:
     """Node-hours, the time that some nodes take, and money, where it is asked for."""
     hours = _gpu_hours(found)
-    lines = {"node-hours": f"{hours / found.node_gpus:,.0f} x {counted(found.node_gpus, 'GPU')}"} if hours else {}
+    lines = (
+        {"node-hours": f"{hours / found.node_gpus:,.0f} x {counted(found.node_gpus, 'GPU')}"}
+        if hours and found.node_gpus
+        else {}
+    )
     if found.nodes and found.wall_seconds is not None:
         lines[f"wall time on {counted(found.nodes, 'node')}"] = seconds_text(found.wall_seconds)
     return lines | ({} if price is None else {f"money at {price:g} EUR a GPU-hour": f"{hours * price:,.0f} EUR"})

@@ -87,6 +87,8 @@ def made(
 ) -> tuple[int, Path, dict[str, Any]]:
     """The number of ranks, the folder, and what all cells returned that run to their end in one launch."""
     ranks = request.param
+    if ranks == 1 and "late_collectives" in os.environ["PYTHONPATH"]:
+        pytest.skip("a rank alone waits for nobody")
     root = tmp_path_factory.mktemp(f"ranks{ranks}")
     stopped = resuming_cells(ranks, "stopped", plant="stop", at=5)
     cells = equality_cells(ranks) | resuming_cells(ranks, "undisturbed") | stopped
