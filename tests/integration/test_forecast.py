@@ -211,10 +211,9 @@ def test_wall_time_is_between_the_longest_chain_and_all_work_on_the_nodes(tmp_pa
     assert one.checkpoint_bytes < many.checkpoint_bytes, "fewer trainings run at once"
 
 
-@pytest.mark.parametrize(
-    ("scale", "hours"), [("paper", 2_000), ("paper-lean", 1_000), ("pilot", 60), ("workstation", 40)]
-)
-def test_what_table_3_costs_at_a_scale(scale: str, hours: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", LIMITS)
+def test_what_table_3_costs_at_a_scale(scale: str, tmp_path: Path) -> None:
+    hours = LIMITS[scale]
     study = Study.read(ROOT, {"scale": scale, "protocol": "paper", "store": str(tmp_path)})
     found = pending_json(pending(Plan(study), [TABLE]), price=2.0)
     total = sum(one["predicted_gpu_hours"] for one in found["on_gpu"].values())

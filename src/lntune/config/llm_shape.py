@@ -1,6 +1,5 @@
 """The sizes of an LLM: given in the catalogue's YAML, read from a config.json, and what memory and time follow from."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -27,11 +26,10 @@ class LlmShape(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping) or not {"hidden", "heads"} <= given.keys():
+        try:
+            return {"kv_heads": given["heads"], "head_dim": given["hidden"] // given["heads"], **given}
+        except (TypeError, KeyError, ZeroDivisionError):  # what is wrong the fields say
             return given
-        hidden, heads = given["hidden"], given["heads"]
-        whole = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
-        return {"kv_heads": heads, **({"head_dim": hidden // heads} if whole else {}), **given}
 
     @property
     def parameters(self) -> int:

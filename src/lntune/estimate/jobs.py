@@ -189,13 +189,9 @@ ANSWER_BYTES: Mapping[AnswerPrecision, int] = {"fp32": 4, "bf16": 2}
 
 
 def prediction_bytes(
-    llm: LlmShape,
-    vision: VisionShape,
-    new_tokens: int,
-    batch: int,
-    text: int = PROMPT_TOKENS,
+    llm: LlmShape, vision: VisionShape, new_tokens: int, batch: int, text: int = PROMPT_TOKENS,
     precision: AnswerPrecision = "fp32",
-) -> int:
+) -> int:  # fmt: skip
     """Memory of asking: weights, those of the vision encoder in float32, and keys and values of a batch."""
     tokens = vision.tokens + text + new_tokens
     cache = 2 * llm.layers * llm.kv_heads * llm.head_dim * tokens * batch

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -122,18 +123,14 @@ def _wall_seconds(jobs: Mapping[Node, Pending], free: list[int]) -> float:
 
     Every job starts once its inputs are there and a host has its GPUs; those that come first in the plan come first.
     """
-    order, now = [*jobs], 0.0
-    place = {node: number for number, node in enumerate(order)}
-    inputs = [{place[one] for one in node.parents() if one in place} for node in order]
-    followers: list[list[int]] = [[] for _ in order]
-    for number, its in enumerate(inputs):
-        for one in its:
-            followers[one].append(number)
-    ready = [number for number, its in enumerate(inputs) if not its]
-    running: list[tuple[float, int, int, int]] = []  # its end, its number, host and GPUs
-    while ready or running:
+    sorter = TopologicalSorter({node: [one for one in node.parents() if one in jobs] for node in jobs})
+    sorter.prepare()
+    order, place, now = [*jobs], {node: number for number, node in enumerate(jobs)}, 0.0
+    ready: list[int] = []
+    running: list[tuple[float, int, int, int]] = []  # a job's end, its place, host and GPUs
+    while sorter.is_active():
         waiting, most = [], max(free)
-        for number in sorted(ready):
+        for number in sorted([*ready, *(place[node] for node in sorter.get_ready())]):
             job = jobs[order[number]]
             seconds, gpus = (0.0, 0) if job.linked else (job.chance * job.seconds, job.gpus)
             if gpus > most:
@@ -145,9 +142,8 @@ def _wall_seconds(jobs: Mapping[Node, Pending], free: list[int]) -> float:
             heappush(running, (now + seconds, number, host, gpus))
         now, number, host, gpus = heappop(running)
         free[host] += gpus
-        for follower in followers[number]:
-            inputs[follower].discard(number)
-        ready = waiting + [one for one in followers[number] if not inputs[one]]
+        ready = waiting
+        sorter.done(order[number])
     return now
 
 
