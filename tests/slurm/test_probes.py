@@ -61,14 +61,14 @@ def test_a_node_of_each_partition_tells_what_jobs_would_find(checkout: Checkout,
 def test_a_probe_that_does_not_start_is_no_failure_of_the_others(checkout: Checkout, cluster: Cluster) -> None:
     busy = cluster.run("sbatch", "--parsable", "--partition=a100", "--gpus=4", "--output=/dev/null", "--wrap=sleep 900")
     wait_until(lambda: cluster.jobs("RUNNING"), "the GPUs to be busy")
-    found = findings(checkout, "--wait", "60")
+    found = findings(checkout, "--wait", "30")
     cluster.run("scancel", busy.strip())
     assert found["cpu: node"]["state"] == "ok"
     assert found["a100: node"]["state"] == "unknown"
-    assert "after 60 s the probe has not started" in found["a100: node"]["text"]
+    assert "after 30 s the probe has not started" in found["a100: node"]["text"]
     assert not cluster.jobs("PENDING"), "the probe is still queued"
     edit(checkout, "slurm/site.yaml", "cluster", "gpu_model", "h100")
-    found = findings(checkout, "--wait", "60")
+    found = findings(checkout, "--wait", "30")
     assert found["a100: node"]["state"] == "missing" and "slurm/site.yaml" in found["a100: node"]["remedy"]
     said = "takes no job: srun ended with exit code 1: srun: error: Unable to allocate resources"
     assert found["a100: node"]["text"].startswith(said)
