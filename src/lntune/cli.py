@@ -18,6 +18,7 @@ import typer
 from lntune.benchmarks.registry import Scorer, benchmarks
 from lntune.config.training import Precision
 from lntune.environment import settle
+from lntune.errors import UserError
 from lntune.snakefile.speed import collect_rarely
 from lntune.store.sharing import one_line
 
@@ -72,6 +73,8 @@ def plan(
 
     at_once = jobs_at_once(_checkout(), profile)
     cases = [target for target in targets or [] if compare and "=" in target] or [""]
+    if compare and cases == [""]:
+        raise UserError("--compare: name what differs, such as scale=paper scale=paper-lean")
     asked = [target for target in targets or [] if target not in cases]
     found = {}
     for case in cases:
