@@ -210,3 +210,19 @@ def test_what_was_left_out_is_counted(miniature: Miniature) -> None:
 
 def test_all_of_it_verifies(miniature: Miniature) -> None:
     assert "all right" in miniature.run("lntune", "verify", "tables/tiny.csv", "tables/data.csv", "-j", "1")
+
+
+def test_scales_that_build_on_the_papers_run_from_an_empty_store_to_a_table(miniature: Miniature) -> None:
+    """Training in bf16 weights by DeepSpeed, or in plain bf16; prediction in bf16, in batches of the scale's size."""
+    root = miniature.checkout.root
+    for name, differs in SCALES.items():
+        miniature.checkout.write_yaml(f"workflow/scales/tiny-{name}.yaml", {"extends": name, **differs})
+        config = ("--config", f"scale=tiny-{name}", "store=others")
+        miniature.run("snakemake", "-c2", "tables/small.csv", *config)
+        (row,) = (root / "tables/small.csv").read_text().splitlines()[1:]
+        plain = name == "workstation"
+        assert row.startswith("MM-TINYLLAMA-1.1B," if plain else "MM-VICUNA-7B,") and f",tiny-{name},ours" in row
+    stored = [json.loads(path.read_text()) for path in (root / "others").glob("*/*/manifest.json")]
+    tuned, asked = ([one["settings"] for one in stored if one["stage"] == stage] for stage in ("finetune", "predict"))
+    assert {one["training"]["precision"] for one in tuned} == {"bf16", "bf16-weights"}
+    assert {(one["precision"], one["batch_size"]) for one in asked} == {("bf16", 32)}
