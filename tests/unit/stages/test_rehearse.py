@@ -31,7 +31,7 @@ def tried(folder: Path, llm: LlmShape = LLM, precision: str = "fp32", engine: An
     training = TrainingJob("rehearse", "finetune", llm, VISION, "lora", lora, schedule, engine, ranks, 2)
     asked = predict.Settings(
         method="lora", lora=lora, template="v1", system=None, library="open_clip", seed=0, temperature=0.2,
-        top_k=50, min_new_tokens=1, blind=False,
+        top_k=50, min_new_tokens=1, blind=False, precision="bf16", batch_size=3,
         prompting=Prompting(max_new_tokens=3, shots=(Shot(question="What is it?", answer="A dog."),)),
     )  # fmt: skip
     settings = rehearse.Settings(
