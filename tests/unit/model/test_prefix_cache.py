@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 
 from answering import STOP, sharp_model, tied_model, word_tokenizer
 from lntune.config.training import LoraSettings
-from lntune.model import generate as module
 from lntune.model.encode import IMAGE_ID
 from lntune.model.features import BlindFeatures, EncodedImages, FeatureSource
 from lntune.model.generate import Decoder, Prompt, Row, generate
@@ -177,7 +176,7 @@ def test_prompts_that_share_nothing_are_read_in_one_pass(tokenizer: PreTrainedTo
     assert found[0] == (IMAGES, 4 + IMAGE_TOKENS) and all(tokens == 1 for _, tokens in found[1:])
 
 
-def test_near_ties_of_a_shared_batch_are_made_again_alone(tokenizer: PreTrainedTokenizerFast, monkeypatch: Any) -> None:
+def test_near_ties_of_a_shared_batch_are_made_again_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     model, asked = tied_model(), questions()
     shared = next(batch.indices for batch in batches(asked, range(len(asked)), 64) if batch.shared)
 
@@ -190,9 +189,8 @@ def test_near_ties_of_a_shared_batch_are_made_again_alone(tokenizer: PreTrainedT
     assert len(found) >= len(shared) - 1, "most models have next to none"
     expected = ask(plain, tokenizer, asked)
     for limit in (0.5, 1e9):
-        monkeypatch.setattr(module, "NEAR_TIE", limit)
         with passes(plain) as found:
-            assert ask(plain, tokenizer, asked) == expected
+            assert ask(plain, tokenizer, asked, near_tie=limit) == expected
         alone = [tokens for rows, tokens in found if rows == 1 and tokens > 1]
         if limit == 1e9:
             prompts = [len(prompt.ids) + (0 if prompt.image is None else IMAGE_TOKENS - 1) for prompt in asked]
