@@ -113,7 +113,9 @@ def test_jobs_that_share_a_checkpoint_share_an_allocation(checkout: Checkout) ->
     assert ask == [Counter(select=1, predict=5)] * 2
     assert len(groups) == 3 + 2
     answers = next(n for n in _nodes(_workflow(checkout), "predict") if isinstance(n.inputs["tuned"], Part))
-    given = answers.settings.model_dump(exclude={"temperature", "blind", "top_k", "min_new_tokens"})
+    given = answers.settings.model_dump(
+        exclude=type(answers.settings).model_fields.keys() - similarity.Settings.model_fields
+    )
     settings = similarity.Settings(**given, questions=9)
     workflow = _workflow(checkout)
     compared = workflow.plan.node("similarity", ["it"], settings, answers.inputs, answers.execution)

@@ -116,11 +116,9 @@ def test_gated_repositories_are_asked_for(checkout: Checkout, tmp_path: Path, mo
         "gated": True,
         "page": "https://example.org/ask",
         "files": {"config.json": {}},
+        "shape": catalog["entries"]["llama2-7b"]["shape"],  # the room that it takes is predicted from it
     }
     checkout.write_yaml("workflow/catalog.yaml", catalog)
-    scale = checkout.yaml("workflow/scales/tiny.yaml")
-    scale["llms"]["vicuna-7b"]["size"] = "7B"  # the room that it takes is predicted from it
-    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     with LocalHub(tmp_path / "hub", gated={repository: {"hf_good"}}) as hub:
         for name in [*os.environ]:
             if name.lower().endswith("_proxy"):
