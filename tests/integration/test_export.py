@@ -168,7 +168,16 @@ def test_the_readme_follows_the_first_cell(crate: Crate) -> None:
     cell = next(crate.json(path)[0] for path in crate.files if path.endswith("/cells.json"))
     assert f"{cell['row']!r}, {cell['column']}, {cell['value']}" in text
     way = [line.split() for line in text.splitlines() if line.startswith("    ")]
-    assert [role for role, _ in way] == ["scores", "answers", "tuned", "candidates", "connector", "samples", "raw"]
+    assert [role for role, _ in way] == [
+        "scores",
+        "answers",
+        "tuned",
+        "candidates",
+        "connector",
+        "samples",
+        "samples",
+        "raw",
+    ]
     assert all(f"{folder}/manifest.json" in crate.files for _, folder in way)
     selection, candidate = (crate.json(f"{way[k][1]}/manifest.json")["outputs"] for k in (2, 3))
     assert selection["chosen/tuned.safetensors"] == candidate["tuned.safetensors"]

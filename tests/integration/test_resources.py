@@ -144,9 +144,17 @@ def test_submissions_of_table_3(checkout: Checkout) -> None:
     workflow = Workflow(checkout.root, {"cluster": site})
     remote = [node for node in workflow.plan.nodes() if node.stage not in site["login_node"]]
     jobs = Counter(node.stage for node in remote)
-    assert jobs == {"draw": 7, "prepare": 3, "connector": 5, "finetune": 45, "predict": 45 + 75, "select": 15}
+    assert jobs == {
+        "draw": 7,
+        "prepare": 3,
+        "encode": 15,
+        "connector": 5,
+        "finetune": 45,
+        "predict": 45 + 75,
+        "select": 15,
+    }
     submissions = {workflow.allocations.group(node) or node.name for node in remote}
-    assert (len(remote), len(submissions)) == (195, 7 + 3 + 5 + 45 + 15)
+    assert (len(remote), len(submissions)) == (210, 7 + 3 + 15 + 5 + 45 + 15)
 
 
 # --- time: of the paper's scale, in an empty store

@@ -56,7 +56,18 @@ def test_the_graph_of_rules_is_the_study(checkout: Checkout) -> None:
     graph = checkout.snakemake("--rulegraph")
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
     edges = {(names[one], names[other]) for one, other in re.findall(r"(\d+) -> (\d+)", graph)}
-    chain = ("draw", "prepare", "connector", "finetune", "predict", "score_captions", "select", "table", "publish")
+    chain = (
+        "draw",
+        "prepare",
+        "encode",
+        "connector",
+        "finetune",
+        "predict",
+        "score_captions",
+        "select",
+        "table",
+        "publish",
+    )
     assert set(pairwise(chain)) <= edges
     assert "stage" not in names.values()
 

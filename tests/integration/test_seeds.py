@@ -13,7 +13,7 @@ from lntune.plan.study import Study
 
 SHARED = {
     "draw", "fetch", "convert", "prepare", "questions-mme", "questions-vqav2", "questions-captions", "questions-pope",
-    "tokenize-references", "measure",
+    "tokenize-references", "encode", "measure",
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_a_seed_is_that_of_training_and_nothing_before_it() -> None:
     for node in tuned:
         connector, samples = node.inputs["connector"], node.inputs["samples"]
         assert isinstance(connector, Node) and connector.settings.seed == node.settings.seed
-        assert isinstance(samples, Node) and samples.settings.seed == 0
+        assert isinstance(samples, Node) and samples.players("samples")[0].settings.seed == 0
 
 
 def test_cells_rest_on_every_seed_and_costs_on_one_measurement() -> None:

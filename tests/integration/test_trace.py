@@ -98,7 +98,18 @@ def test_the_way_leads_over_every_stage_to_the_raw_files(trace: Trace) -> None:
     found = trace()
     names = list(reached(found))
     assert set(names) == set(found["results"]) and found["from"][0]["result"].startswith("score-pope/")
-    ways = {"score-pope", "predict", "select", "finetune", "connector", "prepare", "questions-pope", "draw", "fetch"}
+    ways = {
+        "score-pope",
+        "predict",
+        "select",
+        "finetune",
+        "connector",
+        "encode",
+        "prepare",
+        "questions-pope",
+        "draw",
+        "fetch",
+    }
     assert ways <= {name.split("/")[0] for name in names}
     assert all("inputs" in one and one["state"] == "there" for one in found["results"].values())
     ends = [one for one in found["results"].values() if not one["inputs"]]

@@ -1,10 +1,18 @@
 # Connector pretraining, finetuning, what it takes, and the choice of a learning rate.
 
 
+# A training set in one LLM's tokens, with the labels of its answers.
+use rule stage as encode with:
+    input:
+        STUDY.inputs("encode", llm="fetch convert", samples="prepare"),
+    pathvars:
+        stage="encode",
+
+
 # The connector of one LLM and vision encoder, pretrained with everything else frozen.
 use rule stage as connector with:
     input:
-        STUDY.inputs("connector", llm="fetch convert", vision="fetch", samples="prepare", images="fetch draw"),
+        STUDY.inputs("connector", llm="fetch convert", vision="fetch", samples="encode", images="fetch draw"),
     pathvars:
         stage="connector",
 
@@ -25,7 +33,7 @@ use rule stage as finetune with:
             llm="fetch convert",
             vision="fetch",
             connector="connector",
-            samples="prepare",
+            samples="encode",
             images="fetch draw",
             earlier="optional finetune",
             kept="optional halve",

@@ -109,4 +109,3 @@ class Execution(Passes, OnDevice):
     ranks: int = Field(default=1, ge=1, description="processes, one a GPU, that share every global batch")
     zero_stage: int = Field(default=0, ge=0, le=3, description="what DeepSpeed shards over the ranks")
     workers: int = Field(default=1, ge=1, description="threads of a rank that read and decode images")
-    templates: tuple[str, ...] = Field(default=(), description="of later prompts, whose answers must be able to end")

@@ -51,6 +51,7 @@ DOWNLOAD_SPEED, DISK_SPEED = 2e7, 2e8
 WORK: Mapping[str, tuple[float, int]] = {
     "draw": (0.01, 3000),  # an image (1 ms of CPU, measured; ten times that for a busy machine)
     "prepare": (0.0083, 1500),  # a sample's image, read and decoded (8.3 ms, measured on JPEGs of COCO's size)
+    "encode": (0.0015, 1600),  # a sample (0.7 ms, measured; twice that), five bytes a token
     "questions": (0.0083, 600),  # an image likewise
     "references": (5e-5, 60),  # a caption (0.13 s for 25,000 in measurements/results.md, ten times that)
     "score": (1.3e-4, 150),  # an answer (5,000 captions take 0.64 s, VQAv2's 214,354 4.6 s: measurements/results.md)

@@ -9,9 +9,14 @@ what somebody says holds no tokens such as ``</s>``, only their characters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lntune.errors import UserError
 from lntune.model.prompts import IMAGE, Rendered
@@ -24,6 +29,9 @@ IMAGE_ID = -200
 
 IGNORE = -100
 """The label of a token that is not trained on; PyTorch's cross entropy skips it."""
+
+
+ENCODED, ENCODED_SET = "encoded.safetensors", "set.json"
 
 
 class MaskMisaligned(ValueError):  # noqa: N818  (it names the finding)
@@ -53,94 +61,148 @@ class MaskReport:
 
 def encode_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Rendered) -> list[int]:
     """The ids of a prompt to generate from: ``<s>``, then the text's, with IMAGE_ID for the placeholder."""
-    return [token for token, _, _ in _tokens(tokenizer, prompt)]
+    return [token for tokens in _tokens(tokenizer, [prompt]) for token, _, _ in tokens]
 
 
-def encode_all(
-    tokenizer: PreTrainedTokenizerFast,
-    samples: Iterable[tuple[Rendered, int | None]],
+Whole = EncodedSample | str
+"""A conversation with all its tokens; or, if its mask cannot be right, why."""
+
+
+def encode_whole(tokenizer: PreTrainedTokenizerFast, samples: Sequence[tuple[Rendered, int | None]]) -> Iterator[Whole]:
+    """Tokenize conversations, each about the image of this number, in one call, and label their answers."""
+    for (rendered, image), tokens in zip(samples, _tokens(tokenizer, [one for one, _ in samples]), strict=True):
+        assert (IMAGE in rendered.text) == (image is not None), "an image and a placeholder go together"
+        try:
+            yield EncodedSample([token for token, _, _ in tokens], _labels(tokens, rendered), image)
+        except MaskMisaligned as error:
+            yield str(error)
+
+
+def cut_all(
+    samples: Iterable[Whole],
     max_length: int,
     *,
     threshold: float,
     image_tokens: int = 1,
     source: str = "the training data",
 ) -> tuple[list[EncodedSample], MaskReport]:
-    """Encode every sample (conversation, its image's number) that lines up, in order, and count those that do not.
+    """Cut every sample to :func:`cut`'s length; keep those that line up, in order, and count those that do not.
 
     Raises UserError, which names ``source`` and the first refused, if their share is above ``threshold`` (0 to 1), or
     none is left.
     """
-    encoded: list[EncodedSample] = []
+    kept: list[EncodedSample] = []
     refused: list[str] = []
     truncated = 0
-    for number, (rendered, image) in enumerate(samples):
+    for number, whole in enumerate(samples):
         try:
-            sample, cut = encode_sample(tokenizer, rendered, image, max_length, image_tokens=image_tokens)
+            if isinstance(whole, str):
+                raise MaskMisaligned(whole)
+            kept.append(cut(whole, max_length, image_tokens=image_tokens))
+            truncated += kept[-1] is not whole
         except MaskMisaligned as error:
             refused.append(f"sample {number}: {error}")
-            continue
-        encoded.append(sample)
-        truncated += cut
-    report = MaskReport(len(encoded) + len(refused), len(refused), truncated)
-    if refused and (not encoded or report.misaligned > threshold * report.total):
+    report = MaskReport(len(kept) + len(refused), len(refused), truncated)
+    if refused and (not kept or report.misaligned > threshold * report.total):
         raise UserError(
             f"{source}: the loss mask of {report.misaligned} of {report.total} samples does not line up with "
             f"their tokens (allowed: a share of {threshold:g}), first {refused[0]}; choose another prompt "
             "template or a larger maximum length, or allow a larger share"
         )
-    return encoded, report
+    return kept, report
 
 
-def encode_sample(
-    tokenizer: PreTrainedTokenizerFast, rendered: Rendered, image: int | None, max_length: int, *, image_tokens: int = 1
-) -> tuple[EncodedSample, bool]:
-    """Tokenize one conversation and label its answers; return also whether tokens were cut off its end.
+def cut(whole: EncodedSample, max_length: int, *, image_tokens: int = 1) -> EncodedSample:
+    """The sample itself, or one without the tokens at its end that are too many.
 
-    ``max_length`` counts positions of the LLM, of which the image takes ``image_tokens``. Raises MaskMisaligned when a
-    token straddles an answer's boundary or the cut leaves no answer token or no image.
+    ``max_length`` counts positions of the LLM, of which the image takes ``image_tokens``. Raises MaskMisaligned when
+    no answer token or no image is left.
     """
-    tokens = _tokens(tokenizer, rendered)
-    labels = _labels(tokens, rendered)
-    ids = [token for token, _, _ in tokens]
-    assert (IMAGE_ID in ids) == (image is not None), "an image and a placeholder go together"
-    kept = max_length - (image_tokens - 1 if image is not None else 0)
-    cut = len(ids) > kept
-    if cut:
-        ids, labels = ids[: max(kept, 0)], labels[: max(kept, 0)]
-    why = f"after {max_length} tokens " if cut else ""
-    if image is not None and IMAGE_ID not in ids:
+    kept = max(max_length - (image_tokens - 1 if whole.image is not None else 0), 0)
+    long = len(whole.input_ids) > kept
+    left = EncodedSample(whole.input_ids[:kept], whole.labels[:kept], whole.image) if long else whole
+    why = f"after {max_length} tokens " if long else ""
+    if left.image is not None and IMAGE_ID not in left.input_ids:
         raise MaskMisaligned(f"{why}the image is cut off")
-    if all(label == IGNORE for label in labels):
+    if all(label == IGNORE for label in left.labels):
         raise MaskMisaligned(f"{why}no token of an answer is left")
-    return EncodedSample(ids, labels, image), cut
+    return left
 
 
-def _tokens(tokenizer: PreTrainedTokenizerFast, rendered: Rendered) -> list[tuple[int, int, int]]:
-    """Every token with its characters ``[start, end)`` in the text; ``<s>`` first, on no character."""
+def write_encoded(folder: Path, archive: str, members: Sequence[str], samples: Iterable[Whole]) -> dict[str, int]:
+    """Write all samples' tokens, one after another, and a JSON of the rest; return how many there are of what.
+
+    The arrays are ``ids``, ``answers`` (whether a token is trained on), ``ends`` (of each sample among the tokens) and
+    ``images`` (a place in ``members`` of the ``archive``; -1 for none). A sample that is refused has no tokens.
+    """
+    from safetensors.numpy import save_file
+
+    ids, answers, ends, images, refused = array("i"), array("B"), array("q"), array("q"), dict[int, str]()
+    for number, whole in enumerate(samples):
+        if isinstance(whole, str):
+            refused[number] = whole
+        else:
+            ids.extend(whole.input_ids)
+            answers.extend(label != IGNORE for label in whole.labels)
+        ends.append(len(ids))
+        images.append(-1 if isinstance(whole, str) or whole.image is None else whole.image)
+    arrays = {"ids": ids, "answers": answers, "ends": ends, "images": images}
+    save_file({name: np.array(values) for name, values in arrays.items()}, folder / ENCODED)
+    about = {"archive": archive, "images": members, "refused": refused}
+    (folder / ENCODED_SET).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    return {"samples": len(ends), "tokens": len(ids), "misaligned": len(refused)}
+
+
+def read_encoded(folder: Path) -> tuple[str, list[str], list[Whole]]:
+    """The archive, its members and the samples that :func:`write_encoded` wrote."""
+    from safetensors.numpy import load_file
+
+    arrays, about = load_file(folder / ENCODED), json.loads((folder / ENCODED_SET).read_bytes())
+    labels = np.where(arrays["answers"], arrays["ids"], IGNORE)
+    samples, start = list[Whole](), 0
+    for number, (end, image) in enumerate(zip(arrays["ends"].tolist(), arrays["images"].tolist(), strict=True)):
+        tokens = arrays["ids"][start:end].tolist(), labels[start:end].tolist()
+        why = about["refused"].get(str(number))
+        samples.append(why or EncodedSample(*tokens, image if image >= 0 else None))
+        start = end
+    return about["archive"], about["images"], samples
+
+
+_Tokens = list[tuple[int, int, int]]
+"""Tokens, each with its characters ``[start, end)`` in a text."""
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Rendered]) -> Iterator[_Tokens]:
+    """Every prompt's tokens; ``<s>`` first, on no character. All texts are tokenized in one call."""
     assert tokenizer.bos_token_id is not None, "the tokenizer names no token that begins a sequence"
-    assert rendered.text.count(IMAGE) <= 1, "a text may hold one image placeholder"
-    text = rendered.text
     marks = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    said = [(first, end) for first, end in rendered.said if any(mark in text[first:end] for mark in marks)]
-    tokens, at = [(int(tokenizer.bos_token_id), 0, 0)], 0
-    for piece in text.partition(IMAGE):
-        if piece == IMAGE:
-            tokens.append((IMAGE_ID, at, at + len(piece)))
-        elif piece:
-            for token, start, end in _pieces(tokenizer, piece, at):
-                if any(first <= start and end <= last for first, last in said) and text[start:end].strip() in marks:
-                    tokens += _pieces(tokenizer, text[start:end], start, split_special_tokens=True)
+    parts = [prompt.text.partition(IMAGE) for prompt in prompts]
+    tokenized = iter(_pieces(tokenizer, [piece for one in parts for piece in one if piece not in ("", IMAGE)]))
+    for prompt, pieces in zip(prompts, parts, strict=True):
+        text = prompt.text
+        assert text.count(IMAGE) <= 1, "a text may hold one image placeholder"
+        said = [(first, end) for first, end in prompt.said if any(mark in text[first:end] for mark in marks)]
+        tokens, at = [(int(tokenizer.bos_token_id), 0, 0)], 0
+        for piece in pieces:
+            if piece == IMAGE:
+                tokens.append((IMAGE_ID, at, at + len(piece)))
+            for token, first, last in next(tokenized) if piece not in ("", IMAGE) else ():
+                start, end = at + first, at + last
+                if any(a <= start and end <= b for a, b in said) and text[start:end].strip() in marks:
+                    (split,) = _pieces(tokenizer, [text[start:end]], split_special_tokens=True)
+                    tokens += [(one, start + a, start + b) for one, a, b in split]
                 else:
                     tokens.append((token, start, end))
-        at += len(piece)
-    return tokens
+            at += len(piece)
+        yield tokens
 
 
-def _pieces(tokenizer: PreTrainedTokenizerFast, text: str, at: int, **how: bool) -> list[tuple[int, int, int]]:
-    """The tokens of a text that begins at this character of another, and their characters there."""
-    batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, **how)
-    pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
-    return [(token, at + start, at + end) for token, (start, end) in pairs]
+def _pieces(tokenizer: PreTrainedTokenizerFast, texts: list[str], **how: bool) -> Iterator[_Tokens]:
+    """The tokens of texts."""
+    if texts:
+        batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, **how)
+        for ids, places in zip(batch["input_ids"], batch["offset_mapping"], strict=True):
+            yield [(token, start, end) for token, (start, end) in zip(ids, places, strict=True)]
 
 
 def _labels(tokens: list[tuple[int, int, int]], rendered: Rendered) -> list[int]:

@@ -151,6 +151,8 @@ class Forecast:
             return "draw", node.settings.images
         if node.stage == "prepare":
             return "prepare", samples_of(node)[0]
+        if node.stage == "encode":
+            return "encode", samples_of(node)[0]
         if node.stage in question_stages():
             return "questions", self._asked(node)[1]
         if node.stage in reference_stages():

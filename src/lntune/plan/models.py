@@ -21,7 +21,19 @@ from lntune.plan.memory_fit import batch_of_questions, job_of, papers_row, promp
 from lntune.plan.node import Inputs, Node, Part, is_done, is_without_model, make_node
 from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
-from lntune.stages import connector, convert, draw, fetch, finetune, measure, predict, prepare, select, similarity
+from lntune.stages import (
+    connector,
+    convert,
+    draw,
+    encode,
+    fetch,
+    finetune,
+    measure,
+    predict,
+    prepare,
+    select,
+    similarity,
+)
 from lntune.stages.halve import Settings as HalveSettings
 from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
@@ -147,6 +159,17 @@ class Models:
         execution = prepare.Execution(workers=self._threads("prepare"))  # as many decode images
         return self.node("prepare", [data], settings, {"raw": self.source(chosen.source)}, execution)
 
+    @once
+    def encoded(self, llm: str, data: str, *, plain: bool = False) -> Node:
+        """The samples of a training set in an LLM's tokens; ``plain`` as the connector learns from them."""
+        chosen, asked = self.scale.llms[llm], self.protocol.template
+        settings = encode.Settings(
+            template="plain" if plain else chosen.template, system=None if plain else chosen.system
+        )
+        execution = encode.Execution(templates=(chosen.template, *([asked] if asked else [])))
+        inputs = {"llm": self.llm(llm), "samples": self.samples(data)}
+        return self.node("encode", [llm, data], settings, inputs, execution)
+
     def _threads(self, stage: str) -> int:
         return self.scale.execution.of(stage).threads
 
@@ -194,7 +217,6 @@ class Models:
             workers=max(1, threads // ranks),
             checkpoint_steps=execution.checkpoint_steps,
             cache_features=execution.cache_features,
-            templates=(self.scale.llms[llm].template, *([asked] if (asked := self.protocol.template) else [])),
         )
 
     @once
@@ -210,7 +232,7 @@ class Models:
         inputs = {
             "llm": self.llm(llm),
             "vision": self.vision(vision),
-            "samples": self.samples(stage.data),
+            "samples": self.encoded(llm, stage.data, plain=True),
             "images": self.source(self.scale.data[stage.data].source),
         }
         execution = self.training_execution("connector", llm, vision, "connector-only")
@@ -241,20 +263,17 @@ class Models:
     @once
     def candidate(self, variant: Variant, learning_rate: float, until: float | None = None) -> Node:
         """A variant tuned at one learning rate, if its search keeps it; ``until`` a share of the steps is done."""
-        llm = self.scale.llms[variant.llm]
         settings = finetune.Settings(
             method=variant.method,
             lora=self.scale.methods[variant.method].lora,
             training=self.scale.finetune.at(learning_rate),
-            template=llm.template,
-            system=llm.system,
             library=self.scale.visions[variant.vision].library,
             misaligned_share=self.scale.misaligned_share,
             seed=variant.seed,
             until=until,
         )
         images = self.source(self.scale.data[variant.data].source)
-        inputs = self._inputs(variant, samples=self.samples(variant.data), images=images)
+        inputs = self._inputs(variant, samples=self.encoded(variant.llm, variant.data), images=images)
         searched = learning_rate in self.scale.methods[variant.method].learning_rates
         before = [at for _, at in self.rounds(variant.method) if searched and (until is None or at < until)]
         if before:
@@ -426,7 +445,8 @@ def chance(store: Store, node: Node) -> float:
 
 
 def samples_of(node: Node) -> tuple[int, str]:
-    """How many samples a node of ``prepare`` will hold (of a drawn set, one an image), and their format."""
+    """How many samples a node of ``prepare`` or ``encode`` will hold (of a drawn set, one an image), their format."""
+    node = node if node.stage == "prepare" else node.players("samples")[0]
     settings, raw = node.settings, node.players("raw")[0].settings
     assert isinstance(settings, prepare.Settings)
     drawn = raw.images if isinstance(raw, draw.Settings) else None

@@ -142,7 +142,7 @@ class StageRules:
     def _spec_of(self, node: Node) -> str:
         """A rule's parameter: what submit is to run, the file of a job spec, and whether that needs torch."""
         path = shlex.quote(str(spec_path(self.results, node)))
-        return f"--torch {path}" if "torch" in node.code_version.packages else path
+        return f"--torch {path}" if "transformers" in node.code_version.packages else path
 
     def find(self, stage: str, name: str) -> Node:
         """The result of this name; UserError if the stage has none."""

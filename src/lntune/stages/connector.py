@@ -24,9 +24,7 @@ def run(job: Job[Settings, Execution]) -> Metrics:
 
     if runs_on_ranks(job):
         return run_on_ranks(job, __name__)
-    weights, metrics = tune(
-        job, job.settings, template="plain", system=None, method="connector-only", lora=None, connector=None
-    )
+    weights, metrics = tune(job, job.settings, method="connector-only", lora=None, connector=None)
     if weights:
         save_connector(weights, job.out)
     return metrics

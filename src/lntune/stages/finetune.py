@@ -3,7 +3,6 @@
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.config.protocol import TemplateName
 from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
@@ -18,7 +17,7 @@ TUNED = "tuned.safetensors"
 
 
 class Settings(Frozen):
-    """The method, how to train, and how conversations are put into words.
+    """The method, how to train, and what share of samples may have no loss.
 
     ``until`` is the share of the steps after which a search looks at it; the result then holds what it takes to go on.
     """
@@ -26,8 +25,6 @@ class Settings(Frozen):
     method: str
     lora: LoraSettings | None
     training: TrainingSettings
-    template: TemplateName
-    system: str | None
     library: Library
     misaligned_share: float
     seed: int
@@ -48,8 +45,6 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         weights, metrics = tune(
             job,
             settings,
-            template=settings.template,
-            system=settings.system,
             method=settings.method,
             lora=settings.lora,
             connector=job.folder("connector"),

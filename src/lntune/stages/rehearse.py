@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +29,9 @@ from lntune.estimate.hours import step_operations
 from lntune.estimate.jobs import TrainingJob, largest
 from lntune.estimate.memory import predict_memory
 from lntune.model.prompts import stop_string
+from lntune.stages.encode import rendered
 from lntune.stages.predict import Settings as Asked
 from lntune.stages.rank import run_on_ranks
-from lntune.stages.tune import rendered
 from lntune.store.job import Job, Metrics
 from lntune.training.gpus import out_of_memory
 from lntune.training.launch import RANK_FOLDER, RankCrash
@@ -157,7 +156,7 @@ def _failure(settings: Settings, part: str, text: str) -> dict[str, str]:
 
 def _on_rank(job: AnyJob) -> Metrics:
     from lntune.model.device import set_precision
-    from lntune.model.encode import encode_all
+    from lntune.model.encode import encode_whole
     from lntune.model.features import images_of
     from lntune.training import ranks
     from lntune.training.trial import Notes, Trial, machine, peak_bytes
@@ -177,8 +176,7 @@ def _on_rank(job: AnyJob) -> Metrics:
         sample = Sample("0", "0.jpg", ("<image>\nWhat is going on in this picture?", answer), "made up")
         with notes.part("tokenize") as found:
             text = rendered(sample, settings.template, settings.system)
-            encode_all(tokenizer, [(text, 0)] * 100, sys.maxsize, threshold=1.0, image_tokens=model.vision.tokens)
-            found["samples"] = 100
+            found["samples"] = len(list(encode_whole(tokenizer, [(text, 0)] * 100)))
         with notes.part("questions") as found:
             if ranks.rank() == 0:
                 found |= _ask(job, model, tokenizer, features)

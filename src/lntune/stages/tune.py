@@ -1,4 +1,4 @@
-"""What connector pretraining and finetuning have in common: samples and a model in, a trained model out."""
+"""What connector pretraining and finetuning have in common: encoded samples and a model in, a trained model out."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lntune.config import Frozen
 from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
-from lntune.data.samples import Sample, read_samples
-from lntune.model.prompts import Rendered, Turn, render, stop_string
 from lntune.store.job import EARLIER, Job, Metrics
 
 if TYPE_CHECKING:
@@ -37,18 +35,10 @@ class TuneSettings(Protocol):
 AnySettings = TypeVar("AnySettings", bound=Frozen)
 
 
-def rendered(sample: Sample, template: str, system: str | None) -> Rendered:
-    """A sample's conversation as the text that is trained on."""
-    turns = [Turn("user" if place % 2 == 0 else "assistant", text) for place, text in enumerate(sample.turns)]
-    return render(template, turns, system=system)
-
-
 def tune(
     job: Job[AnySettings, Execution],
     settings: TuneSettings,
     *,
-    template: str,
-    system: str | None,
     method: str,
     lora: LoraSettings | None,
     connector: Path | None,
@@ -64,17 +54,15 @@ def tune(
     import torch
 
     from lntune.model.device import device, place
-    from lntune.model.encode import encode_all
+    from lntune.model.encode import cut_all, read_encoded
     from lntune.model.features import images_of
-    from lntune.model.llm import load_tokenizer
     from lntune.model.multimodal import assemble, load_connector
     from lntune.model.tuning import apply_method, trainable_report
     from lntune.training import ranks
     from lntune.training.loop import train
     from lntune.training.schedule import total_steps
 
-    tokenizer = load_tokenizer(job.folder("llm"), *map(stop_string, (template, *job.execution.templates)))
-    archive, samples = read_samples(job.folder("samples"))
+    archive, members, samples = read_encoded(job.folder("samples"))
     on_gpu = device().type == "cuda"
     with ranks.one_at_a_time(in_turn=on_gpu):
         model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
@@ -84,16 +72,14 @@ def tune(
         place(model, settings.training.precision)
     report = trainable_report(model)
     recorder = recorder_of(model) if recorder_of else None
-    encoded, masks = encode_all(
-        tokenizer,
-        [(rendered(sample, template, system), place) for place, sample in enumerate(samples)],
+    encoded, masks = cut_all(
+        samples,
         settings.training.max_length,
         threshold=settings.misaligned_share,
         image_tokens=model.vision.tokens,
         source=str(job.folder("samples")),
     )
     images = job.folder("images") / archive
-    members = [sample.image for sample in samples]
     features = images_of(
         model.vision, images, members, cache=job.execution.cache_features, workers=job.execution.workers
     )

@@ -1,5 +1,6 @@
 """Token ids and labels with real tokenizers: words, byte-level BPE, and BPE with LLaMA's word marks."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from lntune.model.encode import (
     EncodedSample,
     MaskMisaligned,
     MaskReport,
-    encode_all,
+    cut,
+    cut_all,
     encode_prompt,
-    encode_sample,
+    encode_whole,
+    read_encoded,
+    write_encoded,
 )
-from lntune.model.prompts import IMAGE, Turn, render, render_prompt
+from lntune.model.prompts import IMAGE, Rendered, Turn, render, render_prompt
 from made_up import MADE_UP
 
 ONE = [Turn("user", "<image>\nWhat is this?"), Turn("assistant", "A cat.")]
@@ -85,8 +89,11 @@ def runs(labels):
     return found
 
 
-def sample_of(*arguments: Any, **options: Any) -> EncodedSample:
-    return encode_sample(*arguments, **options)[0]
+def sample_of(tokenizer: Any, rendered: Rendered, image: int | None, max_length: int, **options: Any) -> EncodedSample:
+    (whole,) = encode_whole(tokenizer, [(rendered, image)])
+    if isinstance(whole, str):
+        raise MaskMisaligned(whole)
+    return cut(whole, max_length, **options)
 
 
 def test_word_level_sample_to_the_token():
@@ -196,7 +203,7 @@ def test_truncation_cuts_the_end_and_counts_the_images_tokens():
         sample_of(WORDS, render("v1", ONE, system=""), image=0, max_length=3)
 
 
-def test_encode_all_counts_and_keeps_the_order():
+def test_cut_all_counts_and_keeps_the_order():
     long_question = [Turn("user", "Is it red? " * 30), Turn("assistant", "No.")]
     long_answer = [Turn("user", "Is it red?"), Turn("assistant", "No. " * 30)]
     samples = [
@@ -205,25 +212,41 @@ def test_encode_all_counts_and_keeps_the_order():
         (render("v1", long_answer, system=""), None),
         (render("v1", SEVERAL, system=""), 6),
     ]
-    encoded, report = encode_all(WORDS, samples, 60, threshold=0.25)
+    encoded, report = cut_all(encode_whole(WORDS, samples), 60, threshold=0.25)
     assert report == MaskReport(total=4, misaligned=1, truncated=1)
     assert [sample.image for sample in encoded] == [5, None, 6]
     assert [len(sample.input_ids) for sample in encoded][1] == 60
     assert encoded[0] == sample_of(WORDS, samples[0][0], 5, 60)
 
 
-def test_encode_all_stops_above_the_threshold():
+def test_cut_all_stops_above_the_threshold():
     samples = [(render("v1", ONE, system=""), 0)] * 3 + [(render("v1", [Turn("user", "Why? " * 99), ONE[1]]), None)]
     with pytest.raises(UserError) as caught:
-        encode_all(WORDS, samples, 60, threshold=0.2, source="chat.json")
+        cut_all(encode_whole(WORDS, samples), 60, threshold=0.2, source="chat.json")
     assert str(caught.value) == (
         "chat.json: the loss mask of 1 of 4 samples does not line up with their tokens "
         "(allowed: a share of 0.2), first sample 3: after 60 tokens no token of an answer is left; "
         "choose another prompt template or a larger maximum length, or allow a larger share"
     )
     with pytest.raises(UserError, match=r"of 3 of 3 samples .* first sample 0: the token"):
-        encode_all(STRADDLING, samples[:3], 60, threshold=1.0)
-    assert encode_all(WORDS, [], 60, threshold=0.0) == ([], MaskReport(0, 0, 0))
+        cut_all(encode_whole(STRADDLING, samples[:3]), 60, threshold=1.0)
+    assert cut_all(encode_whole(WORDS, []), 60, threshold=0.0) == ([], MaskReport(0, 0, 0))
+
+
+@pytest.mark.parametrize("tokenizer", [WORDS, BYTES, MARKS, STRADDLING], ids=["words", "bytes", "marks", "straddling"])
+def test_samples_tokenized_together_and_stored_are_those_tokenized_one_by_one(tokenizer: Any, tmp_path: Path) -> None:
+    marked = [Turn("user", "<image>\nIs </s> a <s>?"), Turn("assistant", "No, </s> is <unk> 猫.")]
+    texts = [render("v1", SEVERAL), render("plain", CAPTION), render("v1", marked), render("llama_2", ONE[:2])]
+    samples: list[tuple[Rendered, int | None]] = [(text, place) for place, text in enumerate(texts)]
+    samples += [(render("v0", [Turn("user", "Is it red?"), ONE[1]]), None)]
+    alone = [whole for one in samples for whole in encode_whole(tokenizer, [one])]
+    found = {*map(type, alone)}
+    assert found == ({str, EncodedSample} if tokenizer is STRADDLING else {EncodedSample})
+    members = [f"{place}.jpg" for place in range(4)]
+    held = write_encoded(tmp_path, "images.zip", members, encode_whole(tokenizer, samples))
+    assert read_encoded(tmp_path) == ("images.zip", members, alone)
+    kept = [one for one in alone if isinstance(one, EncodedSample)]
+    assert held == {"samples": 5, "tokens": sum(len(one.input_ids) for one in kept), "misaligned": 5 - len(kept)}
 
 
 # --- data that look like marks ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def is_copied(stage: str, name: str, size: int) -> bool:
     """Whether a file of a result is copied into a crate, or named by its hash alone."""
     if stage in STAGES_OF_REPORT_ITEMS:
         return True
-    if stage in _RAW or (stage == "prepare" and name == "samples.jsonl"):
+    if stage in _RAW or (stage, name) in (("prepare", "samples.jsonl"), ("encode", "set.json")):
         return False
     if stage.startswith("questions-") and size > _LARGEST_QUESTIONS:
         return False

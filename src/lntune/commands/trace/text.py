@@ -32,6 +32,7 @@ _SENTENCES = {
     "finetune": _TRAINED,
     "predict": "{questions:,} questions, {empty_answers} empty answers",
     "prepare": "{samples:,} samples kept",
+    "encode": "{tokens:,} tokens in {samples:,} samples, {misaligned} misaligned",
     **{name: stage.summary for name, stage in {**question_stages(), **reference_stages()}.items()},
 }
 
