@@ -122,7 +122,9 @@ def _total_lines(found: PendingWork, price: float | None) -> list[str]:
     ]
     if found.checkpoint_bytes:
         most = bytes_text(found.checkpoint_bytes)
+        saved = bytes_text(sum(round(one.chance * one.saved) for one in results))
         lines.append(f"checkpoints: up to {most} beside that, predicted for the jobs that run at once, two each")
+        lines[-1] += f"; {saved} written in all"
     return lines
 
 

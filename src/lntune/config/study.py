@@ -261,7 +261,8 @@ class ExecutionSettings(Frozen):
     gradient_checkpointing: bool | None = Field(
         default=None, description="recompute activations in the backward pass; null: where memory needs it"
     )
-    checkpoint_steps: int | None = Field(default=None, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="steps between checkpoints; null: any")
+    checkpoint_minutes: float | None = Field(default=None, gt=0, description="minutes between them; null: any")
     cache_features: bool
     prediction_batch: int = Field(ge=1)
     default: Stage

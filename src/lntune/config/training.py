@@ -103,7 +103,8 @@ class Execution(Passes, OnDevice):
     """
 
     threads: int = Field(ge=1)
-    checkpoint_steps: int | None = Field(default=None, ge=1, description="null: no checkpoints")
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="null: none by steps")
+    checkpoint_minutes: float | None = Field(default=None, gt=0, description="null: none by time")
     cache_features: bool = Field(default=True, description="keep the image features of the data in memory")
     engine: EngineName = Field(default="plain", description="plain: one process; deepspeed: ``ranks`` of them")
     ranks: int = Field(default=1, ge=1, description="processes, one a GPU, that share every global batch")

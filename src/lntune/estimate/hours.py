@@ -14,7 +14,7 @@ from functools import cache
 
 from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
-from lntune.config.training import AnswerPrecision, Passes, Precision
+from lntune.config.training import AnswerPrecision, Execution, Passes, Precision
 from lntune.estimate.jobs import ANSWER_BYTES, PROMPT_TOKENS, TrainingJob
 from lntune.estimate.shapes import Skeleton, VisionShape
 
@@ -63,8 +63,11 @@ UNKNOWN_BYTES: Mapping[str, int] = {".zip": 7_000_000_000}
 """Of a file whose size nobody published, by how its name ends (assumed: CC3M's 595,375 images); others have 10^8."""
 
 STARTING, RECOMPUTED, SLOW = "start-up of jobs", "recomputed activations", "TF32 or float32 in place of bf16"
-REJECTED = "candidates that are not chosen"
+REJECTED, SAVING = "candidates that are not chosen", "checkpoints"
 """Kinds of waste that are predicted; of padding nothing is known before the data are there."""
+
+CHECKPOINT_SPEED = 5e8
+"""Bytes of a checkpoint that are written a second (assumed); a job is told to stop so much earlier."""
 
 CHECKPOINT_BYTES = 12
 """Of a number that trains: the weight and AdamW's two moments, in float32."""
@@ -109,6 +112,12 @@ def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettin
     # Images are seen outside of autocast, by float32 weights.
     spent = image / _speed(job, gpu, "tf32" if precision == "tf32" else "fp32") + language / _speed(job, gpu, precision)
     return START_UP + seen * spent / job.ranks
+
+
+def checkpoints(seconds: float, steps: int, given: Execution) -> int:
+    """How many checkpoints a training of so many seconds and steps writes."""
+    by_time = int(seconds / (60 * given.checkpoint_minutes)) if given.checkpoint_minutes else 0
+    return by_time + ((steps - 1) // given.checkpoint_steps if given.checkpoint_steps else 0)
 
 
 def training_waste(job: TrainingJob, samples: int, format: str, gpu: GpuSettings, given: Passes) -> dict[str, float]:

@@ -38,6 +38,7 @@ from lntune.store.job import EARLIER, KEPT
 from lntune.store.manifest import InputRecord, Manifest, slug
 from lntune.store.reuse import ResultIndex
 from lntune.training.endings import NO_MODEL
+from lntune.training.schedule import total_steps
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Expected:
     ``basis`` tells from what ``seconds`` and the result's ``bytes`` are known: the median of ``earlier`` results of its
     kind, what its rehearsal ``measured`` (on which GPU, ``measured_on``), a prediction, or, where there is none of
     these, the scale's time limit, with ``bytes`` None. ``gpus`` that it holds, each one's ``memory`` at its peak, and
-    the bytes of a ``checkpoint`` are predicted; 0 for none. ``chance`` is how likely the job has any work to do: it may
-    be of a candidate that its search will not keep. ``waste`` are those of the seconds that each kind of waste takes,
-    which overlap: predicted as well, and of candidates alone for jobs whose time is known otherwise.
+    the bytes of a ``checkpoint`` and of all that are ``saved`` are predicted; 0 for none. ``chance`` is how likely the
+    job has any work to do: it may be of a candidate that its search will not keep. ``waste`` are those of the seconds
+    that each kind of waste takes, which overlap: predicted as well, and of candidates alone for jobs whose time is
+    known otherwise.
     """
 
     basis: Literal["earlier", "measured", "predicted", "limit"]
@@ -61,6 +63,7 @@ class Expected:
     measured_on: str = ""
     chance: float = 1.0
     waste: Mapping[str, float] = field(default_factory=dict)
+    saved: int = 0
 
 
 class Forecast:
@@ -124,7 +127,11 @@ class Forecast:
             seconds = hours.START_UP + share * (whole - hours.START_UP)
             waste = hours.training_waste(job, *samples_of(samples), gpu, given)
             waste = {kind: one if kind == hours.STARTING else share * one for kind, one in waste.items()}
-            return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint, waste=waste)
+            steps = total_steps(samples_of(samples)[0], job.schedule.at(1.0))
+            written = checkpoint * hours.checkpoints(seconds - hours.START_UP, round(share * steps), given)
+            waste[hours.SAVING] = written / hours.CHECKPOINT_SPEED
+            seconds += waste[hours.SAVING]
+            return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint, waste=waste, saved=written)
         asked = node.players("questions")[0]
         questions, images = self._asked(asked)
         text = prompt_tokens(settings, self._protocol, self._benchmarks[asked.label].protocol)

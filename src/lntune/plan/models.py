@@ -216,6 +216,7 @@ class Models:
             threads=threads,
             workers=max(1, threads // ranks),
             checkpoint_steps=execution.checkpoint_steps,
+            checkpoint_minutes=execution.checkpoint_minutes,
             cache_features=execution.cache_features,
         )
 

@@ -24,7 +24,7 @@ from lntune.config import Frozen
 from lntune.config.load import shown, unknown_name, validate
 from lntune.config.study import ClusterSettings, Stage
 from lntune.errors import UserError
-from lntune.estimate.hours import START_UP
+from lntune.estimate.hours import CHECKPOINT_SPEED, START_UP
 from lntune.plan.forecast import Expected, Forecast
 from lntune.plan.node import Node, Part, can_link, is_done
 from lntune.plan.plan import Plan
@@ -39,9 +39,6 @@ TURN = "turn"
 
 MARGIN, SPARE = 1.5, 10
 """What a job asks for: so many times its expected time, which may be too low, and so many minutes."""
-
-CHECKPOINT_SPEED = 5e8
-"""Bytes of a checkpoint that are written a second (assumed): its job is warned so much earlier."""
 
 _TO_LINK = {"mem_mb": 1000, "runtime": 5, "gpu": 0}
 """What linking a result takes."""

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,15 +151,17 @@ def go_on(
     run: Run, engine: Engine, lines: list[str], file: TextIO, progress: Progress, asked: Callable[[], bool]
 ) -> None:
     """Do the steps that ``lines`` does not hold yet, adding to it; Interrupted once ``asked`` is true."""
-    saved, every = len(lines), run.execution.checkpoint_steps
+    saved, every, minutes = len(lines), run.execution.checkpoint_steps, run.execution.checkpoint_minutes
+    written = time.monotonic()
     lengths = [len(sample.input_ids) for sample in run.samples]
     indices = step_batches(lengths, run.settings.global_batch, run.seed, saved, run.last)
     batches = ([run.samples[index] for index in batch] for batch in indices)
     for step, (batch, following) in enumerate(pairwise(chain(batches, [[]])), start=saved):
-        stop = ranks.anywhere(asked())
-        if step > saved and (stop or (every and step % every == 0)):
+        late = ranks.rank() == 0 and minutes is not None and time.monotonic() - written >= 60 * minutes
+        stop, due = ranks.anywhere(asked(), late)
+        if step > saved and (stop or due or (every and step % every == 0)):
             save_checkpoint(run.scratch, run.digest, step, lines, engine.state())
-            saved = step
+            saved, written = step, time.monotonic()
         if stop:
             raise Interrupted(run.label, step, run.total)
         lines.append(do_step(run, engine, step, batch, following))

@@ -76,11 +76,11 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
-def anywhere(flag: bool) -> bool:
-    """Whether the flag is set on any rank."""
+def anywhere(*flags: bool) -> list[bool]:
+    """Whether each flag is set on any rank."""
     if ranks() == 1:
-        return flag
-    return bool(total(torch.tensor([float(flag)], device=device())).item() > 0)
+        return [*flags]
+    return [number > 0 for number in total(torch.tensor(flags, dtype=torch.float32, device=device())).tolist()]
 
 
 def of_all(value: int) -> list[int]:

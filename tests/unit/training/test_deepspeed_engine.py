@@ -154,7 +154,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes(made: tuple[int, Path, dict[str
 
 def test_a_checkpoint_waits_for_the_rank_that_writes_last(tmp_path: Path) -> None:
     slow = {"method": "layernorm", **RESUMED, "slow": True, "plant": "stop", "at": 5}
-    cells = {f"slow-{stage}": {**slow, "execution": deepspeed(2, stage, checkpoint_steps=2)} for stage in STAGES}
+    cells = {f"slow-{stage}": {**slow, "execution": deepspeed(2, stage, checkpoint_minutes=1e-9)} for stage in STAGES}
     for cell in on_ranks(tmp_path, cells, 2).values():
         assert cell["resumed_at"] == 6
 

@@ -414,6 +414,18 @@ def test_killed_runs_end_with_the_same_bytes(tmp_path: Path, spawn: Callable[...
         assert found == wanted, name
 
 
+@pytest.mark.parametrize(("minutes", "steps"), [(1e-9, [1, 2, 3]), (1e9, []), (None, [])])
+def test_checkpoints_by_time(
+    minutes: float | None, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr("lntune.training.loop.save_checkpoint", lambda *given: written.append(given[2]))
+    model, given = norms_and_connector(), Execution(micro_batch=3, threads=1, checkpoint_minutes=minutes)
+    settings, log = changed(epochs=1, max_steps=4), tmp_path / "metrics.jsonl"
+    train(model, random_samples(40), image_features(model), settings, given, 0, tmp_path / "scratch", log, "test")
+    assert written == steps
+
+
 def test_an_unfinished_checkpoint_is_as_good_as_none(tmp_path: Path) -> None:
     unfinished = tmp_path / "scratch" / "unfinished"
     unfinished.mkdir(parents=True)
