@@ -24,6 +24,7 @@ from lntune.plan.node import Node
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.report.rows import notes
+from lntune.snakefile.workflow import Workflow
 from lntune.stages import similarity
 
 GIVEN = {"scale": "cards"}
@@ -72,6 +73,28 @@ def test_the_plan_chooses_what_fits_the_card(cards: Checkout) -> None:
     assert (small.engine, small.ranks, small.zero_stage, small.recompute_above) == ("deepspeed", 4, 2, None)
     assert (large.ranks, large.zero_stage) == (4, 3) and large.positions < small.positions
     assert plan.connector("llama2-13b", "clip", 0).execution.ranks == 4
+
+
+def test_a_training_that_one_gpu_ends_in_time_gets_one() -> None:
+    """The paper's scale: fewer GPU-hours at a start, and no longer than the time that its partition allows."""
+    workflow = Workflow(ROOT, {"scale": "paper", "cluster": {"gpu_time_limit": 1440}})
+    plan = workflow.plan
+    plan.report_item("table3")
+    tuned = [node for node in plan.nodes() if node.stage in ("finetune", "connector")]
+    alone = [node for node in tuned if node.execution.ranks == 1]
+    methods = {(node.players("llm")[0].label, getattr(node.settings, "method", "connector")) for node in alone}
+    assert ("llama2-7b", "layernorm") in methods and ("llama2-13b", "finetune") not in methods
+    assert {llm for llm, method in methods if method == "connector"} == set(), "three epochs of 595,375 samples"
+    most, given = 3600 * plan.scale.execution.one_gpu_hours, plan.scale.execution.of("finetune")
+    for node in tuned:
+        expected, amounts = Forecast(plan).of(node), workflow.allocations.amounts(node)
+        assert (amounts.gpus, node.execution.threads) == (node.execution.ranks, given.threads // 4)
+        assert expected.gpus == node.execution.ranks
+        assert (
+            amounts.mem_mb == given.mem_mb * amounts.gpus // 4 and amounts.threads == given.threads * amounts.gpus // 4
+        )
+        if node in alone:
+            assert expected.seconds < most and workflow.allocations.runtime(node) <= 1440
 
 
 def test_table_2_is_measured_in_the_precision_that_the_papers_gigabytes_fit() -> None:

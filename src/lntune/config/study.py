@@ -231,6 +231,13 @@ class Stage(Frozen):
     runtime: int = Field(default=30, ge=1, description="minutes")
     gpus: int = Field(default=0, ge=0)
 
+    def on(self, gpus: int) -> "Stage":
+        """The part of it that belongs to so many of its GPUs."""
+        if not 0 < gpus < self.gpus:
+            return self
+        shared = {name: -(-getattr(self, name) * gpus // self.gpus) for name in ("threads", "mem_mb")}
+        return self.model_copy(update={"gpus": gpus, **shared})
+
 
 class GpuSettings(PlannedGpu):
     """The GPU that training is planned for, and its speed.
@@ -257,6 +264,9 @@ class ExecutionSettings(Frozen):
         default="auto", description="auto: a job that is given GPUs ends if it cannot use them; cpu: no job uses any"
     )
     gpu: GpuSettings | None = None
+    one_gpu_hours: float | None = Field(
+        default=None, gt=0, description="a training that one GPU ends in so many, predicted, gets one; null: none does"
+    )
     micro_batch: int = Field(ge=1, description="samples in one forward and backward pass, at most")
     gradient_checkpointing: bool | None = Field(
         default=None, description="recompute activations in the backward pass; null: where memory needs it"

@@ -102,7 +102,7 @@ class Execution(Passes, OnDevice):
     The weights are the same to the byte for equal values, and the same up to rounding otherwise.
     """
 
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, description="of a rank, for computing")
     checkpoint_steps: int | None = Field(default=None, ge=1, description="null: none by steps")
     checkpoint_minutes: float | None = Field(default=None, gt=0, description="null: none by time")
     cache_features: bool = Field(default=True, description="keep the image features of the data in memory")

@@ -63,7 +63,7 @@ UNKNOWN_BYTES: Mapping[str, int] = {".zip": 7_000_000_000}
 """Of a file whose size nobody published, by how its name ends (assumed: CC3M's 595,375 images); others have 10^8."""
 
 STARTING, RECOMPUTED, SLOW = "start-up of jobs", "recomputed activations", "TF32 or float32 in place of bf16"
-REJECTED, SAVING = "candidates that are not chosen", "checkpoints"
+REJECTED, SAVING = "candidates that are not chosen", "saving to resume"
 """Kinds of waste that are predicted; of padding nothing is known before the data are there."""
 
 CHECKPOINT_SPEED = 5e8

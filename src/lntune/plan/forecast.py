@@ -198,7 +198,8 @@ class Forecast:
         vision = model_name(self._scale.visions, node.players("vision")[0])
         assert llm and vision, "the plan has them from the scale"
         method = "connector-only" if node.stage == "connector" else str(getattr(node.settings, "method", ""))
-        return job_of(self._study, node.stage, llm, vision, method)
+        job = job_of(self._study, node.stage, llm, vision, method)
+        return replace(job, ranks=getattr(node.execution, "ranks", job.ranks))
 
 
 def _seconds(one: Manifest) -> float:

@@ -1,6 +1,8 @@
 """From the scale's names to what memory is predicted from: a training job's sizes, and how it is carried out to fit."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ from lntune.config.protocol import ProtocolSettings, Shot
 from lntune.config.study import LlmSettings, VisionSettings
 from lntune.data.samples import Question
 from lntune.errors import UserError
-from lntune.estimate.hours import PREFIX_TOKENS
-from lntune.estimate.jobs import PROMPT_TOKENS, TrainingJob, prediction_batch
+from lntune.estimate.hours import PREFIX_TOKENS, SAMPLES, training_seconds
+from lntune.estimate.jobs import PROMPT_TOKENS, Fit, TrainingJob, choose, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, VisionShape, llm_on_disk, vision_on_disk
 from lntune.model.prompts import IMAGE
 from lntune.paper.memory import TABLE, read_rows
@@ -110,6 +112,28 @@ def job_of(study: Study, stage: str, llm: str, vision: str, method: str) -> Trai
         zero_stage=settings.zero_stage if settings else DEFAULT_ZERO_STAGE,
         recompute=execution.gradient_checkpointing,
     )
+
+
+@once
+def fitted(study: Study, stage: str, llm: str, vision: str, method: str) -> tuple[TrainingJob, Fit]:
+    """A training job of a scale with a GPU, and how it fits: on one GPU if that is enough (``one_gpu_hours``).
+
+    UserError if it fits on no number of them.
+    """
+    execution, scale = study.scale.execution, study.scale
+    assert execution.gpu is not None
+    job = job_of(study, stage, llm, vision, method)
+    if execution.one_gpu_hours is not None and job.ranks > 1:
+        data = [one for name, one in scale.data.items() if (name == scale.connector.data) == (stage == "connector")]
+        samples, form = max((one.samples or SAMPLES[one.format], one.format) for one in data)
+        with suppress(UserError):
+            alone = replace(job, ranks=1)
+            fit, shared = (choose(one, execution.gpu, execution.micro_batch) for one in (alone, job))
+            seconds = training_seconds(alone, samples, form, execution.gpu, fit.passes)
+            others = training_seconds(job, samples, form, execution.gpu, shared.passes)
+            if seconds <= min(3600 * execution.one_gpu_hours, job.ranks * others):
+                return alone, fit
+    return job, choose(job, execution.gpu, execution.micro_batch)
 
 
 def papers_row(study: Study, llm: str, method: str) -> Paper | None:

@@ -16,8 +16,8 @@ from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import EngineName, Execution, OnDevice, Passes, PlannedGpu, Precision
 from lntune.estimate.hours import SAMPLES
-from lntune.estimate.jobs import Fit, choose
-from lntune.plan.memory_fit import batch_of_questions, job_of, papers_row, prompt_tokens
+from lntune.estimate.jobs import Fit
+from lntune.plan.memory_fit import batch_of_questions, fitted, papers_row, prompt_tokens
 from lntune.plan.node import Inputs, Node, Part, is_done, is_without_model, make_node
 from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
@@ -205,15 +205,15 @@ class Models:
         engine: EngineName = "plain"
         ranks = 1
         if execution.gpu:
-            job = job_of(self.study, stage, llm, vision, method)
-            fit, engine, ranks = choose(job, execution.gpu, execution.micro_batch), job.engine, job.ranks
+            job, fit = fitted(self.study, stage, llm, vision, method)
+            engine, ranks, threads = job.engine, job.ranks, self.scale.execution.of(stage).on(job.ranks).threads
         return Execution(
             **dict(self._on_device(stage)),
             **dict(fit.passes),
             engine=engine,
             ranks=ranks,
             zero_stage=fit.zero_stage,
-            threads=threads,
+            threads=max(1, threads // ranks),
             workers=max(1, threads // ranks),
             checkpoint_steps=execution.checkpoint_steps,
             checkpoint_minutes=execution.checkpoint_minutes,

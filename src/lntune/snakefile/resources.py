@@ -85,9 +85,14 @@ class Allocations:
 
     def __init__(self, plan: Plan, cluster: ClusterSettings | None, *, in_job: bool) -> None:
         self.plan, self.cluster, self._in_job, self.running = plan, cluster, in_job, in_job
-        self.amounts = plan.scale.execution.of
         self._expected = Forecast(plan).of if cluster and not in_job else None
         self._most = partial(most_minutes, cluster or ClusterSettings())
+
+    def amounts(self, node: Node) -> Stage:
+        """What a job is given: what its stage is, or a training on fewer GPUs its part of that."""
+        given = self.plan.scale.execution.of(node.stage)
+        on_ranks = getattr(node.execution, "engine", "") == "deepspeed"
+        return given.on(getattr(node.execution, "ranks", given.gpus)) if on_ranks else given
 
     def will_link(self, node: Node) -> bool:
         """Whether a node's job will find its work done."""
@@ -110,7 +115,7 @@ class Allocations:
         if isinstance(tuned, Part):
             return f"ask-{tuned.node.name}"
         assert isinstance(tuned, Node)
-        same = self.amounts("finetune").gpus == self.amounts("predict").gpus
+        same = self.amounts(tuned).gpus == self.plan.scale.execution.of("predict").gpus
         return f"tune-{tuned.name}" if same else None
 
     @cached_property
@@ -130,7 +135,7 @@ class Allocations:
         return expected if expected and expected.basis != "limit" else None
 
     def _asked(self, node: Node) -> int:
-        expected, given = self._known(node), self.amounts(node.stage)
+        expected, given = self._known(node), self.amounts(node)
         return asked_minutes(expected, given) if expected else given.runtime
 
     @once
@@ -141,7 +146,7 @@ class Allocations:
 
     def runtime(self, node: Node, attempt: int = 1) -> int:
         """Minutes that a job asks for; of a forecast twice as many at each attempt, as far as its partition allows."""
-        gpus, group = self.amounts(node.stage).gpus, self.group(node)
+        gpus, group = self.amounts(node).gpus, self.group(node)
         if gpus and self.will_link(node):
             return _TO_LINK["runtime"]
         asked = self._asked(node)
@@ -189,7 +194,7 @@ class Allocations:
         return found
 
     def _amount(self, name: str, node: Node) -> int | None:
-        given = self.amounts(node.stage)
+        given = self.amounts(node)
         amount = given.gpus if name == "gpu" else getattr(given, name)
         if not given.gpus:
             return amount or None
@@ -199,7 +204,7 @@ class Allocations:
         # The same for all members of a group, as Snakemake wants it.
         group = self.group(node)
         together = [node, *self._pending(self._members[group])] if group else [node]
-        gpus = any(self.amounts(one.stage).gpus and not self.will_link(one) for one in together)
+        gpus = any(self.amounts(one).gpus and not self.will_link(one) for one in together)
         warnings = [self._warning(self._expected(one)) for one in together] if self._expected else []
         found = self.place(gpus=gpus, warning=max(warnings, default=0))[name]
         if name == "slurm_extra" and self.running and not self._in_job:

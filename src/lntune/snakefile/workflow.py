@@ -242,7 +242,7 @@ class Workflow(StageRules):
                 )
         super().__init__(self.plan.store, self.plan.nodes())
         self.allocations = Allocations(self.plan, self.cluster, in_job=in_job)
-        self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards).stage).threads)
+        self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards)).threads)
         self.resources = self.allocations.resources(self.node)
         if self.cluster is not None:  # jobs of one group share an allocation
             self.group = callback(lambda wildcards: self.allocations.group(self.node(wildcards)))
