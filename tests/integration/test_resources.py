@@ -214,7 +214,9 @@ def test_the_questions_to_a_chosen_model_ask_for_hours_of_the_forecast_and_not_f
 
 def test_a_group_that_takes_longer_than_the_partition_allows_is_split_into_jobs(tmp_path: Path) -> None:
     workflow = _paper(tmp_path, gpu_time_limit=240)
-    assert not _members(workflow)
+    groups = _members(workflow)
+    assert all(name.startswith("tune-") and "-20K-" in name.replace(".20K", "-20K") for name in groups)
+    assert all(sum(map(workflow.allocations.runtime, [ones[0]])) <= 240 for ones in groups.values())
     asked = [workflow.allocations.runtime(node) for node in _nodes(workflow, "predict")]
     assert min(asked) < 60 and max(asked) <= 240
     (select, *_) = _nodes(workflow, "select")

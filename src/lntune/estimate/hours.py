@@ -76,25 +76,39 @@ CHECKPOINT_BYTES = 12
 def forward_operations(llm: LlmShape, vision: VisionShape, text: int, answers: int) -> tuple[float, float]:
     """Operations of one sample's forward pass: of the LLM, its head at ``answers`` positions; of the vision encoder."""
     tokens = vision.tokens + text
-    matrices = llm.parameters - llm.words
-    attention = 2 * llm.layers * tokens * tokens * llm.heads * llm.head_dim  # causal: half of 4 t^2 d
-    head = 2 * answers * llm.vocabulary * llm.hidden
+    products = 2 * (llm.parameters - llm.words) * tokens
     seen = 2 * vision.parameters * (vision.tokens + 1)
-    return 2.0 * matrices * tokens + attention + head, float(seen)
+    return float(products + attention_operations(llm, tokens) + head_operations(llm, answers)), float(seen)
+
+
+def attention_operations(llm: LlmShape, tokens: int) -> int:
+    """Operations of attention in one sample's forward pass: causal, so half of 4 t^2 d a layer."""
+    return 2 * llm.layers * tokens * tokens * llm.heads * llm.head_dim
+
+
+def head_operations(llm: LlmShape, answers: int) -> int:
+    """Operations of the head in one sample's forward pass."""
+    return 2 * answers * llm.vocabulary * llm.hidden
 
 
 @cache
 def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: bool) -> float:
-    """Operations of one sample's forward and backward pass, vision encoder included."""
-    forward, seen = forward_operations(job.llm, job.vision, text, answers)
+    """Operations of one sample's forward and backward pass, vision encoder included.
+
+    Attention's backward pass takes 2.5 times its forward pass: five products for two (Dao, 2023). Recomputation is of
+    blocks, each up to the last tensor that its backward pass needs: its last product is left out, but for LoRA's.
+    """
+    llm, tokens = job.llm, job.vision.tokens + text
+    forward, seen = forward_operations(llm, job.vision, text, answers)
     model = Skeleton(job.llm, job.vision, job.method, job.lora)
     tables = (model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
     weights = sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in tables)
-    trained = 2.0 * weights * (job.vision.tokens + text)
+    trained = 2.0 * weights * tokens
     if model.llm.lm_head.weight.trains:
-        trained += 2.0 * answers * job.llm.vocabulary * job.llm.hidden
-    again = forward if recompute else 0.0
-    return seen + forward + again + forward + trained
+        trained += head_operations(llm, answers)
+    last = 0 if job.lora else 2 * llm.layers * llm.intermediate * llm.hidden * tokens
+    again = forward - head_operations(llm, answers) - last if recompute else 0.0
+    return seen + forward + again + forward + 1.5 * attention_operations(llm, tokens) + trained
 
 
 def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettings, given: Passes) -> float:
