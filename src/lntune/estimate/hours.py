@@ -101,9 +101,11 @@ def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: boo
     llm, tokens = job.llm, job.vision.tokens + text
     forward, seen = forward_operations(llm, job.vision, text, answers)
     model = Skeleton(job.llm, job.vision, job.method, job.lora)
-    tables = (model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
-    weights = sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in tables)
-    trained = 2.0 * weights * tokens
+    connector = model.connector.weight
+    others = (connector, model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
+    weights = 2.0 * tokens * sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in others)
+    forward += weights if job.lora else 0.0  # they are beside the LLM's own
+    trained = weights + 2.0 * job.vision.tokens * connector.numel * (1 + connector.trains)
     if model.llm.lm_head.weight.trains:
         trained += head_operations(llm, answers)
     last = 0 if job.lora else 2 * llm.layers * llm.intermediate * llm.hidden * tokens
