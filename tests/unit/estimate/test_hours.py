@@ -54,9 +54,8 @@ def test_a_step_has_the_operations_that_torch_counts(llm: LlmShape, method: str,
     products, squares = counted(llm, method, recompute=recompute)
     assert squares == pytest.approx((4 if recompute else 3) * attention, rel=1e-9)
     predicted = step_operations(job, TEXT, ANSWERS, recompute=recompute) - seen
-    predicted -= (
-        4.5 if recompute else 3.5
-    ) * attention  # flash attention's; norms are taken for products, which they are not
+    predicted -= (4.5 if recompute else 3.5) * attention  # flash attention's
+    # Norms are taken for products.
     assert products == pytest.approx(predicted, rel=5e-3), products / predicted
 
 

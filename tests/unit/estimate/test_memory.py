@@ -313,7 +313,7 @@ def test_waste_is_what_would_be_saved() -> None:
     norms, given = job("layernorm", "7B"), Passes(micro_batch=8, recompute_above=0)
     whole = training_seconds(norms, *asked, given)
     found = training_waste(norms, *asked, given)
-    assert found[STARTING] == START_UP and 0.2 < found[RECOMPUTED] / whole < 0.35 and 0.4 < found[SLOW] / whole < 0.5
+    assert found[STARTING] == START_UP and 0.2 < found[RECOMPUTED] / whole < 0.35 and 0.35 < found[SLOW] / whole < 0.5
     assert training_waste(norms, *asked, Passes(micro_batch=8))[RECOMPUTED] == 0
 
 
