@@ -1,0 +1,158 @@
+"""The terms of the duration model on this machine's CPU: predicted from operations, and measured, in one run.
+
+    python measurements/hours.py [SHAPE ...]          writes measurements/hours.md; ten minutes on two idle cores
+
+A term's prediction is its operations by lntune.estimate.hours, over the speed of a plain matrix product of the shape's
+own sizes, measured before and after it; so that other work on the machine hits both. What is generated and loaded is
+predicted from bytes instead, over the speed of a matrix-vector product and of reading a file. Each is the median of
+REPEATS. Of steps, what one takes beyond another is told as a term of its own. On a machine that has nothing else to do.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from lntune.config.llm_shape import LlmShape
+from lntune.config.training import Schedule
+from lntune.estimate.hours import attention_operations, forward_operations, head_operations, step_operations
+from lntune.estimate.jobs import TrainingJob
+from lntune.estimate.memory import Setup
+from lntune.estimate.shapes import VisionShape
+from lntune.estimate.training_step import build_model, made_up_samples
+from lntune.model.llm import load_llm
+from lntune.store.record import machine
+from lntune.training.loop import set_recomputation, training_mode
+
+PAGE = Path(__file__).with_suffix(".md")
+VISION = VisionShape(width=512, intermediate=2048, layers=8, image=224, patch=14, pre_norm=True)
+SCHEDULE = Schedule(epochs=1, global_batch=1, warmup_ratio=0, weight_decay=0, max_length=600, precision="fp32")
+TEXT, ANSWERS, REPEATS, BOUND = 260, 180, 3, 0.15
+
+
+def _llama(hidden: int, layers: int, vocabulary: int, kv_heads: int = 0) -> LlmShape:
+    heads = hidden // 64
+    return LlmShape(
+        hidden=hidden, intermediate=hidden * 11 // 4, layers=layers, heads=heads, kv_heads=kv_heads or heads,
+        head_dim=64, vocabulary=vocabulary,
+    )  # fmt: skip
+
+
+SHAPES = {
+    "small": _llama(512, 4, 8000),
+    "deep": _llama(512, 16, 8000),
+    "wide": _llama(1024, 8, 16000),
+    "wider": _llama(1536, 4, 32000),
+    "large": _llama(2048, 4, 32000),
+    "shared": _llama(1024, 8, 16000, kv_heads=4),
+}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The median time of some work, once it is warm."""
+    work()
+    found = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - started)
+    return median(found)
+
+
+def terms(llm: LlmShape) -> Iterator[tuple[str, float, float]]:
+    """Each term, its predicted and its measured seconds."""
+    tokens = VISION.tokens + TEXT
+    left, right = torch.randn(tokens, llm.hidden), torch.randn(llm.hidden, llm.intermediate)
+    wide = torch.randn(8 * llm.intermediate, llm.hidden)
+
+    def product() -> float:
+        return 2 * tokens * llm.hidden * llm.intermediate / seconds(lambda: left @ right)
+
+    known: dict[str, tuple[float, float]] = {}
+
+    def term(name: str, operations: float, work: Callable[[], object]) -> tuple[str, float, float]:
+        before, taken, after = product(), seconds(work), product()
+        known[name] = operations / ((before + after) / 2), taken
+        return name, *known[name]
+
+    def beyond(name: str, one: str, other: str) -> tuple[str, float, float]:
+        (predicted, measured), (less, lower) = known[one], known[other]
+        return name, predicted - less, measured - lower
+
+    def model_of(method: str) -> tuple[TrainingJob, Setup]:
+        setup = Setup(
+            llm=llm, vision=VISION, method=method, lora=None, precision="fp32", checkpointing=True, engine="plain",
+            device="cpu", micro_batch=1, length=tokens, answer_tokens=ANSWERS,
+        )  # fmt: skip
+        return TrainingJob("it", "finetune", llm, VISION, method, None, SCHEDULE, "plain", 1, 0), setup
+
+    forward, seen = forward_operations(llm, VISION, TEXT, ANSWERS)
+    job, setup = model_of("layernorm")
+    model = build_model(setup, attention="sdpa")
+    pixels, samples = torch.randn(1, 3, VISION.image, VISION.image), made_up_samples(setup, VISION.tokens)
+    queries = [torch.randn(1, llm.heads, tokens, llm.head_dim) for _ in range(3)]
+    states, head = torch.randn(ANSWERS, llm.hidden), model.llm.lm_head.weight
+    with torch.no_grad():
+        yield term("vision encoder", seen, lambda: model.vision.encode(pixels))
+        features = model.vision.encode(pixels)
+        attend, squares = F.scaled_dot_product_attention, attention_operations(llm, tokens) / llm.layers
+        yield term("attention", squares, lambda: attend(*queries, is_causal=True))
+        yield term("head", head_operations(llm, ANSWERS), lambda: F.linear(states, head))
+        yield term("forward", forward, lambda: model(samples, features, ANSWERS))
+
+    def step() -> None:
+        model(samples, features, ANSWERS).backward()
+        model.zero_grad()
+
+    def whole(given: TrainingJob, *, recompute: bool) -> float:
+        return step_operations(given, TEXT, ANSWERS, recompute=recompute) - seen
+
+    for recompute, name in ((False, "step, norms train"), (True, "step, recomputed")):
+        with training_mode(model, recompute=True):
+            set_recomputation(model, recompute)
+            yield term(name, whole(job, recompute=recompute), step)
+    job, setup = model_of("finetune")
+    model = build_model(setup, attention="sdpa")
+    with training_mode(model, recompute=False):
+        yield term("step, all trains", whole(job, recompute=False), step)
+    yield beyond("backward", "step, norms train", "forward")
+    yield beyond("recomputation", "step, recomputed", "step, norms train")
+    yield beyond("gradients of weights", "step, all trains", "step, norms train")
+    vector, cache = torch.randn(llm.hidden), torch.tensor([[5]])
+    speed = wide.nbytes / seconds(lambda: wide @ vector)
+    with torch.no_grad():
+        yield "a token generated", 4 * llm.parameters / speed, seconds(lambda: model.llm(cache))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.llm.half().save_pretrained(folder)
+        file, plain = folder / "model.safetensors", folder / "plain"
+        save_file({key: value.clone() for key, value in load_file(file).items()}, plain)
+        read = seconds(lambda: {key: value.float() for key, value in load_file(plain).items()})
+        yield "weights loaded", read, seconds(lambda: load_llm(folder))
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    given, rows, here = parser.parse_args(), [], machine(ranks=1)
+    for name in given.shapes or SHAPES:
+        for term, predicted, measured in terms(SHAPES[name]):
+            off = measured / predicted - 1
+            mark = "" if abs(off) <= BOUND else " (!)"
+            rows.append(f"| {name} | {term} | {1e3 * predicted:,.1f} | {1e3 * measured:,.1f} | {off:+.0%}{mark} |")
+            print(rows[-1], flush=True)
+    head = ["| shape | term | predicted, ms | measured, ms | off |", "| --- | --- | --: | --: | --: |"]
+    about = f"`python measurements/hours.py` on {here.cpu}, {here.cores} cores; beyond {BOUND:.0%}: (!)"
+    given.out.write_text("\n".join(["# Durations: predicted and measured on a CPU", "", about, "", *head, *rows, ""]))
+
+
+if __name__ == "__main__":
+    main()
