@@ -82,7 +82,7 @@ def zipped(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The crate of the tiny table."""
     out = tmp_path_factory.mktemp("crate") / "tiny.zip"
     text = export(made, out)
-    assert text.startswith(f"{out}: 52 results, ")
+    assert text.startswith(f"{out}: 55 results, ")
     assert not out.with_name("tiny.zip.part").exists()
     return out
 
@@ -232,7 +232,7 @@ def test_rocrate_reads_it(zipped: Path) -> None:
 
     found = ROCrate(zipped)
     assert found.mainEntity.id == "Snakefile" and found.mainEntity["programmingLanguage"]["name"] == "Snakemake"
-    assert len(found.get_by_type("CreateAction")) == 53
+    assert len(found.get_by_type("CreateAction")) == 56
     assert all((Path(found.source) / unquote(one.id)).is_file() for one in found.data_entities)
 
 
