@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 
 from lntune.commands.doctor import Amount, Finding, Needs, checked, gpu_finding, java_trouble
@@ -117,10 +118,12 @@ def _check_nodes(needs: Needs, nodes: list[Nodes]) -> Iterator[Finding]:
 
 def _check_limit(needs: Needs, nodes: Nodes, stages: Collection[str], cluster: ClusterSettings) -> Finding:
     """A partition must allow for the time that the longest job there asks for, as far as the site's file lets it."""
-    asked = {one: asked_minutes(one, needs.stages[one.stage]) for one in needs.work.results if one.stage in stages}
-    longest = max(asked, key=asked.__getitem__).stage
+    results = [one for one in needs.work.results if one.stage in stages]
+    longest, asked = max(
+        ((one.stage, asked_minutes(one, needs.stages[one.stage])) for one in results), key=itemgetter(1)
+    )
     gpus = bool(needs.stages[longest].gpus)
-    minutes = min(max(asked.values()), most_minutes(cluster, gpus=gpus))
+    minutes = min(asked, most_minutes(cluster, gpus=gpus))
     text = f"at most {nodes.limit}, {longest} asks for up to {minutes:.0f} minutes"
     key = "gpu_time_limit" if gpus and cluster.gpu_partition else "time_limit"
     remedy = f"{_SITE}: set cluster.{key} to {nodes.minutes:.0f}: a training that is longer goes on in another job"
