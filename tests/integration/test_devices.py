@@ -43,7 +43,8 @@ def test_every_stage_with_gpus_knows_of_them_and_no_id_does(tmp_path: Path) -> N
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_training_on_gpus_that_do_not_work_never_starts_on_the_cpu(copy: Checkout) -> None:
-    copy.edit("src/lntune/stages/connector.py", 'template="plain"', 'template="plain" if job else ""')  # made again
+    old = "    if runs_on_ranks(job):"
+    copy.edit("src/lntune/stages/connector.py", old, f"    assert job\n{old}")  # made again
     with_gpus(copy, "connector")
     printed = copy.snakemake("-c2", "--config", "report_items=[tiny]", code=1)
     (line,) = {line for line in printed.splitlines() if line.startswith("error: connector ")}

@@ -134,7 +134,7 @@ def shrink(scale: dict[str, Any]) -> None:
         scale["data"][name]["samples"] = 8
     for stage in ("connector", "finetune"):
         scale["execution"]["stages"][stage] |= {"gpus": 2, "threads": 1}
-    scale["execution"] |= {"device": "cpu", "micro_batch": 4, "checkpoint_steps": 1}
+    scale["execution"] |= {"device": "cpu", "micro_batch": 4, "checkpoint_steps": 1, "one_gpu_hours": None}
 
 
 @pytest.fixture(scope="module")

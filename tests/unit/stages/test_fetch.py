@@ -248,7 +248,7 @@ def test_pinning_into_a_catalogue_in_another_style_rewrites_it(tmp_path: Path) -
 
 
 def test_pinning_refuses_an_empty_or_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: no such folder$"):
+    with pytest.raises(UserError, match=r"nowhere: no such folder; name the one that holds the files of a$"):
         pin(tmp_path, "a", tmp_path / "nowhere", "", "")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: holds no files$"):
