@@ -19,7 +19,7 @@ def test_two_cells_are_rehearsed_in_jobs_with_gpus(cluster: Cluster, tmp_path: P
     before = {job.id for job in cluster.jobs()}
     process = start(checkout, cluster, "tables/rehearsal.csv", "--config", CHOSEN)
     try:
-        process.wait(900)
+        process.wait(1800)
     finally:
         process.kill()
     assert process.returncode == 0, printed_by(checkout)[-4000:]
