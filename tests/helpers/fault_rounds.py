@@ -404,6 +404,12 @@ def _damage(path: Path, draw: random.Random) -> str:
     return {"bit": f"a bit of byte {place:,} flipped", "half": "cut in half", "empty": "emptied"}[fate]
 
 
+def _checkpoint_files(root: Path) -> list[Path]:
+    with suppress(FileNotFoundError):  # what is listed is being deleted
+        return [path for path in root.glob("results/.scratch/finetune-*/**/step-*/*") if path.is_file()]
+    return []
+
+
 def damaged_checkpoint(round: Round) -> None:
     """A training is killed, and the checkpoint that it left is damaged."""
     round.part = MODELS
@@ -414,15 +420,12 @@ def damaged_checkpoint(round: Round) -> None:
         shutil.rmtree(round.root / "results/.works" / stage, ignore_errors=True)
     run = round.run(faulty=False)
     deadline = time.monotonic() + PATIENCE
-    found: list[Path] = []
     while run.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-        with suppress(FileNotFoundError):  # what is listed is being deleted
-            found = [path for path in round.root.glob("results/.scratch/finetune-*/**/step-*/*") if path.is_file()]
-        if found:
+        if _checkpoint_files(round.root):
             break
     run.kill(alone=False)
-    found = [path for path in round.root.glob("results/.scratch/finetune-*/**/step-*/*") if path.is_file()]
+    found = _checkpoint_files(round.root)
     round.outcome.met = bool(found)
     if found:
         path = round.draw.choice(sorted(found))

@@ -41,10 +41,13 @@ def test_every_stage_with_gpus_knows_of_them_and_no_id_does(tmp_path: Path) -> N
     assert set(without) == set(given) == set(on_cpu)
 
 
+BEGIN = "    if runs_on_ranks(job):"
+"""Where the connector's work begins."""
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_training_on_gpus_that_do_not_work_never_starts_on_the_cpu(copy: Checkout) -> None:
-    old = "    if runs_on_ranks(job):"
-    copy.edit("src/lntune/stages/connector.py", old, f"    assert job\n{old}")  # made again
+    copy.edit("src/lntune/stages/connector.py", BEGIN, f"    assert job\n{BEGIN}")  # made again
     with_gpus(copy, "connector")
     printed = copy.snakemake("-c2", "--config", "report_items=[tiny]", code=1)
     (line,) = {line for line in printed.splitlines() if line.startswith("error: connector ")}
@@ -53,8 +56,7 @@ def test_training_on_gpus_that_do_not_work_never_starts_on_the_cpu(copy: Checkou
 
 
 def test_memory_that_does_not_do_is_one_line_and_the_traceback_is_in_the_log(copy: Checkout) -> None:
-    old = "    if runs_on_ranks(job):"
-    copy.edit("src/lntune/stages/connector.py", old, f"    import torch\n\n    torch.empty(1 << 50)\n{old}")
+    copy.edit("src/lntune/stages/connector.py", BEGIN, f"    import torch\n\n    torch.empty(1 << 50)\n{BEGIN}")
     printed = copy.snakemake("-c2", code=1)
     (line,) = {line for line in printed.splitlines() if line.startswith("error: connector ")}
     assert "host memory did not do for 4503599627370496 bytes more; raise mem_mb" in line

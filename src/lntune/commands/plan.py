@@ -1,24 +1,16 @@
 """``lntune plan``: what :mod:`lntune.plan.pending` found for some targets, as text and as JSON."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lntune.plan.pending import Pending, PendingWork
+from lntune.plan.pending import Pending, PendingWork, summed
 from lntune.plan.stages import STAGES
 from lntune.units import bytes_text, counted, seconds_text
 
 _SHOWN_REASONS = 3
 _FETCH = ("download", "copy", "unknown")
-
-
-def _summed(results: Iterable[Pending]) -> tuple[float, int]:
-    """Seconds and bytes that are expected of results that are not linked."""
-    computed = [(result, result.chance) for result in results if not result.linked]
-    return sum(one.seconds * likely for one, likely in computed), round(
-        sum((one.bytes or 0) * n for one, n in computed)
-    )
 
 
 def _reason_lines(results: Sequence[Pending]) -> list[str]:
@@ -56,8 +48,8 @@ def compared_text(found: Mapping[str, PendingWork], price: float | None = None) 
         values = {"results to make": f"{len(one.results):,}", "GPU-hours": f"{sum(hours.values()):,.0f}"}
         values |= {f"  {stage}": f"{value:,.0f}" for stage, value in hours.items()}
         values |= {f"  of it: {kind}": f"{value:,.0f}" for kind, value in _waste(one.results).items()}
-        values |= _bill(one, price) | {"disk": bytes_text(_summed(one.results)[1])}
-        values["disk with checkpoints"] = bytes_text(_summed(one.results)[1] + one.checkpoint_bytes)
+        values |= _bill(one, price) | {"disk": bytes_text(summed(one.results)[1])}
+        values["disk with checkpoints"] = bytes_text(summed(one.results)[1] + one.checkpoint_bytes)
         for key, value in values.items():
             rows.setdefault(key, {})[name] = value
     widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) + 2 for name in found}
@@ -69,7 +61,7 @@ def compared_text(found: Mapping[str, PendingWork], price: float | None = None) 
 
 
 def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]:
-    seconds, size = _summed(results)
+    seconds, size = summed(results)
     bases = {result.basis for result in results if not result.linked}
     limit = "<" if "limit" in bases else "~" if "predicted" in bases else ""
     unknown = any(result.bytes is None and not result.linked for result in results)
@@ -81,7 +73,7 @@ def _stage_lines(stage: str, results: Sequence[Pending], done: int) -> list[str]
 
 def _total_lines(found: PendingWork, price: float | None) -> list[str]:
     results = found.results
-    seconds, size = _summed(results)
+    seconds, size = summed(results)
     bases = Counter(result.basis for result in results if not result.linked)
     rehearsed_on = ", ".join(sorted({result.measured_on for result in results} - {""}))
     how = {
@@ -112,7 +104,7 @@ def _total_lines(found: PendingWork, price: float | None) -> list[str]:
     if may:
         lines.append(
             f"perhaps linked: {len(may):,} cost nothing if their inputs come out as they were "
-            f"({seconds_text(_summed(may)[0])} of the above)"
+            f"({seconds_text(summed(may)[0])} of the above)"
         )
     fetch = {key: sum(getattr(result, key) for result in results) for key in _FETCH}
     more = f" and {counted(fetch['unknown'], 'file')} of unknown size" if fetch["unknown"] else ""
@@ -123,8 +115,8 @@ def _total_lines(found: PendingWork, price: float | None) -> list[str]:
     if found.checkpoint_bytes:
         most = bytes_text(found.checkpoint_bytes)
         saved = bytes_text(sum(round(one.chance * one.saved) for one in results))
-        lines.append(f"checkpoints: up to {most} beside that, predicted for the jobs that run at once, two each")
-        lines[-1] += f"; {saved} written in all"
+        at_once = f"up to {most} beside that, predicted for the jobs that run at once, two each"
+        lines.append(f"checkpoints: {at_once}; {saved} written in all")
     return lines
 
 
@@ -167,7 +159,7 @@ def _gpu_hours(found: PendingWork) -> float:
 
 def pending_json(found: PendingWork, price: float | None = None) -> dict[str, Any]:
     """The same for scripts: every result with its reasons, and the sums."""
-    seconds, size = _summed(found.results)
+    seconds, size = summed(found.results)
     return {
         "scale": found.scale,
         "targets": list(found.targets),

@@ -134,7 +134,7 @@ def _content(folder: Path, name: str) -> tuple[str, list[str], str]:
     """Title as plain text, notes and table as Markdown; of a figure, which has no Markdown, by its settings."""
     file = folder / f"{name}.md"
     if not file.is_file():
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = _read(folder / MANIFEST, json.loads)
         settings = stage_module(manifest["stage"]).Settings.model_validate_json(json.dumps(manifest["settings"]))
         assert isinstance(settings, ShownItemSettings)
         return settings.title, list(notes_of(settings)), ""

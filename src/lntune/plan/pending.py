@@ -10,7 +10,7 @@ What a job will take is lntune.plan.forecast's to say.
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
@@ -43,6 +43,13 @@ class Pending(Expected):
     unknown: int
     linked: bool
     may_link: bool
+
+
+def summed(results: Iterable[Pending]) -> tuple[float, int]:
+    """Seconds and bytes that are expected of results that are not linked."""
+    computed = [result for result in results if not result.linked]
+    seconds = sum(one.chance * one.seconds for one in computed)
+    return seconds, round(sum(one.chance * (one.bytes or 0) for one in computed))
 
 
 @dataclass(frozen=True)

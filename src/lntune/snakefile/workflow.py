@@ -140,9 +140,9 @@ class StageRules:
         return self._by_name[wildcards.result]
 
     def _spec_of(self, node: Node) -> str:
-        """A rule's parameter: what submit is to run, the file of a job spec, and whether that needs torch."""
+        """A rule's parameter: what submit runs, a job spec, and whether its libraries are those of the torch server."""
         path = shlex.quote(str(spec_path(self.results, node)))
-        return f"--torch {path}" if "transformers" in node.code_version.packages else path
+        return path if {"torch", "transformers"}.isdisjoint(node.code_version.packages) else f"--torch {path}"
 
     def find(self, stage: str, name: str) -> Node:
         """The result of this name; UserError if the stage has none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lntune.commands.doctor import Finding, Needs, checked
 from lntune.files import link, write_whole
-from lntune.plan.pending import nearest_folder
+from lntune.plan.pending import nearest_folder, summed
 from lntune.store.sharing import disk_trouble
 from lntune.units import bytes_text
 
@@ -73,9 +73,9 @@ def _check_group(store: Path) -> Iterator[Finding]:
 
 def _check_room(needs: Needs) -> Finding:
     """Room for what the plan predicts, downloads and checkpoints included."""
-    work, computed = needs.work, [one for one in needs.work.results if not one.linked]
-    wanted = round(sum(one.chance * (one.bytes or 0) for one in computed)) + work.checkpoint_bytes
-    unknown = sum(one.unknown for one in computed)
+    work = needs.work
+    wanted = summed(work.results)[1] + work.checkpoint_bytes
+    unknown = sum(one.unknown for one in work.results if not one.linked)
     more = f", and {unknown} files of unknown size" if unknown else ""
     kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""
     text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{kept}{more}"
