@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a plain line now and then in a log file.
+"""How far a long job is: a line now and then, and one at the end.
 
     with track(len(batches), "finetune", "steps") as progress:
         for batch in batches:
@@ -7,27 +7,24 @@
 It goes to standard error, so that standard output holds results alone.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from lntune.units import bytes_text
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """What :func:`track` gives to the loop."""
+    """What :func:`track` gives to the loop; it writes done, total, rate and time left, at most every ten seconds."""
 
-    def __init__(self, total: int, unit: str, done: int) -> None:
-        self._total, self._unit, self._done, self._first = total, unit, done, done
-        self._started = time.monotonic()
+    def __init__(self, total: int, label: str, unit: str, done: int, stream: TextIO) -> None:
+        self._total, self._label, self._unit, self._stream = total, label, unit, stream
+        self._done, self._first = done, done
+        self._started = self._written = time.monotonic()
         self._info = ""
 
     def advance(self, n: int = 1, **info: object) -> None:
@@ -35,18 +32,30 @@ class Progress:
         self._done += n
         shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in info.items()}
         self._info = ", ".join(f"{name} {value}" for name, value in shown.items()) or self._info
-        self._show()
+        now = time.monotonic()
+        if now - self._written >= SECONDS_BETWEEN_LINES and self._done < self._total:
+            self._written = now
+            rate = self._rate()
+            self._write(f", {duration((self._total - self._done) / rate)} left" if rate else "")
 
     def extend(self, n: int) -> None:
         """Count ``n`` more units as to be done, where it turns out on the way how many there are."""
         self._total += n
 
-    def _show(self) -> None:
-        raise NotImplementedError
+    def finish(self) -> None:
+        """Write the last line, which says if the end was not reached."""
+        stopped = "" if self._done >= self._total else "stopped, "
+        self._write(f", {stopped}{duration(time.monotonic() - self._started)} in all")
 
     def _rate(self) -> float:
         seconds = time.monotonic() - self._started
         return (self._done - self._first) / seconds if seconds > 0 else 0.0
+
+    def _write(self, time_text: str) -> None:
+        count = count_text(self._done, self._total, self._unit)
+        info = f", {self._info}" if self._info else ""
+        line = f"{self._label}: {count}, {rate_text(self._rate(), self._unit)}{time_text}{info}"
+        print(line, file=self._stream, flush=True)
 
 
 @contextmanager
@@ -56,70 +65,11 @@ def track(total: int, label: str, unit: str, *, done: int = 0, stream: TextIO | 
     ``unit`` is what is counted, in the plural ("steps", "questions"); "bytes" are shown as MB, GB and so on. What an
     earlier attempt has ``done`` of the total does not count towards the rate.
     """
-    stream = sys.stderr if stream is None else stream
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        with _columns(unit, stream) as drawn:
-            yield _Bar(total, label, unit, done, drawn)
-        return
-    lines = _Lines(total, label, unit, done, stream)
+    progress = Progress(total, label, unit, done, stream or sys.stderr)
     try:
-        yield lines
+        yield progress
     finally:
-        lines.finish()
-
-
-class _Lines(Progress):
-    """Plain lines: done, total, rate and time left, at most one every ten seconds and one at the end."""
-
-    def __init__(self, total: int, label: str, unit: str, done: int, stream: TextIO) -> None:
-        super().__init__(total, unit, done)
-        self._label, self._stream, self._written = label, stream, self._started
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._written >= SECONDS_BETWEEN_LINES and self._done < self._total:
-            self._written = now
-            rate = self._rate()
-            left = f", {duration((self._total - self._done) / rate)} left" if rate else ""
-            self._write(f"{rate_text(rate, self._unit)}{left}")
-
-    def finish(self) -> None:
-        stopped = "" if self._done >= self._total else "stopped, "
-        spent = duration(time.monotonic() - self._started)
-        self._write(f"{rate_text(self._rate(), self._unit)}, {stopped}{spent} in all")
-
-    def _write(self, text: str) -> None:
-        head = f"{self._label}: {count_text(self._done, self._total, self._unit)}"
-        print(", ".join(part for part in (head, text, self._info) if part), file=self._stream, flush=True)
-
-
-class _Bar(Progress):
-    """A moving bar, drawn by rich."""
-
-    def __init__(self, total: int, label: str, unit: str, done: int, drawn: "RichProgress") -> None:
-        super().__init__(total, unit, done)
-        self._drawn, self._task = drawn, drawn.add_task(label, total=total, completed=done, rate=unit, info="")
-
-    def _show(self) -> None:
-        rate = rate_text(self._rate(), self._unit)
-        self._drawn.update(self._task, completed=self._done, total=self._total, rate=rate, info=self._info)
-
-
-def _columns(unit: str, stream: TextIO) -> "RichProgress":
-    # Loaded here, since no job on a cluster needs it.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    return RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn() if unit == "bytes" else MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[info]}"),
-        console=Console(file=stream),
-    )
+        progress.finish()
 
 
 def count_text(done: int, total: int, unit: str) -> str:

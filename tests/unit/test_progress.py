@@ -1,8 +1,6 @@
-"""Progress: plain lines for a log, a bar for a terminal."""
+"""Progress: a line now and then."""
 
 import io
-import subprocess
-import sys
 
 import pytest
 
@@ -24,11 +22,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr("lntune.progress.time.monotonic", found)
     return found
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_lines_come_every_ten_seconds_and_at_the_end(clock: Clock) -> None:
@@ -65,16 +58,6 @@ def test_an_exception_is_seen_in_the_last_line(clock: Clock) -> None:
     assert stream.getvalue() == "score: 1/4 answers (25%), 30 answers/min, stopped, 0:02 in all\n"
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    stream = Terminal()
-    with track(2, "predict", "answers", stream=stream) as progress:
-        progress.advance(1)
-        progress.advance(1, batch=12)
-    assert "predict" in stream.getvalue() and "2/2" in stream.getvalue() and "batch 12" in stream.getvalue()
-
-
 def test_nothing_to_do_is_no_error(clock: Clock) -> None:
     stream = io.StringIO()
     with track(0, "fetch", "files", stream=stream):
@@ -89,10 +72,3 @@ def test_numbers_are_readable() -> None:
         "30 steps/min",
         "3.6 steps/h",
     ]
-
-
-def test_rich_is_loaded_for_a_bar_alone() -> None:
-    code = "import sys, lntune.progress as p\nwith p.track(1, 'a', 'b') as t: t.advance()\nprint('rich' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
-    assert done.stderr.startswith("a: 1/1 b (100%)")
