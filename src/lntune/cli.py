@@ -233,7 +233,7 @@ def memory(
     trace: Annotated[
         bool, typer.Option("--trace", help="Also trace the real step, without numbers (seconds).")
     ] = False,
-    paper: Annotated[bool, typer.Option("--paper", help="The paper's Table 2 next to predictions and a fit.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's Table 2 next to predictions.")] = False,
     as_json: AsJson = False,
     profile: Profile = None,
     config: Config = None,

@@ -1,20 +1,17 @@
-"""The memory in the paper's Table 2 compared with what is predicted, and with a fit: ``lntune memory --paper``.
+"""The memory in the paper's Table 2 compared with what is predicted: ``lntune memory --paper``.
 
 The paper does not say at which batch, length or engine it measured. So the prediction is made under several
-assumptions, all named, and none chosen by its outcome. The fit is another thing: two constants taken from three of the
-paper's own rows, of use to see whether the other rows follow.
+assumptions, all named, and none chosen by its outcome.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import linear_regression
-from typing import Any
 
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 from lntune.estimate.memory import Setup, predict_memory
-from lntune.estimate.shapes import LLMS, VISIONS, Skeleton
+from lntune.estimate.shapes import LLMS, VISIONS
 from lntune.paper.printed import read_paper
 from lntune.report.published import table_lines
 
@@ -30,8 +27,6 @@ ASSUMED = ((1, 512), (4, 512), (4, 1024), (8, 1024), (16, 1024))
 
 _NAMES = [f"batch {batch}, {length} tokens" for batch, length in ASSUMED]
 
-FITTED = (("lora", "7B"), ("attn-qv", "7B"), ("layernorm", "7B"))
-
 
 @dataclass(frozen=True)
 class Row:
@@ -41,11 +36,6 @@ class Row:
     size: str
     printed: float | None
     percent: float
-
-    @property
-    def fitted(self) -> bool:
-        """Whether the fit's two constants are taken from it, among others; all other rows are held out."""
-        return (self.method, self.size) in FITTED
 
 
 METHODS = {
@@ -76,39 +66,16 @@ def read_rows(path: Path) -> list[Row]:
 def predicted(row: Row, micro_batch: int, length: int) -> int:
     """Bytes at the paper's probable settings: bfloat16 weights, DeepSpeed ZeRO-2, one GPU, gradient checkpointing."""
     answers = (length - VISIONS["open_clip"].tokens) // 3
-    setup = Setup(**_model(row), micro_batch=micro_batch, length=length, answer_tokens=answers)
+    setup = Setup(
+        llm=LLMS[row.size],
+        vision=VISIONS["open_clip"],
+        method=row.method,
+        lora=LORA if row.method == "lora" else None,
+        micro_batch=micro_batch,
+        length=length,
+        answer_tokens=answers,
+    )
     return predict_memory(setup).peak
-
-
-def counts(row: Row) -> tuple[int, int]:
-    """Parameters that train, and all."""
-    model = Skeleton(**_model(row))
-    return model.trainable, model.numel
-
-
-def _model(row: Row) -> dict[str, Any]:
-    lora = LORA if row.method == "lora" else None
-    return {"llm": LLMS[row.size], "vision": VISIONS["open_clip"], "method": row.method, "lora": lora}
-
-
-def fit(rows: Sequence[Row]) -> tuple[float, float]:
-    """Bytes a trainable parameter, and bytes besides, by least squares on the rows of FITTED.
-
-    Fitted is what a row's weights, at two bytes each, leave of the printed value.
-    """
-    points = []
-    for row in rows:
-        if row.fitted and row.printed is not None:
-            trainable, total = counts(row)
-            points.append((float(trainable), row.printed * 1e9 - 2 * total))
-    slope, rest = linear_regression(*zip(*points, strict=True))
-    return slope, rest
-
-
-def fitted(row: Row, constants: tuple[float, float]) -> float:
-    """Bytes by the fit."""
-    trainable, total = counts(row)
-    return 2 * total + constants[0] * trainable + constants[1]
 
 
 def _peaks(row: Row) -> list[int]:
@@ -118,43 +85,32 @@ def _peaks(row: Row) -> list[int]:
 
 def document(root: Path) -> Mapping[str, object]:
     """The whole comparison for scripts; every number under a key that says what it is."""
-    rows = read_rows(root / TABLE)
-    constants = fit(rows)
     return {
-        "fit_bytes_a_trainable_parameter": constants[0],
-        "fit_bytes_besides": constants[1],
         "rows": [
             {
                 "method": row.method,
                 "size": row.size,
                 "paper_gb": row.printed if row.printed is not None else "OOM",
                 "predicted_gb": {name: round(peak / 1e9, 2) for name, peak in zip(_NAMES, _peaks(row), strict=True)},
-                "fit_gb": round(fitted(row, constants) / 1e9, 2),
-                "in_fit": row.fitted,
             }
-            for row in rows
+            for row in read_rows(root / TABLE)
         ],
     }
 
 
 def text(root: Path) -> str:
     """The comparison as a Markdown table."""
-    rows = read_rows(root / TABLE)
-    slope, rest = fit(rows)
-    head = ["", "paper", *(f"predicted, {name}" for name in _NAMES), "OOM agrees", "fit"]
+    head = ["", "paper", *(f"predicted, {name}" for name in _NAMES), "OOM agrees"]
     lines = []
-    for row in rows:
-        peaks, by_fit = _peaks(row), fitted(row, (slope, rest))
+    for row in read_rows(root / TABLE):
+        peaks = _peaks(row)
         agree = sum((peak > GPU) == (row.printed is None) for peak in peaks)
         cells = [f"{row.size} {row.method}", "OOM" if row.printed is None else f"{row.printed:.1f}"]
-        cells += [*(_against(peak, row.printed) for peak in peaks), f"{agree} of {len(peaks)}"]
-        lines.append([*cells, _against(by_fit, row.printed) + (" *" if row.fitted else "")])
+        lines.append([*cells, *(_against(peak, row.printed) for peak in peaks), f"{agree} of {len(peaks)}"])
     note = (
         "GB of 10^9 bytes. Predicted: bf16-weights, DeepSpeed ZeRO-2 on one GPU, gradient checkpointing; the "
         "percentages are what is missing or too much of the paper's figure. OOM agrees: under how many of the "
-        f"assumptions the prediction is on the paper's side of {GPU / 1e9:g} GB. "
-        f"Fit (not a prediction): 2 bytes a parameter, {slope:.2f} bytes a trainable one and {rest / 1e9:.2f} GB, the "
-        "last two fitted on the rows marked *; the other rows are held out."
+        f"assumptions the prediction is on the paper's side of {GPU / 1e9:g} GB."
     )
     return "\n".join([*table_lines(head, lines), "", note])
 

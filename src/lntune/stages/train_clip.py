@@ -1,8 +1,7 @@
 """train-clip: the demo's CLIP, trained contrastively on images of the world and captions of them.
 
 Written as an open_clip folder. Besides the contrastive loss, the tokens that a connector will read are kept near
-uncorrelated and of unit variance, as a linear map is then learned in few steps; ``probe.json`` says how well a
-linear map reads each cell from them.
+uncorrelated and of unit variance, as a linear map is then learned in few steps.
 """
 
 import json
@@ -13,11 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.config.training import Library
 from lntune.store.job import Job, Metrics
 from lntune.world import language
-from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised
-from lntune.world.scenes import CATEGORIES, Scene, Split, generator, scenes
+from lntune.world.drawing import MEAN, STD, draw_batch, normalised
+from lntune.world.scenes import Scene, generator, scenes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,32 +110,8 @@ def train_tower(
     (job.out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def probed(job: Job[Any, Execution], library: Library, seed: int) -> Metrics:
-    """Write probe.json: the percent of test cells, and of those with a thing, that a linear map reads from tokens."""
-    import torch
-
-    from lntune.model.vision import load_vision
-
-    encoder = load_vision(job.out, library)
-    rng = generator(seed, "probe")
-
-    def features(number: int, split: Split) -> "tuple[Tensor, Tensor]":
-        known = list(scenes(rng, split, number))
-        tokens = encoder.encode(normalised(draw_batch(known, rng))).flatten(0, 1).double()
-        return torch.cat([tokens, torch.ones(len(tokens), 1)], 1), torch.from_numpy(cell_words(known)).flatten()
-
-    seen, words = features(3000, "train")
-    targets = torch.nn.functional.one_hot(words).double()
-    solved = torch.linalg.solve(seen.T @ seen + 0.1 * torch.eye(seen.shape[1]), seen.T @ targets)
-    unseen, wanted = features(600, "test")
-    right = ((unseen @ solved).argmax(1) == wanted).double()
-    found = {"cells": 100.0 * right.mean().item(), "things": 100.0 * right[wanted < len(CATEGORIES)].mean().item()}
-    (job.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return {**found}
-
-
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Write open_clip_config.json, open_clip_model.safetensors, metrics.jsonl and probe.json."""
+    """Write open_clip_config.json, open_clip_model.safetensors and metrics.jsonl."""
     import torch
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
     from safetensors.torch import save_file
@@ -177,4 +151,4 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     model_config = {"embed_dim": settings.embed_dim, "quick_gelu": False, "vision_cfg": vision, "text_cfg": text}
     document = {"model_cfg": model_config, "preprocess_cfg": preprocess}
     (job.out / "open_clip_config.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return probed(job, "open_clip", settings.seed)
+    return {"parameters": sum(one.numel() for one in model.parameters())}

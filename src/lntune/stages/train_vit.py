@@ -1,7 +1,6 @@
 """train-vit: the demo's ViT for Table 5, trained to classify what stands in an image, without any language.
 
-Written as a timm folder. An image's classes are the categories in it and its background; ``probe.json`` says how
-well a linear map reads each cell from the tokens that a connector will see.
+Written as a timm folder. An image's classes are the categories in it and its background.
 """
 
 import json
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from lntune.stages.train_clip import Execution, TowerRecipe, probed, train_tower, whiteness
+from lntune.stages.train_clip import Execution, TowerRecipe, train_tower, whiteness
 from lntune.store.job import Job, Metrics
 from lntune.world.drawing import MEAN, STD, cell_words, draw_batch, normalised
 from lntune.world.scenes import generator, scenes
@@ -35,7 +34,7 @@ class Settings(Recipe):
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
-    """Write config.json, model.safetensors, metrics.jsonl and probe.json."""
+    """Write config.json, model.safetensors and metrics.jsonl."""
     import torch
     from safetensors.torch import save_file
     from timm.models.vision_transformer import VisionTransformer
@@ -77,4 +76,4 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         },
     }  # fmt: skip
     (job.out / "config.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return probed(job, "timm", settings.seed)
+    return {"parameters": sum(one.numel() for one in model.parameters())}
