@@ -144,7 +144,6 @@ def accept(
 @app.command()
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Name every folder, however many there are.")] = False,
     forget: Annotated[str, typer.Option(help="Drop the lease of a checkout, by its folder or HOST:FOLDER.")] = "",
     as_json: AsJson = False,
     profile: Profile = None,
@@ -161,7 +160,7 @@ def gc(
         store = Store(Study.read(_checkout(), overrides).store)
         print(f"dropped: {forget_lease(store, forget).text}", file=sys.stderr)
     found = collect(_checkout(), overrides)
-    print(json.dumps(garbage.document(found), indent=1) if as_json else garbage.text(found, everything=everything))
+    print(json.dumps(garbage.document(found), indent=1) if as_json else garbage.text(found))
     if delete:
         done = garbage.delete(found)
         print(done.text, file=sys.stderr)

@@ -2,9 +2,7 @@
 
 Every module that writes what another process reads at the same time goes through here.
 
-The lock is ``flock`` and not the library filelock: a shared lock needs no right to write the file, which filelock does
-not have; where a file system knows no locks, filelock falls back to a file that outlives a killed process; and it takes
-46 ms to import.
+docs/decisions.md says why locks are ``flock``.
 """
 
 import fcntl

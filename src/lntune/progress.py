@@ -8,6 +8,7 @@ It goes to standard error, so that standard output holds results alone.
 """
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,28 +20,28 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """What :func:`track` gives to the loop; it writes done, total, rate and time left, at most every ten seconds."""
+    """What :func:`track` gives to the loop; it writes done, total, rate and time left, at most every ten seconds.
+
+    Several threads may use it.
+    """
 
     def __init__(self, total: int, label: str, unit: str, done: int, stream: TextIO) -> None:
         self._total, self._label, self._unit, self._stream = total, label, unit, stream
         self._done, self._first = done, done
         self._started = self._written = time.monotonic()
-        self._info = ""
+        self._info, self._lock = "", threading.Lock()
 
     def advance(self, n: int = 1, **info: object) -> None:
         """Count ``n`` more units as done and show the latest ``info``, such as ``loss=0.7``."""
-        self._done += n
         shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in info.items()}
-        self._info = ", ".join(f"{name} {value}" for name, value in shown.items()) or self._info
-        now = time.monotonic()
-        if now - self._written >= SECONDS_BETWEEN_LINES and self._done < self._total:
-            self._written = now
-            rate = self._rate()
-            self._write(f", {duration((self._total - self._done) / rate)} left" if rate else "")
-
-    def extend(self, n: int) -> None:
-        """Count ``n`` more units as to be done, where it turns out on the way how many there are."""
-        self._total += n
+        with self._lock:
+            self._done += n
+            self._info = ", ".join(f"{name} {value}" for name, value in shown.items()) or self._info
+            now = time.monotonic()
+            if now - self._written >= SECONDS_BETWEEN_LINES and self._done < self._total:
+                self._written = now
+                rate = self._rate()
+                self._write(f", {duration((self._total - self._done) / rate)} left" if rate else "")
 
     def finish(self) -> None:
         """Write the last line, which says if the end was not reached."""

@@ -19,7 +19,6 @@ from blake3 import blake3
 from checkout import ROOT, Checkout
 from lntune.commands.export.contents import Contents, Result, fetched, is_copied, licences_of
 from lntune.commands.export.metadata import made_text
-from lntune.config.catalog import Catalog
 from lntune.store.manifest import AcceptedEdit, Manifest
 
 pytestmark = pytest.mark.slow
@@ -291,28 +290,27 @@ def test_an_accepted_edit_is_mentioned(crate: Crate) -> None:
     assert made_text(manifest).startswith("No seed; ")
 
 
-def test_licences_of_fetched_files_are_those_of_the_manifest_or_else_of_the_catalogue(crate: Crate) -> None:
+def test_licences_and_addresses_of_fetched_files_are_those_of_the_manifest(crate: Crate) -> None:
     path = next(path for path in crate.files if path.startswith("results/fetch/demo-clip"))
     manifest = Manifest.model_validate_json(crate.files[path])
-    file = {"path": "/data/clip.bin", "bytes": 1, "sha256": "0" * 64}
-    entry = {"about": "a CLIP", "licence": "Some Licence 2", "files": {"clip.bin": file}}
-    catalog = Catalog.model_validate({"entries": {"demo-clip": entry}})
-    silent = manifest.model_copy(update={"execution": {}})
-    contents = Contents("t", ("tables/t.csv",), {silent.name: Result(silent, ROOT)}, (), {})
-    (licence,) = licences_of(contents, catalog)[silent.name]
+    url = "https://example.org/config.json"
+    execution = {"licence": "Some Licence 2", "about": "another", "places": {"open_clip_config.json": {"url": url}}}
+    changed = manifest.model_copy(update={"execution": execution})
+    contents = Contents("t", ("tables/t.csv",), {changed.name: Result(changed, ROOT)}, (), {})
+    (licence,) = licences_of(contents)[changed.name]
     assert (licence.name, licence.id) == ("Some Licence 2", "#licence/Some-Licence-2")
-    by_catalog = fetched(Result(silent, ROOT), catalog)
-    assert by_catalog.properties("clip.bin")["description"] == "a CLIP"  # and no path of the machine
-    urls = {"open_clip_config.json": "https://example.org/config.json"}
-    execution = {"licence": "MIT", "about": "another", "urls": urls}
-    found = fetched(Result(manifest.model_copy(update={"execution": execution}), ROOT), catalog)
-    assert (found.licence, found.about) == ("MIT", "another")
-    assert {name: file.url for name, file in found.files.items() if file.url} == urls
+    found = fetched(Result(changed, ROOT))
+    assert (found.licence, found.about) == ("Some Licence 2", "another")
+    assert {name: file.url for name, file in found.files.items()} == {"open_clip_config.json": url}
     hub = {"hub": {"repo": "a/b", "type": "model", "revision": "main"}, "member": "config.json"}
     execution = {"licence": "MIT", "about": "another", "places": {"open_clip_config.json": hub}}
     unpinned = {"settings": {"files": {}, "addresses": {"open_clip_config.json": "hf://a/b@main/config.json"}}}
-    found = fetched(Result(manifest.model_copy(update={"execution": execution, **unpinned}), ROOT), catalog)
+    found = fetched(Result(manifest.model_copy(update={"execution": execution, **unpinned}), ROOT))
     properties = found.properties("open_clip_config.json")
     assert list(found.files) == ["open_clip_config.json"]
     assert properties["contentUrl"] == "https://huggingface.co/a/b/resolve/main/config.json"
     assert properties["description"] == "another; sha256 recorded at the first download"
+    local = {"licence": "MIT", "about": "a CLIP", "places": {"clip.bin": {"path": "/data/clip.bin"}}}
+    found = fetched(Result(manifest.model_copy(update={"execution": local}), ROOT))
+    assert found.properties("clip.bin")["description"].startswith("a CLIP;")  # and no path of the machine
+    assert "/data" not in found.properties("clip.bin")["description"]

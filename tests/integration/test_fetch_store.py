@@ -189,7 +189,7 @@ from lntune.store.manifest import read_manifest
 from lntune.plan.study import Study
 plan = Plan(Study.read(Path(".")))
 folder = result_folder(plan.store, plan.fetched("demo-clip"))
-print(json.dumps([asdict(file) for file in fetched_files(read_manifest(folder / "manifest.json"), folder, None)]))
+print(json.dumps([asdict(file) for file in fetched_files(read_manifest(folder / "manifest.json"), folder)]))
 """
 
 VERIFY = """

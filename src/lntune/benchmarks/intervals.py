@@ -9,9 +9,8 @@
 docs/statistics.md says which interval speaks of what.
 
 A score's per_item_scores.json says what is drawn: to each part of a table's cell ("" of a cell that has only
-one value) its strata, to each stratum its items, to each item the scores of its questions, in the value's unit. An item
-is an image, whatever the benchmark: questions about one image are right or wrong together, so drawing questions would
-give intervals that are too narrow. ``questions`` holds each question's own score, for ``lntune trace --show``.
+one value) its strata, to each stratum its items, which are images, to each item the scores of its questions, in the
+value's unit. ``questions`` holds each question's own score, for ``lntune trace --show``.
 """
 
 import json

@@ -33,9 +33,7 @@ def accept(root: Path, stages: Sequence[str], because: str) -> list[str]:
 
     The stages are taken in the order in which they run, so that the inputs of a later one have their old names again.
     A line for each says what was accepted, and how many of its pending results are now found under their old names.
-
-    Raises:
-        UserError: there is no such stage, no reason, or nothing to accept; nothing is written then.
+    UserError, and nothing is written, if there is no such stage, no reason, or nothing to accept.
     """
     if not because.strip():
         raise UserError("--because is empty; say why the results are the same")

@@ -54,11 +54,7 @@ class Answer:
 def report(
     root: Path, question: Question, overrides: Mapping[str, Any] | None = None, *, trace: bool, as_json: bool
 ) -> str:
-    """What the command prints: a table of all cases, or each of those that are asked about part by part, or JSON.
-
-    Raises:
-        UserError: the config is wrong, or what is asked about does not exist or is not possible.
-    """
+    """What the command prints: a table of all cases, or each of those that are asked about part by part, or JSON."""
     study = Study.read(root, overrides)
     cases = [(answer, _traced(answer) if trace else None) for answer in answers(study, question)]
     if as_json:

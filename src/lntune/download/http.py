@@ -111,8 +111,8 @@ class Download:
     policy: RetryPolicy
     # Called with how many bytes were written, or, as a negative number, thrown away.
     advance: Callable[[int], None] = lambda count: None
-    # Called with the file's bytes and how many are still to come, once known; UserError if they do not fit.
-    learn: Callable[[int, int], None] = lambda total, missing: None
+    # Called with how many bytes are still to come, once known; UserError if they do not fit.
+    check_room: Callable[[int], None] = lambda missing: None
     stop: threading.Event = field(default_factory=threading.Event)  # set to have the download end
 
     def __post_init__(self) -> None:
@@ -211,7 +211,7 @@ class Download:
         if start != part.size and start != 0:
             raise TryAgainError("the server answered with other bytes than were asked for")
         if total is not None:
-            self.learn(total, total - part.size)
+            self.check_room(total - part.size)
         self._stream(response, start, total)
 
     def _extent(self, response: "Response") -> tuple[int, int | None]:

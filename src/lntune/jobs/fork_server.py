@@ -1,13 +1,8 @@
 """A fork server for local jobs: it has imported libraries once, and forks for every job.
 
-A stage of the demo computes for seconds, and importing torch and transformers takes as long again. The Snakefile calls
-:func:`start` before the first local job, and the servers end with Snakemake. The plain one runs the stages that need no
-torch, and links what can be linked; the one with torch starts when the first job that must be computed asks for it.
-They import libraries alone and none of the modules that a job runs on, so every job runs the code as it lies on the
-disk. On a cluster :mod:`lntune.jobs.submit` runs the job in a process of its own instead: the results are the same.
-
-A server alone holds a socket that Snakemake's process has made: when it dies, the jobs that wait for it know at once,
-and run by themselves; those that it has forked go on. Snakemake's process says so.
+The Snakefile calls :func:`start` before the first local job, and the servers end with Snakemake; docs/decisions.md says
+why there are two, what they import, and what happens when one dies. On a cluster :mod:`lntune.jobs.submit` runs the job
+in a process of its own instead: the results are the same.
 
     python -m lntune.jobs.fork_server plain|torch PARENT_PID SOCKET        the last is a file descriptor
 """

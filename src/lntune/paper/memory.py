@@ -50,7 +50,7 @@ METHODS = {
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The paper's values, 7B first."""
+    """The paper's values, 7B first; UserError if the file is not its Table 2."""
     values = {(one.place.group, one.place.row, one.place.column): one.text for one in read_paper(path)}
 
     def row(size: str, title: str) -> Row:

@@ -1,11 +1,12 @@
 """What finished fetches say of their files, and whether that agrees with what the first downloads recorded."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lntune.config.catalog import LOCK, ORIGINS, CatalogLock, Entry, LockedFile, Place, web_address
+from lntune.config.catalog import LOCK, ORIGINS, CatalogLock, LockedFile, Place, web_address
 from lntune.errors import UserError
 from lntune.plan.node import Node, is_done, result_folder
 from lntune.stages.fetch import COPY, Execution, Settings
@@ -47,7 +48,7 @@ def to_fetch(node: Node, recorded: CatalogLock) -> tuple[int, int, list[str]]:
 
 
 def origins_of(folder: Path) -> dict[str, LockedFile]:
-    """What a fetched folder says of its files; nothing if it does not, as older ones."""
+    """What a fetched folder says of its files; nothing if that is lost."""
     try:
         told = json.loads((folder / ORIGINS).read_bytes())
         return {name: LockedFile.model_validate(one) for name, one in told.items()}
@@ -55,22 +56,19 @@ def origins_of(folder: Path) -> dict[str, LockedFile]:
         return {}
 
 
-def fetched_files(manifest: Manifest, folder: Path, entry: Entry | None) -> list[FetchedFile]:
-    """The files of a finished fetch, as it tells itself; what it does not say is taken from the catalogue's entry."""
-    execution, origins = manifest.execution, origins_of(folder)
-    pinned, addresses = _texts(manifest.settings.get("files")), _texts(manifest.settings.get("addresses"))
-    urls, paths = _texts(execution.get("urls")), _texts(execution.get("paths"))
-    places = _places(execution.get("places"), entry)
-    found = []
-    for name in (*pinned, *addresses):
-        origin = origins[name].origin if name in origins else ""
-        place = places.get(name, Place())
+def fetched_files(manifest: Manifest, folder: Path) -> list[FetchedFile]:
+    """The files of a finished fetch, as its manifest and its folder tell."""
+    settings: Any = manifest.settings
+    execution: Any = manifest.execution
+    pinned, origins, found = settings["files"], origins_of(folder), []
+    for name, place in execution["places"].items():
+        place, origin = Place(**place), origins[name].origin if name in origins else ""
         found.append(
             FetchedFile(
                 name=name,
                 sha256=pinned.get(name) or (origins[name].sha256 if name in origins else None),
-                url=urls.get(name) or web_address(origin) or web_address(place.address or ""),
-                path=paths.get(name) or place.path,
+                url=web_address(origin) or web_address(place.address or ""),
+                path=place.path,
                 recorded=name not in pinned,
                 copied=origin.startswith(COPY),
             )
@@ -78,24 +76,11 @@ def fetched_files(manifest: Manifest, folder: Path, entry: Entry | None) -> list
     return found
 
 
-def _texts(value: object) -> dict[str, str]:
-    return {str(name): str(text) for name, text in value.items()} if isinstance(value, Mapping) else {}
-
-
-def _places(told: object, entry: Entry | None) -> dict[str, Place]:
-    """Where each file lies: by the manifest, or by the catalogue of now."""
-    if isinstance(told, Mapping):
-        return {str(name): Place.model_validate_json(json.dumps(one)) for name, one in told.items()}
-    return {name: entry.place(name) for name in entry.files} if entry else {}
-
-
 def check_recorded(store: Store, nodes: Iterable[Node], lock: CatalogLock) -> None:
     """Whether finished fetches hold what the first downloads recorded; it reads one small file of each.
 
-    Only files that the catalogue does not pin are looked at: of the others the result's name is the proof.
-
-    Raises:
-        UserError: a folder of the store was fetched when its source held another file than was recorded.
+    Only files that the catalogue does not pin are looked at: of the others the result's name is the proof. UserError
+    names a folder that was fetched when its source held another file than was recorded.
     """
     for node in nodes:
         if not isinstance(node.settings, Settings) or not node.settings.addresses or not is_done(store, node):

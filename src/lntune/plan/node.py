@@ -249,11 +249,9 @@ def compared(was: Identity, now: Identity) -> Iterator[Reason]:
 
 
 def why(node: Node, index: ResultIndex) -> tuple[Manifest | None, list[Reason], list[Node]]:
-    """Why this result has to be made.
+    """Why this result has to be made, compared with the result of its label that differs least, if there is one.
 
-    Returns:
-        the result of the same label that differs in the fewest things, the newest of several, if there is one; the
-        node's own reasons, "new" without such a result; and the inputs that this result had not.
+    Returns that result; the node's own reasons, "new" without one; and the inputs that it had not.
     """
     earlier = [
         (manifest, list(compared(manifest.identity(), node.identity)))

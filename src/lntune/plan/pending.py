@@ -82,10 +82,8 @@ class PendingWork:
 def pending(plan: Plan, targets: Sequence[str], at_once: int = 1, hosts: int | None = None) -> PendingWork:
     """What is pending for the targets (:func:`lntune.plan.targets.targets_of`), in the order in which it can be made.
 
-    At most ``at_once`` jobs run at the same time, those with GPUs on so many ``hosts``, if that is said.
-
-    Raises:
-        UserError: a target is unknown, or a fetched file is not what was recorded.
+    At most ``at_once`` jobs run at the same time, those with GPUs on so many ``hosts``, if that is said. UserError if a
+    target is unknown, or a fetched file is not what was recorded.
     """
     asked = targets_of(plan, targets)
     nodes = closure([target.node for target in asked])

@@ -4,10 +4,6 @@
     table = plan.report_item("table3")      # a table or figure: a Node; its inputs are Nodes
     table.id                                # the hash of everything that makes it
 
-Besides the report items of its config a study has the tables ``data`` (what its data were made of), ``claims`` and
-``comparison`` (with the paper): the last two rest on the config's own tables and figures, and what has no counterpart
-there stays blank.
-
 Building a plan reads YAML and source files, imports no torch, and touches no result.
 """
 
@@ -61,11 +57,7 @@ class Plan(Models):
 
     @once
     def report_item(self, name: str) -> Node:
-        """A table or figure: of workflow/report_items, or one of SUMMARIES.
-
-        Raises:
-            UserError: a report item has taken the name of one of those.
-        """
+        """A table or figure: of workflow/report_items, or one of SUMMARIES, whose name no report item may have."""
         if name not in SUMMARIES:
             return self._report_item(name)
         path = self.study.report_item_path(name)
@@ -215,11 +207,7 @@ def _places(nodes: Sequence[Node], known: dict[Node, int]) -> tuple[int, ...]:
 
 
 def literature_rows(root: Path, name: str, groups: Sequence[str], columns: Sequence[str]) -> tuple[table.Printed, ...]:
-    """Rows of the paper's table that it took from the literature, each cell as printed.
-
-    Raises:
-        UserError: the paper has no such table, or its table no such group.
-    """
+    """Rows of the paper's table that it took from the literature, as printed; UserError if it has no such groups."""
     if not groups:
         return ()
     path = root / PAPER / f"{name}.csv"
@@ -242,11 +230,7 @@ def literature_rows(root: Path, name: str, groups: Sequence[str], columns: Seque
 
 
 def shown_settings(manifest: Manifest, file: str) -> ShownItemSettings:
-    """The settings of a finished table or figure, which the published ``file`` shows.
-
-    Raises:
-        UserError: it was made by an earlier version, whose settings were others.
-    """
+    """The settings of a finished table or figure, which ``file`` shows; UserError if an earlier version made it."""
     try:
         settings = stage_module(manifest.stage).Settings.model_validate_json(json.dumps(manifest.settings))
     except ValidationError:

@@ -51,11 +51,7 @@ class AcceptedEdits(Frozen):
 
 
 def read_accepted(root: Path) -> tuple[AcceptedEdit, ...]:
-    """All accepted edits of a checkout, the oldest first; none without the file.
-
-    Raises:
-        UserError: the file is not as it should be, or speaks of a stage that there is not.
-    """
+    """All accepted edits of a checkout, the oldest first, none without the file; UserError if that is damaged."""
     path = root / ACCEPTED
     if not path.is_file():
         return ()
@@ -83,10 +79,9 @@ class CodeVersion:
 
 
 def code_version(stage: str, edits: Sequence[AcceptedEdit]) -> CodeVersion:
-    """The code version of a stage as the checkout and the environment are now; ``edits`` are all that were accepted.
+    """The code version of a stage as checkout and environment are now; ``edits`` are all that were accepted.
 
-    Raises:
-        UserError: a package is not installed, or a module does not parse.
+    UserError if a package is not installed, or a module does not parse.
     """
     code, packages = code_fingerprint(STAGES[stage]), versions(stage_module(stage).PACKAGES)
     return CodeVersion(stage, code, packages, *undone(stage, code, packages, edits))

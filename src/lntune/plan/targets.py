@@ -47,11 +47,7 @@ def files_of(study: Study, name: str) -> list[Path]:
 
 
 def asked_files(study: Study, target: str) -> list[Path]:
-    """The published files that are meant by the name of a table or figure, or by that of one of its files.
-
-    Raises:
-        UserError: there is no such table or figure, or it is not made in that format, or lies in the other folder.
-    """
+    """The published files that the name of a table or figure, or of one of its files, means; UserError if none."""
     path = Path(target)
     files = files_of(study, report_item_name(target))
     if not path.suffix:
@@ -71,10 +67,8 @@ def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
     """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-mme/NAME-ID`` or its manifest.
 
     ``pages/table3.html`` is the page that the report shows. Without names, all that a plain ``snakemake`` makes: every
-    file and page of the config's tables and figures, and of what every study has besides.
-
-    Raises:
-        UserError: a name means nothing under this config; near ones are given.
+    file and page of the config's tables and figures, and of what every study has besides. UserError, with near names,
+    for one that means nothing under this config.
     """
     if not given:
         names = shown_names(plan)

@@ -34,10 +34,7 @@ def overrides_of(root: Path, profile: str | None, config: Sequence[str] = ()) ->
     """Values that win over config.yaml's, as Snakemake puts them together.
 
     Of a ``profile`` (as ``--profile``), ``configfile`` and ``config`` count; ``KEY=VALUE`` each in ``config`` (as
-    ``--config``) replace its ``config``.
-
-    Raises:
-        UserError: there is no such profile, or something is no ``KEY=VALUE``.
+    ``--config``) replace its ``config``. UserError if there is no such profile, or something is no ``KEY=VALUE``.
     """
     found = {} if profile is None else _of_files(root, profile)
     found.pop(CLUSTER, None)

@@ -1,15 +1,8 @@
 """What a job asks for, and on a cluster where it runs and with which other jobs it shares an allocation.
 
 Amounts come from the scale (``execution.stages``), names from the cluster's file (``slurm/site.yaml``). Jobs that work
-with the same checkpoint form a group, which Snakemake submits as one job and runs one after the other in it:
-
-- ``tune-<finetune>``: a candidate's finetuning, and the answers that its learning rate is judged by, if they need as
-  many GPUs; with fewer, the others would idle.
-- ``ask-<select>``: the choice of a variant's learning rate, the answers of the chosen model to all benchmarks, and the
-  comparison of its layers.
-
-A job's time follows from its forecast; the scale's ``runtime`` is for what nobody predicts. None asks for more than
-its partition allows: a longer training goes on at its next attempt, and a longer group is split into its jobs.
+with the same checkpoint form a group, which Snakemake submits as one (docs/cluster-jobs.md says which, and how a job's
+time follows from its forecast).
 """
 
 import os

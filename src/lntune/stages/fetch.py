@@ -138,9 +138,8 @@ class _Fetching:
         self._check_room(missing)
         total = sum(max(sizes[name] or 0, arrived[name]) for name in names)
         with track(total, self._label, "bytes", done=sum(arrived.values())) as progress:
-            shared = _SharedProgress(progress, {name for name in names if sizes[name] is None})
             pool = ThreadPoolExecutor(self._execution.at_once)
-            futures = {pool.submit(self._one, name, shared): name for name in names}
+            futures = {pool.submit(self._one, name, progress): name for name in names}
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -181,12 +180,12 @@ class _Fetching:
 
     # --- one file ---------------------------------------------------------------------------------------------------
 
-    def _one(self, name: str, shared: "_SharedProgress") -> LockedFile:
+    def _one(self, name: str, progress: Progress) -> LockedFile:
         """Bring in a file, check it, and record what it is if nobody pinned it."""
         if self._stop.is_set():
             raise StoppedError
         source = self._source(name)
-        found = self._download(name, shared) if source is None else self._from_disk(name, source, shared)
+        found = self._download(name, progress) if source is None else self._from_disk(name, source, progress)
         self._check_fields(name)
         if name not in self._pinned:
             recorded = record_found(self._lock, self._execution.entry, name, found)
@@ -202,7 +201,7 @@ class _Fetching:
             return Expected(self._recorded[name].bytes, self._recorded[name].sha256, str(LOCK))
         return Expected(self._execution.places[name].bytes, self._pinned.get(name), str(CATALOG))
 
-    def _download(self, name: str, shared: "_SharedProgress") -> LockedFile:
+    def _download(self, name: str, progress: Progress) -> LockedFile:
         place, shown = self._execution.places[name], f"{self._execution.entry}: {name}"
         remote: Callable[[], Remote]
         if place.hub is not None and place.member is not None:
@@ -211,15 +210,11 @@ class _Fetching:
             assert place.url is not None
             shown, remote = f"{shown} ({place.url})", partial(Remote, place.url)
 
-        def learn(total: int, missing: int) -> None:
-            self._check_room(missing)
-            shared.size(name, total)
-
         got, expected = Partial(self._folder / name), self._expected(name)
-        Download(shown, remote, got, expected, self._policy, shared.advance, learn, self._stop).run()
+        Download(shown, remote, got, expected, self._policy, progress.advance, self._check_room, self._stop).run()
         return LockedFile(bytes=got.size, sha256=got.sha256, origin=place.url or self._hub.origin(place))
 
-    def _from_disk(self, name: str, source: Path, shared: "_SharedProgress") -> LockedFile:
+    def _from_disk(self, name: str, source: Path, progress: Progress) -> LockedFile:
         place, path, expected = self._execution.places[name], self._folder / name, self._expected(name)
         discard(path)  # what a download brought before
         copied = name in self._execution.copies
@@ -231,7 +226,7 @@ class _Fetching:
         else:
             missing = f"no such file; the catalogue lists it ({CATALOG})"
             origin, remedy = str(place.path), "restore the file, or pin it again with `lntune pin`"
-        sha256 = bring_in(source, path, shared.advance, missing, as_link=copied)
+        sha256 = bring_in(source, path, progress.advance, missing, as_link=copied)
         size, fault = path.stat().st_size, None
         if expected.sha256 is not None and sha256 != expected.sha256:
             fault = f"its sha256 is {sha256}, {expected.stated_by} says {expected.sha256}"
@@ -258,22 +253,3 @@ class _Fetching:
                     f"{self._execution.entry}: {name}: {key} is {is_held}, {CATALOG} says {must}: it belongs to other "
                     f"weights or is of another version; name the right revision or file in the catalogue"
                 )
-
-
-class _SharedProgress:
-    """Progress of all files together, reported from several threads."""
-
-    def __init__(self, progress: Progress, unknown: set[str]) -> None:
-        self._progress, self._unknown, self._lock = progress, unknown, threading.Lock()
-
-    def advance(self, count: int) -> None:
-        """Count bytes of any file."""
-        with self._lock:
-            self._progress.advance(count)
-
-    def size(self, name: str, total: int) -> None:
-        """Learn how large a file is."""
-        with self._lock:
-            if name in self._unknown:
-                self._unknown.remove(name)
-                self._progress.extend(total)

@@ -218,28 +218,18 @@ def read_norm_gradients(metrics: Path, layer: int, norm: Norm) -> "tuple[tuple[i
     """What a finetune's metrics.jsonl recorded of a norm of the ``layer``-th decoder layer, counted from 1.
 
     Returns the steps, from 1, and (steps, 4): of each step's gradient, before clipping, the mean, population variance,
-    minimum and maximum over its elements. Raises UserError if the file does not hold them for every step, or is no
-    such log.
+    minimum and maximum over its elements. UserError if the method trains no norms.
     """
     import numpy as np
 
-    name = recorded_name(layer, norm)
     logged = _recorded(metrics)
-    for number, (_, recorded) in enumerate(logged, start=1):
-        if name not in recorded:
-            raise UserError(f"{metrics}:{number}: no gradients of {name}; recorded are {_summary(recorded)}")
-    try:
-        values = np.array([recorded[name] for _, recorded in logged], dtype=np.float64).reshape(len(logged), 4)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"{metrics}: the gradients of {name} are not four numbers a step; delete that result and make it again"
-        ) from None
-    return tuple(step for step, _ in logged), values
+    values = [recorded[recorded_name(layer, norm)] for _, recorded in logged]
+    return tuple(step for step, _ in logged), np.array(values, dtype=np.float64)
 
 
 def recorded_layers(metrics: Path) -> int:
-    """The number of decoder layers whose norms a finetune's metrics.jsonl recorded; UserError if it is no such log."""
-    return len(_layers(_recorded(metrics)[0][1]))
+    """The number of decoder layers whose norms a finetune's metrics.jsonl recorded; UserError if there are none."""
+    return len({name.partition(".")[0] for name in _recorded(metrics)[0][1]})
 
 
 def layer_at(number: int, of: int, layers: int) -> int:
@@ -260,37 +250,9 @@ def pooled_variance(recorded: "NDArray[np.float64]") -> float:
     return float(recorded[:, 1].mean() + recorded[:, 0].var())
 
 
-def _recorded(metrics: Path) -> list[tuple[int, Mapping[str, object]]]:
-    """The step and what was recorded of norms, line by line; at least one."""
-    try:
-        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(f"{metrics}: cannot be read ({error.strerror}); it is a finetune's log of its steps") from None
-    found: list[tuple[int, Mapping[str, object]]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            found.append((int(record["step"]), dict(record.get(KEY, {}))))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise UserError(
-                f"{metrics}:{number}: not a line of a training log; delete that result and make it again"
-            ) from None
-        if not found[-1][1]:
-            raise UserError(
-                f"{metrics}:{number}: no gradients of norms; name the log of a finetune whose method trains norms, "
-                "such as layernorm"
-            )
-    if not found:
-        raise UserError(f"{metrics}: no steps; delete that result and make it again")
-    return found
-
-
-def _layers(recorded: Mapping[str, object]) -> set[int]:
-    return {int(name.partition(".")[0]) for name in recorded}
-
-
-def _summary(recorded: Mapping[str, object]) -> str:
-    """The recorded norms in words: what of which layers."""
-    kinds = sorted({name.partition(".")[2] for name in recorded})
-    layers = _layers(recorded)
-    return f"{' and '.join(kinds)} of layers {min(layers)} to {max(layers)}"
+def _recorded(metrics: Path) -> list[tuple[int, Mapping[str, Sequence[float]]]]:
+    """The step and what was recorded of norms, line by line."""
+    records = list(map(json.loads, metrics.read_text(encoding="utf-8").splitlines()))
+    if not all(KEY in record for record in records):
+        raise UserError(f"{metrics}: no gradients of norms; show a row whose method trains norms, such as layernorm")
+    return [(record["step"], record[KEY]) for record in records]

@@ -5,8 +5,7 @@ or inside a function. Each module counts as its syntax tree without comments, do
 that only an edit which can change a result changes the fingerprint. A module that is imported by a computed
 name is not seen: stages must not do that.
 
-What that takes a quarter of a second to find out is cached between processes under the hash of the files, in the user's
-cache folder (``$XDG_CACHE_HOME/lntune``, or ``~/.cache/lntune``), which may be deleted at any time.
+What that takes a quarter of a second to find out is cached between processes (docs/provenance.md).
 """
 
 import ast

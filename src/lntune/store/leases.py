@@ -76,11 +76,6 @@ class Lease(BaseModel):
         """The name of the lease's file, one for each folder of a host."""
         return f"{digest([self.host, self.checkout])[:24]}.json"
 
-    @property
-    def abandoned(self) -> bool:
-        """Whether the checkout was on this host and its folder is gone."""
-        return self.host == socket.gethostname() and not os.path.isdir(self.checkout)
-
 
 def write_lease(store: Store, checkout: Path, names: Collection[str]) -> Lease:
     """Lease results, ``stage/label-id``, made or not, for a checkout, in place of all but what a run at work there has.

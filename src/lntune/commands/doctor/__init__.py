@@ -101,13 +101,10 @@ def diagnose(
     offline: bool = False,
     patience: float = 300.0,
 ) -> Diagnosis:
-    """Look for everything that the targets' pending work needs.
+    """Look for everything that the targets' pending work needs; UserError for a target that there is not.
 
-    Args:
-        targets: as :func:`lntune.plan.targets.targets_of` takes them; UserError as there.
-        profile: the profile that jobs will be submitted with; None for jobs on this machine.
-        offline: do not ask the hub about gated repositories.
-        patience: seconds that probes of compute nodes may take, in the queue and there; 0: none are made.
+    ``profile`` is the one that jobs will be submitted with (None: on this machine). ``offline`` leaves the hub alone.
+    Probes of compute nodes may take ``patience`` seconds, in the queue and there; with 0 none are made.
     """
     plan = Plan(Study.read(root, overrides))
     work = pending(plan, targets, jobs_at_once(root, profile))

@@ -65,7 +65,7 @@ def _write(path: Path, contents: Contents, study: Study) -> int:
 
     Times, modes and order are fixed, so its bytes depend on what is put into it (and on the build of zlib) alone.
     """
-    sources: dict[str, Source | bytes] = {**contents.files, README: _readme(contents)}
+    sources: dict[str, Source | bytes] = {**contents.files, README: _readme(contents, study.root)}
     written: dict[str, Stated] = {}
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -99,54 +99,8 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> Stated:
     return {"contentSize": str(len(content)), "sha256": sha256, "blake3": mine}
 
 
-# The README: how to follow a number with nothing but a text editor.
-_TEXT = """\
-# {title}
-
-{files}: {kind} made by lntune, a Snakemake workflow that reproduces
-"Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning". This folder is a Workflow Run RO-Crate
-(https://w3id.org/ro/wfrun/provenance/0.5) with everything that it rests on. All numbers are text: no program is
-needed to read them, not even lntune.
-
-Scale: {scale}. Protocol: {protocol}.
-{scale_note}
-
-## From a number to its raw files
-
-Every result lies in `{results}/<stage>/<label>-<id>/`, and its `{manifest}` lists what made it: settings, seed, code
-and package versions, machine, times, the hashes of its files (`outputs`), and the results that it was made from
-(`inputs`). An input `{{"stage": S, "label": L, "id": I}}` lies in `{results}/S/L-I/`; where it has a `part`, only that
-folder in it was used.
-
-1. Open `{last}/{cells}`. For each row and column it gives `scores`, one for each seed: the places of inputs in
-   `{manifest}` next to it, in the list `scores`, counted from 0. `selections` are in the same way those that chose the
-   learning rate. A figure of curves has no such cells; its rows, in the settings of `{manifest}`, name `selections`.
-2. In the folder of that input, `scores.json` holds the score and `per_item_scores.json` that of each question; the
-   other files are those that the benchmark's own script reads. What was measured instead is in `measure.json`, with
-   what was predicted; how similar layers are, in `similarity.json`.
-3. In its `{manifest}`, the input `answers` leads to the model's answers (`answers.jsonl`), `questions` to the
-   questions.
-4. From the answers, `tuned` leads to the tuned weights: to a selection of the learning rate (`selection.json`, whose
-   inputs `candidates` and `scores` lead on), or to one finetuning. The weights themselves are not here; `outputs` in
-   the manifest holds the hash of `tuned.safetensors`, which a selection has as `chosen/tuned.safetensors`.
-5. From there, `connector`, `llm`, `vision`, `samples` and `images` lead to pretraining, weights and data.
-
-{example}
-Where a manifest has an `origin`, its files were linked from that result, because settings, code, packages and the bytes
-of the inputs are equal; times and machine are those of that work.
-
-{literature}## What is here, and what is only named
-
-`ro-crate-metadata.json` describes every file and every step: the files that are here with size, sha256 and BLAKE3;
-those that are only named with size and BLAKE3, and if they were fetched, with their sha256, licence and origin. The
-latter have an `@id` that starts with `#`; a file that you have is the right one if its hash is. The workflow's
-definition is here (`Snakefile`, `config.yaml`, `workflow/`, `envs/`); lntune's own code is named by its hashes in each
-manifest.
-
-{stages}
-The workflow is under Apache-2.0. Data and weights that came from elsewhere, and the questions and references taken from
-them, are under the licences that `ro-crate-metadata.json` and `workflow/catalog.yaml` name.
-"""
+_TEMPLATE = "workflow/report/crate.md"
+"""The crate's README: how to follow a number with nothing but a text editor."""
 
 _LITERATURE = """\
 Rows whose `source` is `literature` are no work of this workflow: the paper prints them, from the literature, and their
@@ -157,26 +111,31 @@ values are in `{file}`.
 _ROLES = ("answers", "tuned", "candidates", "connector", "samples", "raw", "llm")
 
 
-def _readme(contents: Contents) -> bytes:
+def _readme(contents: Contents, root: Path) -> bytes:
     """The text of README.md."""
     settings = shown_settings(contents.last.manifest, str(contents.published[0]))
     has_literature = isinstance(settings, TableSettings) and settings.literature
     literature = _LITERATURE.format(file=f"workflow/paper/{contents.report_item}.csv")
-    return _TEXT.format(
-        title=f"{contents.report_item}: {settings.title}",
-        files=", ".join(f"`{path}`" for path in contents.published),
-        kind=contents.kind,
-        results=RESULTS,
-        manifest=MANIFEST,
-        cells=CELLS,
-        last=contents.last.path,
-        scale=settings.scale,
-        scale_note=settings.scale_note,
-        protocol=settings.protocol,
-        example=_example(contents, settings),
-        literature=literature if has_literature else "",
-        stages=_stages(contents),
-    ).encode()
+    return (
+        (root / _TEMPLATE)
+        .read_text(encoding="utf-8")
+        .format(
+            title=f"{contents.report_item}: {settings.title}",
+            files=", ".join(f"`{path}`" for path in contents.published),
+            kind=contents.kind,
+            results=RESULTS,
+            manifest=MANIFEST,
+            cells=CELLS,
+            last=contents.last.path,
+            scale=settings.scale,
+            scale_note=settings.scale_note,
+            protocol=settings.protocol,
+            example=_example(contents, settings),
+            literature=literature if has_literature else "",
+            stages=_stages(contents),
+        )
+        .encode()
+    )
 
 
 def _example(contents: Contents, settings: ShownItemSettings) -> str:

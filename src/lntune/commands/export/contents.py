@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lntune.config.catalog import ORIGINS, Catalog
+from lntune.config.catalog import ORIGINS
 from lntune.errors import UserError
 from lntune.plan.fetched import FetchedFile, fetched_files
 from lntune.plan.node import is_done, manifest_path
@@ -17,7 +17,7 @@ from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.targets import FIGURES, asked_files, files_of, is_right, report_item_name
 from lntune.store.identity import FileRecord
-from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest, slug
+from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest
 
 RESULTS = "results"
 """The folder of all results in a crate, whatever the store is called."""
@@ -180,13 +180,13 @@ class Licence:
 PROJECT = Licence("https://spdx.org/licenses/Apache-2.0", "Apache-2.0", "The Apache License, version 2.0")
 
 
-def licences_of(contents: Contents, catalog: Catalog) -> dict[str, list[Licence]]:
+def licences_of(contents: Contents) -> dict[str, list[Licence]]:
     """By result, those of data and of what was taken from it; none of what the crate's own licence covers."""
     found: dict[str, list[Licence]] = {}
     for name, result in contents.results.items():  # inputs come first
         inherited = (licence for _, record in result.manifest.parents() for licence in found[record.name])
         if result.manifest.stage == "fetch":
-            found[name] = [_licence(fetched(result, catalog).licence)]
+            found[name] = [_licence(fetched(result).licence)]
         else:
             found[name] = list(dict.fromkeys(inherited)) if result.manifest.stage.startswith(_TAKEN_FROM_DATA) else []
     return found
@@ -220,12 +220,8 @@ class Fetched:
         return {"sha256": file.sha256, "description": description, "contentUrl": file.url}
 
 
-def fetched(result: Result, catalog: Catalog) -> Fetched:
-    """What the manifest of a fetch says of its files, and where it is silent, the catalogue."""
-    execution, label = result.manifest.execution, result.manifest.label
-    entry = next((entry for name, entry in catalog.entries.items() if slug([name]) == label), None)
-    return Fetched(
-        about=str(execution.get("about") or (entry.about if entry else "")),
-        licence=str(execution.get("licence") or (entry.licence if entry else "unknown")),
-        files={file.name: file for file in fetched_files(result.manifest, result.folder, entry)},
-    )
+def fetched(result: Result) -> Fetched:
+    """What the manifest of a fetch says of its files."""
+    execution = result.manifest.execution
+    files = {file.name: file for file in fetched_files(result.manifest, result.folder)}
+    return Fetched(str(execution["about"]), str(execution["licence"]), files)

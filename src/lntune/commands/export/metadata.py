@@ -59,7 +59,7 @@ Stated = Mapping[str, str]
 
 def describe(contents: Contents, study: Study, written: Mapping[str, Stated]) -> bytes:
     """The metadata of a crate that is exported from a checkout; ``written`` is every other file in it, by its path."""
-    entities = _Entities(contents, study, written)
+    entities = _Entities(contents, written)
     _add_root(entities)
     workflow = _add_workflow(entities)
     for path in written:
@@ -89,11 +89,11 @@ def _path_id(path: str) -> dict[str, str]:
 class _Entities:
     """What is added to one crate; ``crate`` is rocrate's own object."""
 
-    def __init__(self, contents: Contents, study: Study, written: Mapping[str, Stated]) -> None:
+    def __init__(self, contents: Contents, written: Mapping[str, Stated]) -> None:
         from rocrate.rocrate import ROCrate
 
-        self.contents, self.catalog, self.written = contents, study.catalog, written
-        self.licences = licences_of(contents, study.catalog)
+        self.contents, self.written = contents, written
+        self.licences = licences_of(contents)
         self.crate: Any = ROCrate(version="1.1")
         self.crate.metadata.extra_contexts.append(_CONTEXT)
         self.crate.metadata.extra_terms.update(_TERMS)
@@ -182,7 +182,7 @@ def _add_workflow(entities: _Entities) -> Any:
 def _add_left_out(entities: _Entities, result: Result, name: str, file: FileRecord) -> None:
     """A file that is named by its hash."""
     manifest = result.manifest
-    more = fetched(result, entities.catalog).properties(name) if manifest.stage == "fetch" else {}
+    more = fetched(result).properties(name) if manifest.stage == "fetch" else {}
     entity = entities.add(
         entities.file_id(result, name)["@id"],
         "File",

@@ -1,14 +1,4 @@
-"""``lntune gc``: what no current target needs any more.
-
-A result stays if one of these needs it, or needs something that was made from it:
-
-- a table or figure of any file in workflow/report_items under today's config, or the recipes of the demo's weights;
-- a published file in tables/ or figures/ of this checkout, whatever config made it: the results that hold its bytes,
-  or today's alone if that is one of them;
-- another checkout's lease (:mod:`lntune.store.leases`), until it is forgotten;
-- this checkout's own lease, which is its last run's: with overrides that run needed other results than config.yaml
-  does. However old it is, only the next run replaces it, or ``--forget``: time alone makes nothing garbage;
-- a process that holds its lock.
+"""``lntune gc``: what no current target needs any more; docs/provenance.md says what keeps a result.
 
 What is not understood stays too: links, unknown names, results whose manifest cannot be read. A checkout that has
 never written a lease is not known. Every other result is garbage, and so is what dead processes left.
@@ -20,7 +10,7 @@ import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -38,7 +28,7 @@ from lntune.plan.targets import FORMATS
 from lntune.snakefile.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
 from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest
-from lntune.units import counted
+from lntune.units import counted as counted
 
 _TODAY = "needed by a table or figure of today's config"
 _OLD_SECONDS = 7 * 24 * 3600
@@ -71,14 +61,13 @@ def collect(root: Path, overrides: Mapping[str, Any] | None = None) -> Garbage:
     folders.keep(_at_work(folders), "needed by a process at work")
 
     leased = {name for lease in leases if not is_of(lease, here) for name in lease.names}
-    results_to_go = _results(folders, _Differences([*report_items, *weights]))
+    results_to_go = _results(folders, _differences([*report_items, *weights]))
     items = [*_temporary(folders), *_scratch(folders), *_unfinished(folders, leased), *results_to_go]
     stays = {
         name: folders.needed.get(name, "with a manifest that cannot be read")
         for name, manifest in folders.finished.items()
         if name in folders.needed or manifest is None
     }
-    notes += _lease_notes(leases, here, Counter(stays.values()))
     small = tuple(_small(folders, leased, items))
     return Garbage(here, plan.store, tuple(_measured(items)), small, stays, tuple(notes), refusal, state)
 
@@ -195,52 +184,29 @@ def _lease_reason(lease: Lease, root: Path) -> str:
     return own if is_of(lease, root) else f"leased by {lease.text}"
 
 
-def _lease_notes(leases: Sequence[Lease], root: Path, stays: Counter[str]) -> Iterator[str]:
-    """A line for each lease that alone keeps results and may be outdated; ``stays`` counts results by reason."""
-    for lease in leases:
-        count, own = stays[_lease_reason(lease, root)], is_of(lease, root)
-        keeps = f"alone keeps {counted(count, 'result')}"
-        drop = f"`lntune gc --forget {'.' if own else lease.checkout}` drops it"
-        if own and count:
-            yield f"the lease of this checkout's last run {keeps}; the next run replaces it ({drop})"
-        elif not own and lease.abandoned:
-            yield f"{lease.checkout} of {lease.user} is no longer there; its lease {keeps} ({drop})"
+def _differences(nodes: Iterable[Node]) -> Callable[[Manifest], str]:
+    """What tells of a finished result that is none of these, today's, why not; of one cause in the same words."""
+    named: dict[tuple[str, str], list[Node]] = defaultdict(list)
+    ids: dict[tuple[str, str], Node] = {}
+    for node in nodes:
+        named[node.stage, node.label].append(node)
+        ids[node.stage, node.id] = node
 
-
-class _Differences:
-    """Why a finished result is none of today's: what today's of its name has instead."""
-
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self._named: dict[tuple[str, str], list[Node]] = defaultdict(list)
-        self._ids: dict[tuple[str, str], Node] = {}
-        for node in nodes:
-            self._named[node.stage, node.label].append(node)
-            self._ids[node.stage, node.id] = node
-
-    def text(self, manifest: Manifest) -> str:
-        """In words, so that results of one cause have the same text."""
-        if renamed := self._ids.get((manifest.stage, manifest.id)):
+    def text(manifest: Manifest) -> str:
+        if renamed := ids.get((manifest.stage, manifest.id)):
             return f"today it is called {renamed.label}"
         identity = manifest.identity()
-        differences = [list(compared(identity, node.identity)) for node in self._named[manifest.stage, manifest.label]]
-        if not differences:
+        found = [list(compared(identity, node.identity)) for node in named[manifest.stage, manifest.label]]
+        if not found:
             return "no table or figure needs it"
-        names: dict[str, list[str]] = defaultdict(list)
-        for reason in min(differences, key=len):
-            names[reason.kind].append(reason.what)
-        parts = []
-        for kind, noun in (("setting", "settings"), ("code", "code"), ("package", "packages")):
-            more = f" and {len(names[kind]) - _MOST_NAMES} more" if len(names[kind]) > _MOST_NAMES else ""
-            if names[kind]:
-                parts.append(f"has other {noun} ({', '.join(names[kind][:_MOST_NAMES])}{more})")
-        if names["input"]:
-            stages = {role: record.stage for role, record in manifest.parents()}
-            others = dict.fromkeys(stages.get(role, role) for role in names["input"])
-            parts.append(f"is made from another {', '.join(others)}")
-        return f"today's {' and '.join(parts)}" if parts else "its name is not that of what its manifest describes"
+        texts = [reason.text for reason in min(found, key=len)]
+        more = f"; and {len(texts) - _MOST_NAMES} more" if len(texts) > _MOST_NAMES else ""
+        return f"today's differs: {'; '.join(texts[:_MOST_NAMES]) or 'in its name alone'}{more}"
+
+    return text
 
 
-def _results(folders: _StoreFolders, differences: _Differences) -> Iterator[Item]:
+def _results(folders: _StoreFolders, difference: Callable[[Manifest], str]) -> Iterator[Item]:
     found = {name: made for name, made in folders.finished.items() if made and name not in folders.needed}
 
     @cache
@@ -249,8 +215,8 @@ def _results(folders: _StoreFolders, differences: _Differences) -> Iterator[Item
         return 1 + max((height(parent) for parent in parents if parent in found), default=0)
 
     for name in sorted(found, key=lambda name: (-height(name), name)):
-        reason = differences.text(found[name])
-        yield Item("result", found[name].stage, folders.root / name, folders.lock(name), reason)
+        made = found[name]
+        yield Item("result", made.stage, folders.root / name, folders.lock(name), difference(made))
 
 
 def _unfinished(folders: _StoreFolders, leased: Collection[str]) -> Iterator[Item]:

@@ -68,14 +68,14 @@ class Garbage:
         return _freed(self.items) + _sum(self.small)
 
 
-def text(garbage: Garbage, *, everything: bool = False) -> str:
-    """A listing by stage and reason, the biggest first; ``everything`` names all folders however many there are."""
+def text(garbage: Garbage) -> str:
+    """A listing by stage and reason, the biggest first."""
     number = len(garbage.stays)
     lines = [f"{counted(number, 'result')} {'stays' if number == 1 else 'stay'}:" if number else "no result stays"]
     lines += [f"{count:7}  {reason}" for reason, count in Counter(garbage.stays.values()).most_common()]
     lines += [f"note: {note}" for note in garbage.notes]
     if garbage.items:
-        lines += ["", *_table(garbage.items, everything or len(garbage.items) <= _LISTED_IN_FULL)]
+        lines += ["", *_table(garbage.items, len(garbage.items) <= _LISTED_IN_FULL)]
     if garbage.small:
         counts = sorted(Counter(one.kind for one in garbage.small).items())
         kinds = ", ".join(counted(count, kind) for kind, count in counts)
@@ -125,7 +125,7 @@ def _table(items: Sequence[Item], in_full: bool) -> Iterator[str]:
     if rest:
         yield f"{_amounts(rest)} {len(rest):8}  in {len(ordered) - len(shown)} smaller groups"
     if not in_full:
-        yield f"{'':28}(`--all` names every folder)"
+        yield f"{'':28}(`--json` names every folder)"
 
 
 def _amounts(items: Sequence[Item]) -> str:

@@ -3,14 +3,8 @@
     found = trace_cell(Path("."), "table3", "MM-VICUNA-7B: LayerNorm-80K", "MME", show=5)
     print(trace_text(found))                # lntune.commands.trace.text
 
-    found["value"]                          # as it is shown
-    found["from"]                           # the results that it is read from, one a seed: each with its row, its seed,
-                                            #   its name ("score-mme/NAME-ID"), the hash that its files had, its value
-    found["because"]                        # where nothing of ours made it: who says so
-    found["results"]                        # those of "from" and all behind them, by name (trace/derivation.py)
-    found["examples"]                       # of each of "from": questions, answers, scores
-
-The way leads from the score over answers, selection, checkpoint, connector and samples to the raw files.
+``from`` are the results that the cell is read from, one a seed, ``because`` says who made it if nothing of ours did,
+``results`` are those and all behind them, ``examples`` questions with answers and scores.
 """
 
 import csv

@@ -89,7 +89,7 @@ def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:
     facts = {"state": "there", **manifest.model_dump(mode="json", exclude={"code", "inputs"})}
     match manifest.stage:
         case "fetch":
-            facts["raw"] = _fetched(plan, root, manifest, folder)
+            facts["raw"] = _fetched(root, manifest, folder)
         case "draw":
             facts["raw"] = _drawn(manifest, folder)
         case "select" | "halve":
@@ -101,16 +101,13 @@ def _read(plan: Plan, root: Path, name: str) -> tuple[Facts, Manifest | None]:
     return facts, manifest
 
 
-def _fetched(plan: Plan, root: Path, manifest: Manifest, folder: Path) -> Facts:
-    """A catalogue entry's files; what an older manifest does not say is taken from the catalogue as it is now."""
-    execution, entry = manifest.execution, plan.study.catalog.entries.get(manifest.label)
-    files = [asdict(file) for file in fetched_files(manifest, folder, entry)]
+def _fetched(root: Path, manifest: Manifest, folder: Path) -> Facts:
+    """A catalogue entry's files; those of the checkout by their paths in it."""
+    files = [asdict(file) for file in fetched_files(manifest, folder)]
     for file in files:
         if file["path"] and Path(file["path"]).is_relative_to(root.resolve()):
             file["path"] = str(Path(file["path"]).relative_to(root.resolve()))
-    about = execution.get("about") or (entry.about if entry else None)
-    licence = execution.get("licence") or (entry.licence if entry else "unknown")
-    return {"about": about, "licence": licence, "files": files}
+    return {"about": manifest.execution["about"], "licence": manifest.execution["licence"], "files": files}
 
 
 def _drawn(manifest: Manifest, folder: Path) -> Facts:
