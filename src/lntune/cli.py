@@ -209,13 +209,13 @@ def compare(
 ) -> None:
     """Compare tables with the paper's: differences, and whether the methods come out in the same order."""
     from lntune.commands.compare import compare_tables
-    from lntune.paper.comparison import text
+    from lntune.paper.comparison import markdown
 
     found = compare_tables(_checkout(), tables or [], _overrides(profile, config))
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    print(f"scale: {found.scale}, protocol: {found.protocol}\n\n{text(found.values)}")
+    print(markdown(found.values, f"Scale: {found.scale}. Protocol: {found.protocol}."), end="")
     for file in found.pending:
         print(f"note: {file} is not made yet; `snakemake {file}` makes it", file=sys.stderr)
 

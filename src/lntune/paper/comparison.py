@@ -4,10 +4,10 @@
     compared[0].difference, compared[0].inside      # of one value
     orders(compared)                                # Kendall's tau-b for each group and column
 
-The comparison is written as CSV, as Markdown and as plain text.
+The comparison is written as CSV and as Markdown.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
@@ -190,9 +190,16 @@ def by_table(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
     return found
 
 
-def markdown(compared: Sequence[Compared], *, title: str, notes: Sequence[str]) -> str:
+TITLE = "Our tables beside the paper's"
+HOW = (
+    "Each cell: the paper's, ours, the difference. An asterisk: the paper's value lies in our 95% interval. Kendall's "
+    "tau-b: how alike the rows of a group are ordered, 1 for the same order, -1 for the reverse."
+)
+
+
+def markdown(compared: Sequence[Compared], *notes: str) -> str:
     """All tables, each with its orders; ``notes`` are paragraphs under the title, empty ones left out."""
-    lines = [line for paragraph in (f"# {title}", *notes) if paragraph for line in (paragraph, "")]
+    lines = [line for paragraph in (f"# {TITLE}", *notes, HOW) if paragraph for line in (paragraph, "")]
     for table, its in by_table(compared).items():
         lines += [f"## {table}", "", summary(its), ""]
         lines += [line for note in without_model(its) for line in (note, "")]
@@ -201,29 +208,3 @@ def markdown(compared: Sequence[Compared], *, title: str, notes: Sequence[str]) 
                 escaped = ([cell.replace("*", r"\*") for cell in row] for row in rows[1:])
                 lines += [*published.table_lines(rows[0], escaped), ""]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def text(compared: Sequence[Compared]) -> str:
-    """For a terminal: one line a cell, then the orders."""
-    lines: list[str] = []
-    for table, its in by_table(compared).items():
-        lines += [f"{table}: {summary(its)}", *without_model(its), ""]
-        for rows in (_long_rows(its), order_rows(its)):
-            if len(rows) > 1:
-                lines += [*_aligned(rows), ""]
-    return "\n".join(lines).rstrip()
-
-
-def _long_rows(compared: Sequence[Compared]) -> Rows:
-    rows: Rows = [("group", "row", "column", "paper", "ours", "difference")]
-    wide = figure_rows(compared)
-    columns = [title.partition(":")[0] for title in wide[0][2:]]
-    for group, row, *cells in wide[1:]:
-        rows += [(group, row, column, *cell.split(", ")) for column, cell in zip(columns, cells, strict=True) if cell]
-    return rows
-
-
-def _aligned(rows: Rows) -> Iterator[str]:
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -6,12 +6,6 @@ from lntune.store.job import Job, Metrics
 
 PACKAGES = ()
 
-TITLE = "Our tables beside the paper's"
-HOW = (
-    "Each cell: the paper's, ours, the difference. An asterisk: the paper's value lies in our 95% interval. Kendall's "
-    "tau-b: how alike the rows of a group are ordered, 1 for the same order, -1 for the reverse."
-)
-
 
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write comparison.csv and comparison.md: all figures of the tables that both sides have."""
@@ -21,6 +15,5 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     compared = [one for table in own for one in compare(paper[table], own[table])]
     write_csv(job.out / "comparison.csv", compared)
     made = f"Scale: {settings.scale}. Protocol: {settings.protocol}."
-    notes = (settings.scale_note, made, HOW)
-    (job.out / "comparison.md").write_text(markdown(compared, title=TITLE, notes=notes), encoding="utf-8")
+    (job.out / "comparison.md").write_text(markdown(compared, settings.scale_note, made), encoding="utf-8")
     return {"tables": len(own), "figures": len(compared), "ours": sum(one.ours is not None for one in compared)}

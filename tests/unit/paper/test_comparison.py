@@ -13,7 +13,7 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
 from lntune.errors import UserError
-from lntune.paper.comparison import COLUMNS, compare, orders, summary, tau_b, text
+from lntune.paper.comparison import COLUMNS, compare, markdown, orders, summary, tau_b
 from lntune.paper.printed import Place, Printed, digests, paper_files, read_ours, read_paper
 from lntune.plan.node import manifest_path, result_folder
 from lntune.plan.plan import Plan
@@ -96,12 +96,16 @@ def test_orders_are_of_one_group_and_figure(ours: list[Printed]) -> None:
 def test_the_text_of_a_comparison(ours: list[Printed]) -> None:
     compared = compare(paper(), ours)
     assert summary(compared).startswith("24 of the paper's 120 figures have ours beside them; 4 of 6 lie in our 95%")
-    lines = text(compared).splitlines()
-    assert lines[2].split() == ["group", "row", "column", "paper", "ours", "difference"]
-    assert lines[3].split()[1:] == ["Finetune-80K", "MME", "625.2/270.7", "630.0/300.0", "+4.8/+29.3"]
-    starred = next(line for line in lines if "LayerNorm-80K" in line and "VQAv2" in line)
-    assert starred.split()[-3:] == ["21.00", "+3.94", "*"]
-    assert len(lines) == len({line for line in lines if line}) + lines.count("")
+    lines = markdown(compared, "Scale: demo.").splitlines()
+    assert lines[
+        2
+    ] == "Scale: demo." and "| group | row | MME: paper, ours, difference | VQAv2: paper, ours" in "".join(lines)
+    assert any("| Finetune-80K | 625.2/270.7, 630.0/300.0, +4.8/+29.3 |" in line for line in lines)
+    starred = next(line for line in lines if "LayerNorm-80K" in line)
+    assert r"21.00, +3.94 \* |" in starred
+    assert len(lines) == len({line for line in lines if line and "---" not in line}) + sum(
+        line == "" or "---" in line for line in lines
+    )
 
 
 def settings_of(tables: tuple[str, ...]) -> dict[str, Any]:
@@ -130,8 +134,8 @@ def test_the_stage_writes_csv_and_markdown(tmp_path: Path) -> None:
         "paper_in_interval": "yes", "kendall_tau_b": "-0.33", "rows_ordered": "3",
     }  # fmt: skip
     assert {rows[-1][name] for name in COLUMNS[6:]} == {""}
-    markdown = (tmp_path / "out" / "comparison.md").read_text()
-    assert "## table3" in markdown and "A demo." in markdown and "| MM-VICUNA-7B | MME | -0.33/" in markdown
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "## table3" in text and "A demo." in text and "| MM-VICUNA-7B | MME | -0.33/" in text
     run(tmp_path / "again", "comparison", settings_of(("table3",)), inputs, paths=paths)
     for name in ("comparison.csv", "comparison.md"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
@@ -214,9 +218,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_the_command_shows_what_is_made(checkout: Checkout) -> None:
     printed = checkout.run("lntune", "compare")
-    assert "scale: tiny, protocol: modern" in printed and "table3: 24 of the paper's 120 figures" in printed
+    assert "Scale: tiny. Protocol: modern." in printed and "24 of the paper's 120 figures" in printed
     assert "note: tables/table1.csv is not made yet; `snakemake tables/table1.csv` makes it" in printed
-    assert checkout.run("lntune", "compare", "tables/table3.csv").count("MM-VICUNA-7B  Finetune-80K") == 5
+    assert checkout.run("lntune", "compare", "tables/table3.csv").count("| MM-VICUNA-7B | Finetune-80K |") == 1
     found = json.loads(checkout.run("lntune", "compare", "table3", "--json"))
     assert len(found["values"]) == 120 and found["pending"] == []
     assert found["values"][0]["interval"] == [600.0, 660.0] and found["orders"][0]["tau"] == pytest.approx(-1 / 3)
