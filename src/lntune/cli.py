@@ -223,7 +223,7 @@ def compare(
 @app.command()
 def memory(
     method: Annotated[str | None, typer.Option(help="A tuning method; without any: all of the scale.")] = None,
-    llm: Annotated[str | None, typer.Option(help="An LLM of the scale, or 7B or 13B; without any: all.")] = None,
+    llm: Annotated[str | None, typer.Option(help="An LLM of the scale; without any: all.")] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs that share the work.", min=1)] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Samples in one pass; else the one that fits.", min=1)] = None,
     length: Annotated[int | None, typer.Option(help="Positions of a sample, the image's among them.", min=2)] = None,

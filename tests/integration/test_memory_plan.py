@@ -258,13 +258,12 @@ def test_the_table_of_the_demo(cards: Checkout) -> None:
 
 
 def test_one_case_is_itemised() -> None:
-    asked = ("memory", "--method", "layernorm", "--llm", "13B", "--gpus", "4", "--precision", "bf16-weights")
+    llm = ("--config", "scale=paper", "--llm", "llama2-13b")
+    asked = ("memory", *llm, "--method", "layernorm", "--gpus", "4", "--precision", "bf16-weights")
     printed = lntune(*asked, "--micro-batch", "2")
-    assert (
-        printed.startswith("13B, layernorm: ") and "GB a GPU (predicted), in the backward pass of block 40" in printed
-    )
-    assert "deepspeed ZeRO 2, 4 GPUs, passes of 4,096 positions, recomputed: all" in printed
-    assert "this: 2 samples of 2048 positions, 1791 of them answer, bf16-weights, with gradient" in printed
+    assert printed.startswith("llama2-13b, layernorm: ") and "GB a GPU (predicted), in the backward pass" in printed
+    assert "deepspeed ZeRO 2, 4 GPUs, passes of 4,096 positions, recomputed: none" in printed
+    assert "this: 2 samples of 2048 positions, 1791 of them answer, bf16-weights, without gradient" in printed
     assert "333,337,600 of 13,324,292,096 parameters train (2.502%)" in printed
     (found,) = json.loads(lntune(*asked, "--micro-batch", "2", "--json"))
     assert sum(found["predicted_parts"].values()) == found["predicted_bytes"]
@@ -280,9 +279,9 @@ def test_a_trace_stands_beside_the_prediction() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--llm", "8B"), "--llm 8B: no LLM of the scale demo and no size; choose one of vicuna-7b"),
+        (("--llm", "8B"), "workflow/scales/demo.yaml: llms: unknown llm '8B' (known: vicuna-7b, llama2-7b"),
         (("--method", "layer-norm"), "unknown method 'layer-norm' (did you mean 'layernorm'?"),
-        (("--llm", "7B", "--length", "200"), "--length 200: the image alone takes 256 positions; give more"),
+        (("--llm", "llama2-7b", "--length", "10"), "--length 10: the image alone takes 9 positions; give more"),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:

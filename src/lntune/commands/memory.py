@@ -6,23 +6,18 @@ No torch is imported unless a case is also traced.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lntune.config.llm_shape import LlmShape
-from lntune.config.study import GpuSettings, MethodSettings
-from lntune.config.training import Passes, Precision, Schedule
+from lntune.config.study import GpuSettings
+from lntune.config.training import Passes, Precision
 from lntune.errors import UserError
 from lntune.estimate.jobs import TrainingJob, choose, largest, predicted, usable
 from lntune.estimate.memory import MemoryAccount, Setup
-from lntune.estimate.shapes import LLMS, VISIONS
-from lntune.paper import memory as paper
-from lntune.plan.memory_fit import llm_shape, vision_shape
+from lntune.plan.memory_fit import job_of
 from lntune.plan.study import Study, check_known
 from lntune.units import counted
-
-_PAPERS_LENGTH = 2048
 
 
 @dataclass(frozen=True)
@@ -66,19 +61,20 @@ def report(
 
 def answers(study: Study, question: Question) -> list[Answer]:
     """A case for every method and LLM that is asked about."""
-    methods = study.scale.methods
+    scale, file = study.scale, study.scale_file
+    methods = [question.method] if question.method is not None else [*scale.methods]
+    llms = [question.llm] if question.llm is not None else [*scale.llms]
     if question.method is not None:
-        check_known(study.scale_file, "methods", question.method, methods, "method")
-        methods = {question.method: methods[question.method]}
-    names = [question.llm] if question.llm is not None else list(study.scale.llms)
-    return [_answer(study, question, name, method, settings) for name in names for method, settings in methods.items()]
+        check_known(file, "methods", question.method, scale.methods, "method")
+    if question.llm is not None:
+        check_known(file, "llms", question.llm, scale.llms, "llm")
+    return [_answer(study, question, llm, method) for llm in llms for method in methods]
 
 
-def _answer(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> Answer:
-    job = _job(study, question, llm, method, settings)
+def _answer(study: Study, question: Question, llm: str, method: str) -> Answer:
+    job = _job(study, question, llm, method)
     gpu, limit = study.scale.execution.gpu, study.scale.execution.micro_batch
-    above = 0 if job.recompute else None
-    passes = Passes(micro_batch=question.micro_batch or (1 if llm in LLMS else limit), recompute_above=above)
+    passes = Passes(micro_batch=question.micro_batch or limit, recompute_above=0 if job.recompute else None)
     zero_stage, refusal = job.zero_stage, ""
     if gpu is not None and question.micro_batch is None:
         try:
@@ -91,47 +87,21 @@ def _answer(study: Study, question: Question, llm: str, method: str, settings: M
     return Answer(llm, method, passes, setup, account, fits, refusal)
 
 
-def _job(study: Study, question: Question, llm: str, method: str, settings: MethodSettings) -> TrainingJob:
-    execution, schedule = study.scale.execution, _schedule(study, question, llm)
-    name = study.scale.vision
-    vision = VISIONS[study.scale.visions[name].library] if llm in LLMS else vision_shape(study, name)
-    if schedule.max_length < vision.tokens + 2:
-        raise UserError(f"--length {schedule.max_length}: the image alone takes {vision.tokens} positions; give more")
+def _job(study: Study, question: Question, llm: str, method: str) -> TrainingJob:
+    """The scale's finetuning, changed as asked."""
+    job, execution = job_of(study, "finetune", llm, study.scale.vision, method), study.scale.execution
+    precision, length = question.precision or job.schedule.precision, question.length or job.schedule.max_length
+    if length < job.vision.tokens + 2:
+        raise UserError(f"--length {length}: the image alone takes {job.vision.tokens} positions; give more")
     gpus = question.gpus or execution.of("finetune").gpus or 1
-    sharing = gpus > 1 or question.zero_stage is not None or schedule.precision == "bf16-weights"
-    return TrainingJob(
-        label=f"finetune {llm} {method}",
-        stage="finetune",
-        llm=_shape(study, llm),
-        vision=vision,
-        method=method,
-        lora=paper.LORA if llm in LLMS and settings.lora is not None else settings.lora,
-        schedule=schedule,
+    sharing = gpus > 1 or question.zero_stage is not None or precision == "bf16-weights"
+    return replace(
+        job,
+        schedule=job.schedule.model_copy(update={"precision": precision, "max_length": length}),
         engine="deepspeed" if sharing else execution.engine,
         ranks=gpus,
-        zero_stage=settings.zero_stage if question.zero_stage is None else question.zero_stage,
-        recompute=(llm in LLMS and execution.gpu is None) or execution.gradient_checkpointing,
+        zero_stage=job.zero_stage if question.zero_stage is None else question.zero_stage,
     )
-
-
-def _schedule(study: Study, question: Question, llm: str) -> Schedule:
-    """The scale's finetuning, changed as asked; a size by itself is taken long enough."""
-    schedule = study.scale.finetune
-    precision, length = question.precision or schedule.precision, question.length or schedule.max_length
-    changed: dict[str, Any] = {"precision": precision, "max_length": length}
-    if llm in LLMS and study.scale.execution.gpu is None:
-        changed["max_length"] = question.length or _PAPERS_LENGTH
-    return schedule.model_copy(update=changed)
-
-
-def _shape(study: Study, llm: str) -> LlmShape:
-    """Of a name of the scale, or of a size."""
-    if llm in LLMS:
-        return LLMS[llm]
-    if llm not in study.scale.llms:
-        known = ", ".join([*study.scale.llms, *LLMS])
-        raise UserError(f"--llm {llm}: no LLM of the scale {study.settings.scale} and no size; choose one of {known}")
-    return llm_shape(study, llm)
 
 
 def _table(study: Study, found: Sequence[Answer]) -> str:
