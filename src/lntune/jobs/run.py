@@ -2,10 +2,7 @@
 
     python -m lntune.jobs.run results/.jobs/finetune/vicuna-7b-lora-80K-0.001-0123456789ab.json [--link-only]
 
-A job spec is what the plan states of one result: its identity, how to carry it out, and its inputs' folders. It is
-written when a workflow starts, so jobs that wait in a queue are not disturbed when the config is edited. If the code
-or a package has changed since, the job spec's id is no longer the name of what would be made, and the job refuses.
-
+A job spec is what the plan states of one result: its identity, how to carry it out, and its inputs' folders.
 With ``--link-only`` a result whose work has been done before is linked, and for any other the exit code is 75 at once.
 """
 

@@ -2,9 +2,7 @@
 
     python -m lntune.plan.pages results/table/table3-0123456789ab table3 > pages/table3.html
 
-A page needs nothing else: it has title, what is shown, notes, and its files to keep. It is made from its result's
-folder alone, so it can be held against it at any time. Tables and notes are written as Markdown elsewhere; this renders
-it, so a page says what the Markdown says.
+It is made from its result's folder alone, so it can be held against it at any time, and renders the Markdown there.
 """
 
 import base64

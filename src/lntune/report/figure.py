@@ -5,9 +5,7 @@
         ...
     write_figure(folder, settings, figure, header, rows, cells)
 
-Sizes are those of print: a figure is as wide as the paper's text and is set without scaling, so that a size in points
-is the size on paper. Nothing here touches pyplot, and matplotlib's settings are as before when ``look`` ends.
-Matplotlib is imported by what draws, so that what only plans does not wait for it.
+Sizes are those of print. Nothing here touches pyplot, and matplotlib's settings are as before when ``look`` ends.
 """
 
 import math

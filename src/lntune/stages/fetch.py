@@ -1,9 +1,7 @@
 """fetch: one entry of the catalogue, brought into the store and checked.
 
-Its files are downloaded, or copied from where they lie already. A file whose sha256 the catalogue pins must have that;
-of another the first download records what it found (``workflow/catalog.lock.yaml``), and later ones must find the same.
+Its files are downloaded, or copied from where they lie already; docs/data.md says what they are checked against.
 What has arrived stays in the job's scratch folder until all is there, so that a killed job goes on where it was.
-
 Beside the files lies ``origins.json``: of each its bytes, its sha256 and where it came from.
 """
 

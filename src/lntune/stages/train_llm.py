@@ -1,12 +1,7 @@
 """train-llm: one of the demo's LLMs, pretrained on text alone, or a base one tuned further on dialogue.
 
-A scene is written as nine words, one a cell, in the place where an image's tokens will stand later. The LLM learns to
-find a word again in what it has read, to list, to count, to answer: the abilities that a real LLM brings along. Easy
-documents with many answers come first, since the ability to look a word up appears suddenly, and only where answers
-are dense; then sentences, then whole conversations (:data:`CURRICULUM`).
-
-The weights are written as float16, as LLaMA's are. ``examination.json`` says what it can do without images. The
-tokenizer knows the whole words of a closed vocabulary.
+docs/demo.md says what it reads, in which order (:data:`CURRICULUM`), and why. The weights are written as float16, as
+LLaMA's are. ``examination.json`` says what it can do without images.
 """
 
 import json

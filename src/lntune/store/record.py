@@ -62,20 +62,14 @@ def record(
 ) -> Manifest:
     """Make one result unless it is there, or link it if its work was done under another name; return its manifest.
 
-    Args:
-        identity: what the result is; its id names the folder.
-        work: called as ``work(out, scratch)``; fills the empty folder ``out`` and returns metrics. What it
-            keeps in ``scratch`` outlives an exception or a kill, and is deleted once the result is in place.
-        inputs: the finished folder, or folders in order, that play each role of ``identity.inputs``; a folder
-            in a result's folder stands for that part of it.
-        execution, seed, ranks: how the work was carried out, to be noted.
-        accepted: edits of code and packages that were declared equivalent, so that the identity leaves them out.
-        announce: called with where a linked result comes from.
+    ``work(out, scratch)`` fills the empty folder ``out`` and returns metrics. What it keeps in ``scratch`` outlives an
+    exception or a kill, and is deleted once the result is in place. ``inputs`` are the finished folders that play each
+    role of ``identity.inputs``; a folder in a result's folder stands for that part of it. ``execution``, ``seed`` and
+    ``ranks`` are noted, as are the ``accepted`` edits, which the identity leaves out. ``announce`` is called with where
+    a linked result comes from.
 
-    Raises:
-        UserError: an input's manifest is missing or damaged, or the work left what is not a plain file.
-        ValueError: the inputs' ids are not those of the identity, or a metric is not finite.
-        Exception: whatever the work raises; its output is then removed, its scratch kept.
+    UserError if an input's manifest is missing or damaged, or the work left what is no plain file; ValueError if the
+    inputs' ids are not those of the identity, or a metric is not finite. What the work raises goes on.
     """
     final = store.folder(identity.stage, label, identity.id)
     if (final / MANIFEST).is_file():

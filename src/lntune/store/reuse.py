@@ -1,10 +1,8 @@
 """What lies in a store by stage and label, and early cut-off: work that was done before is linked, not done again.
 
-The same work is the same stage with the same settings, code and packages on inputs of the same bytes, whatever the
-inputs are called; that a search kept it, and what it could go on from, count for nothing. Every result leaves a mark
-``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark is a hint: what it leads to is believed after
-its manifest has been read and its files have been seen. Marks that are lost with their folder are written again from
-the manifests.
+docs/provenance.md says what the same work is; that a search kept it, and what it could go on from, count for nothing.
+Every result leaves a mark ``<store>/.works/<stage>/<work>/<folder>``, a copy of its manifest. A mark is a hint: what it
+leads to is believed after its manifest has been read and its files have been seen.
 """
 
 import os

@@ -1,9 +1,7 @@
 """The demo's world: scenes of a few things on a three-by-three grid, from which every text and image is made.
 
-A scene is a set of facts: a background and, in some of the nine cells, a thing with a category and a colour.
-Images (:mod:`lntune.world.drawing`) and texts (:mod:`lntune.world.language`) are functions of these facts, so the
-right answer to every question is known. Which split a scene belongs to is a function of its facts as well
-(:func:`split_of`), so no scene of the training split can also be a test scene.
+A scene is a set of facts: a background and, in some of the nine cells, a thing with a category and a colour. Images,
+texts and the split that a scene belongs to are functions of these facts (docs/demo.md).
 """
 
 import hashlib
