@@ -4,9 +4,7 @@
     found[0].paper, found[0].agrees, found[0].ours
 
 A claim has one line for each reading: each of its formulas, for each choice of what ``vary`` leaves open.
-
-The rule. A claimed number agrees if the value, rounded to as many digits as the claim prints, is the claimed one; if
-it is only when digits are cut off instead, the verdict is "cut off". A bound agrees if the value keeps it.
+docs/claims.md says by which rule a value agrees.
 """
 
 from collections import Counter
@@ -92,14 +90,14 @@ class Reading:
     """
 
     claim: Claim
-    name: str  # what is meant; empty for a claim without a formula
+    name: str
     formula: str
-    worded: bool  # whether it is what the sentence says in words, and not only what may have been computed
+    worded: bool
     paper: float | None
-    agrees: str  # yes, "cut off", no, or nothing
+    agrees: str
     ours: float | None
     ours_agrees: str
-    missing: str = ""  # the cell of ours that the reading needs and that has no number, and what it has
+    missing: str = ""
 
     def shown(self, value: float | None) -> str:
         """A value with two digits more than the claim has, so that one sees how it was rounded."""
@@ -116,7 +114,7 @@ def _decimals(text: str) -> int:
 
 
 def agreement(claim: Claim, value: float | None) -> str:
-    """Whether a value is what is claimed, by the rule above."""
+    """Whether a value is what is claimed."""
     if value is None:
         return UNKNOWN
     claimed = Decimal(claim.value)

@@ -6,8 +6,7 @@ from random import Random
 from typing import Any, Literal
 
 from lntune.benchmarks.captions import formats
-from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
-from lntune.benchmarks.shots import Example, with_shots
+from lntune.benchmarks.prompting import Example, Execution, QuestionSettings, with_images, with_shots
 from lntune.config.protocol import DrawnShots
 from lntune.data.drops import Drops
 from lntune.data.samples import Question, write_questions

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from lntune.benchmarks.official_files import check_same_ids, field, parse_records, read_json, records_of
-from lntune.benchmarks.prompting import Execution, QuestionSettings, with_images
-from lntune.benchmarks.shots import Example, with_shots
+from lntune.benchmarks.prompting import Example, Execution, QuestionSettings, with_images, with_shots
 from lntune.config.protocol import DrawnShots
 from lntune.data.drops import Drops
 from lntune.data.samples import Question, write_questions

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import zipfile
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from lntune.plan.plan import Plan, shown_settings
 from lntune.plan.study import Study
 from lntune.plan.targets import report_item_name
 from lntune.progress import track
-from lntune.report.published import table_lines
+from lntune.report.published import table_lines as table_lines
 from lntune.report.rows import CELLS, ShownItemSettings
 from lntune.stages.select import CHOSEN
 from lntune.stages.table import Settings as TableSettings
@@ -132,7 +131,6 @@ def _readme(contents: Contents, root: Path) -> bytes:
             protocol=settings.protocol,
             example=_example(contents, settings),
             literature=literature if has_literature else "",
-            stages=_stages(contents),
         )
         .encode()
     )
@@ -166,17 +164,3 @@ def _next(contents: Contents, result: Result) -> tuple[str, Result] | None:
             best = next((record for record in playing if record.content == chosen), playing[0])
             return role, contents.results[best.name]
     return None
-
-
-def _stages(contents: Contents) -> str:
-    """A table of the stages: how many results, and how many of their files are here or only named."""
-    by_stage: dict[str, list[Result]] = defaultdict(list)
-    for result in contents.results.values():
-        by_stage[result.manifest.stage].append(result)
-    lines = []
-    for stage, results in by_stage.items():
-        left_out = [file.bytes for result in results for file in result.left_out().values()]
-        named = f"{len(left_out)} ({bytes_text(sum(left_out))})" if left_out else "0"
-        lines.append([stage, str(len(results)), str(sum(len(one.copied()) for one in results)), named])
-    header = ("stage", "results", "files here (besides manifests)", "named by hash")
-    return "\n".join([*table_lines(header, lines), ""])
