@@ -40,26 +40,7 @@ BESIDE = ("claims", "comparison", "data")
 KEPT = ("csv", "md", "tex", "pdf")
 """The files that a page offers to keep."""
 
-_STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 1.5rem 2rem;
-  max-width: 76rem; }
-h1 { font-size: 1.25rem; line-height: 1.35; margin: 0 0 1rem; }
-h2 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
-.shown { overflow-x: auto; margin: 0 0 1.25rem; }
-table { border-collapse: collapse; border-top: 2px solid #1a1a1a; border-bottom: 2px solid #1a1a1a; font-size: 14px; }
-table + table { margin-top: 1.25rem; }
-th { border-bottom: 1px solid #1a1a1a; vertical-align: bottom; font-weight: 600; }
-th, td { padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; vertical-align: top; }
-td { font-variant-numeric: tabular-nums; }
-th:last-child, td:last-child { padding-right: 0; }
-tr.group td { border-top: 1px solid #999; padding-top: 0.5rem; font-style: italic; }
-tbody tr.group:first-child td { border-top: none; }
-img { max-width: 100%; height: auto; }
-.notes { max-width: 46rem; color: #333; }
-.notes p { margin: 0 0 0.6rem; }
-code { font-family: ui-monospace, monospace; font-size: 0.92em; background: #f2f2f2; padding: 0.1em 0.3em; }
-a { color: #0b5394; }
-"""
+_STYLE = Path(__file__).resolve().parents[3] / "workflow" / "report" / "page.css"
 
 
 @dataclass(frozen=True)
@@ -116,7 +97,7 @@ def page_text(folder: Path, name: str) -> str:
     kept = f"<p>Files: {', '.join(links)}</p>\n" if links else ""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n<h1>{title}</h1>\n"
+        f"<title>{title}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n<h1>{title}</h1>\n"
         f'{shown}<div class="notes">\n{_rendered(_origin(folder, name))}{kept}</div>\n</html>\n'
     )
 
