@@ -109,10 +109,8 @@ def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Fit:
     """The largest passes that fit, of ``limit`` samples at most, at the method's ZeRO stage or the next that does.
 
     Passes keep their activations where a sample with as much text as image has room, which saves a quarter to a third
-    of a step's operations; a longer sample then has a pass of its own, which recomputes them.
-
-    Raises:
-        UserError: not even the longest sample by itself fits, with all that DeepSpeed can share out.
+    of a step's operations; a longer sample then has a pass of its own, which recomputes them. UserError if not even the
+    longest sample by itself fits, with all that DeepSpeed can share out.
     """
     longest = job.schedule.max_length
     most = min(limit, -(-job.schedule.global_batch // job.ranks)) * longest
@@ -216,8 +214,7 @@ def prediction_batch(
 ) -> int:
     """How many questions of ``text`` tokens to ask at a time on one GPU: ``limit``, in fp32 halved until they fit.
 
-    Raises:
-        UserError: not even one question fits next to the weights, or not as many as bf16 is to be asked.
+    UserError if not even one question fits next to the weights, or not as many as bf16 is to be asked.
     """
     batch = limit
     while (needed := prediction_bytes(llm, vision, new_tokens, batch, text, precision)) > usable(gpu):

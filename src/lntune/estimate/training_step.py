@@ -200,10 +200,7 @@ def trace_memory(setup: Setup) -> LiveTensors:
 
     The real model, of the real sizes, and the real engine run on fake CPU tensors, which have a shape and a type and
     hold nothing; so 7B takes seconds on any machine. It checks :mod:`lntune.estimate.memory`, which imports no torch.
-    With bfloat16 weights the update is left out: it is DeepSpeed's.
-
-    Raises:
-        UserError: DeepSpeed is asked for; it can be predicted, or measured with as many processes as ranks.
+    With bfloat16 weights the update is left out: it is DeepSpeed's, for which UserError says what else there is.
     """
     if setup.engine != "plain":
         raise UserError("a trace follows the plain engine; DeepSpeed's buffers are predicted: leave out --trace")
