@@ -3,7 +3,7 @@
 # make reference  tables/quick.csv with digits that do not depend on the CPU, each file compared with workflow/reference
 # make rehearsal  two of the demo's LLMs, four methods: what each takes on this machine, on two DeepSpeed ranks of the CPU
 # make check  lint, format, types, layers and the tests that are not slow
-# make test   the same with all tests, as CI runs it (TEST_WORKERS: how many at a time besides those of SLURM)
+# make test   the same with all tests, as CI runs it (TEST_WORKERS: how many at a time)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
@@ -51,17 +51,16 @@ lint: environment
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
 
-TEST_WORKERS ?= 2
+# Tests of a file run one after the other, and so do all of tests/slurm, whose cluster mostly waits: hence one more
+# worker than cores.
+TEST_WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile -m "not slow" --ignore tests/slurm
+	$(PYTEST) -m "not slow" --ignore tests/slurm
 
-# The cluster of tests/slurm mostly waits, so the other tests run beside it; what it says is printed at the end.
 test: lint
-	@mkdir -p logs
-	@$(BIN)/python -m pytest tests/slurm > logs/tests-slurm.log 2>&1 & slurm=$$!; \
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --ignore tests/slurm; others=$$?; \
-	wait $$slurm; slurm=$$?; cat logs/tests-slurm.log; exit $$((slurm | others))
+	$(PYTEST)
 
 # Trains the demo's models anew, up to 40 minutes on two cores; the repository carries them already.
 demo-weights: environment

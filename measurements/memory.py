@@ -77,9 +77,10 @@ CASES: dict[str, Setup] = {
     "zero3-mlp-2-ranks": _case(WIDE, "attn-mlp", "fp32", True, **_zero(3, 2)),
 }
 
+_SHORT = {"length": 96, "answer_tokens": 24}
 FOR_TESTS: dict[str, Setup] = {
-    "small-zero2-2-ranks": _case(SMALL, "layernorm", "bf16-weights", True, **_zero(2, 2, accumulation=True)),
-    "small-zero3-2-ranks": _case(SMALL, "attn-mlp", "bf16-weights", True, **_zero(3, 2)),
+    "small-zero2-2-ranks": _case(SMALL, "layernorm", "bf16-weights", True, **_zero(2, 2, accumulation=True, **_SHORT)),
+    "small-zero3-2-ranks": _case(SMALL, "attn-mlp", "bf16-weights", True, **_zero(3, 2, **_SHORT)),
 }
 """Too small for resident memory to say anything: DeepSpeed and gloo alone take some 65 MB a process."""
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -11,6 +11,16 @@ import pytest
 from filelock import FileLock
 
 from checkout import Checkout, copy_checkout, job_counts
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker a file, and one for all of SLURM's; first what takes long, so that no worker is left with it alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        group = "slurm" if item.path.parent.name == "slurm" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (item.path.parent.name != "slurm", item.path not in slow))
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
             unfinished = tmp_path_factory.mktemp("unfinished")
             _make(unfinished)
             unfinished.rename(shared)
-    own = tmp_path_factory.mktemp("made") / "checkout"
-    shutil.copytree(shared / "checkout", own)
-    return Checkout(own)
+    return _copied(Checkout(shared / "checkout"), tmp_path_factory.mktemp("made") / "checkout")
 
 
 def _make(folder: Path) -> Checkout:
@@ -50,5 +58,9 @@ def _make(folder: Path) -> Checkout:
 @pytest.fixture
 def copy(made: Checkout, tmp_path: Path) -> Checkout:
     """A copy of the finished checkout, to be edited."""
-    shutil.copytree(made.root, tmp_path / "copy")
-    return Checkout(tmp_path / "copy")
+    return _copied(made, tmp_path / "copy")
+
+
+def _copied(checkout: Checkout, target: Path) -> Checkout:
+    subprocess.run(["cp", "-a", checkout.root, target], check=True)  # keeps the hard links
+    return Checkout(target)

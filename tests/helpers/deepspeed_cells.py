@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from lntune.config.training import Execution, LoraSettings, TrainingSettings
 from lntune.errors import UserError
@@ -92,12 +93,12 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
     if "turns" in cell:
         return take_turns(in_turn=cell["turns"])
-    if cell.get("slow") and ranks.rank() == ranks.ranks() - 1:
-        vars(checkpoint)["save_file"] = late(save_file)
-    try:
-        return train_cell(cell)
-    except Interrupted as stop:
-        return {"stopped": str(stop), **train_cell({**cell, "plant": None})}
+    slow = cell.get("slow") and ranks.rank() == ranks.ranks() - 1
+    with mock.patch.object(checkpoint, "save_file", late(save_file) if slow else save_file):
+        try:
+            return train_cell(cell)
+        except Interrupted as stop:
+            return {"stopped": str(stop), **train_cell({**cell, "plant": None})}
 
 
 def late(save: Callable[..., None]) -> Callable[..., None]:

@@ -1,7 +1,7 @@
 """The edit matrix of docs/provenance.md: what runs after an edit, counted from Snakemake's own output.
 
 Every row edits a real copy of the project whose tables have been made, at a tiny scale. ``lntune plan`` is held
-against ``snakemake -n`` on each of them.
+against ``snakemake -n`` or the run itself on each of them.
 """
 
 import ast
@@ -41,24 +41,29 @@ class Ran:
     linked: dict[str, int]
 
 
+def planned(checkout: Checkout, *targets: str) -> dict[str, int]:
+    """Jobs that ``lntune plan`` lists, by rule."""
+    jobs = json.loads(checkout.run("lntune", "plan", *targets, "--json"))["jobs"]
+    return {stage.replace("-", "_"): number for stage, number in jobs.items()}
+
+
 def pending(checkout: Checkout, *targets: str) -> dict[str, int]:
     """Jobs that ``snakemake -n`` lists, without the rule ``all``; ``lntune plan`` must list the same."""
     counts = checkout.pending(*targets)
     counts.pop("all", None)
-    planned = json.loads(checkout.run("lntune", "plan", *targets, "--json"))["jobs"]
-    assert {stage.replace("-", "_"): number for stage, number in planned.items()} == counts
+    assert planned(checkout, *targets) == counts
     return counts
 
 
 def run(checkout: Checkout, *targets: str) -> Ran:
-    """Run what is pending; it is just what was announced, and nothing is pending after it."""
-    announced = pending(checkout, *targets)
+    """Run what is pending; it is just what ``lntune plan`` announced, and nothing is pending after it."""
+    announced = planned(checkout, *targets)
     printed = checkout.snakemake("-c2", *targets)
     counts = job_counts(printed)
     counts.pop("all", None)
     assert counts == announced
     linked = Counter(stage.replace("-", "_") for stage in LINKED.findall(printed))
-    assert pending(checkout, *targets) == {}
+    assert checkout.pending(*targets) == {}
     return Ran({rule: n - linked[rule] for rule, n in counts.items() if n > linked[rule]}, dict(linked))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT, Checkout, ask_for, copy_checkout
+from checkout import ROOT, Checkout, ask_for
 from lntune.commands.gc import collect, garbage
 from lntune.commands.gc.garbage import Deleted, Garbage, Item, delete, document, text
 from lntune.errors import UserError
@@ -835,25 +835,11 @@ def gc(checkout: Checkout, *arguments: str) -> Any:
     return json.loads(printed.stdout)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    checkout = copy_checkout(tmp_path_factory.mktemp("made") / "checkout")
-    checkout.snakemake("-c2")
-    return checkout
-
-
 @pytest.fixture
-def copy(made: Checkout, tmp_path: Path) -> Checkout:
-    subprocess.run(["cp", "-a", made.root, tmp_path / "copy"], check=True)  # keeps the hard links
-    return Checkout(tmp_path / "copy")
-
-
-@pytest.mark.slow
-def test_a_checkout_right_after_its_run(made: Checkout) -> None:
-    found = gc(made)
-    assert found["items"] == [] and {one["kind"] for one in found["small"]} <= {"job spec"}
-    assert len(found["stays"]) == len(list(made.root.glob("results/[!.]*/*/manifest.json")))
-    assert found["notes"] == [] and found["refusal"] is None
+def copy(copy: Checkout) -> Checkout:
+    """A copy in which nothing is leased: its lease names the folder that it was made in."""
+    shutil.rmtree(copy.root / "results/.leases")
+    return copy
 
 
 @pytest.mark.slow
@@ -861,6 +847,9 @@ def test_a_checkout_with_one_more_learning_rate_and_back(copy: Checkout) -> None
     table = (copy.root / "tables/tiny.csv").read_bytes()
     scale = copy.yaml("workflow/scales/tiny.yaml")
     before = {path for path in copy.root.glob("results/[!.]*/*/manifest.json")}
+    found = gc(copy)
+    assert found["items"] == [] and {one["kind"] for one in found["small"]} <= {"job spec"}
+    assert len(found["stays"]) == len(before) and found["notes"] == [] and found["refusal"] is None
     scale["methods"]["layernorm"]["learning_rates"] = [5.0e-3, 1.0e-3]
     copy.write_yaml("workflow/scales/tiny.yaml", scale)
     copy.edit("workflow/report_items/tiny.yaml", "two ways to tune", "two ways")  # for it may choose the same rate

@@ -11,7 +11,7 @@ from on_slurm import on_slurm, printed_by, start
 
 pytestmark = pytest.mark.slow
 
-CHOSEN = "rehearsal={llms: [vicuna-7b], methods: [layernorm, lora], ranks: 2}"
+CHOSEN = "rehearsal={llms: [vicuna-7b], methods: [layernorm, lora], ranks: 1}"
 
 
 def test_two_cells_are_rehearsed_in_jobs_with_gpus(cluster: Cluster, tmp_path: Path) -> None:

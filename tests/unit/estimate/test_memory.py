@@ -111,8 +111,10 @@ CASES = {
     "layernorm-simp, checkpoints": setup(DEEP, "layernorm-simp", checkpointing=True, micro_batch=64),
     "finetune": setup(WIDE, "finetune"),
     "finetune, accumulated": setup(WIDE, "finetune", accumulation=True, checkpointing=True),
-    "attn-qv, bf16": setup(WIDE, "attn-qv", precision="bf16", micro_batch=16),
-    "attn-mlp, bf16, checkpoints": setup(WIDE, "attn-mlp", precision="bf16", checkpointing=True, accumulation=True),
+    "attn-qv, bf16": setup(WIDE, "attn-qv", precision="bf16", micro_batch=4),
+    "attn-mlp, bf16, checkpoints": setup(
+        WIDE, "attn-mlp", precision="bf16", checkpointing=True, accumulation=True, micro_batch=2
+    ),
     "lora": setup(DEEP, "lora", micro_batch=16),
     "connector-only, timm": setup(DEEP, "connector-only", vision=PATCHES_OF_16, micro_batch=16),
     "finetune, tied": setup(WIDE.model_copy(update={"tied": True}), "finetune"),
