@@ -33,6 +33,7 @@ Targets = Annotated[
     typer.Argument(help="Tables, figures or results; without any, what a plain `snakemake` makes."),
 ]
 ReportItem = Annotated[str, typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.")]
+ModelOfRow = Annotated[str, typer.Argument(help='A table or figure and a row of it, in one: "table3 ROW".')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Profile = Annotated[str | None, typer.Option(help="A Snakemake profile, such as slurm, whose `config` counts.")]
 Config = Annotated[list[str] | None, typer.Option(help="KEY=VALUE over config.yaml's; may be repeated.")]
@@ -198,6 +199,47 @@ def export(
     from lntune.commands.export import export as write
 
     print(write(_checkout(), report_item, out, _overrides(profile, config)))
+
+
+@app.command()
+def publish(
+    row: ModelOfRow,
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    adapter: Annotated[bool, typer.Option("--adapter", help="What was tuned alone, for PEFT, and the base.")] = False,
+    gelu: Annotated[bool, typer.Option("--gelu", help="A projector with GELU, the one that vLLM knows.")] = False,
+    push: Annotated[str, typer.Option(help="Also send it to this repository of the hub, USER/NAME.")] = "",
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
+    """Write the tuned model of a row as Hugging Face LLaVA with a model card, once it loads identically."""
+    from lntune.commands.publish import publish as write
+
+    print(write(_checkout(), row, out, adapter=adapter, gelu=gelu, repo=push, overrides=_overrides(profile, config)))
+
+
+@app.command()
+def ask(
+    row: ModelOfRow,
+    picture: Annotated[Path | None, typer.Argument(help="A file with a picture.")] = None,
+    question: Annotated[str, typer.Argument(help="Without one, a conversation.")] = "",
+    also: Annotated[list[str] | None, typer.Option(help='Another "TABLE ROW" beside it; may be repeated.')] = None,
+    benchmark: Annotated[str, typer.Option(help="A column of the table: ask as it does.")] = "",
+    serve: Annotated[bool, typer.Option("--serve", help="A page in the browser, on this machine alone.")] = False,
+    port: Annotated[int, typer.Option(help="The page's port; 0: any.", min=0, max=65535)] = 8000,
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
+    """Ask tuned models about a picture; the answers are those that the stage predict gives."""
+    from lntune.commands.ask import ask as answer
+    from lntune.commands.ask import load_models, serve_page
+
+    if picture is None and not serve:
+        raise UserError("name a file with a picture, or --serve for a page in the browser")
+    models = load_models(_checkout(), [row, *(also or [])], benchmark, _overrides(profile, config))
+    if picture is None or serve:
+        serve_page(models, port)
+    else:
+        answer(models, picture, question)
 
 
 @app.command()

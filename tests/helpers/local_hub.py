@@ -10,6 +10,7 @@ ETag, and large files lie on a server of their own (here: another name of this m
 a signed address. A gated repository answers 401 without a token and 403 with one that has no access.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -60,6 +61,8 @@ class LocalHub(FaultyServer):
         folder: where the repositories lie; what is changed there is served at once, under a new commit.
         gated: repository to the tokens whose accounts have access.
         branches: names that stand for the newest commit.
+
+    ``pushed`` holds what was uploaded, by repository and name; ``writers`` the tokens that may (None: any token).
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class LocalHub(FaultyServer):
         super().__init__()
         self.folder, self.gated, self.branches = folder, dict(gated or {}), branches
         self.old: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.pushed: dict[str, dict[str, bytes]] = {}
+        self.writers: set[str] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -87,7 +92,9 @@ class LocalHub(FaultyServer):
 
     def serve(self, answer: Answer) -> None:
         path = unquote(answer.path.partition("?")[0])
-        if path.startswith("/cdn/"):
+        if answer.command in ("POST", "PUT"):
+            self._take(answer, path)
+        elif path.startswith("/cdn/"):
             self._large(answer, path)
         elif path.startswith("/api/"):
             self._api(answer, path.removeprefix("/api/"))
@@ -159,6 +166,54 @@ class LocalHub(FaultyServer):
         }  # fmt: skip
         body = json.dumps(told).encode()
         answer.begin(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        answer.send(body)
+
+    # --- uploads ------------------------------------------------------------------------------------------------------
+
+    def _take(self, answer: Answer, path: str) -> None:
+        """What makes a repository and fills it: create, preupload, large files by git-lfs, commit."""
+        body = answer.rfile.read(int(answer.headers.get("Content-Length", 0)))
+        if answer.command == "PUT":
+            self.files[f"/cdn/{hashlib.sha256(body).hexdigest()}"] = body
+            self._tell(answer, {})
+            return
+        token = answer.seen.headers.get("authorization", "").removeprefix("Bearer ")
+        if path == "/api/validate-yaml":
+            self._tell(answer, {"errors": [], "warnings": []})
+        elif not token or (self.writers is not None and token not in self.writers):
+            self._refuse(answer, 403 if token else 401, "", "You have no right to write here.")
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            repo = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.pushed.setdefault(repo, {})
+            self._tell(answer, {"url": f"{self.endpoint}/{repo}", "id": repo, "name": repo})
+        elif path.endswith("/objects/batch"):
+            objects = [
+                {**one, "actions": {"upload": {"href": f"http://localhost:{self.port}/upload/{one['oid']}"}}}
+                for one in json.loads(body)["objects"]
+            ]
+            self._tell(answer, {"transfer": "basic", "objects": objects}, "application/vnd.git-lfs+json")
+        elif "/preupload/" in path:
+            modes = [
+                {"path": one["path"], "uploadMode": "lfs" if one["size"] >= LARGE_FROM else "regular",
+                 "shouldIgnore": False}
+                for one in json.loads(body)["files"]
+            ]  # fmt: skip
+            self._tell(answer, {"files": modes})
+        else:
+            repo = path.removeprefix("/api/models/").partition("/commit/")[0]
+            for line in map(json.loads, body.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    self.pushed[repo][value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    self.pushed[repo][value["path"]] = self.files[f"/cdn/{value['oid']}"]
+            oid = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+            self._tell(answer, {"success": True, "commitOid": oid, "commitUrl": f"{self.endpoint}/{repo}/commit/{oid}"})
+
+    def _tell(self, answer: Answer, what: Any, kind: str = "application/json") -> None:
+        body = json.dumps(what).encode()
+        answer.begin(200, {"Content-Type": kind, "Content-Length": str(len(body)), "ETag": '"x"'})
         answer.send(body)
 
     # --- the server for large files -----------------------------------------------------------------------------------

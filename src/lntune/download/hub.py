@@ -1,4 +1,4 @@
-"""Finds files of the Hugging Face hub: where their bytes are to be had, at which commit, and by which hash.
+"""Finds files of the Hugging Face hub: where their bytes are to be had, at which commit, by which hash; and sends some.
 
 huggingface_hub knows the hub's addresses, its errors and how it wants to be asked. The bytes come by
 :mod:`lntune.download.http`, because ``hf_hub_download`` (2.4) begins a file again whenever its process was killed.
@@ -11,6 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
@@ -124,6 +125,31 @@ class HubFiles:
         if self._token is None:
             return f"{hub.repo} is gated and {TOKEN} is not set; ask for access at {page}, and set it to your token"
         return f"{hub.repo} is gated and the account of {TOKEN} has no access; ask for it at {page}"
+
+
+def push(folder: Path, repo: str) -> str:
+    """Upload a folder to a model repository, which is made, private, if there is none; return its address."""
+    from httpx2 import RequestError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    token = token_of_environment()
+    if token is None:
+        raise UserError(f"{TOKEN}: is not set; make a token in your account on the hub that may write, and set it")
+    hub = HfApi(endpoint=endpoint(), token=token)
+    try:
+        hub.create_repo(repo, private=True, exist_ok=True)
+        hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Add the model that lntune published")
+    except OfflineModeIsEnabled:
+        raise UserError("HF_HUB_OFFLINE is set, so that nothing is sent to the hub; unset it") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise UserError(f"{repo}: the hub refuses (HTTP {status}); {TOKEN} must be allowed to write there") from None
+    except HFValidationError:
+        raise UserError(f"--push {repo}: is no repository's name; write USER/NAME") from None
+    except RequestError as error:
+        raise UserError(f"no answer from the hub at {endpoint()} ({type(error).__name__}); try again") from None
+    return f"{endpoint()}/{repo}"
 
 
 def commit_of(origin: str) -> str | None:

@@ -5,10 +5,12 @@ should hold.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lntune.config.report_item import TableSettings
 from lntune.errors import UserError
@@ -16,6 +18,7 @@ from lntune.plan.node import Node, is_done, result_folder
 from lntune.plan.pages import PAGES, page_path, page_text
 from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
+from lntune.report.rows import Row, ShownItemSettings
 
 TABLES, FIGURES = "tables", "figures"
 FORMATS = {TABLES: ("csv", "md", "tex"), FIGURES: ("pdf", "svg", "png", "csv")}
@@ -99,6 +102,36 @@ def result_node(plan: Plan, stage: str, name: str) -> Node:
         hint = f"did you mean {near[0]}?" if near else "`lntune plan --json` lists those that are pending"
         raise UserError(f"{stage}/{name}: is no result of this config; {hint}")
     return found
+
+
+def predictions(plan: Plan, row: str) -> tuple[Node, Row, dict[str, Node]]:
+    """The table that "TABLE ROW" names, the row, and by column who answers its questions, with the first seed.
+
+    A row is named as ``lntune trace`` names it. UserError if there is none, if nothing of the row is a model's answers,
+    or if those are not made yet.
+    """
+    name, _, asked = row.strip().partition(" ")
+    node = plan.report_item(asked_files(plan.study, name)[0].stem)
+    settings: Any = node.settings
+    rows = {one.name: one for one in settings.rows} if isinstance(settings, ShownItemSettings) else {}
+    titles = Counter(one.title for one in rows.values())
+    rows |= {one.title: one for one in rows.values() if titles[one.title] == 1}
+    if asked.strip() not in rows:
+        near = difflib.get_close_matches(asked, rows, 3, 0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {'; '.join(rows)}"
+        raise UserError(f"{row!r}: {name} has no row {asked.strip()!r}; {hint}")
+    found = rows[asked.strip()]
+    scored = settings.sources(found, node.players("scores"))
+    answered = {column: seeds[0].players("answers")[:1] for column, seeds in scored.items() if seeds}
+    by_column = {column: made[0] for column, made in answered.items() if made and made[0].stage == "predict"}
+    if not by_column:
+        raise UserError(f"{row!r}: no column of {name} holds answers of a model")
+    pending = [one for one in (node, *by_column.values()) if not is_done(plan.store, one)]
+    if pending:
+        raise UserError(
+            f"{row!r}: {pending[0].path} is not made yet; run `snakemake {asked_files(plan.study, name)[0]}`"
+        )
+    return node, found, by_column
 
 
 def is_right(plan: Plan, file: Path) -> bool:

@@ -36,13 +36,16 @@ class TunedModelSettings(Frozen):
     seed: int
 
     def prompt(self, question: Question) -> Rendered:
-        """The text that the model continues: shots in words, then the image's placeholder and the question."""
+        """The text that the model continues: :meth:`turns`, laid out."""
+        return render_prompt(self.template, self.turns(question), system=self.system)
+
+    def turns(self, question: Question) -> list[Turn]:
+        """Shots in words, then the image's placeholder and the question."""
         ask = self.prompting.prompt.format
         shots = [(shot.question, shot.answer) for shot in self.prompting.shots]
         shots += [(ask(question=asked), answer) for asked, answer in question.shots]
         turns = [turn for asked, answer in shots for turn in (Turn("user", asked), Turn("assistant", answer))]
-        turns.append(Turn("user", "<image>\n" + ask(question=question.text.strip())))
-        return render_prompt(self.template, turns, system=self.system)
+        return [*turns, Turn("user", "<image>\n" + ask(question=question.text.strip()))]
 
 
 class Execution(OnDevice):
