@@ -72,8 +72,8 @@ class StudySettings(Frozen):
         min_length=1, strict=False, description="each trains every model once; the first also draws data"
     )
     protocol: str = Field(description="how models are asked: a file of workflow/protocols, without .yaml")
-    selection_split: SelectionSplit = Field(
-        description="Flickr30k split on which learning rates are chosen: test, as in the paper, or validation"
+    selection_split: SelectionSplit | None = Field(
+        default=None, description="Flickr30k split on which learning rates are chosen, if not the scale's"
     )
     search: Halving | None = Field(
         default=None,
@@ -310,6 +310,10 @@ class ScaleSettings(Frozen):
     )
     benchmarks: dict[str, tuple[str, ...]] = Field(strict=False, description="the sources of each benchmark")
     search: Halving | None = Field(default=None, description="of learning rates; null: full, as in the paper")
+    selection_split: SelectionSplit = Field(
+        default="test",
+        description="of Flickr30k, on which learning rates are chosen: test, as in the paper, or validation",
+    )
     similarity: SimilaritySettings
     prediction: PredictionSettings = PredictionSettings()
     measure: MeasureSettings | None = Field(default=None, description="null: as in finetuning")

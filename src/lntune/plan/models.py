@@ -252,7 +252,7 @@ class Models:
     @once
     def halving(self, variant: Variant, until: float) -> Node:
         """Which candidates of a variant go on when this share of the steps is done."""
-        split, rates = self.study.settings.selection_split, self.scale.methods[variant.method].learning_rates
+        split, rates = self.study.selection_split, self.scale.methods[variant.method].learning_rates
         keep = next(keep for keep, at in self.rounds(variant.method) if at == until)
         inputs = {
             "candidates": tuple(self.candidate(variant, rate, until) for rate in rates),
@@ -373,7 +373,7 @@ class Models:
     @once
     def selection(self, variant: Variant) -> Node:
         """The learning rate of a variant, chosen among its candidates."""
-        split = self.study.settings.selection_split
+        split = self.study.selection_split
         rates = self.scale.methods[variant.method].learning_rates
         scores = tuple(self.score(variant, SELECTED_BY, rate, split) for rate in rates)
         inputs = {"candidates": tuple(self.candidate(variant, rate) for rate in rates), "scores": scores}

@@ -82,7 +82,7 @@ class Plan(Models):
             scale=chosen.scale,
             scale_note=self.scale.note,
             protocol=chosen.protocol,
-            split=chosen.selection_split,
+            split=self.study.selection_split,
             search=self.search_text(row.method for row in report_item.rows),
             seeds=self.seeds,
             columns=report_item.columns,

@@ -27,7 +27,7 @@ from lntune.config.report_item import (
     ReportItem,
     TableSettings,
 )
-from lntune.config.study import Halving, ScaleSettings, StudySettings
+from lntune.config.study import Halving, ScaleSettings, SelectionSplit, StudySettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 from lntune.plan.stages import STAGES
@@ -108,6 +108,11 @@ class Study:
             what = f"the variable {unset[0]} is not set" if unset else "no home folder is known"
             raise UserError(f"{shown(self.root / CONFIG)}: {key}: {folder!r}: {what}; write the path out")
         return path
+
+    @property
+    def selection_split(self) -> SelectionSplit:
+        """On which split learning rates are chosen: as the config says, or else the scale."""
+        return self.settings.selection_split or self.scale.selection_split
 
     @property
     def search(self) -> Halving | None:

@@ -34,8 +34,8 @@ IN_CONFIG: dict[str, Edit] = {
         CONFIG, "scale: demo", "scale:", "scale: expected text, got nothing; write a value after the colon",
     ),
     "missing key": (
-        CONFIG, r"selection_split: .*\n", "",
-        "selection_split: missing key; add it ('test' or 'validation')",
+        CONFIG, r"protocol: .*\n", "",
+        "protocol: missing key; add it (text)",
     ),
     "report items as text": (
         CONFIG, REPORT_ITEMS, "report_items: table3",
@@ -65,8 +65,8 @@ IN_CONFIG: dict[str, Edit] = {
         "protocol: unknown protocol 'modrn' (did you mean 'modern'?; known: modern, paper)",
     ),
     "wrong choice": (
-        CONFIG, "split: test", "split: tset",
-        "selection_split: expected 'test' or 'validation', got the text 'tset' (did you mean 'test'?)",
+        CONFIG, "# selection_split: test", "selection_split: tset",
+        "selection_split: expected 'test' or 'validation' or null, got the text 'tset' (did you mean 'test'?)",
     ),
     "search of another kind": (
         CONFIG, "# search: full", "search: fast",
