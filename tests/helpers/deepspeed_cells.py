@@ -18,7 +18,7 @@ from lntune.errors import UserError
 Cell = Mapping[str, Any]
 """folder, method; and optionally settings, execution, samples, dropout; large: an embedding and a head that ZeRO-3 does
 not keep whole; plant: what goes wrong or is otherwise, by name; at: the step in which it does, on the last rank; slow:
-the last rank writes its part of a checkpoint later than the others; turns: instead of training, load in turn or not."""
+the last rank writes its part of a checkpoint later than the others."""
 
 SETTINGS = {
     "learning_rate": 1e-2,
@@ -91,8 +91,6 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     from lntune.training import checkpoint, ranks
     from lntune.training.interruption import Interrupted
 
-    if "turns" in cell:
-        return take_turns(in_turn=cell["turns"])
     slow = cell.get("slow") and ranks.rank() == ranks.ranks() - 1
     with mock.patch.object(checkpoint, "save_file", late(save_file) if slow else save_file):
         try:
@@ -107,18 +105,6 @@ def late(save: Callable[..., None]) -> Callable[..., None]:
         save(*args)
 
     return call
-
-
-def take_turns(*, in_turn: bool) -> dict[str, list[int]]:
-    """When each rank came into the block that ranks go through in turn, and when it left it, in microseconds."""
-    from lntune.training import ranks
-
-    ranks.of_all(0)  # all are here
-    with ranks.one_at_a_time(in_turn):
-        began = time.monotonic_ns() // 1000
-        time.sleep(0.5)
-        ended = time.monotonic_ns() // 1000
-    return {"began": ranks.of_all(began), "ended": ranks.of_all(ended)}
 
 
 def _user_error() -> None:

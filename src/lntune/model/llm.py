@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+from transformers.initialization import no_init_weights
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
-from transformers.utils import logging
 
 from lntune.errors import UserError
 from lntune.model.weights import check
@@ -20,7 +22,7 @@ from lntune.model.weights import check
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _COMPUTED = "rotary_emb.inv_freq"
 """The end of the name of buffers that early checkpoints hold (LLaMA 2 7B); they follow from the config."""
-_HEAD = "lm_head.weight"
+_HEAD, _WORDS = "lm_head.weight", "model.embed_tokens.weight"
 _OTHER = "this is not the checkpoint that its config.json describes: get all of its files again, or choose another"
 
 
@@ -80,8 +82,8 @@ def end_tokens(tokenizer: PreTrainedTokenizerFast, stop: str) -> list[int]:
     return sorted(ends | {tokenizer.eos_token_id} - {None})
 
 
-def check_weights(folder: Path) -> LlamaConfig:
-    """The config of the LLaMA in a folder; UserError unless the folder's safetensors hold just what it needs."""
+def check_weights(folder: Path) -> tuple[LlamaConfig, list[Path]]:
+    """The config of the LLaMA in a folder, and its safetensors; UserError unless they hold just what it needs."""
     kind = _read(folder / "config.json", "model_type")
     if kind != "llama":
         raise UserError(f"{folder / 'config.json'}: model_type is {kind}, only llama is supported")
@@ -98,19 +100,30 @@ def check_weights(folder: Path) -> LlamaConfig:
         needed = LlamaForCausalLM(config).state_dict()
     unused = (_COMPUTED, _HEAD) if config.tie_word_embeddings else _COMPUTED
     check(files, needed, _OTHER, lambda name: not name.endswith(unused))
-    return config
+    return config, files
 
 
-def load_llm(folder: Path) -> LlamaForCausalLM:
-    """The LLaMA in a folder of config.json and safetensors, in float32; UserError as :func:`check_weights`."""
-    logging.disable_progress_bar()
-    config = check_weights(folder)
-    model, loaded = LlamaForCausalLM.from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa",
-        output_loading_info=True,
-    )  # fmt: skip
-    assert isinstance(model, LlamaForCausalLM)
-    assert not loaded["missing_keys"] and not loaded["mismatched_keys"], "nothing is drawn at random"
-    if config.tie_word_embeddings and model.lm_head.weight is not model.model.embed_tokens.weight:
-        raise UserError(f"{folder / 'config.json'}: ties head and embeddings, which differ in the weights; {_OTHER}")
-    return model
+def load_llm(folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> LlamaForCausalLM:
+    """The LLaMA in a folder of config.json and safetensors; UserError as :func:`check_weights`.
+
+    Each weight is read in the checkpoint's own precision and cast to ``dtype`` on the ``device``, so that neither holds
+    the LLM twice. Buffers (rotary frequencies) are computed on the CPU, in float32.
+    """
+    config, files = check_weights(folder)
+    config._attn_implementation, config.dtype = "sdpa", dtype
+    with no_init_weights(), init_empty_weights():
+        model = LlamaForCausalLM(config).eval()
+    weights: dict[str, torch.Tensor] = {}
+    for path in files:
+        with safe_open(path, framework="pt", device=str(device)) as file:  # type: ignore[no-untyped-call]
+            for name in model.state_dict().keys() & {*file.keys()}:
+                weights[name] = file.get_tensor(name).to(dtype, copy=True)  # else it would be the file itself
+    if config.tie_word_embeddings:
+        words = weights[_WORDS]
+        if not torch.equal(weights.setdefault(_HEAD, words), words):
+            raise UserError(
+                f"{folder / 'config.json'}: ties head and embeddings, which differ in the weights; {_OTHER}"
+            )
+    model.load_state_dict(weights, assign=True)
+    model.tie_weights()
+    return model.to(device)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-from lntune.config.training import Library
+from lntune.config.training import Library, Precision
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
 from lntune.model.vision import VisionEncoder, load_vision
@@ -133,9 +133,16 @@ def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
     return connector
 
 
-def assemble(llm: Path, vision: Path, library: Library, *, seed: int) -> MultimodalModel:
-    """The model with a fresh connector, drawn from ``seed`` alike for every run of the same widths."""
-    language_model, encoder = load_llm(llm), load_vision(vision, library)
+def assemble(
+    llm: Path, vision: Path, library: Library, *, seed: int, precision: Precision = "fp32",
+    device: torch.device | str = "cpu",
+) -> MultimodalModel:  # fmt: skip
+    """The model with a fresh connector, drawn from ``seed`` alike for every run of the same widths.
+
+    The LLM is on the ``device``, in this precision; the others are as small as they are, and still to be placed there.
+    """
+    dtype = torch.bfloat16 if precision == "bf16-weights" else torch.float32
+    language_model, encoder = load_llm(llm, dtype, device), load_vision(vision, library)
     connector = build_connector(encoder.width, language_model.config.hidden_size, seed)
     return MultimodalModel(encoder, connector, language_model)
 

@@ -56,7 +56,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     from lntune.model.tuning import apply_method, printed_percent, trainable_report
 
     settings = job.settings
-    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+    model = assemble(
+        job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed, precision=settings.precision
+    )
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     report = trainable_report(model)
     setup = _setup(job, model)

@@ -206,7 +206,6 @@ def _model(job: AnyJob) -> "MultimodalModel":
     from lntune.model.device import device, place
     from lntune.model.multimodal import assemble
     from lntune.model.tuning import apply_method
-    from lntune.training import ranks
 
     settings, training = job.settings, job.settings.training
     if job.execution.weights is None:
@@ -217,11 +216,9 @@ def _model(job: AnyJob) -> "MultimodalModel":
         with torch.device(device()):
             see = image_transform(training.vision.image, is_train=False)
             return build_model(setup, attention="sdpa", preprocess=see)
-    with ranks.one_at_a_time(torch.cuda.is_available()):
-        model = assemble(*job.execution.weights, settings.library, seed=settings.seed)
-        apply_method(model, training.method, training.lora, seed=settings.seed)
-        place(model)
-    return model
+    model = assemble(*job.execution.weights, settings.library, seed=settings.seed, device=device())
+    apply_method(model, training.method, training.lora, seed=settings.seed)
+    return place(model)
 
 
 def _tokenizer(job: AnyJob) -> "PreTrainedTokenizerFast":

@@ -64,12 +64,15 @@ def tune(
 
     archive, members, samples = read_encoded(job.folder("samples"))
     on_gpu = device().type == "cuda"
-    with ranks.one_at_a_time(in_turn=on_gpu):
-        model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
-        if connector is not None:
-            load_connector(model, connector)
-        apply_method(model, method, lora, seed=settings.seed)
-        place(model, settings.training.precision)
+    precision = settings.training.precision
+    model = assemble(
+        job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed, precision=precision,
+        device=device(),
+    )  # fmt: skip
+    if connector is not None:
+        load_connector(model, connector)
+    apply_method(model, method, lora, seed=settings.seed)
+    place(model, precision)
     report = trainable_report(model)
     recorder = recorder_of(model) if recorder_of else None
     encoded, masks = cut_all(

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
-from lntune.config.training import AnswerPrecision, Library, LoraSettings, OnDevice
+from lntune.config.training import AnswerPrecision, Library, LoraSettings, OnDevice, Precision
 from lntune.data.samples import Question
 from lntune.model.prompts import Rendered, Turn, render_prompt, stop_string
 from lntune.store.job import Job
@@ -73,11 +73,15 @@ def load(
 
     settings = job.settings
     tokenizer = load_tokenizer(job.folder("llm"), stop_string(settings.template))
-    model = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+    weights: Precision = "bf16-weights" if precision == "bf16" else "fp32"
+    model = assemble(
+        job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed, precision=weights,
+        device=device.device(),
+    )  # fmt: skip
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     load_trainable(model, job.folder("tuned") / "tuned.safetensors")
-    model = device.place(model, "bf16-weights" if precision == "bf16" else "fp32").eval()
+    model = device.place(model, weights).eval()
     members = list(dict.fromkeys(question.image for question in questions))
     place = {member: number for number, member in enumerate(members)}
     path = job.folder("images") / archive

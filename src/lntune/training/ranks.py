@@ -5,8 +5,7 @@ Without :func:`start` there is one process, rank 0 of 1, and everything here is 
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,8 +21,7 @@ from lntune.model.device import device
 PATIENCE = timedelta(minutes=60)
 """After this long in one collective operation the others give up on a rank that does not come.
 
-Long, since ranks load their weights one after another and the first writes files alone; a rank that dies is noticed at
-once by its launcher.
+Long, since the first writes files alone; a rank that dies is noticed at once by its launcher.
 """
 
 
@@ -119,21 +117,6 @@ def raw_bytes(value: Tensor) -> memoryview:
     """A tensor's values as they lie in memory."""
     data: memoryview = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
     return data
-
-
-@contextmanager
-def one_at_a_time(in_turn: bool) -> Iterator[None]:
-    """Let the ranks through the block one after another, or together where they need not go in turn.
-
-    In turn, host memory holds one copy of the weights at a time if each rank leaves with its model on a GPU. Without
-    GPUs every rank keeps its copy anyway.
-    """
-    turns = ranks() if in_turn else 1
-    for turn in range(turns):
-        if turns == 1 or turn == rank():
-            yield
-        if turns > 1:
-            barrier()
 
 
 def _gathered(mine: bytes) -> list[bytes]:

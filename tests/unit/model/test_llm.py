@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from checkout import ROOT
 from lntune.errors import UserError
+from lntune.estimate.training_step import LiveTensors
 from lntune.model.llm import end_tokens, load_llm, load_tokenizer
 from lntune.model.prompts import TEMPLATES, stop_string
 from tiny_llama import write_llama2
@@ -94,6 +96,28 @@ def test_computed_buffers_in_llama_2s_shards_are_no_weights(llama2: Path) -> Non
     assert any(name.endswith("inv_freq") for name in shards)
     found = load_llm(llama2).state_dict()
     assert all(torch.equal(value, shards[name].float()) for name, value in found.items())
+
+
+@pytest.mark.parametrize("kept", [torch.float16, torch.bfloat16, torch.float32])
+def test_weights_are_cast_once_and_buffers_are_computed_in_float32(folder: Path, kept: torch.dtype) -> None:
+    """Of bfloat16 weights: as if they had been float32 in between. transformers' own reader is the reference."""
+    with_tensors(folder, lambda held: held.update({name: value.to(kept) for name, value in held.items()}))
+    wanted = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    buffers = dict(wanted.named_buffers())
+    for dtype in (torch.float32, torch.bfloat16):
+        found = load_llm(folder, dtype)
+        for name, value in wanted.state_dict().items():
+            assert found.state_dict()[name].dtype == dtype and torch.equal(found.state_dict()[name], value.to(dtype))
+        assert buffers and all(torch.equal(value, buffers[name]) for name, value in found.named_buffers())
+        assert not found.training and found.config._attn_implementation == "sdpa" and found.dtype == dtype
+
+
+def test_reading_takes_no_float32_copy_of_bfloat16_weights(folder: Path) -> None:
+    """All tensors that reading makes are followed: the model, and one tensor of the checkpoint at a time."""
+    with LiveTensors() as live:
+        model = load_llm(folder, torch.bfloat16)
+    sizes = [value.nbytes for value in model.parameters()]
+    assert sum(sizes) <= live.peak < sum(sizes) + 2 * max(sizes)
 
 
 @pytest.mark.parametrize(

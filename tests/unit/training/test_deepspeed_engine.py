@@ -136,7 +136,7 @@ def made(request: pytest.FixtureRequest, _ranks_find_the_tests: None, tmp_path_f
     stopped = resuming_cells(ranks, "stopped", plant="stop", at=5)
     cells = equality_cells(ranks) | resuming_cells(ranks, "undisturbed") | stopped
     if ranks > 1:
-        cells |= slow_cells() | diverging_cells() | {f"turns {one}": {"turns": one} for one in (True, False)}
+        cells |= slow_cells() | diverging_cells()
         cells |= killed_cells(root)
     return ranks, root, on_ranks(root, cells, ranks)
 
@@ -222,12 +222,6 @@ def test_a_run_that_diverges_on_one_rank_ends_at_the_same_step_on_all(on_two: Ma
         assert steps == [run["step"]] * 2 and (run["step"] > 2 or "broken" in name), (name, run)
         assert [one["step"] for one in lines(root / name)] == list(range(1, run["step"])), name
         assert not (root / name / "tuned.safetensors").exists()
-
-
-@pytest.mark.parametrize("in_turn", [True, False])
-def test_ranks_load_in_turn_where_they_must(in_turn: bool, on_two: Made) -> None:
-    found = on_two[2][f"turns {in_turn}"]
-    assert (max(found["began"]) >= min(found["ended"])) == in_turn
 
 
 def test_a_killed_rank_is_named_and_the_run_resumes_with_any_engine(on_two: Made) -> None:
