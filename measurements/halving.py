@@ -33,12 +33,14 @@ from lntune.store.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE = ROOT / "measurements" / "halving.yaml"
-AT = (0.1, 0.2, 0.4)
+BEFORE = {0.1: None, 0.2: 0.1, 0.4: 0.1, 1.0: 0.4}
+"""Shares of the steps at which every candidate is asked, and the share whose checkpoint each goes on from."""
+AT = tuple(at for at in BEFORE if at < 1)
 CHOICES = tuple(
     Halving(keep=keep, at=at)
     for keep, at in (
-        ((5, 2), (0.1, 0.4)), ((5, 2), (0.2, 0.4)), ((3, 1), (0.1, 0.4)), ((5, 3, 2), AT),
-        ((5,), (0.1,)), ((3,), (0.2,)), ((3,), (0.4,)), ((2,), (0.4,)), ((1,), (0.4,)),
+        ((5, 2), (0.1, 0.4)), ((5, 3), (0.1, 0.4)), ((5, 2), (0.2, 0.4)), ((4, 2), (0.2, 0.4)), ((4, 1), (0.2, 0.4)),
+        ((5,), (0.1,)), ((3,), (0.2,)), ((2,), (0.2,)), ((3,), (0.4,)), ((2,), (0.4,)), ((1,), (0.4,)),
     )
 )  # fmt: skip
 LLMS = ("vicuna-7b", "llama2-7b")
@@ -53,8 +55,8 @@ class Observed(Plan):
     def candidate(self, variant: Variant, learning_rate: float, until: float | None = None) -> Node:
         """As a full search has it, but for what it goes on from."""
         node = super().candidate(variant, learning_rate, until)
-        before = [at for at in AT if until is None or at < until]
-        earlier = {EARLIER: self.candidate(variant, learning_rate, before[-1])} if before else {}
+        before = BEFORE[until or 1.0]
+        earlier = {EARLIER: self.candidate(variant, learning_rate, before)} if before else {}
         return replace(node, inputs={**node.inputs, **earlier})
 
 
@@ -87,10 +89,13 @@ class Search:
         return next(iter(left), None), steps, seconds
 
     def _seconds(self, rate: float, after: float, until: float) -> float:
-        """CPU seconds of one round of a candidate: the parts of its training, and asking at the end of the last."""
+        """CPU seconds of one round of a candidate: of training from a share of its steps to another, and of asking."""
         place = self.rates.index(rate)
-        parts = [self.seconds[at][2 * place] for at in self.seconds if after < at <= until]
-        return sum(parts) + self.seconds[until][2 * place + 1]
+
+        def training(to: float | None) -> float:
+            return self.seconds[to][2 * place] + training(BEFORE[to]) if to else 0.0
+
+        return training(until) - training(after) + self.seconds[until][2 * place + 1]
 
     def lost(self, choice: Halving) -> float:
         """How much lower the CIDEr of the candidate is that the search chooses than that of a full search."""

@@ -89,7 +89,7 @@ class StudySettings(Frozen):
     @classmethod
     def _full(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "full":
-            raise ValueError(f"expected full, or a mapping such as {{keep: [5, 2], at: [0.1, 0.4]}}, got {value!r}")
+            raise ValueError(f"expected full, or a mapping such as {{keep: [4, 2], at: [0.2, 0.4]}}, got {value!r}")
         return None if value == "full" else value
 
     @field_validator("report_items", "seeds")

@@ -70,7 +70,7 @@ IN_CONFIG: dict[str, Edit] = {
     ),
     "search of another kind": (
         CONFIG, "# search: full", "search: fast",
-        "search: expected full, or a mapping such as {keep: [5, 2], at: [0.1, 0.4]}, got 'fast'",
+        "search: expected full, or a mapping such as {keep: [4, 2], at: [0.2, 0.4]}, got 'fast'",
     ),
     "search that keeps more later": (
         CONFIG, "# search: full", "search: {keep: [2, 5], at: [0.1, 0.4]}",
