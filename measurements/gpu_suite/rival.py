@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM, PrinterCallback, Trainer, TrainerCall
 from gpu_suite.made_up import IMAGES, Shape, build, forget
 from gpu_suite.training import HIGHEST, RATE, a_job, typical_steps
 from lntune.config.training import Execution, TrainingSettings
-from lntune.estimate.training_step import llama_config
+from lntune.estimate.training_step import llm_config
 from lntune.model.device import device
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
@@ -92,7 +92,7 @@ def _our_trial(shape: Shape, method: str) -> TextTrial:
 def _theirs(shape: Shape, method: str, batches: list[list[EncodedSample]], positions: int) -> dict[str, float]:
     with torch.device(device()):
         torch.manual_seed(0)  # as gpu_suite.made_up.build, so both have the same weights
-        llm = LlamaForCausalLM(llama_config(shape.llm, "sdpa"))
+        llm = LlamaForCausalLM(llm_config(shape.llm, "sdpa"))
     model = _tuned(llm, method, shape)
     data = [
         {"input_ids": torch.tensor(sample.input_ids), "labels": torch.tensor(sample.labels)}

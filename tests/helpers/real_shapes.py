@@ -10,16 +10,16 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaForCausalLM
 
 from lntune.estimate.shapes import LLMS
-from lntune.estimate.training_step import llama_config
+from lntune.estimate.training_step import llm_config
 from lntune.model.multimodal import MultimodalModel
 
 
 def paper_model(scale: str) -> MultimodalModel:
     """The multi-modal model at "7B" or "13B", on the meta device."""
     with torch.device("meta"):
-        vision_config, llm_config = clip_config(), llama_config(LLMS[scale], "sdpa")
-        connector = nn.Linear(vision_config.hidden_size, llm_config.hidden_size)
-        return MultimodalModel(CLIPVisionModel(vision_config), connector, LlamaForCausalLM(llm_config))
+        vision, llm = clip_config(), llm_config(LLMS[scale], "sdpa")
+        connector = nn.Linear(vision.hidden_size, llm.hidden_size)
+        return MultimodalModel(CLIPVisionModel(vision), connector, LlamaForCausalLM(llm))
 
 
 def clip_config() -> CLIPVisionConfig:

@@ -305,7 +305,7 @@ IN_WEIGHTS: dict[str, tuple[Callable[[Path], object], str, dict[str, Change], st
     ),
     "an LLM of another kind": (
         load_llm, "vicuna-7b", {CONFIG: lambda old: old.replace(b'"llama"', b'"gpt2"')},
-        "/config.json: model_type is gpt2, only llama is supported",
+        "/config.json: model_type is gpt2, a family that is not declared; choose llama, *",
     ),
     "an LLM without its tokenizer": (
         load_tokenizer, "vicuna-7b", {"tokenizer.json": None},

@@ -19,6 +19,7 @@ from lntune.config.protocol import Prompting
 from lntune.data.images import ImageError, decode
 from lntune.data.samples import Question
 from lntune.errors import UserError
+from lntune.model.chat import layout
 from lntune.model.prompts import Turn, render_prompt
 from lntune.plan.node import input_folders, result_folder
 from lntune.plan.plan import Plan
@@ -70,7 +71,7 @@ class Asked:
         for (_, answered), following in zip(before, asked[1:], strict=True):
             text = settings.prompting.prompt.format(question=following.text.strip())
             turns += [Turn("assistant", answered), Turn("user", text)]
-        rendered = render_prompt(settings.template, turns, system=settings.system)
+        rendered = render_prompt(layout(settings.template, self.tokenizer), turns, system=settings.system)
         features = EncodedImages(encoder, lambda index: pixels, 1, cache=False)
         source = BlindFeatures(encoder.tokens, encoder.width) if settings.blind else features
         with self.lock, numerics(self.job.execution.threads, "fp32"):

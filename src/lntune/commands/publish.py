@@ -125,12 +125,14 @@ def write_checked(job: PredictJob, folder: Path, *, adapter: bool, activation: "
     settings = job.settings
     if settings.blind:
         raise UserError(f"{job.label}: the row's model does not see the images; name a row whose model does")
+    if settings.connector != "linear":
+        raise UserError(f"{job.label}: a connector of the kind {settings.connector} cannot be published, only linear")
     archive, questions = read_questions(job.folder("questions"))
     questions = questions[:: -(-len(questions) // ASKED)]
     with numerics(job.execution.threads, "fp32"), torch.no_grad():
         model, tokenizer, prompts, images = load(job, archive, questions)
         expected = [_logits(model, prompt.ids, images.features([prompt.image or 0])) for prompt in prompts]
-        rows = [model.connector(images.features([prompt.image or 0]).to(model.connector.weight)) for prompt in prompts]
+        rows = [model.connector(images.features([prompt.image or 0]).to(model.connector_dtype)) for prompt in prompts]
         form: dict[str, Any] = {
             "template": settings.template, "system": settings.system, "activation": activation,
             "max_new_tokens": settings.prompting.max_new_tokens, "largest": max(float(z.abs().max()) for z in rows),

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lntune.config import Frozen
 
-TemplateName = Literal["plain", "v0", "vicuna_v0", "v1", "llama_2"]
+TemplateName = Literal["plain", "v0", "vicuna_v0", "v1", "llama_2", "chat"]
 
 _Prompt = Annotated[str, Field(pattern=r"\{question\}", description="must hold {question}")]
 

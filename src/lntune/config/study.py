@@ -9,7 +9,16 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
-from lntune.config.training import AnswerPrecision, EngineName, Library, LoraSettings, PlannedGpu, Precision, Schedule
+from lntune.config.training import (
+    AnswerPrecision,
+    ConnectorKind,
+    EngineName,
+    Library,
+    LoraSettings,
+    PlannedGpu,
+    Precision,
+    Schedule,
+)
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
@@ -164,8 +173,9 @@ LearningRates = Annotated[tuple[LearningRate, ...], Field(min_length=1, strict=F
 
 
 class ConnectorStage(Frozen):
-    """Connector pretraining: its data, learning rate and schedule."""
+    """The connector, and its pretraining: data, learning rate and schedule."""
 
+    kind: ConnectorKind = "linear"
     data: str
     learning_rate: LearningRate
     schedule: Schedule

@@ -1,7 +1,7 @@
 """What decides the result of a training run, and, apart from it, how one machine carries it out."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,12 @@ AnswerPrecision = Literal["fp32", "bf16"]
 EngineName = Literal["plain", "deepspeed"]
 Library = Literal["open_clip", "timm"]
 """What reads a vision encoder."""
+
+ConnectorKind = Literal["linear", "mlp2x_gelu"]
+"""One linear layer, LLaVA's and the paper's; or two with a GELU between them, LLaVA-1.5's."""
+
+UsualConnector = Annotated[ConnectorKind, Field(exclude_if=lambda kind: kind == "linear")]
+"""As a stage's setting, which is no part of an id where it is the paper's."""
 
 Norm = Literal["input", "post"]
 """Of a decoder layer: the one before the attention, and the one behind it."""

@@ -96,19 +96,21 @@ def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: boo
     """Operations of one sample's forward and backward pass, vision encoder included.
 
     Attention's backward pass takes 2.5 times its forward pass: five products for two (Dao, 2023). Recomputation is of
-    blocks, each up to the last tensor that its backward pass needs: its last product is left out, but for LoRA's.
+    blocks, each up to the last tensor that its backward pass needs: its last product is left out, but for LoRA's, and
+    where a norm follows.
     """
     llm, tokens = job.llm, job.vision.tokens + text
     forward, seen = forward_operations(llm, job.vision, text, answers)
-    model = Skeleton(job.llm, job.vision, job.method, job.lora)
-    connector = model.connector.weight
-    others = (connector, model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
+    model = Skeleton(job.llm, job.vision, job.method, job.lora, job.connector)
+    connector = [layer.weight for layer in model.connector.layers]
+    others = (*connector, model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
     weights = 2.0 * tokens * sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in others)
     forward += weights if job.lora else 0.0  # they are beside the LLM's own
-    trained = weights + 2.0 * job.vision.tokens * connector.numel * (1 + connector.trains)
+    trained = weights + 2.0 * job.vision.tokens * sum(one.numel * (1 + one.trains) for one in connector)
+    trained += 2.0 * job.vision.tokens * sum(one.numel * one.trains for one in connector[1:])
     if model.llm.lm_head.weight.trains:
         trained += head_operations(llm, answers)
-    last = 0 if job.lora else 2 * llm.layers * llm.intermediate * llm.hidden * tokens
+    last = 0 if job.lora or llm.family.mlp_norm else 2 * llm.layers * llm.intermediate * llm.hidden * tokens
     again = forward - head_operations(llm, answers) - last if recompute else 0.0
     return seen + forward + again + forward + 1.5 * attention_operations(llm, tokens) + trained
 

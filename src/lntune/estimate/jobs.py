@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
-from lntune.config.training import AnswerPrecision, EngineName, LoraSettings, Passes, Schedule
+from lntune.config.training import AnswerPrecision, ConnectorKind, EngineName, LoraSettings, Passes, Schedule
 from lntune.errors import UserError
 from lntune.estimate.memory import MemoryAccount, Setup, predict_memory
 from lntune.estimate.shapes import VisionShape
@@ -46,6 +46,7 @@ class TrainingJob:
     ranks: int
     zero_stage: int
     recompute: bool | None = None
+    connector: ConnectorKind = "linear"
 
     def setup(self, positions: int, zero_stage: int, *, recompute: bool) -> Setup:
         """Its step with so many positions in a pass: samples as long as they may be, most of them answer.
@@ -59,6 +60,7 @@ class TrainingJob:
             vision=self.vision,
             method=self.method,
             lora=self.lora,
+            connector=self.connector,
             precision=self.schedule.precision,
             checkpointing=recompute,
             engine=self.engine,

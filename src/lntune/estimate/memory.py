@@ -6,7 +6,7 @@
 The step is run dry, with sizes in place of numbers: operation by operation as the code runs it, every tensor held as
 long as PyTorch would hold it (docs/memory.md). Nothing is fitted. Pure Python: some milliseconds a prediction.
 
-The dry step follows :class:`lntune.model.multimodal.MultimodalModel` and transformers' LlamaModel line by line, with
+The dry step follows :class:`lntune.model.multimodal.MultimodalModel` and transformers' classes line by line, with
 gradient checkpointing as torch.utils.checkpoint does it without reentry: a block's input is kept, and all else is made
 again when the block's gradients are computed, up to the last tensor that they need.
 """
@@ -20,8 +20,9 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from lntune.config import Frozen
+from lntune.config.llm_family import Family
 from lntune.config.llm_shape import LlmShape
-from lntune.config.training import EngineName, LoraSettings, Precision
+from lntune.config.training import ConnectorKind, EngineName, LoraSettings, Precision
 from lntune.estimate.engine_memory import EngineMemory, engine_memory
 from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Tensor, run_backward
 from lntune.estimate.shapes import FULL, HALF, Block, Module, Skeleton, VisionShape
@@ -45,6 +46,7 @@ class Setup(Frozen):
     vision: VisionShape
     method: str
     lora: LoraSettings | None = None
+    connector: ConnectorKind = "linear"
     precision: Precision = "bf16-weights"
     checkpointing: bool = True
     engine: EngineName = "deepspeed"
@@ -79,7 +81,7 @@ def predict_memory(setup: Setup) -> MemoryAccount:
     """Run one step dry and return the account at its peak."""
     ledger = Ledger("before the step")
     weight = WEIGHT_BYTES[setup.precision]
-    model = Skeleton(setup.llm, setup.vision, setup.method, setup.lora)
+    model = Skeleton(setup.llm, setup.vision, setup.method, setup.lora, setup.connector)
     on_cpu = setup.device == "cpu"
     engine = engine_memory(ledger, model, weight, setup.stage, setup.ranks, gloo=on_cpu)
     workspace = ledger.new(0 if on_cpu else CUBLAS_WORKSPACE, "cuBLAS workspace")
@@ -129,30 +131,40 @@ def see(run: Shadow, shape: VisionShape, images: int) -> Tensor:
     return run.tensor(images * shape.tokens * width, FULL)
 
 
-def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, heads: int) -> Tensor:
-    """LlamaDecoderLayer.forward."""
-    attention, mlp, itemsize = block.self_attn, block.mlp, x.itemsize
-    normed = run.norm(x, block.input_layernorm.weight, rows)
+def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape) -> Tensor:
+    """LlamaDecoderLayer.forward, and what a family's has besides."""
+    attention, mlp, family, itemsize = block.self_attn, block.mlp, llm.family, x.itemsize
+    before_attention, before_mlp = family.paper_norms(block)
+    normed = run.norm(x, before_attention.weight, rows, centred=family.centred)
     q, k, v = (run.linear(normed, layer, rows) for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
+    if family.head_norms:
+        of_queries, of_keys = (getattr(attention, norm).weight for norm in family.head_norms)
+        q = run.norm(q, of_queries, rows * llm.heads, centred=family.centred)
+        k = run.norm(k, of_keys, rows * llm.kv_heads, centred=family.centred)
     q, k = run.rotate(q, itemsize), run.rotate(k, itemsize)
-    mixed = run.linear(run.attention(q, k, v, rows, heads), attention.o_proj, rows)
+    mixed = run.linear(run.attention(q, k, v, rows, llm.heads), attention.o_proj, rows)
     del q, k, v, normed
-    x = run.add(x, mixed)
+    x = run.add(x, _added(run, block, family.attention_norm, mixed, rows, family))
     del mixed
-    normed = run.norm(x, block.post_attention_layernorm.weight, rows)
+    normed = run.norm(x, before_mlp.weight, rows, centred=family.centred)
     gate = run.silu(run.linear(normed, mlp.gate_proj, rows))
     product = run.multiply(gate, run.linear(normed, mlp.up_proj, rows))
     del gate
     down = run.linear(product, mlp.down_proj, rows)
     del product, normed
-    return run.add(x, down)
+    return run.add(x, _added(run, block, family.mlp_norm, down, rows, family))
 
 
-def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, heads: int, hook: GradientHook) -> Tensor:
+def _added(run: Shadow, block: Block, norm: str | None, x: Tensor, rows: int, family: Family) -> Tensor:
+    """What is added to the residual stream: normed, in some families."""
+    return x if norm is None else run.norm(x, getattr(block, norm).weight, rows, centred=family.centred)
+
+
+def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape, hook: GradientHook) -> Tensor:
     """A block of which the input alone is kept."""
     numel, itemsize, kept, needs = x.numel, x.itemsize, x.buffer, x.needs
     run.recording = False
-    result = block_forward(run, block, Tensor(numel, itemsize, kept), rows, heads)
+    result = block_forward(run, block, Tensor(numel, itemsize, kept), rows, llm)
     run.recording = True
     if not (needs or block.trains):
         return result
@@ -167,7 +179,7 @@ def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, heads: int, ho
         run.ledger.part = RECOMPUTED
         cached, run.cast_weights = run.cast_weights, {}
         source = Function((), arrive) if needs else None
-        inner = block_forward(run, block, Tensor(numel, itemsize, kept, source), rows, heads).maker
+        inner = block_forward(run, block, Tensor(numel, itemsize, kept, source), rows, llm).maker
         run.cast_weights = cached
         run.ledger.part = BACKWARD
         assert inner is not None
@@ -194,22 +206,27 @@ class Step:
 
     def embedded(self, features: Tensor) -> Tensor:
         """MultimodalModel.embed: words, and the projected features in the image's places."""
-        run = self.run
+        run, llm = self.run, self.setup.llm
         run.ledger.moment, run.ledger.part = "the forward pass", ACTIVATIONS
         table = self._enter(self.model.llm.model.embed_tokens)
-        words = run.look_up(table.weight, self.rows, leaf=self.setup.checkpointing)
+        words = run.look_up(table.weight, self.rows, leaf=self.setup.checkpointing, scaled=llm.family.scaled)
         connector = self._enter(self.model.connector)
-        image_rows = features.numel // connector.inputs
+        first, *later = connector.layers
+        image_rows = features.numel // first.inputs
         if not run.autocast:
             features = run.cast(features, run.weight)
-        projected = run.cast(run.linear(features, connector, image_rows), words.itemsize)
+        projected = run.linear(features, first, image_rows)
+        for layer in later:
+            projected = run.linear(run.pointwise(projected, [projected.buffer]), layer, image_rows)
+        projected = run.cast(projected, words.itemsize)
         for module in (table, connector):
-            self.engine.leave(module, self._distance(self.setup.llm.parameters))
+            self.engine.leave(module, self._distance(llm.parameters))
         return run.insert(words, projected)
 
     def forward(self) -> Function:
         """Loss of a micro-batch; returns its function."""
         run, setup, head = self.run, self.setup, self.model.llm.lm_head
+        family = setup.llm.family
         features = see(run, setup.vision, setup.micro_batch)
         embedded = x = self.embedded(features)
         run.ledger.part = ACTIVATIONS
@@ -221,7 +238,7 @@ class Step:
             x = self._block(self._enter(block), x, place)
             self.engine.leave(block, self._distance((len(layers) - place) * size + head.numel))
         run.ledger.moment = "the loss"
-        last = run.norm(x, self.model.llm.model.norm.weight, self.rows)
+        last = run.norm(x, self.model.llm.model.norm.weight, self.rows, centred=family.centred)
         del x
         answers = setup.micro_batch * setup.answer_tokens
         chosen = run.mark(run.select(last, answers * setup.llm.hidden), self._leaver(head))
@@ -247,9 +264,9 @@ class Step:
 
         x = self.run.mark(x, self._leaver(block))
         if self.setup.checkpointing:
-            x = checkpointed(self.run, block, x, self.rows, self.setup.llm.heads, self.engine.gradient)
+            x = checkpointed(self.run, block, x, self.rows, self.setup.llm, self.engine.gradient)
         else:
-            x = block_forward(self.run, block, x, self.rows, self.setup.llm.heads)
+            x = block_forward(self.run, block, x, self.rows, self.setup.llm)
         return self.run.mark(x, enter)
 
     def _enter(self, module: AnyModule) -> AnyModule:

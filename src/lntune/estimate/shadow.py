@@ -1,11 +1,12 @@
-"""PyTorch without numbers: memory, autograd and the operations of a LLaMA's training step, on tensors that have a size.
+"""PyTorch without numbers: memory, autograd and the operations of an LLM's training step, on tensors that have a size.
 
 A :class:`Buffer` stands for one tensor's memory and is given back when nothing refers to it any more, as with PyTorch's
 own tensors; a :class:`Ledger` keeps the account. What a function saves for its backward pass stays held until that has
 run, and gradients are made and summed in the order of PyTorch's engine, latest function first.
 
-The operations follow transformers' modeling_llama.py and sdpa_attention.py, PEFT's lora/layer.py and PyTorch's
-derivatives.yaml. Each says what it makes on the way, what its function saves, and what its backward pass makes.
+The operations follow transformers' modeling_llama.py, modeling_gemma3.py and sdpa_attention.py, PEFT's lora/layer.py
+and PyTorch's derivatives.yaml. Each says what it makes on the way, what its function saves, and what its backward pass
+makes.
 """
 
 import heapq
@@ -264,8 +265,8 @@ class Shadow:
         del inner
         return self.add(result, self.pointwise(update))  # scaled: saves nothing
 
-    def norm(self, x: Tensor, weight: Weight, rows: int) -> Tensor:
-        """LlamaRMSNorm: computed in float32, cast back, times the weight.
+    def norm(self, x: Tensor, weight: Weight, rows: int, *, centred: bool = False) -> Tensor:
+        """LlamaRMSNorm: computed in float32, cast back, times the weight. Gemma3RMSNorm (centred) is cast back last.
 
         The square and the product save the float32 input; the last product saves the normalised input only if the
         weight trains. Nothing else is kept.
@@ -283,19 +284,21 @@ class Shadow:
 
         normalised = self.record(self.tensor(numel, FULL), [wide.maker], backward, [wide.buffer, inverse])
         del wide
-        normalised = self.cast(normalised, itemsize)
+        inner = FULL if centred else itemsize
+        normalised = self.cast(normalised, inner)
         needs = normalised.needs
 
         def weighted(gradient: Buffer) -> list[Buffer | None]:
-            towards_input = self.ledger.new(numel * itemsize) if needs else None
+            towards_input = self.ledger.new(numel * inner) if needs else None
             if not trains:
                 return [towards_input, None]
-            self.ledger.touch(numel * itemsize)  # the product that is summed over all rows
+            self.ledger.touch(numel * inner)  # the product that is summed over all rows
             return [towards_input, self.ledger.new(weight.numel * self.weight)]
 
         held = [normalised.buffer] if trains else []
-        result = self.tensor(numel, max(itemsize, self.weight))
-        return self.record(result, [normalised.maker, weight if trains else None], weighted, held)
+        result = self.tensor(numel, FULL if centred else max(itemsize, self.weight))
+        result = self.record(result, [normalised.maker, weight if trains else None], weighted, held)
+        return self.cast(result, itemsize) if centred else result
 
     def rotate(self, x: Tensor, itemsize: int) -> Tensor:
         """apply_rotary_pos_emb on queries or keys: ``x * cos + rotate_half(x) * sin``, in the residual's type."""
@@ -351,15 +354,21 @@ class Shadow:
         saved = [rows.buffer] if rows.needs else []
         return self.record(self.tensor(x.numel, x.itemsize), [x.maker, rows.maker], [x.size, rows.size], saved)
 
-    def look_up(self, table: Weight, rows: int, *, leaf: bool) -> Tensor:
+    def look_up(self, table: Weight, rows: int, *, leaf: bool, scaled: bool = False) -> Tensor:
         """``F.embedding``: saves the ids alone; the gradient of the table is as large as the table.
+
+        ``scaled`` words are multiplied by a number, which saves nothing.
 
         As a ``leaf`` the words of a frozen table ask for a gradient nevertheless: transformers'
         activation_checkpointing_enable sees to that (enable_input_require_grads).
         """
         result = self.tensor(rows * table.shape[1], self.weight)
         if table.trains:
-            return self.record(result, [table], [table.numel * self.weight])
+            self.record(result, [table], [table.numel * self.weight])
+        if scaled:
+            result = self.pointwise(result)
+        if table.trains:
+            return result
         if leaf:
             result.maker = Function((), lambda gradient: (), [result.buffer])
         return result

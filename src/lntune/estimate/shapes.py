@@ -12,11 +12,13 @@ import json
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lntune.config import Frozen
+from lntune.config.llm_family import declared
 from lntune.config.llm_shape import LlmShape
-from lntune.config.training import LoraSettings
+from lntune.config.training import ConnectorKind, LoraSettings
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 
@@ -27,7 +29,8 @@ HALF, FULL, DOUBLE = 2, 4, 8
 class VisionShape(Frozen):
     """A vision transformer without its output projection or classifier.
 
-    ``pre_norm`` (CLIP's norm before the first block) comes instead of a bias of the patches.
+    ``pre_norm`` (CLIP's norm before the first block) comes instead of a bias of the patches. SigLIP has no
+    ``class_token``, and an attention ``pool`` behind its last block; DINOv2 scales what a block adds (``layer_scale``).
     """
 
     width: int
@@ -36,6 +39,9 @@ class VisionShape(Frozen):
     image: int
     patch: int
     pre_norm: bool
+    class_token: bool = True
+    pool: bool = False
+    layer_scale: bool = False
 
     @property
     def tokens(self) -> int:
@@ -46,9 +52,12 @@ class VisionShape(Frozen):
     def parameters(self) -> int:
         """All weights, those of the last block and norm included, which the features do not pass."""
         width, inner = self.width, self.intermediate
-        block = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+        attention, mlp = 4 * (width * width + width), 2 * width * inner + inner + width
+        block = attention + mlp + (6 if self.layer_scale else 4) * width
         patches = 3 * self.patch**2 * width + (2 * width if self.pre_norm else width)
-        return patches + width + (self.tokens + 1) * width + self.layers * block + 2 * width
+        words = (self.tokens + 2 * self.class_token) * width  # positions, and the class token itself
+        pool = attention + mlp + 3 * width if self.pool else 0
+        return patches + words + self.layers * block + 2 * width + pool
 
 
 LLMS: Mapping[str, LlmShape] = {
@@ -64,40 +73,73 @@ VISIONS: Mapping[str, VisionShape] = {
 """The paper's two encoders by the library that reads them: CLIP ViT-L/14 and ViT-L/16, both at 224 pixels."""
 
 
+_CONFIG = {
+    "hidden": "hidden_size", "intermediate": "intermediate_size", "layers": "num_hidden_layers",
+    "heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim",
+    "vocabulary": "vocab_size", "tied": "tie_word_embeddings",
+}  # fmt: skip
+"""Our names of an LLM's sizes, and those of a config.json."""
+
+
 def llm_on_disk(folder: Path) -> LlmShape:
-    """The shape of an LLM whose config.json, of transformers' LLaMA, is there."""
-    config = _read(folder / "config.json")
-    heads = config["num_attention_heads"]
-    return LlmShape(
-        hidden=config["hidden_size"],
-        intermediate=config["intermediate_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-    )
+    """The shape of an LLM whose config.json, of one of transformers' classes, is there; UserError if it is none."""
+    path = folder / "config.json"
+    config = _read(path)
+    found = {ours: config[theirs] for ours, theirs in _CONFIG.items() if config.get(theirs) is not None}
+    try:
+        return LlmShape.model_validate(found | {"model_type": declared(config, path)})
+    except ValueError as error:
+        raise UserError(
+            f"{path}: does not give an LLM's sizes ({' '.join(str(error).split())}); get it again"
+        ) from None
 
 
 def vision_on_disk(folder: Path, library: str) -> VisionShape:
-    """The shape of a vision encoder whose config is there; what a timm config leaves out is ViT-Base's."""
-    clip = library == "open_clip"
-    if clip:
-        given = _read(folder / "open_clip_config.json")["model_cfg"]["vision_cfg"]
-        width, layers, image = given["width"], given["layers"], given["image_size"]
+    """The shape of a vision encoder whose config is there; UserError for one of timm's that is not declared."""
+    if library == "open_clip":
+        path = folder / "open_clip_config.json"
+        given = _read(path)["model_cfg"]["vision_cfg"]
+        if "timm_model_name" not in given:
+            width, layers, image = given["width"], given["layers"], given["image_size"]
+            return VisionShape(
+                width=width, intermediate=int(width * given.get("mlp_ratio", 4.0)), layers=layers, image=image,
+                patch=given["patch_size"], pre_norm=True,
+            )  # fmt: skip
+        name, changes = given["timm_model_name"], {"img_size": given["image_size"]}
     else:
-        config = _read(folder / "config.json")
-        large = {"embed_dim": 1024, "depth": 24} if config["architecture"] == "vit_large_patch16_224" else {}
-        given = _VIT_BASE | large | config.get("model_args", {})
-        width, layers, image = given["embed_dim"], given["depth"], given["img_size"]
-    intermediate = int(width * given.get("mlp_ratio", 4.0))
+        path = folder / "config.json"
+        config = _read(path)
+        name, changes = config["architecture"], config.get("model_args", {})
+    if name not in _TIMM:
+        raise UserError(f"{path}: the sizes of {name} are not declared; choose one of {', '.join(_TIMM)}")
+    sizes = _VIT_BASE | _TIMM[name] | changes
     return VisionShape(
-        width=width, intermediate=intermediate, layers=layers, image=image, patch=given["patch_size"], pre_norm=clip
-    )
+        width=sizes["embed_dim"], intermediate=int(sizes["embed_dim"] * sizes.get("mlp_ratio", 4.0)),
+        layers=sizes["depth"], image=sizes["img_size"], patch=sizes["patch_size"], pre_norm=False,
+        class_token="siglip" not in sizes, pool="siglip" in sizes, layer_scale=bool(sizes.get("init_values")),
+    )  # fmt: skip
 
 
 _VIT_BASE = {"embed_dim": 768, "depth": 12, "img_size": 224, "patch_size": 16}
+_LARGE = {"embed_dim": 1024, "depth": 24}
+_SO400M = {"embed_dim": 1152, "depth": 27, "mlp_ratio": 3.7362, "patch_size": 14}
+_SIGLIP = {"siglip": True}
+_DINOV2 = {"img_size": 518, "patch_size": 14, "init_values": 1e-5}
+_TIMM: Mapping[str, dict[str, Any]] = {
+    "vit_base_patch16_224": {},
+    "vit_large_patch16_224": _LARGE,
+    "vit_base_patch16_siglip_224": _SIGLIP,
+    "vit_base_patch16_siglip_256": _SIGLIP | {"img_size": 256},
+    "vit_base_patch16_siglip_384": _SIGLIP | {"img_size": 384},
+    "vit_large_patch16_siglip_256": _SIGLIP | _LARGE | {"img_size": 256},
+    "vit_large_patch16_siglip_384": _SIGLIP | _LARGE | {"img_size": 384},
+    "vit_so400m_patch14_siglip_224": _SIGLIP | _SO400M,
+    "vit_so400m_patch14_siglip_384": _SIGLIP | _SO400M | {"img_size": 384},
+    "vit_small_patch14_dinov2": _DINOV2 | {"embed_dim": 384},
+    "vit_base_patch14_dinov2": _DINOV2,
+    "vit_large_patch14_dinov2": _DINOV2 | _LARGE,
+}
+"""timm's vision transformers by their names, and how they differ from ViT-Base."""
 
 
 def _read(path: Path) -> Any:
@@ -169,12 +211,15 @@ class Table(Module):
 
 
 class Attention(Module):
-    """The four projections."""
+    """The four projections, and in some families a norm of queries and one of keys."""
 
     def __init__(self, shape: LlmShape) -> None:
-        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-        self.q_proj, self.k_proj = Linear(shape.hidden, queries), Linear(shape.hidden, keys)
-        self.v_proj, self.o_proj = Linear(shape.hidden, keys), Linear(queries, shape.hidden)
+        biased = shape.family.biased
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
+            Linear(*sizes, bias=name in biased) for name, sizes in shape.projections.items()
+        )
+        for norm in shape.family.head_norms:
+            setattr(self, norm, Table(shape.head_dim))
 
 
 class Mlp(Module):
@@ -191,11 +236,13 @@ class Block(Module):
 
     def __init__(self, shape: LlmShape) -> None:
         self.self_attn, self.mlp = Attention(shape), Mlp(shape)
-        self.input_layernorm, self.post_attention_layernorm = Table(shape.hidden), Table(shape.hidden)
+        for norm in shape.family.block_norms:
+            setattr(self, norm, Table(shape.hidden))
 
     def linears(self) -> list[Linear]:
         """The seven matrices that LoRA wraps."""
-        return [*vars(self.self_attn).values(), *vars(self.mlp).values()]
+        parts = [*vars(self.self_attn).values(), *vars(self.mlp).values()]
+        return [part for part in parts if isinstance(part, Linear)]
 
 
 class Decoder(Module):
@@ -211,6 +258,7 @@ class Llm(Module):
     """The decoder and its output head."""
 
     def __init__(self, shape: LlmShape) -> None:
+        self.config = SimpleNamespace(model_type=shape.model_type)
         self.model = Decoder(shape)
         self.lm_head = Linear(shape.hidden, shape.vocabulary)
         if shape.tied:
@@ -229,14 +277,25 @@ class Llm(Module):
         return self.lm_head
 
 
+class Connector(Module):
+    """One linear layer with bias, or two."""
+
+    def __init__(self, width: int, hidden: int, kind: ConnectorKind) -> None:
+        widths = (width,) if kind == "linear" else (width, hidden)
+        self.layers = [Linear(inputs, hidden, bias=True) for inputs in widths]
+
+
 class Skeleton(Module):
     """Vision encoder (a number of frozen parameters), connector, LLM, marked by a method."""
 
-    def __init__(self, llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None) -> None:
+    def __init__(
+        self, llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None,
+        connector: ConnectorKind = "linear",
+    ) -> None:  # fmt: skip
         if method not in METHODS:
             raise UserError(f"there is no tuning method '{method}': choose one of {', '.join(METHODS)}")
         self.vision = Table(vision.parameters)
-        self.connector = Linear(vision.width, llm.hidden, bias=True)
+        self.connector = Connector(vision.width, llm.hidden, connector)
         self.llm = Llm(llm)
         if method != "lora":
             METHODS[method](self, lora)  # type: ignore[arg-type]  # the same attributes, no numbers

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
@@ -26,7 +27,7 @@ from lntune.estimate.shapes import VisionShape
 from lntune.model.device import set_precision
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages
-from lntune.model.multimodal import MultimodalModel, count_answer_tokens
+from lntune.model.multimodal import MultimodalModel, build_connector, count_answer_tokens
 from lntune.model.tuning import apply_method
 from lntune.model.vision import VisionEncoder, open_clip_encoder, timm_encoder
 from lntune.training.engine import PlainEngine
@@ -92,7 +93,7 @@ def run_steps(model: MultimodalModel, setup: Setup, before_each: Callable[[], No
             before_each()
             for last in (False, True) if setup.accumulation else (True,):
                 images = [sample.image for sample in samples if sample.image is not None]
-                seen = features.features(images).to(model.connector.weight.dtype)
+                seen = features.features(images).to(model.connector_dtype)
                 engine.backward(samples, seen, count_answer_tokens(samples), last)
                 del seen
             if setup.precision == "bf16-weights" and setup.engine == "plain":
@@ -147,18 +148,18 @@ def build_model(
     into the vision encoder's pixels, where images are to be seen. ``vision`` is an encoder of the setup's sizes, where
     its library is not to be used.
     """
-    llm = LlamaForCausalLM(llama_config(setup.llm, attention))
+    llm = getattr(transformers, setup.llm.family.architecture)(llm_config(setup.llm, attention))
     vision = vision or _vision(setup.vision, preprocess or _no_images)
-    model = MultimodalModel(vision, nn.Linear(vision.width, setup.llm.hidden), llm)
+    model = MultimodalModel(vision, build_connector(vision.width, setup.llm.hidden, 0, setup.connector), llm)
     apply_method(model, setup.method, setup.lora)
     return set_precision(model, setup.precision)
 
 
-def llama_config(shape: LlmShape, attention: str = _WITHOUT_MASK) -> LlamaConfig:
-    """The config of a LLaMA of this shape whose attention is the fused kernel."""
+def llm_config(shape: LlmShape, attention: str = _WITHOUT_MASK) -> PretrainedConfig:
+    """The config of an LLM of this shape whose attention is the fused kernel."""
     AttentionInterface.register(_WITHOUT_MASK, sdpa_attention_forward)
     AttentionMaskInterface.register(_WITHOUT_MASK, lambda *_, **__: None)
-    config = LlamaConfig(
+    config: PretrainedConfig = getattr(transformers, shape.family.architecture).config_class(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -186,7 +187,8 @@ def _vision(shape: VisionShape, preprocess: Callable[[Any], Tensor]) -> VisionEn
 
     tower = TimmTransformer(
         shape.image, shape.patch, embed_dim=shape.width, depth=shape.layers, num_classes=0,
-        num_heads=heads, mlp_ratio=mlp_ratio,
+        num_heads=heads, mlp_ratio=mlp_ratio, class_token=shape.class_token,
+        global_pool="map" if shape.pool else "token", init_values=1e-5 if shape.layer_scale else None,
     )  # fmt: skip
     return timm_encoder(tower, preprocess, shape.image)
 
@@ -216,11 +218,14 @@ def trace_memory(setup: Setup) -> LiveTensors:
 
 def _move_to_fake(model: nn.Module) -> None:
     """Replace tensors on the meta device, for which there is no fused attention, by fake ones on the CPU."""
+    made: dict[nn.Parameter, nn.Parameter] = {}  # a head that is tied stays so
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                module._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+                if parameter not in made:
+                    fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                    made[parameter] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+                module._parameters[name] = made[parameter]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

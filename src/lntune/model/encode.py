@@ -60,7 +60,7 @@ class MaskReport:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Rendered) -> list[int]:
-    """The ids of a prompt to generate from: ``<s>``, then the text's, with IMAGE_ID for the placeholder."""
+    """The ids of a prompt to generate from: the start token, if any, the text's, with IMAGE_ID for the placeholder."""
     return [token for tokens in _tokens(tokenizer, [prompt]) for token, _, _ in tokens]
 
 
@@ -173,8 +173,8 @@ _Tokens = list[tuple[int, int, int]]
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Rendered]) -> Iterator[_Tokens]:
-    """Every prompt's tokens; ``<s>`` first, on no character. All texts are tokenized in one call."""
-    assert tokenizer.bos_token_id is not None, "the tokenizer names no token that begins a sequence"
+    """Every prompt's tokens; the start token first, if there is one, on no character; all texts in one call."""
+    start_token = [] if tokenizer.bos_token_id is None else [(int(tokenizer.bos_token_id), 0, 0)]
     marks = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     parts = [prompt.text.partition(IMAGE) for prompt in prompts]
     tokenized = iter(_pieces(tokenizer, [piece for one in parts for piece in one if piece not in ("", IMAGE)]))
@@ -182,7 +182,7 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Rendered]) -> 
         text = prompt.text
         assert text.count(IMAGE) <= 1, "a text may hold one image placeholder"
         said = [(first, end) for first, end in prompt.said if any(mark in text[first:end] for mark in marks)]
-        tokens, at = [(int(tokenizer.bos_token_id), 0, 0)], 0
+        tokens, at = [*start_token], 0
         for piece in pieces:
             if piece == IMAGE:
                 tokens.append((IMAGE_ID, at, at + len(piece)))

@@ -161,7 +161,7 @@ class Decoder:
 
     def _features(self, images: Sequence[int]) -> Tensor:
         """The images' features (B, T, W), in the connector's precision."""
-        return self.features.features(images).to(self.model.connector.weight.dtype)
+        return self.features.features(images).to(self.model.connector_dtype)
 
     def _row_cache(self, rows: list[Row], longest: int) -> RowCache:
         """An empty cache for these rows, the longest of whose prompts takes so many positions."""
@@ -174,7 +174,7 @@ class Decoder:
         place = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
         found = self._features([image for image, _ in place if image is not None])
         embedded = self.model.embed([prefix for _, prefix in place], found)[0]
-        prefixes = DynamicCache(config=self.model.llm.config)
+        prefixes = DynamicCache()  # without the config: whole, where a family's blocks look through a window
         self._hidden(embedded, prefixes)
         rests = [row.prompt.rest() for row in rows]
         cache = self._row_cache(rows, embedded.shape[1] + len(rests[-1]))
@@ -196,7 +196,7 @@ class Decoder:
 
     def _hidden(self, embedded: Tensor, cache: DynamicCache | RowCache) -> Tensor:
         """Run the LLM, which extends the cache; return its last states (B, L, hidden)."""
-        placement = cache.placement() if isinstance(cache, RowCache) else {}
+        placement = cache.placement(self.model.llm.config) if isinstance(cache, RowCache) else {}
         output = self.model.llm.model(inputs_embeds=embedded, past_key_values=cache, use_cache=True, **placement)
         if isinstance(cache, RowCache):
             cache.advance(embedded.shape[1])

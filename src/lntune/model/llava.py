@@ -186,7 +186,7 @@ def _merge_lora(llm: nn.Module) -> None:
             module.merge()
 
 
-def _projector(connector: nn.Linear, activation: Activation, largest: float) -> dict[str, Tensor]:
+def _projector(connector: Any, activation: Activation, largest: float) -> dict[str, Tensor]:
     weight, bias = connector.weight.detach(), connector.bias.detach()
     shift = 2 * largest + 8 if activation == "gelu" else 0.0  # GELU(z + C) is z + C from z + C = 6 on
     return {

@@ -1,4 +1,4 @@
-"""The multi-modal model: a frozen vision encoder, a linear connector, and a LLaMA that reads both.
+"""The multi-modal model: a frozen vision encoder, a connector, and an LLM that reads both.
 
 A sample's token ids hold one ``IMAGE_ID`` where its image goes; :meth:`MultimodalModel.embed` puts the image's
 projected features there. Rows are padded on the right, and attention is causal, so no real token sees the padding, and
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import LlamaForCausalLM
+from transformers import PreTrainedModel
 
-from lntune.config.training import Library, Precision
+from lntune.config.training import ConnectorKind, Library, Precision
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
 from lntune.model.vision import VisionEncoder, load_vision
@@ -26,14 +26,14 @@ CONNECTOR = "connector.safetensors"
 
 
 class MultimodalModel(nn.Module):
-    """Vision encoder, connector (``nn.Linear``, the encoder's width to the LLM's), and ``LlamaForCausalLM``.
+    """Vision encoder, connector (the encoder's width to the LLM's, :func:`build_connector`), LLM of a declared family.
 
     The vision encoder stays frozen and in evaluation mode whatever else trains.
     """
 
     vision: VisionEncoder
 
-    def __init__(self, vision: VisionEncoder, connector: nn.Linear, llm: LlamaForCausalLM) -> None:
+    def __init__(self, vision: VisionEncoder, connector: nn.Module, llm: PreTrainedModel) -> None:
         super().__init__()
         self.vision = vision.requires_grad_(False).eval()
         self.connector = connector
@@ -44,6 +44,11 @@ class MultimodalModel(nn.Module):
         super().train(mode)
         self.vision.eval()
         return self
+
+    @property
+    def connector_dtype(self) -> torch.dtype:
+        """The precision that the connector takes features in."""
+        return next(self.connector.parameters()).dtype
 
     def embed(self, ids: Sequence[Sequence[int]], features: Tensor | None) -> tuple[Tensor, list[int]]:
         """Return input embeddings (B, L, hidden), right padded, and each row's length without the padding.
@@ -119,23 +124,25 @@ def answer_places(samples: Sequence[EncodedSample], image_tokens: int, length: i
     return torch.tensor(places, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
 
 
-def build_connector(width: int, hidden: int, seed: int) -> nn.Linear:
-    """Return a linear connector from image features to the LLM, with bias, drawn from its own seed.
+def build_connector(width: int, hidden: int, seed: int, kind: ConnectorKind = "linear") -> nn.Module:
+    """Return a connector from image features to the LLM, its layers with bias, drawn from its own seed.
 
-    It is drawn as LLaVA's ``nn.Linear``, but by a generator of its own: all runs start alike whatever ran before.
+    They are drawn as LLaVA's ``nn.Linear``, but by a generator of its own: all runs start alike whatever ran before.
     """
-    connector: nn.Linear = nn.utils.skip_init(nn.Linear, width, hidden)  # type: ignore[no-untyped-call]
-    generator = torch.Generator().manual_seed(seed)
-    bound = 1.0 / math.sqrt(width)
-    with torch.no_grad():
-        connector.weight.uniform_(-bound, bound, generator=generator)
-        connector.bias.uniform_(-bound, bound, generator=generator)
-    return connector
+    generator, layers = torch.Generator().manual_seed(seed), list[nn.Linear]()
+    for inputs in (width,) if kind == "linear" else (width, hidden):
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, hidden)  # type: ignore[no-untyped-call]
+        bound = 1.0 / math.sqrt(inputs)
+        with torch.no_grad():
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)
+        layers.append(layer)
+    return layers[0] if kind == "linear" else nn.Sequential(layers[0], nn.GELU(), layers[1])
 
 
 def assemble(
     llm: Path, vision: Path, library: Library, *, seed: int, precision: Precision = "fp32",
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "cpu", connector: ConnectorKind = "linear",
 ) -> MultimodalModel:  # fmt: skip
     """The model with a fresh connector, drawn from ``seed`` alike for every run of the same widths.
 
@@ -143,19 +150,18 @@ def assemble(
     """
     dtype = torch.bfloat16 if precision == "bf16-weights" else torch.float32
     language_model, encoder = load_llm(llm, dtype, device), load_vision(vision, library)
-    connector = build_connector(encoder.width, language_model.config.hidden_size, seed)
-    return MultimodalModel(encoder, connector, language_model)
+    built = build_connector(encoder.width, language_model.config.hidden_size, seed, connector)
+    return MultimodalModel(encoder, built, language_model)
 
 
 def save_connector(weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Write the connector's weight and bias, which are named ``connector.weight`` and ``connector.bias``."""
+    """Write the connector's weights and biases, whose names begin with ``connector.``: nothing else trained."""
     own = {name.removeprefix("connector."): value.contiguous() for name, value in weights.items()}
-    assert set(own) == {"weight", "bias"}, "nothing else trained"
     save_file(own, folder / CONNECTOR)
 
 
 def load_connector(model: MultimodalModel, folder: Path) -> None:
-    """Load what :func:`save_connector` wrote; UserError if it belongs to another encoder or LLM."""
+    """Load what :func:`save_connector` wrote; UserError if it is of another kind, encoder or LLM."""
     path = folder / CONNECTOR
     check([path], model.connector.state_dict(), "it must come from the same LLM and vision encoder")
     model.connector.load_state_dict(load_file(path))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from lntune.config.llm_family import FAMILIES
 from lntune.model.encode import IMAGE_ID
 
 
@@ -187,12 +188,22 @@ class RowCache(Cache):  # type: ignore[misc]
             first = last
         self.seen = seen.to(device)
 
-    def placement(self) -> dict[str, Tensor]:
-        """Arguments by which the LLM's next pass, of one token a row, knows of the gaps: none where there are none."""
+    def placement(self, config: Any) -> dict[str, Any]:
+        """Arguments by which the LLM's next pass, of one token a row, knows of the gaps: none where there are none.
+
+        ``config`` is the LLM's. Where it gives blocks an attention window, that is of tokens, gaps left out.
+        """
         if self.seen is None:
             return {}
         seen = self.seen[: self.window.last, : self.window.filled + 1]
-        return {"attention_mask": seen, "position_ids": seen.sum(1, keepdim=True) - 1}
+        tokens = seen.cumsum(1)
+        placed = {"attention_mask": seen, "position_ids": tokens[:, -1:] - 1}
+        if (width := getattr(config, "sliding_window", None)) is None:
+            return placed
+        near = seen & (tokens > tokens[:, -1:] - width)
+        by_kind = {"full_attention": seen[:, None, None], "sliding_attention": near[:, None, None]}
+        by_block = FAMILIES[config.model_type].by_block
+        return placed | {"attention_mask": by_kind if by_block else by_kind["sliding_attention"]}
 
     def filled_buffers(self) -> list[Tensor]:
         """All layers' keys and values, as far as columns are filled: views (rows, heads, columns, head width)."""

@@ -10,6 +10,7 @@ sides here use the training string, so that a prompt is, to the character, the b
 - ``vicuna_v0``: what LLaVA and Sight-Beyond-Text prompt with under the name v0 (FastChat's conversation of that name):
   without the white space, and with an example conversation in front. No model is trained on it.
 - ``v1``: ``USER: ... ASSISTANT: ...``, FastChat's vicuna_v1.1.
+- ``chat`` is not here but the LLM's own (:mod:`lntune.model.chat`).
 - ``llama_2``: ``[INST] ... [/INST]``, with the system sentence of LLaVA's ``llava_llama_2``, which its scripts use for
   LLaMA-2-chat; LLaVA's own ``llama_2`` has Meta's sentence, about safety.
 
@@ -20,7 +21,7 @@ and GPT-2 kind glue that blank to the first word. The sequence's first ``<s>`` i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from lntune.errors import UserError
 
@@ -33,6 +34,24 @@ class Turn(NamedTuple):
 
     role: Literal["user", "assistant"]
     text: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as one string, and the spans ``[start, end)`` of answers to train on and of all turns' texts."""
+
+    text: str
+    answers: list[tuple[int, int]]
+    said: list[tuple[int, int]]
+
+
+class Layout(Protocol):
+    """How a conversation becomes a string; ``stop`` is the mark that ends an answer."""
+
+    @property
+    def stop(self) -> str: ...
+    def lay_out(self, turns: Sequence[Turn], system: str | None) -> Rendered:
+        """The string; UserError for a malformed conversation."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +74,21 @@ class Template:
     header: str = ""
     blank: str = " "
 
-
-@dataclass(frozen=True)
-class Rendered:
-    """A conversation as one string, and the spans ``[start, end)`` of answers to train on and of all turns' texts."""
-
-    text: str
-    answers: list[tuple[int, int]]
-    said: list[tuple[int, int]]
+    def lay_out(self, turns: Sequence[Turn], system: str | None) -> Rendered:
+        """Concatenate the pieces and note where each answer begins and ends."""
+        check_turns(turns)
+        if self is _PLAIN and [turn.text for turn in turns if turn.role == "user"] != [IMAGE]:
+            raise UserError(f"the template 'plain' takes an image and its caption: the user's text must be {IMAGE}")
+        text = self.opening + _system_part(self, system) + self.first
+        answers, said = [], []
+        for number, turn in enumerate(turns):
+            start = len(text)
+            text += (self.later if number else "") if turn.role == "user" else self.blank
+            said.append((len(text), len(text) + len(turn.text)))
+            text += turn.text + (self.header if turn.role == "user" else self.footer)
+            if turn.role == "assistant":
+                answers.append((start, len(text)))
+        return Rendered(text, answers, said)
 
 
 _PLAIN = Template(blank="", footer="\n", stop="\n")
@@ -144,7 +170,11 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
 )
 
 
-def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
+CHAT = "chat"
+"""The name of the LLM's own template."""
+
+
+def render(template: str | Layout, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
     """Lay out a whole conversation for training: turns that alternate, a user's first, an assistant's last.
 
     ``system`` replaces the template's own system sentence; ``""`` leaves the system part out. The spans cover each
@@ -152,40 +182,33 @@ def render(template: str, turns: Sequence[Turn], *, system: str | None = None) -
     """
     if not turns or turns[-1].role != "assistant":
         raise UserError("a conversation to train on must end with the assistant's turn: drop the open question")
-    return _lay_out(_template(template), turns, system)
+    return named(template).lay_out(turns, system)
 
 
-def render_prompt(template: str, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
+def render_prompt(template: str | Layout, turns: Sequence[Turn], *, system: str | None = None) -> Rendered:
     """Lay out a conversation whose last turn, a user's, the model is to answer; UserError as :func:`render`."""
     if not turns or turns[-1].role != "user":
         raise UserError("a prompt must end with the user's turn: drop the answer behind the question")
-    return _lay_out(_template(template), turns, system)
+    return named(template).lay_out(turns, system)
 
 
-def stop_string(template: str) -> str:
+def stop_string(template: str | Layout) -> str:
     """The mark that ends an answer, at which generation stops; the answer is the text before it, stripped."""
-    return _template(template).stop
+    return named(template).stop
 
 
-def _template(name: str) -> Template:
-    if name not in TEMPLATES:
-        raise UserError(f"there is no prompt template '{name}': choose one of {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+def stop_strings(templates: Sequence[str]) -> list[str]:
+    """The marks that end answers in templates, but for ``chat``: its tokenizer has the one that it names."""
+    return [stop_string(template) for template in templates if template != CHAT]
 
 
-def _lay_out(template: Template, turns: Sequence[Turn], system: str | None) -> Rendered:
-    """Concatenate the pieces and note where each answer begins and ends."""
-    _check(template, turns)
-    text = template.opening + _system_part(template, system) + template.first
-    answers, said = [], []
-    for number, turn in enumerate(turns):
-        start = len(text)
-        text += (template.later if number else "") if turn.role == "user" else template.blank
-        said.append((len(text), len(text) + len(turn.text)))
-        text += turn.text + (template.header if turn.role == "user" else template.footer)
-        if turn.role == "assistant":
-            answers.append((start, len(text)))
-    return Rendered(text, answers, said)
+def named(template: str | Layout) -> Layout:
+    """The layout of that name; UserError if there is none."""
+    if not isinstance(template, str):
+        return template
+    if template not in TEMPLATES:
+        raise UserError(f"there is no prompt template '{template}': choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[template]
 
 
 def _system_part(template: Template, system: str | None) -> str:
@@ -197,7 +220,7 @@ def _system_part(template: Template, system: str | None) -> str:
     return template.system_before + sentence + template.system_after
 
 
-def _check(template: Template, turns: Sequence[Turn]) -> None:
+def check_turns(turns: Sequence[Turn]) -> None:
     """Refuse turns out of order and a placeholder anywhere but, once, at the front of a user turn."""
     images = 0
     for number, turn in enumerate(turns):
@@ -210,5 +233,3 @@ def _check(template: Template, turns: Sequence[Turn]) -> None:
             raise UserError(f"turn {number + 1} of a conversation: {IMAGE} may stand once, at the front of a user's")
     if images > 1:
         raise UserError(f"a conversation shows {images} images: it may show one")
-    if template is _PLAIN and [turn.text for turn in turns if turn.role == "user"] != [IMAGE]:
-        raise UserError(f"the template 'plain' takes an image and its caption: the user's text must be {IMAGE}")

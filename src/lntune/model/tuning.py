@@ -12,7 +12,9 @@ write its function and enter it in METHODS under the name that a config uses.
     layernorm-simp               no         no                input and post-attention norms
     connector-only               yes        no                nothing
     layernorm-without-connector  no         yes               input and post-attention norms
+    layernorm-all                yes        yes               all norms: also the final one, and those of queries, keys
 
+Which norms of a block are "input" and "post-attention", each family declares (:mod:`lntune.config.llm_family`).
 All 12 percentages of Table 2 follow from these (tests/unit/model/test_tuning.py), LoRA's at rank 64: the paper's text
 says 32. The final norm stays frozen: the paper tunes the norms "in attention blocks". The printed digits allow either.
 
@@ -27,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lntune.config.llm_family import family_of
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
 from lntune.model.weights import check
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Multimodal(Protocol):
-    """The three parts that tuning needs to tell apart; ``llm`` is a LlamaForCausalLM."""
+    """The three parts that tuning needs to tell apart; ``llm`` is of a declared family."""
 
     @property
     def vision(self) -> nn.Module: ...
@@ -92,14 +95,14 @@ def lora_adapters(model: Multimodal, lora: LoraSettings | None) -> None:
 def attn_qv(model: Multimodal, lora: LoraSettings | None) -> None:
     """Attn. QV Proj.: the query and value projections; connector, embeddings and head as always."""
     for layer in model.llm.model.layers:
-        _train(layer.self_attn.q_proj, layer.self_attn.v_proj)
+        _train(*family_of(model.llm).projections(layer))
     _train_default(model)
 
 
 def attn_mlp(model: Multimodal, lora: LoraSettings | None) -> None:
     """Attn. MLP: the MLP of every block; connector, embeddings and head as always."""
     for layer in model.llm.model.layers:
-        _train(layer.mlp)
+        _train(getattr(layer, family_of(model.llm).mlp))
     _train_default(model)
 
 
@@ -112,7 +115,15 @@ def layernorm(model: Multimodal, lora: LoraSettings | None) -> None:
 def layernorm_simple(model: Multimodal, lora: LoraSettings | None) -> None:
     """LayerNorm-simp.: both norms of every block and nothing else (paper sec. 4.1)."""
     for layer in model.llm.model.layers:
-        _train(layer.input_layernorm, layer.post_attention_layernorm)
+        _train(*family_of(model.llm).paper_norms(layer))
+
+
+def layernorm_all(model: Multimodal, lora: LoraSettings | None) -> None:
+    """Every norm of the LLM; connector, embeddings and head as always. Not the paper's."""
+    for layer in model.llm.model.layers:
+        _train(*family_of(model.llm).norms(layer))
+    _train(model.llm.model.norm)
+    _train_default(model)
 
 
 def connector_only(model: Multimodal, lora: LoraSettings | None) -> None:
@@ -141,6 +152,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "layernorm-simp": layernorm_simple,
         "connector-only": connector_only,
         "layernorm-without-connector": layernorm_only,
+        "layernorm-all": layernorm_all,
     }
 )
 

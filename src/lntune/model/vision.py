@@ -1,4 +1,4 @@
-"""The frozen vision encoders: a CLIP through open_clip, and an ImageNet-style ViT through timm.
+"""The frozen vision encoders: CLIP and SigLIP through open_clip; ViTs, SigLIP and DINOv2 through timm.
 
 Both are read from a folder in their library's own format. The features of an image are the patch tokens after the
 second-to-last block, class token dropped, as LLaVA takes them (256 tokens of width 1024 for CLIP ViT-L/14 at 224
@@ -115,6 +115,9 @@ def load_vision(folder: Path, library: Library) -> VisionEncoder:
         create = partial(open_clip.create_model_from_pretrained, f"local-dir:{folder}")
         model, preprocess = _created(create, weights)
         check([weights], model.state_dict(), _OTHER, lambda name: name.startswith("visual."))
+        if "timm_model_name" in stated["model_cfg"]["vision_cfg"]:  # SigLIP: a tower of timm's in open_clip's file
+            size = model.visual.image_size
+            return timm_encoder(model.visual.trunk, preprocess, size[0] if isinstance(size, tuple) else size)
         _check_activations(model.visual, stated["model_cfg"].get("quick_gelu", False), config)
         return open_clip_encoder(model.visual, preprocess)
     import timm

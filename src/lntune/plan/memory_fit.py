@@ -111,6 +111,7 @@ def job_of(study: Study, stage: str, llm: str, vision: str, method: str) -> Trai
         ranks=max(execution.of(stage).gpus, 1) if execution.engine == "deepspeed" else 1,
         zero_stage=settings.zero_stage if settings else DEFAULT_ZERO_STAGE,
         recompute=execution.gradient_checkpointing,
+        connector=study.scale.connector.kind,
     )
 
 

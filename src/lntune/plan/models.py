@@ -229,6 +229,7 @@ class Models:
             library=self.scale.visions[vision].library,
             misaligned_share=self.scale.misaligned_share,
             seed=seed,
+            connector=stage.kind,
         )
         inputs = {
             "llm": self.llm(llm),
@@ -271,6 +272,7 @@ class Models:
             library=self.scale.visions[variant.vision].library,
             misaligned_share=self.scale.misaligned_share,
             seed=variant.seed,
+            connector=self.scale.connector.kind,
             until=until,
         )
         images = self.source(self.scale.data[variant.data].source)
@@ -306,6 +308,7 @@ class Models:
             length=min(schedule.max_length, MEASURED_LENGTH),
             paper=papers_row(self.study, llm, method),
             seed=self.seed,
+            connector=self.scale.connector.kind,
         )
         given = Execution(
             **dict(self._on_device("measure")),
@@ -334,6 +337,7 @@ class Models:
             library=self.scale.visions[variant.vision].library,
             prompting=self.protocol.prompting(by_name()[benchmark].protocol),
             seed=variant.seed,
+            connector=self.scale.connector.kind,
         )
 
     def _inputs(self, variant: Variant, **others: Node | Part) -> dict[str, Node | Part]:

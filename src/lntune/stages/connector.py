@@ -1,7 +1,7 @@
 """connector: stage-one pretraining; the connector trains on image captions, everything else is frozen."""
 
 from lntune.config import Frozen
-from lntune.config.training import Execution, Library, TrainingSettings
+from lntune.config.training import Execution, Library, TrainingSettings, UsualConnector
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES, tune
 from lntune.store.job import Job, Metrics
@@ -16,6 +16,7 @@ class Settings(Frozen):
     library: Library
     misaligned_share: float
     seed: int
+    connector: UsualConnector = "linear"
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from lntune.config import Frozen
 from lntune.config.protocol import TemplateName
 from lntune.data.samples import Sample, read_samples
+from lntune.model.chat import layout
 from lntune.model.encode import Whole, encode_whole, write_encoded
-from lntune.model.prompts import Rendered, Turn, render, stop_string
+from lntune.model.prompts import Layout, Rendered, Turn, render, stop_strings
 from lntune.store.job import Job, Metrics
 
 PACKAGES = ("transformers", "tokenizers")
@@ -31,7 +32,7 @@ class Execution(Frozen):
     templates: tuple[TemplateName, ...] = ()
 
 
-def rendered(sample: Sample, template: str, system: str | None) -> Rendered:
+def rendered(sample: Sample, template: Layout, system: str | None) -> Rendered:
     """A sample's conversation as the text that is trained on."""
     turns = [Turn("user" if place % 2 == 0 else "assistant", text) for place, text in enumerate(sample.turns)]
     return render(template, turns, system=system)
@@ -41,8 +42,9 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     """Write encoded.safetensors and set.json, as :func:`lntune.model.encode.write_encoded` does."""
     from lntune.model.llm import load_tokenizer
 
-    template, system = job.settings.template, job.settings.system
-    tokenizer = load_tokenizer(job.folder("llm"), *map(stop_string, (template, *job.execution.templates)))
+    named, system = (job.settings.template, *job.execution.templates), job.settings.system
+    tokenizer = load_tokenizer(job.folder("llm"), *stop_strings(named))
+    template, *_ = [layout(one, tokenizer) for one in named]
     archive, samples = read_samples(job.folder("samples"))
 
     def encoded() -> Iterator[Whole]:

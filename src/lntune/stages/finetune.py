@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
+from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings, UsualConnector
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
@@ -28,6 +28,7 @@ class Settings(Frozen):
     library: Library
     misaligned_share: float
     seed: int
+    connector: UsualConnector = "linear"
     until: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda share: share is None)
 
 

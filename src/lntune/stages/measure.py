@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from lntune.config import Frozen
-from lntune.config.training import EngineName, Execution, Library, LoraSettings, Precision
+from lntune.config.training import EngineName, Execution, Library, LoraSettings, Precision, UsualConnector
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.store.job import Job, Metrics
 
@@ -44,6 +44,7 @@ class Settings(Frozen):
     length: int = Field(ge=2)
     paper: Paper | None
     seed: int
+    connector: UsualConnector = "linear"
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:
@@ -57,7 +58,12 @@ def run(job: Job[Settings, Execution]) -> Metrics:
 
     settings = job.settings
     model = assemble(
-        job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed, precision=settings.precision
+        job.folder("llm"),
+        job.folder("vision"),
+        settings.library,
+        seed=settings.seed,
+        precision=settings.precision,
+        connector=settings.connector,
     )
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
     report = trainable_report(model)
@@ -102,6 +108,7 @@ def _setup(job: Job[Settings, Execution], model: "MultimodalModel") -> "Setup":
         vision=vision_on_disk(job.folder("vision"), settings.library),
         method=settings.method,
         lora=settings.lora,
+        connector=settings.connector,
         precision=settings.precision,
         checkpointing=settings.gradient_checkpointing,
         engine=settings.engine,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lntune.config.training import AnswerPrecision
 from lntune.data.samples import Question, read_questions, write_answers
-from lntune.model.prompts import stop_string
+from lntune.model.chat import layout
 from lntune.progress import Progress
 from lntune.stages.tuned_model import Execution, TunedModelSettings, load
 from lntune.store.job import Job, Metrics
@@ -57,7 +57,7 @@ def answer(
     return generate(
         model, tokenizer, prompts, features,
         max_new_tokens=settings.prompting.max_new_tokens,
-        stop=stop_string(settings.template),
+        stop=layout(settings.template, tokenizer).stop,
         min_new_tokens=settings.min_new_tokens,
         temperature=settings.temperature,
         top_k=settings.top_k,

@@ -28,7 +28,8 @@ from lntune.errors import UserError
 from lntune.estimate.hours import step_operations
 from lntune.estimate.jobs import TrainingJob, largest
 from lntune.estimate.memory import predict_memory
-from lntune.model.prompts import stop_string
+from lntune.model.chat import layout
+from lntune.model.prompts import CHAT, Layout, stop_strings
 from lntune.stages.encode import rendered
 from lntune.stages.predict import Settings as Asked
 from lntune.stages.rank import run_on_ranks
@@ -175,7 +176,7 @@ def _on_rank(job: AnyJob) -> Metrics:
         answer = " ".join((_TEXT * settings.text).split()[: settings.text * 3 // 4])  # a word is 4/3 tokens
         sample = Sample("0", "0.jpg", ("<image>\nWhat is going on in this picture?", answer), "made up")
         with notes.part("tokenize") as found:
-            text = rendered(sample, settings.template, settings.system)
+            text = rendered(sample, _layout(job, settings.template, tokenizer), settings.system)
             found["samples"] = len(list(encode_whole(tokenizer, [(text, 0)] * 100)))
         with notes.part("questions") as found:
             if ranks.rank() == 0:
@@ -216,7 +217,9 @@ def _model(job: AnyJob) -> "MultimodalModel":
         with torch.device(device()):
             see = image_transform(training.vision.image, is_train=False)
             return build_model(setup, attention="sdpa", preprocess=see)
-    model = assemble(*job.execution.weights, settings.library, seed=settings.seed, device=device())
+    model = assemble(
+        *job.execution.weights, settings.library, seed=settings.seed, device=device(), connector=training.connector
+    )
     apply_method(model, training.method, training.lora, seed=settings.seed)
     return place(model)
 
@@ -227,7 +230,7 @@ def _tokenizer(job: AnyJob) -> "PreTrainedTokenizerFast":
 
     if job.execution.weights:
         return load_tokenizer(
-            job.execution.weights[0], *{stop_string(one.template) for one in job.settings.asked.values()}
+            job.execution.weights[0], *stop_strings([one.template for one in job.settings.asked.values()])
         )
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -238,6 +241,11 @@ def _tokenizer(job: AnyJob) -> "PreTrainedTokenizerFast":
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator([_TEXT, *(one.prompt(QUESTION).text for one in job.settings.asked.values())], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def _layout(job: AnyJob, template: TemplateName, tokenizer: "PreTrainedTokenizerFast") -> Layout:
+    """A template's layout; v1 in place of that of a tokenizer that is not there."""
+    return layout("v1" if template == CHAT and not job.execution.weights else template, tokenizer)
 
 
 def _ask(
@@ -255,12 +263,13 @@ def _ask(
     found: dict[str, Any] = {"questions": job.settings.questions}
     try:
         for one in job.settings.asked.values():
-            ids = encode_prompt(tokenizer, one.prompt(QUESTION))
+            template = _layout(job, one.template, tokenizer)
+            ids = encode_prompt(tokenizer, one.prompt(QUESTION, template))
             prompts = [Prompt(ids, place % IMAGES) for place in range(job.settings.questions)]
             with numerics(job.execution.threads, "fp32"):
                 generate(
                     model, tokenizer, prompts, features, max_new_tokens=one.prompting.max_new_tokens,
-                    stop=stop_string(one.template), min_new_tokens=one.min_new_tokens, temperature=one.temperature,
+                    stop=template.stop, min_new_tokens=one.min_new_tokens, temperature=one.temperature,
                     top_k=one.top_k, near_tie=NEAR_TIE[one.precision], seeds=range(len(prompts)),
                     batch_size=len(prompts),
                 )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lntune.config import Frozen
-from lntune.config.training import Execution, Library, LoraSettings, TrainingSettings
+from lntune.config.training import ConnectorKind, Execution, Library, LoraSettings, TrainingSettings
 from lntune.store.job import EARLIER, Job, Metrics
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class TuneSettings(Protocol):
     def misaligned_share(self) -> float: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def connector(self) -> ConnectorKind: ...
 
 
 AnySettings = TypeVar("AnySettings", bound=Frozen)
@@ -67,7 +69,7 @@ def tune(
     precision = settings.training.precision
     model = assemble(
         job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed, precision=precision,
-        device=device(),
+        device=device(), connector=settings.connector,
     )  # fmt: skip
     if connector is not None:
         load_connector(model, connector)

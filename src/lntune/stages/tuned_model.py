@@ -11,9 +11,10 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.protocol import Prompting, TemplateName
-from lntune.config.training import AnswerPrecision, Library, LoraSettings, OnDevice, Precision
+from lntune.config.training import AnswerPrecision, Library, LoraSettings, OnDevice, Precision, UsualConnector
 from lntune.data.samples import Question
-from lntune.model.prompts import Rendered, Turn, render_prompt, stop_string
+from lntune.model.chat import layout
+from lntune.model.prompts import CHAT, Layout, Rendered, Turn, render_prompt, stop_strings
 from lntune.store.job import Job
 
 if TYPE_CHECKING:
@@ -34,10 +35,15 @@ class TunedModelSettings(Frozen):
     library: Library
     prompting: Prompting
     seed: int
+    connector: UsualConnector = "linear"
 
-    def prompt(self, question: Question) -> Rendered:
-        """The text that the model continues: :meth:`turns`, laid out."""
-        return render_prompt(self.template, self.turns(question), system=self.system)
+    def prompt(self, question: Question, laid_out: Layout | None = None) -> Rendered:
+        """The text that the model continues: :meth:`turns`, laid out.
+
+        ``laid_out`` is the template's layout for a tokenizer; without it, ``chat`` is laid out as v1.
+        """
+        usual = "v1" if self.template == CHAT else self.template
+        return render_prompt(laid_out or usual, self.turns(question), system=self.system)
 
     def turns(self, question: Question) -> list[Turn]:
         """Shots in words, then the image's placeholder and the question."""
@@ -72,11 +78,12 @@ def load(
     from lntune.model.tuning import apply_method, load_trainable
 
     settings = job.settings
-    tokenizer = load_tokenizer(job.folder("llm"), stop_string(settings.template))
+    tokenizer = load_tokenizer(job.folder("llm"), *stop_strings([settings.template]))
+    template = layout(settings.template, tokenizer)
     weights: Precision = "bf16-weights" if precision == "bf16" else "fp32"
     model = assemble(
         job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed, precision=weights,
-        device=device.device(),
+        device=device.device(), connector=settings.connector,
     )  # fmt: skip
     load_connector(model, job.folder("connector"))
     apply_method(model, settings.method, settings.lora, seed=settings.seed)
@@ -86,5 +93,5 @@ def load(
     place = {member: number for number, member in enumerate(members)}
     path = job.folder("images") / archive
     images = images_of(model.vision, path, members, cache=True, workers=job.execution.workers)
-    prompts = [Prompt(encode_prompt(tokenizer, settings.prompt(one)), place[one.image]) for one in questions]
+    prompts = [Prompt(encode_prompt(tokenizer, settings.prompt(one, template)), place[one.image]) for one in questions]
     return model, tokenizer, prompts, images

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lntune.config.llm_family import family_of
 from lntune.config.training import Norm
 
 if TYPE_CHECKING:
@@ -52,14 +53,12 @@ def norm_gradient_recorder(model: MultimodalModel) -> Recorder | None:
 
 def trained_norms(model: MultimodalModel) -> dict[str, str]:
     """The parameter of each norm that is recorded, by the norm's name in the log; layer by layer, input before post."""
-    # Decoder layers are known by the two norms that they have, whatever wraps the LLM or a norm (PEFT).
     names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    parts = [module for module in model.llm.modules() if hasattr(module, "post_attention_layernorm")]
     found: dict[str, str] = {}
-    for layer, part in enumerate(parts, start=1):
-        norms: tuple[tuple[Norm, str], ...] = (("input", "input_layernorm"), ("post", "post_attention_layernorm"))
-        for norm, attribute in norms:
-            trained = [names[id(p)] for p in getattr(part, attribute).parameters() if id(p) in names]
+    kinds: tuple[Norm, Norm] = ("input", "post")
+    for layer, block in enumerate(model.llm.model.layers, start=1):
+        for norm, module in zip(kinds, family_of(model.llm).paper_norms(block), strict=True):
+            trained = [names[id(p)] for p in module.parameters() if id(p) in names]
             if trained:
                 (found[recorded_name(layer, norm)],) = trained  # an RMSNorm has a weight and no bias
     return found

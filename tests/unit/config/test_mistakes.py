@@ -144,7 +144,7 @@ IN_SCALE: dict[str, Edit] = {
     "method that does not exist": (
         SCALE, "  finetune: {learning", "  fintune: {learning",
         "methods.fintune: unknown method 'fintune' (did you mean 'finetune'?; known: finetune, lora, attn-qv, "
-        "attn-mlp, layernorm, layernorm-simp, connector-only, layernorm-without-connector)",
+        "attn-mlp, layernorm, layernorm-simp, connector-only, layernorm-without-connector, layernorm-all)",
     ),
     "lora without its settings": (
         SCALE, r", lora: \{.*?\}", "",
@@ -204,7 +204,7 @@ IN_SCALE: dict[str, Edit] = {
     ),
     "unknown template": (
         SCALE, "template: v1", "template: v2",
-        "llms.vicuna-7b.template: expected 'plain', 'v0', 'vicuna_v0', 'v1' or 'llama_2', got the text 'v2'",
+        "llms.vicuna-7b.template: expected 'plain', 'v0', 'vicuna_v0', 'v1', 'llama_2' or 'chat', got the text 'v2'",
     ),
     "two LLMs of one title": (
         SCALE, "title: MM-LLAMA2-7B", "title: MM-VICUNA-7B",
@@ -312,7 +312,7 @@ ELSEWHERE: dict[str, Edit] = {
     ),
     "template that does not exist": (
         PROTOCOL, r"template: \S+", "template: vicuna",
-        "template: expected 'plain', 'v0', 'vicuna_v0', 'v1' or 'llama_2' or null, got the text 'vicuna' "
+        "template: expected 'plain', 'v0', 'vicuna_v0', 'v1', 'llama_2' or 'chat' or null, got the text 'vicuna' "
         "(did you mean 'vicuna_v0'?)",
     ),
     "word for all": (

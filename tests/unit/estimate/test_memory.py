@@ -91,7 +91,13 @@ def test_a_shape_may_leave_out_what_is_usual(tmp_path: Path) -> None:
     )
     tiny_llama = LlmShape.model_validate(given | {"kv_heads": 4})
     assert (tiny_llama.head_dim, tiny_llama.parameters) == (64, 1_100_048_384)
-    config = {"hidden_size": 64, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+    }
     (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 9, "tie_word_embeddings": True}))
     assert llm_on_disk(tmp_path).tied and Skeleton(llm_on_disk(tmp_path), VISION, "finetune", None).llm.numel == (
         llm_on_disk(tmp_path).parameters

@@ -125,7 +125,7 @@ def test_reading_takes_no_float32_copy_of_bfloat16_weights(folder: Path) -> None
     [
         ({"bos_token": "", "eos_token": ""}, "bos_token is ''; name the token"),
         ({"eos_token": "<unk>"}, "eos_token is '<unk>'; name"),
-        ({"bos_token": "</s>"}, "bos_token and eos_token are both '</s>'; name two"),
+        ({"bos_token": "</s>"}, "both '</s>', in config.json they are not; name two"),
         ({"pad_token": "yes"}, "pad_token is the word 'yes', which answers would lose"),
         ({"pad_token": "[PAD]"}, "'[PAD]' has the id 202, but the LLM's embedding has 202 rows"),
     ],

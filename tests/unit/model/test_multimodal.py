@@ -18,6 +18,7 @@ from lntune.model.multimodal import (
     build_connector,
     count_answer_tokens,
     load_connector,
+    save_connector,
     splice_image,
 )
 from tiny_multimodal import image, random_samples, tiny_model
@@ -152,3 +153,23 @@ def test_a_connector_that_does_not_fit_is_refused(change: dict[str, Tensor], bec
     save_file({**model.connector.state_dict(), **change}, tmp_path / CONNECTOR)
     with pytest.raises(UserError, match=re.escape(because)):
         load_connector(model, tmp_path)
+
+
+def test_a_connector_of_two_layers_depends_on_its_seed_and_comes_back_from_disk(tmp_path: Path) -> None:
+    one, again, other = (build_connector(6, 16, seed, "mlp2x_gelu") for seed in (4, 4, 5))
+    first, second = one.state_dict(), again.state_dict()
+    assert {name: tuple(value.shape) for name, value in first.items()} == {
+        "0.weight": (16, 6), "0.bias": (16,), "2.weight": (16, 16), "2.bias": (16,)
+    }  # fmt: skip
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["2.weight"], other.state_dict()["2.weight"])
+    x = torch.randn(3, 6)
+    inner = torch.nn.functional.gelu(x @ first["0.weight"].T + first["0.bias"])
+    torch.testing.assert_close(one(x), inner @ first["2.weight"].T + first["2.bias"])
+    save_connector({f"connector.{name}": value for name, value in first.items()}, tmp_path)
+    model = tiny_model()
+    with pytest.raises(UserError, match=r"connector\.safetensors: lacks bias, weight; holds what the model has no"):
+        load_connector(model, tmp_path)
+    model.connector = other
+    load_connector(model, tmp_path)
+    assert all(torch.equal(first[name], value) for name, value in model.connector.state_dict().items())

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,9 +234,9 @@ def test_rows_that_stay_keep_what_they_have_seen(kept: list[int]) -> None:
     cache.go_on([4, 3, 2, 1, 4], torch.device("cpu"))
     for row, length in enumerate([4, 3, 2, 1, 4]):
         states[:, row, :, length:] = 0.0  # what is in a gap is a number, whatever it was
-    gaps = cache.placement()["attention_mask"].clone()
+    gaps = cache.placement(SimpleNamespace())["attention_mask"].clone()
     order = cache.keep(kept)
-    assert sorted(order) == kept and torch.equal(cache.placement()["attention_mask"], gaps[order])
+    assert sorted(order) == kept and torch.equal(cache.placement(SimpleNamespace())["attention_mask"], gaps[order])
     more = torch.randn(len(kept), 3, 1, 7, generator=drawn)
     for layer in range(2):
         keys, values = cache.update(more, 2 * more, layer)

@@ -123,6 +123,7 @@ TRAINS = {
     "layernorm-simp": {"norms"},
     "connector-only": {"connector"},
     "layernorm-without-connector": {"embeddings", "head", "norms"},
+    "layernorm-all": {"connector", "embeddings", "head", "norms"},
 }
 
 

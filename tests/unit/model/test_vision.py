@@ -7,6 +7,7 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import timm
 import torch
 from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from checkout import ROOT
 from lntune.config.training import Library
 from lntune.errors import UserError
+from lntune.estimate.shapes import _TIMM, vision_on_disk
 from lntune.model.vision import _check_activations, load_vision
 
 CLIP = ROOT / "workflow" / "weights" / "clip"
@@ -117,3 +119,50 @@ def test_what_published_encoders_hold_besides_is_harmless(library: Library, name
     images = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     assert torch.equal(load_vision(folder, library).encode(images), load_vision(plain, library).encode(images))
     assert any(one.startswith("head.") for one in load_file(CLIP.with_name("imagenet-vit") / "model.safetensors"))
+
+
+def timm_folder(folder: Path, name: str, **sizes: int) -> Path:
+    """An encoder of timm's with random weights, as it lies on the hub."""
+    folder.mkdir()
+    model = timm.create_model(name, num_classes=0, **sizes)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    of_pictures = {"input_size": [3, sizes["img_size"], sizes["img_size"]], "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": name, "num_classes": 0, "model_args": sizes, "pretrained_cfg": of_pictures}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "patch"), [("vit_base_patch16_siglip_224", 16), ("vit_base_patch14_dinov2", 14)])
+@torch.no_grad()
+def test_siglip_and_dinov2_through_timm(name: str, patch: int, tmp_path: Path) -> None:
+    folder = timm_folder(tmp_path / "vit", name, img_size=3 * patch, embed_dim=32, depth=3, num_heads=2)
+    encoder, shape = load_vision(folder, "timm"), vision_on_disk(folder, "timm")
+    assert (encoder.tokens, encoder.width) == (shape.tokens, shape.width) == (9, 32)
+    assert shape.parameters == sum(parameter.numel() for parameter in encoder.parameters())
+    pixels = torch.randn(2, 3, 3 * patch, 3 * patch)
+    states: list[Tensor] = []
+    encoder.tower.blocks[1].register_forward_hook(lambda part, given, made: states.append(made))
+    encoder.tower(pixels)
+    assert torch.equal(encoder.encode(pixels), states[0][:, -9:]), "after the second-to-last block, patches alone"
+
+
+def test_siglip_through_open_clip_is_a_tower_of_timms(tmp_path: Path) -> None:
+    tower = {"image_size": 160, "timm_model_name": "test_vit", "timm_model_pretrained": False, "timm_pool": "avg"}
+    text = {"context_length": 4, "vocab_size": 9, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 64, "vision_cfg": tower | {"timm_proj": "none"}, "text_cfg": text, "custom_text": True}
+    given = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    (tmp_path / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": given}))
+    model = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    encoder = load_vision(tmp_path, "open_clip")
+    assert (encoder.tokens, encoder.width, encoder.image_size) == (100, 64, 160)
+    with pytest.raises(UserError, match=r"open_clip_config\.json: the sizes of test_vit are not declared; choose"):
+        vision_on_disk(tmp_path, "open_clip")
+
+
+@pytest.mark.parametrize("name", _TIMM)
+def test_declared_sizes_are_timms(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": name}))
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0)
+    assert vision_on_disk(tmp_path, "timm").parameters == sum(one.numel() for one in model.parameters())

@@ -35,7 +35,7 @@ SETTINGS = TrainingSettings(
 )
 SAMPLES = random_samples(40)
 NAMES = ["1.input", "1.post", "2.input", "2.post"]
-RECORDING = ("finetune", "layernorm", "layernorm-simp", "layernorm-without-connector")
+RECORDING = ("finetune", "layernorm", "layernorm-simp", "layernorm-without-connector", "layernorm-all")
 
 
 def tuned(method: str) -> MultimodalModel:

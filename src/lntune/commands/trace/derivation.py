@@ -24,6 +24,8 @@ from lntune.benchmarks.intervals import PER_ITEM_SCORES
 from lntune.benchmarks.registry import Benchmark, of_score, score_stages
 from lntune.data.samples import read_answers, read_questions
 from lntune.errors import UserError
+from lntune.model.chat import layout
+from lntune.model.prompts import CHAT
 from lntune.plan.fetched import fetched_files
 from lntune.plan.node import Part
 from lntune.plan.plan import Plan
@@ -183,16 +185,21 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     grades = [how.grade(scores[question.id]) for question in questions]
     passed = [None if how.passed is None else grade >= how.passed for grade in grades]
     settings: Any = predicted.settings
-    asked_by = None
+    asked_by = template = None
     with suppress(ValueError):  # an earlier version's settings may be others
         asked_by = predict.Settings.model_validate(settings)
+    if asked_by and asked_by.template == CHAT:
+        from lntune.model.llm import load_tokenizer
+
+        (llm,) = players(predicted, "llm")
+        template = layout(CHAT, load_tokenizer(store.root / llm.name))
     chosen = _chosen(grades, passed, number, wrong)
     shown = [
         {
             "id": question.id,
             "image": question.image,
             "question": question.text,
-            "prompt": asked_by and asked_by.prompt(question).text,
+            "prompt": asked_by and asked_by.prompt(question, template).text,
             "answer": answers[question.id],
             "right": list(right[question.id]),
             "score": scores[question.id],
