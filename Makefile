@@ -54,7 +54,7 @@ lint: environment
 # Tests of a file run one after the other, and so do all of tests/slurm, whose cluster mostly waits: hence one more
 # worker than cores.
 TEST_WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint
 	$(PYTEST) -m "not slow" --ignore tests/slurm

@@ -5,21 +5,32 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from filelock import FileLock
+from xdist.scheduler import LoadFileScheduling
 
 from checkout import Checkout, copy_checkout, job_counts
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """One worker a file, and one for all of tests/slurm, which share a cluster."""
+    return Scheduling(config, log)
+
+
+class Scheduling(LoadFileScheduling):
+    """See above."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/slurm" if nodeid.startswith("tests/slurm/") else super()._split_scope(nodeid)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker a file, and one for all of SLURM's; first what takes long, so that no worker is left with it alone."""
+    """First what takes long, so that no worker is left with it alone."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    for item in items:
-        group = "slurm" if item.path.parent.name == "slurm" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (item.path.parent.name != "slurm", item.path not in slow))
 
 
