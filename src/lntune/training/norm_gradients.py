@@ -53,11 +53,16 @@ def norm_gradient_recorder(model: MultimodalModel) -> Recorder | None:
 
 def trained_norms(model: MultimodalModel) -> dict[str, str]:
     """The parameter of each norm that is recorded, by the norm's name in the log; layer by layer, input before post."""
+    # Decoder layers are known by the norms that their family declares, whatever wraps the LLM or a norm (PEFT).
+    family = family_of(model.llm)
+    blocks = [
+        module for module in model.llm.modules() if hasattr(module, family.input) and hasattr(module, family.post)
+    ]
     names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
     found: dict[str, str] = {}
     kinds: tuple[Norm, Norm] = ("input", "post")
-    for layer, block in enumerate(model.llm.model.layers, start=1):
-        for norm, module in zip(kinds, family_of(model.llm).paper_norms(block), strict=True):
+    for layer, block in enumerate(blocks, start=1):
+        for norm, module in zip(kinds, family.paper_norms(block), strict=True):
             trained = [names[id(p)] for p in module.parameters() if id(p) in names]
             if trained:
                 (found[recorded_name(layer, norm)],) = trained  # an RMSNorm has a weight and no bias
