@@ -399,7 +399,7 @@ IN_CHECKOUT: dict[str, tuple[dict[str, Change], tuple[str, ...], str]] = {
     ),
     "memory of an unknown LLM": (
         {}, ("memory", "--llm", "8B"),
-        "--llm 8B: no LLM of the scale tiny and no size; choose one of *",
+        "workflow/scales/tiny.yaml: llms: unknown llm '8B' (known: *)",
     ),
     "accept of a misspelt stage": (
         {}, ("accept", "finetun", "--because", "x"),
