@@ -56,8 +56,8 @@ def _configs(node: Node) -> dict[str, str]:
     if "config.json" in places or node.stage == "convert":
         shape = LLMS["13B" if "13b" in node.label else "7B"]
         config = {
-            "hidden_size": shape.hidden, "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers,
-            "num_attention_heads": shape.heads, "vocab_size": shape.vocabulary,
+            "model_type": shape.model_type, "hidden_size": shape.hidden, "intermediate_size": shape.intermediate,
+            "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "vocab_size": shape.vocabulary,
         }  # fmt: skip
         return {"config.json": json.dumps(config)} | found
     return {}
