@@ -110,7 +110,7 @@ def run(spec: Path) -> Path:
 def wait_for_steps(spec: Path, process: subprocess.Popen[str], number: int) -> None:
     """Until the job has logged that many steps."""
     result = result_of(spec)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
         assert process.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < deadline
