@@ -15,17 +15,17 @@ from xdist.scheduler import LoadFileScheduling
 from checkout import Checkout, copy_checkout, job_counts
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+class OneWorkerAFile(LoadFileScheduling):
     """One worker a file, and one for all of tests/slurm, which share a cluster."""
-    return Scheduling(config, log)
-
-
-class Scheduling(LoadFileScheduling):
-    """See above."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/slurm" if nodeid.startswith("tests/slurm/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """What pytest-xdist gives tests to workers by."""
+    return OneWorkerAFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,14 +21,10 @@ from lntune.data.samples import Question
 from lntune.errors import UserError
 from lntune.model.chat import layout
 from lntune.model.prompts import Turn, render_prompt
-from lntune.plan.node import input_folders, result_folder
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
-from lntune.plan.targets import predictions
+from lntune.plan.targets import PredictJob, predict_job, predictions
 from lntune.stages import predict
-from lntune.stages.tuned_model import Execution
-from lntune.store.job import Job
-from lntune.training.endings import describe, read_endings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,7 +42,7 @@ class Asked:
     """A tuned model that has been loaded, and how it is asked."""
 
     title: str
-    job: Job[predict.Settings, Execution]
+    job: PredictJob
     model: "MultimodalModel"
     tokenizer: "PreTrainedTokenizerFast"
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -71,14 +67,15 @@ class Asked:
         for (_, answered), following in zip(before, asked[1:], strict=True):
             text = settings.prompting.prompt.format(question=following.text.strip())
             turns += [Turn("assistant", answered), Turn("user", text)]
-        rendered = render_prompt(layout(settings.template, self.tokenizer), turns, system=settings.system)
+        template = layout(settings.template, self.tokenizer)
+        rendered = render_prompt(template, turns, system=settings.system)
         features = EncodedImages(encoder, lambda index: pixels, 1, cache=False)
         source = BlindFeatures(encoder.tokens, encoder.width) if settings.blind else features
         with self.lock, numerics(self.job.execution.threads, "fp32"):
             prompts = [Prompt(encode_prompt(self.tokenizer, rendered), 0)]
             seeds = [predict.seed_of(asked[-1], settings.seed)]
             (answered,) = predict.answer(
-                settings, self.model, self.tokenizer, prompts, source, seeds=seeds, batch_size=1
+                settings, self.model, self.tokenizer, prompts, source, stop=template.stop, seeds=seeds, batch_size=1
             )
         return answered
 
@@ -97,18 +94,15 @@ def load_models(
         if benchmark and benchmark not in by_column:
             raise UserError(f"--benchmark {benchmark}: is no such column; there are {', '.join(by_column)}")
         node = by_column[benchmark] if benchmark else next(iter(by_column.values()))
-        if runs := read_endings(result_folder(plan.store, node)):
-            raise UserError(f"{row!r}: training {describe(runs)}, so there is no model")
-        settings, execution = node.settings, node.execution
-        assert isinstance(settings, predict.Settings) and isinstance(execution, Execution)
+        job = replace(predict_job(plan, node), label=shown.name)
         if not benchmark:
-            settings = settings.model_copy(update={"prompting": Prompting(max_new_tokens=LONGEST)})
-        job = Job(shown.name, settings, execution, input_folders(plan.store, node), Path(), Path())
+            free = job.settings.model_copy(update={"prompting": Prompting(max_new_tokens=LONGEST)})
+            job = replace(job, settings=free)
         found.append(load_model(job))
     return found
 
 
-def load_model(job: Job[predict.Settings, Execution]) -> Asked:
+def load_model(job: PredictJob) -> Asked:
     """The model that a predict job asks."""
     from lntune.data.samples import read_questions
     from lntune.stages.tuned_model import load

@@ -17,17 +17,13 @@ from typing import TYPE_CHECKING, Any
 from lntune.data.samples import Question, read_questions
 from lntune.download.hub import push
 from lntune.errors import UserError
-from lntune.plan.node import Node, closure, input_folders, manifest_path, result_folder
+from lntune.plan.node import Node, closure, manifest_path, result_folder
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
-from lntune.plan.targets import predictions
+from lntune.plan.targets import PredictJob, predict_job, predictions
 from lntune.report.published import shown_in
 from lntune.report.rows import CELLS, LEARNING_RATE, Row
-from lntune.stages import predict
-from lntune.stages.tuned_model import Execution
-from lntune.store.job import Job
 from lntune.store.manifest import read_manifest
-from lntune.training.endings import describe, read_endings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +31,6 @@ if TYPE_CHECKING:
     from lntune.model.llava import Activation
     from lntune.model.multimodal import MultimodalModel
     from lntune.model.vision import VisionEncoder
-
-PredictJob = Job[predict.Settings, Execution]
 
 ASKED = 60
 """Questions whose logits are compared, spread over all of the benchmark's."""
@@ -65,13 +59,11 @@ def publish(
     plan = Plan(Study.read(root, overrides))
     item, shown, by_column = predictions(plan, row)
     node = next(iter(by_column.values()))
-    if runs := read_endings(result_folder(plan.store, node)):
-        raise UserError(f"{row!r}: training {describe(runs)}, so there is no model")
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         checked = write_checked(
-            job_of(plan, node, part), part, adapter=adapter, activation="gelu" if gelu else "linear"
+            predict_job(plan, node, part), part, adapter=adapter, activation="gelu" if gelu else "linear"
         )
         card = card_text(plan, item, shown, node, repo or out.name, checked)
         (part / "README.md").write_text(card, encoding="utf-8")
@@ -80,13 +72,6 @@ def publish(
         shutil.rmtree(part, ignore_errors=True)
     lines = [f"{out}: {checked.what}; {checked.text}"]
     return "\n".join([*lines, *([f"sent to {push(out, repo)}"] if repo else [])])
-
-
-def job_of(plan: Plan, node: Node, out: Path) -> PredictJob:
-    """The job that asked a row's model, as the plan has it."""
-    settings, execution = node.settings, node.execution
-    assert isinstance(settings, predict.Settings) and isinstance(execution, Execution), "of the stage predict"
-    return Job(node.label, settings, execution, input_folders(plan.store, node), out, out)
 
 
 @dataclass(frozen=True)
@@ -237,7 +222,7 @@ def card_text(plan: Plan, item: Node, row: Row, node: Node, name: str, checked: 
     from huggingface_hub import ModelCardData
 
     settings: Any = item.settings
-    asked, git = job_of(plan, node, Path()).settings, read_manifest(manifest_path(plan.store, node)).git
+    asked, git = predict_job(plan, node).settings, read_manifest(manifest_path(plan.store, node)).git
     data = ModelCardData(
         license="other", library_name="peft" if checked.adapter else "transformers",
         pipeline_tag="image-text-to-text", tags=["lntune", "llava", asked.method],

@@ -17,6 +17,12 @@ Library = Literal["open_clip", "timm"]
 ConnectorKind = Literal["linear", "mlp2x_gelu"]
 """One linear layer, LLaVA's and the paper's; or two with a GELU between them, LLaVA-1.5's."""
 
+
+def connector_inputs(kind: ConnectorKind, width: int, hidden: int) -> tuple[int, ...]:
+    """Inputs of each of its layers, for features of ``width``; all have ``hidden`` outputs."""
+    return (width,) if kind == "linear" else (width, hidden)
+
+
 UsualConnector = Annotated[ConnectorKind, Field(exclude_if=lambda kind: kind == "linear")]
 """As a stage's setting, which is no part of an id where it is the paper's."""
 

@@ -18,7 +18,7 @@ from typing import Any
 from lntune.config import Frozen
 from lntune.config.llm_family import declared
 from lntune.config.llm_shape import LlmShape
-from lntune.config.training import ConnectorKind, LoraSettings
+from lntune.config.training import ConnectorKind, LoraSettings, connector_inputs
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 
@@ -281,8 +281,7 @@ class Connector(Module):
     """One linear layer with bias, or two."""
 
     def __init__(self, width: int, hidden: int, kind: ConnectorKind) -> None:
-        widths = (width,) if kind == "linear" else (width, hidden)
-        self.layers = [Linear(inputs, hidden, bias=True) for inputs in widths]
+        self.layers = [Linear(inputs, hidden, bias=True) for inputs in connector_inputs(kind, width, hidden)]
 
 
 class Skeleton(Module):

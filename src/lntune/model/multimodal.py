@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lntune.config.training import ConnectorKind, Library, Precision
+from lntune.config.training import ConnectorKind, Library, Precision, connector_inputs
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
 from lntune.model.vision import VisionEncoder, load_vision
@@ -130,7 +130,7 @@ def build_connector(width: int, hidden: int, seed: int, kind: ConnectorKind = "l
     They are drawn as LLaVA's ``nn.Linear``, but by a generator of its own: all runs start alike whatever ran before.
     """
     generator, layers = torch.Generator().manual_seed(seed), list[nn.Linear]()
-    for inputs in (width,) if kind == "linear" else (width, hidden):
+    for inputs in connector_inputs(kind, width, hidden):
         layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, hidden)  # type: ignore[no-untyped-call]
         bound = 1.0 / math.sqrt(inputs)
         with torch.no_grad():

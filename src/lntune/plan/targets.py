@@ -5,7 +5,6 @@ should hold.
 """
 
 import difflib
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +13,17 @@ from typing import Any
 
 from lntune.config.report_item import TableSettings
 from lntune.errors import UserError
-from lntune.plan.node import Node, is_done, result_folder
+from lntune.plan.node import Node, input_folders, is_done, result_folder
 from lntune.plan.pages import PAGES, page_path, page_text
 from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
-from lntune.report.rows import Row, ShownItemSettings
+from lntune.report.rows import Row, ShownItemSettings, row_called
+from lntune.stages import predict
+from lntune.stages.tuned_model import Execution
+from lntune.store.job import Job
+from lntune.training.endings import describe, read_endings
+
+PredictJob = Job[predict.Settings, Execution]
 
 TABLES, FIGURES = "tables", "figures"
 FORMATS = {TABLES: ("csv", "md", "tex"), FIGURES: ("pdf", "svg", "png", "csv")}
@@ -108,19 +113,13 @@ def predictions(plan: Plan, row: str) -> tuple[Node, Row, dict[str, Node]]:
     """The table that "TABLE ROW" names, the row, and by column who answers its questions, with the first seed.
 
     A row is named as ``lntune trace`` names it. UserError if there is none, if nothing of the row is a model's answers,
-    or if those are not made yet.
+    if those are not made yet, or if training ended without a model.
     """
     name, _, asked = row.strip().partition(" ")
     node = plan.report_item(asked_files(plan.study, name)[0].stem)
     settings: Any = node.settings
-    rows = {one.name: one for one in settings.rows} if isinstance(settings, ShownItemSettings) else {}
-    titles = Counter(one.title for one in rows.values())
-    rows |= {one.title: one for one in rows.values() if titles[one.title] == 1}
-    if asked.strip() not in rows:
-        near = difflib.get_close_matches(asked, rows, 3, 0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {'; '.join(rows)}"
-        raise UserError(f"{row!r}: {name} has no row {asked.strip()!r}; {hint}")
-    found = rows[asked.strip()]
+    rows = settings.rows if isinstance(settings, ShownItemSettings) else ()
+    found = row_called(rows, asked.strip(), f"{row!r}: {name}")
     scored = settings.sources(found, node.players("scores"))
     answered = {column: seeds[0].players("answers")[:1] for column, seeds in scored.items() if seeds}
     by_column = {column: made[0] for column, made in answered.items() if made and made[0].stage == "predict"}
@@ -131,7 +130,16 @@ def predictions(plan: Plan, row: str) -> tuple[Node, Row, dict[str, Node]]:
         raise UserError(
             f"{row!r}: {pending[0].path} is not made yet; run `snakemake {asked_files(plan.study, name)[0]}`"
         )
+    if runs := read_endings(result_folder(plan.store, next(iter(by_column.values())))):
+        raise UserError(f"{row!r}: training {describe(runs)}, so there is no model")
     return node, found, by_column
+
+
+def predict_job(plan: Plan, node: Node, out: Path = Path()) -> PredictJob:
+    """The job that asked a row's model, as the plan has it, to be done into ``out``."""
+    settings, execution = node.settings, node.execution
+    assert isinstance(settings, predict.Settings) and isinstance(execution, Execution), "of the stage predict"
+    return Job(node.label, settings, execution, input_folders(plan.store, node), out, out)
 
 
 def is_right(plan: Plan, file: Path) -> bool:

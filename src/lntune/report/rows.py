@@ -7,14 +7,16 @@ A row names its selections and scores by their places among the inputs, not by f
 names, but of the same content, is the same. Trace, verify and export ask here, too, which result fills which cell.
 """
 
+import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field
 
 from lntune.config import Frozen
+from lntune.errors import UserError
 from lntune.report.cells import NO_SCORE, Cell, ScoreFormat, cell_of
 
 CELLS = "cells.json"
@@ -84,6 +86,50 @@ class ShownItemSettings(Frozen):
     def sources(self, row: Row, scores: Sequence[Result]) -> dict[str, tuple[Result, ...]]:
         """Column to the results that fill the row's cell, of those that play ``scores``."""
         return {column: tuple(scores[place] for place in places) for column, places in self.places(row).items()}
+
+
+class Titled(Protocol):
+    """A row of ours, or one from the literature."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
+AnyRow = TypeVar("AnyRow", bound=Titled)
+
+
+def plain(name: str) -> str:
+    """A name without what people change or leave out: case and spaces."""
+    return "".join(name.split()).casefold()
+
+
+def row_called(rows: Sequence[AnyRow], asked: str, where: str) -> AnyRow:
+    """The row that is meant by its title, ``GROUP: TITLE`` or ``GROUP/TITLE``.
+
+    UserError, which begins with ``where``, gives the near ones if it is none, and all if it is several.
+    """
+    forms = {(f"{one.group}: {one.title}", f"{one.group}/{one.title}", one.title): one for one in rows}
+    meant = [names for names in forms if asked in names]
+    meant = meant or [names for names in forms if plain(asked) in map(plain, names)]
+    if not meant:
+        titles = [one.title for one in rows]
+        full = [name for name, *_ in forms]
+        raise no_such(where, "row", asked, full, [title for title in titles if titles.count(title) == 1])
+    if len(meant) > 1:
+        several = "; ".join(name for name, *_ in meant)
+        raise UserError(f"{where} {len(meant)} rows are called {asked!r}; name one of: {several}")
+    return forms[meant[0]]
+
+
+def no_such(where: str, kind: str, asked: str, known: Sequence[str], short: Sequence[str] = ()) -> UserError:
+    """The near ones of the known names and of their short forms, else all that are known."""
+    written = {plain(name): name for name in [*known, *short]}
+    near = difflib.get_close_matches(plain(asked), list(written), 3, 0.5)
+    meant = " or ".join(repr(written[one]) for one in near)
+    hint = f"did you mean {meant}?" if near else f"there are {'; '.join(known)}"
+    return UserError(f"{where} has no {kind} {asked!r}; {hint}")
 
 
 def cells_of(settings: ShownItemSettings, scores: Sequence[Path]) -> list[list[Cell]]:

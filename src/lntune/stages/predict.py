@@ -47,22 +47,26 @@ def answer(
     prompts: "Sequence[Prompt]",
     features: "FeatureSource",
     *,
+    stop: str,
     seeds: Sequence[int],
     batch_size: int,
     progress: Progress | None = None,
 ) -> list[str]:
-    """The model's answers to prompts about images of ``features``, as the settings say; a seed a prompt."""
+    """The model's answers to prompts about images of ``features``, as the settings say; a seed a prompt.
+
+    ``stop`` is the mark that ends an answer, of the template that has laid out the prompts.
+    """
     from lntune.model.generate import NEAR_TIE, generate
 
     return generate(
         model, tokenizer, prompts, features,
         max_new_tokens=settings.prompting.max_new_tokens,
-        stop=layout(settings.template, tokenizer).stop,
+        stop=stop,
         min_new_tokens=settings.min_new_tokens,
         temperature=settings.temperature,
         top_k=settings.top_k,
         seeds=seeds,
-        batch_size=settings.batch_size or batch_size,
+        batch_size=batch_size,
         near_tie=NEAR_TIE[settings.precision],
         progress=progress,
     )  # fmt: skip
@@ -79,7 +83,12 @@ def run(job: Job[Settings, Execution]) -> Metrics:
     features = BlindFeatures(model.vision.tokens, model.vision.width) if settings.blind else images
     seeds = [seed_of(question, settings.seed) for question in questions]
     with numerics(job.execution.threads, "fp32"), job.track(len(prompts), "questions") as progress:
-        answers = answer(settings, model, tokenizer, prompts, features, seeds=seeds,
-                         batch_size=job.execution.batch_size, progress=progress)  # fmt: skip
+        answers = answer(
+            settings, model, tokenizer, prompts, features,
+            stop=layout(settings.template, tokenizer).stop,
+            seeds=seeds,
+            batch_size=settings.batch_size or job.execution.batch_size,
+            progress=progress,
+        )  # fmt: skip
     write_answers(job.out, zip((question.id for question in questions), answers, strict=True))
     return {"questions": len(questions), "empty_answers": sum(not one for one in answers)}

@@ -30,6 +30,7 @@ from lntune.estimate.jobs import TrainingJob, largest
 from lntune.estimate.memory import predict_memory
 from lntune.model.chat import layout
 from lntune.model.prompts import CHAT, Layout, stop_strings
+from lntune.stages import predict
 from lntune.stages.encode import rendered
 from lntune.stages.predict import Settings as Asked
 from lntune.stages.rank import run_on_ranks
@@ -256,7 +257,7 @@ def _ask(
 
     from lntune.model.device import numerics
     from lntune.model.encode import encode_prompt
-    from lntune.model.generate import NEAR_TIE, Prompt, generate
+    from lntune.model.prefix_cache import Prompt
     from lntune.training.trial import restart_peak
 
     restart_peak()
@@ -267,10 +268,8 @@ def _ask(
             ids = encode_prompt(tokenizer, one.prompt(QUESTION, template))
             prompts = [Prompt(ids, place % IMAGES) for place in range(job.settings.questions)]
             with numerics(job.execution.threads, "fp32"):
-                generate(
-                    model, tokenizer, prompts, features, max_new_tokens=one.prompting.max_new_tokens,
-                    stop=template.stop, min_new_tokens=one.min_new_tokens, temperature=one.temperature,
-                    top_k=one.top_k, near_tie=NEAR_TIE[one.precision], seeds=range(len(prompts)),
+                predict.answer(
+                    one, model, tokenizer, prompts, features, stop=template.stop, seeds=range(len(prompts)),
                     batch_size=len(prompts),
                 )  # fmt: skip
     except Exception as error:  # of any kind: it is what is looked for

@@ -25,7 +25,7 @@ from transformers import AutoModelForImageTextToText
 from checkout import ROOT, copy_checkout
 from finished import finish
 from lntune.commands.ask import ask, load_models, page_server
-from lntune.commands.publish import BASE, CLOSE, PredictJob, load_published, publish, write_checked
+from lntune.commands.publish import BASE, CLOSE, load_published, publish, write_checked
 from lntune.config.protocol import Prompting, Shot
 from lntune.config.training import LoraSettings
 from lntune.data.images import ImageArchive
@@ -37,7 +37,7 @@ from lntune.model.tuning import apply_method, trainable_state
 from lntune.plan.node import input_folders, result_folder
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
-from lntune.plan.targets import predictions
+from lntune.plan.targets import PredictJob, predictions
 from lntune.stages import predict
 from lntune.stages.tuned_model import Execution
 from lntune.store.job import Job
@@ -274,6 +274,8 @@ def test_a_hub_that_refuses_and_rows_that_are_none_are_one_line(
 ) -> None:
     with pytest.raises(UserError, match=r"tiny has no row 'LayerNorm-80'; did you mean 'LayerNorm-Conv. 20K'"):
         publish(stored, "tiny LayerNorm-80", tmp_path / "none")
+    plan = Plan(Study.read(stored))
+    assert predictions(plan, ROW.lower())[1] == predictions(plan, ROW)[1], "as trace takes it"
     with pytest.raises(UserError, match="--benchmark FUN: is no such column; there are MME, VQAv2"):
         load_models(stored, [ROW], "FUN")
     hub.writers = {"another"}

@@ -8,7 +8,6 @@
 """
 
 import csv
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,16 @@ from lntune.plan.study import Study
 from lntune.plan.targets import asked_files
 from lntune.report.cells import cell_of
 from lntune.report.published import Shown, difference, shown_in
-from lntune.report.rows import CELLS, LEARNING_RATE, Row, ShownItemSettings, chosen_rates
+from lntune.report.rows import (
+    CELLS,
+    LEARNING_RATE,
+    Row,
+    ShownItemSettings,
+    chosen_rates,
+    no_such,
+    plain,
+    row_called,
+)
 from lntune.stages.table import Printed
 from lntune.stages.table import Settings as TableSettings
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
@@ -91,7 +99,7 @@ def _of_summary(plan: Plan, table: str, row: str) -> UserError:
     settings: Any = node.settings
     counted = {one.name: made for one, made in zip(settings.rows, node.players("sets"), strict=True)}
     if row not in counted:
-        return _no_such(f"tables/{table}", "row", row, list(counted))
+        return no_such(f"tables/{table}:", "row", row, list(counted))
     return UserError(
         f"tables/{table}: the numbers of {row} are counts, made where the set is: "
         f"see dropped.json and manifest.json in {manifest_path(plan.store, counted[row]).parent}"
@@ -283,45 +291,21 @@ def _from(made: _ReportItem, cell: _Cell) -> list[dict[str, Any]]:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _plain(name: str) -> str:
-    """A name without what people change or leave out: case and spaces."""
-    return "".join(name.split()).casefold()
-
-
 def _row(made: _ReportItem, asked: str) -> Row | Printed:
-    """The row that is meant; UserError gives the near ones if it is none, and all if it is several."""
+    """The row that is meant, of ours or from the literature; UserError as :func:`row_called`."""
     literature = made.settings.literature if isinstance(made.settings, TableSettings) else ()
     rows: tuple[Row | Printed, ...] = (*made.settings.rows, *literature)
-    forms = {(f"{one.group}: {one.title}", f"{one.group}/{one.title}", one.title): one for one in rows}
-    meant = [names for names in forms if asked in names]
-    meant = meant or [names for names in forms if _plain(asked) in map(_plain, names)]
-    if not meant:
-        titles = [one.title for one in rows]
-        full = [name for name, *_ in forms]
-        raise _no_such(made.path, "row", asked, full, [title for title in titles if titles.count(title) == 1])
-    if len(meant) > 1:
-        several = "; ".join(name for name, *_ in meant)
-        raise UserError(f"{made.path}: {len(meant)} rows are called {asked!r}; name one of: {several}")
-    return forms[meant[0]]
+    return row_called(rows, asked, f"{made.path}:")
 
 
 def _column(made: _ReportItem, row: str, known: list[str], asked: str) -> str:
     """The column that is meant, as the header writes it."""
     for column in known:
-        if _plain(column) == _plain(asked):
+        if plain(column) == plain(asked):
             return column
-    if _plain(asked) in {_plain(column) for of, column in made.shown if of == row}:
+    if plain(asked) in {plain(column) for of, column in made.shown if of == row}:
         raise UserError(f"{made.path}: {asked!r} is no number to be traced; there are {'; '.join(known)}")
-    raise _no_such(made.path, "column", asked, known)
-
-
-def _no_such(report_item: str, kind: str, asked: str, known: list[str], short: Sequence[str] = ()) -> UserError:
-    """The near ones of the known names and of their short forms, else all that are known."""
-    written = {_plain(name): name for name in [*known, *short]}
-    near = difflib.get_close_matches(_plain(asked), list(written), 3, 0.5)
-    meant = " or ".join(repr(written[one]) for one in near)
-    hint = f"did you mean {meant}?" if near else f"there are {'; '.join(known)}"
-    return UserError(f"{report_item}: has no {kind} {asked!r}; {hint}")
+    raise no_such(f"{made.path}:", "column", asked, known)
 
 
 _FROM_PAPER = "as the paper prints it, from the literature; nothing here made it"
