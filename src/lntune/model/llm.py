@@ -129,10 +129,10 @@ def load_llm(folder: Path, dtype: torch.dtype = torch.float32, device: torch.dev
     config._attn_implementation, config.dtype = "sdpa", dtype
     with no_init_weights(), init_empty_weights():
         model: PreTrainedModel = _architecture(folder)(config).eval()
-    weights: dict[str, torch.Tensor] = {}
+    weights, needed = dict[str, torch.Tensor](), model.state_dict().keys()
     for path in files:
         with safe_open(path, framework="pt", device=str(device)) as file:  # type: ignore[no-untyped-call]
-            for name in model.state_dict().keys() & {*file.keys()}:
+            for name in needed & {*file.keys()}:
                 weights[name] = file.get_tensor(name).to(dtype, copy=True)  # else it would be the file itself
     if config.tie_word_embeddings:
         words = weights[_WORDS]

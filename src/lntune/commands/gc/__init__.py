@@ -28,7 +28,6 @@ from lntune.plan.targets import FORMATS
 from lntune.snakefile.demo_weights import RECIPES, DemoWeightsPlan
 from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
 from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest
-from lntune.units import counted as counted
 
 _TODAY = "needed by a table or figure of today's config"
 _OLD_SECONDS = 7 * 24 * 3600
