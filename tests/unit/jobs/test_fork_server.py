@@ -15,7 +15,7 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from checkout import ROOT
+from checkout import ROOT, copy_sources
 from lntune.jobs import fork_server, submit
 
 T = TypeVar("T")
@@ -181,6 +181,24 @@ def test_clients_that_say_nothing_or_leave_early_hold_up_nobody(tmp_path: Path) 
         submitted.kill()
         submitted.wait()
         wait_for(lambda: is_over(forked))
+
+
+def test_a_job_runs_the_code_on_the_disk_though_the_server_has_imported_another(tmp_path: Path) -> None:
+    copy_sources(tmp_path / "checkout")
+    edited = tmp_path / "checkout/src/lntune/jobs/run.py"
+    driver = (
+        "import pathlib, subprocess, sys; from lntune.jobs import fork_server, submit; fork_server.start()\n"
+        "def ask(): assert submit._run_forked('plain', ['spec.json'], open('log', 'ab'), submit._Forward()) == 1\n"
+        f"ask(); run = pathlib.Path({str(edited)!r})\n"
+        "run.write_bytes(run.read_bytes().replace(b'no such job spec', b'no spec there'))\n"
+        "ask()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "checkout/src")}
+    done = subprocess.run(
+        [sys.executable, "-c", driver], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    first, second = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert done.returncode == 0 and NO_SPEC in first and "no spec there" in second
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
