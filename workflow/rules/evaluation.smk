@@ -7,7 +7,7 @@ BENCHMARK_STAGES = {
     **{stage: {"questions": "questions-*"} for stage in reference_stages()},
     **{
         stage: {
-            "answers": "predict",
+            "answers": "predict predict-other fetch",
             "questions": "questions-*",
             "references": f"optional {' '.join(reference_stages())}",
         }
@@ -55,3 +55,11 @@ use rule stage as predict with:
         ),
     pathvars:
         stage="predict",
+
+
+# The answers of somebody else's model, as transformers loads and asks it.
+use rule stage as predict_other with:
+    input:
+        STUDY.inputs("predict-other", model="fetch", questions="questions-*", images="fetch draw"),
+    pathvars:
+        stage="predict-other",

@@ -5,13 +5,15 @@ right one; lmms-eval ``{doc, filtered_resps}``. What a record tells of its quest
 that answers that slipped by a line are refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from lntune.benchmarks.official_files import Key, check_same_ids, field, parse_records, read_records, unique
+from lntune.data import samples
 from lntune.data.samples import Question
 from lntune.errors import UserError
+from lntune.store.job import Job
 
 
 class Answer(NamedTuple):
@@ -32,6 +34,19 @@ class Answer(NamedTuple):
         if image and question.image and PurePath(image).stem != PurePath(question.image).stem:
             return f"is about {image!r}, not about {question.image!r}"
         return ""
+
+
+def answers_of(job: Job[Any, Any], read: Callable[[Path], Mapping[str, str]]) -> Mapping[str, str]:
+    """The answers that a job scores, by question id: a model's, or what ``read`` makes of official files.
+
+    The latter are written into the job's folder as well, as a model's are, so that they can be shown.
+    """
+    folder = job.folder("answers")
+    if (folder / samples.ANSWERS).is_file():
+        return samples.read_answers(folder)
+    found = read(folder)
+    samples.write_answers(job.out, found.items())
+    return found
 
 
 def _plain(text: str) -> str:

@@ -89,6 +89,7 @@ class Benchmark:
     split: bool = False  # whether learning rates can be chosen on a validation split of its own
     references: Stage | None = None  # a stage between, if scores need something made once for all models
     drawn: tuple[str, ...] = ()  # the sets of the demo's world that its sources draw: questions first, images last
+    answer_files: Callable[[Any], tuple[str, ...]] = lambda options: ()  # those of its official format
     scorer: Scorer | None = None  # the command that scores files in its official format
 
 

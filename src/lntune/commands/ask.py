@@ -25,6 +25,7 @@ from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import PredictJob, predict_job, predictions
 from lntune.stages import predict
+from lntune.stages.asked import seed_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -73,7 +74,7 @@ class Asked:
         source = BlindFeatures(encoder.tokens, encoder.width) if settings.blind else features
         with self.lock, numerics(self.job.execution.threads, "fp32"):
             prompts = [Prompt(encode_prompt(self.tokenizer, rendered), 0)]
-            seeds = [predict.seed_of(asked[-1], settings.seed)]
+            seeds = [seed_of(asked[-1], settings.seed)]
             (answered,) = predict.answer(
                 settings, self.model, self.tokenizer, prompts, source, stop=template.stop, seeds=seeds, batch_size=1
             )

@@ -23,6 +23,7 @@ from lntune.plan.study import Study
 from lntune.plan.targets import PredictJob, predict_job, predictions
 from lntune.report.published import shown_in
 from lntune.report.rows import CELLS, LEARNING_RATE, Row
+from lntune.stages.asked import messages
 from lntune.store.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -49,16 +50,23 @@ def publish(
     """Write the model of "TABLE ROW" (its first seed) to the new folder ``out``; return what was done, in lines.
 
     ``adapter`` writes what was tuned for PEFT, beside the untuned model; ``gelu`` the form that vLLM takes, too.
-    ``repo`` is a repository of the hub to send it to. UserError if the row has no model, if the folder is there, or if
-    what was written would not load identically.
+    ``repo`` is a repository of the hub to send it to; what an earlier call wrote of this row is sent as it is.
+    UserError if the row has no model, if something else is there, or if what was written would not load identically.
     """
-    if out.exists():
-        raise UserError(f"{out}: is there already; name a new folder")
+    card_file = out / "README.md"
+    if out.exists() and not (repo and card_file.is_file()):
+        raise UserError(f"{out}: is there already; name a new folder, or with --push one that was published before")
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}; make it first, or name another")
     plan = Plan(Study.read(root, overrides))
     item, shown, by_column = predictions(plan, row)
     node = next(iter(by_column.values()))
+    if out.exists():
+        card = card_file.read_text(encoding="utf-8")
+        if f"Answers: `{node.path}`;" not in card:
+            raise UserError(f"{out}: holds no model of this row as it is now; name a new folder")
+        card_file.write_text(re.sub("(?m)^name = .*$", f"name = {json.dumps(repo)}", card, count=1), encoding="utf-8")
+        return f"{out}: was there already, of this row\nsent to {push(out, repo)}"
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -110,8 +118,6 @@ def write_checked(job: PredictJob, folder: Path, *, adapter: bool, activation: "
     settings = job.settings
     if settings.blind:
         raise UserError(f"{job.label}: the row's model does not see the images; name a row whose model does")
-    if settings.connector != "linear":
-        raise UserError(f"{job.label}: a connector of the kind {settings.connector} cannot be published, only linear")
     archive, questions = read_questions(job.folder("questions"))
     questions = questions[:: -(-len(questions) // ASKED)]
     with numerics(job.execution.threads, "fp32"), torch.no_grad():
@@ -126,7 +132,10 @@ def write_checked(job: PredictJob, folder: Path, *, adapter: bool, activation: "
         whole = {f"llm.{name}" for name, _ in model.llm.named_parameters()} <= trained.keys()
         if adapter and not whole:
             del model
-            untuned = assemble(job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed)
+            untuned = assemble(
+                job.folder("llm"), job.folder("vision"), settings.library, seed=settings.seed,
+                connector=settings.connector,
+            )  # fmt: skip
             load_connector(untuned, job.folder("connector"))
             write_llava(untuned, tokenizer, folder / BASE, **form)
             del untuned
@@ -173,16 +182,15 @@ def _compared(
     from lntune.data.images import ImageArchive
     from lntune.model.device import device
     from lntune.model.encode import IMAGE_ID
-    from lntune.model.llava import crops_beside, messages
+    from lntune.model.llava import crops_beside
     from lntune.model.multimodal import splice_image
 
     model, processor = load_published(folder)
     model, image = model.to(device()), model.config.image_token_index
     pictures, largest, beside = ImageArchive(job.folder("images") / archive), 0.0, 0
     for question, ours, logits in zip(questions, ids, expected, strict=True):
-        asked, picture = messages(job.settings.turns(question)), pictures.image_or_refuse(question.image)
-        for item in (one for message in asked for one in message["content"] if one["type"] == "image"):
-            item["image"] = picture
+        picture = pictures.image_or_refuse(question.image)
+        asked = messages(job.settings.turns(question), picture)
         given = processor.apply_chat_template(
             asked, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
         ).to(model.device)

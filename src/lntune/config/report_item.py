@@ -18,6 +18,9 @@ SIMILARITY = "Similarity"
 Layout = Literal["groups", "groups-across", "rows-across"]
 Emphasis = Literal["best-and-second", "best", "none"]
 
+OTHERS = "Other models"
+"""The title of the group of rows that are other people's."""
+
 RATE = "{rate}"
 """What stands for the learning rate in the title of a row that is swept."""
 
@@ -45,14 +48,28 @@ class RowSettings(Frozen):
 
     ``blind`` zeroes image features when the model is asked, not when it was tuned. ``sweep`` makes a row of each
     learning rate of the scale's ``sweeps`` instead of choosing one; its title holds ``{rate}``.
+
+    Other people's rows have no ``method`` and are a group of their own: ``model`` is a catalogue entry that holds a
+    model as transformers loads it, ``answers`` a folder of official answer files, in it one for each benchmark.
     """
 
     title: str
-    method: str
+    method: str = Field(default="", description="of tuning")
+    model: str | None = None
+    answers: str | None = None
     data: str | None = None
     vision: str | None = None
     blind: bool = False
     sweep: bool = False
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "RowSettings":
+        if len(given := [key for key in ("method", "model", "answers") if getattr(self, key)]) != 1:
+            raise ValueError(f"needs one of method, model and answers, has {' and '.join(given) or 'none'}")
+        unfit = [key for key in ("data", "vision", "blind", "sweep") if getattr(self, key)]
+        if not self.method and unfit:
+            raise ValueError(f"{unfit[0]} is for a row with a method; remove it")
+        return self
 
     @model_validator(mode="after")
     def _rate_in_title(self) -> "RowSettings":
@@ -68,8 +85,14 @@ class ReportItemBase(Frozen):
 
     title: str
     note: str = ""
-    llms: tuple[Group, ...] = Field(min_length=1, strict=False)
+    llms: tuple[Group, ...] = Field(strict=False)
     rows: tuple[RowSettings, ...] = Field(min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def _with_llms(self) -> "ReportItemBase":
+        if not self.llms and any(row.method for row in self.rows):
+            raise ValueError("llms names none, and rows have a method; name one or more")
+        return self
 
 
 class TableSettings(ReportItemBase):

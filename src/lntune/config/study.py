@@ -289,9 +289,14 @@ class ExecutionSettings(Frozen):
     stages: dict[str, Stage] = Field(default={}, description="stages that are given something else")
 
     def of(self, stage: str) -> Stage:
-        """What a job of this stage is given; a rehearsal, unless it says so, what finetuning is, for a quarter hour."""
+        """What a job of this stage is given.
+
+        A rehearsal, unless it says so, what finetuning is, for a quarter hour; another's model what ours are to answer.
+        """
         if stage == "rehearse" and stage not in self.stages:
             return self.of("finetune").model_copy(update={"runtime": 15})
+        if stage == "predict-other" and stage not in self.stages:
+            return self.of("predict")
         return self.stages.get(stage, self.default)
 
 

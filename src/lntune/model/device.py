@@ -4,13 +4,15 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from lntune.config.training import GPU_REQUIRED, Precision
 from lntune.errors import UserError
-from lntune.model.multimodal import MultimodalModel
+
+if TYPE_CHECKING:
+    from lntune.model.multimodal import MultimodalModel
 
 
 def device() -> torch.device:
@@ -21,12 +23,12 @@ def device() -> torch.device:
     return torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def place(model: MultimodalModel, precision: Precision = "fp32") -> MultimodalModel:
+def place(model: "MultimodalModel", precision: Precision = "fp32") -> "MultimodalModel":
     """Move a model to :func:`device`, in this precision."""
     return set_precision(model, precision).to(device())
 
 
-def set_precision(model: MultimodalModel, precision: Precision) -> MultimodalModel:
+def set_precision(model: "MultimodalModel", precision: Precision) -> "MultimodalModel":
     """Make the weights of connector and LLM bfloat16 where the precision is bf16-weights."""
     if precision == "bf16-weights":  # not buffers: rotary frequencies in bfloat16 would blur far positions
         for parameter in (*model.connector.parameters(), *model.llm.parameters()):

@@ -1,8 +1,8 @@
 """A tuned model as Hugging Face's LLaVA, which transformers and vLLM read, or as a PEFT adapter of such a one.
 
-LLaVA's projector is ``linear_2(act(linear_1(x)))``, the connector one linear layer z = Wx + b. With no activation
-linear_1 is the connector and linear_2 the identity. vLLM has none but GELU, which far from zero is the identity: there
-linear_1 gives z + C and linear_2 takes C away, with C from the largest ``|z|`` that was seen.
+LLaVA's projector is ``linear_2(act(linear_1(x)))``, as a connector of two layers is. For one of one layer, z = Wx + b,
+linear_1 is the connector, with no activation, and linear_2 the identity. vLLM has none but GELU, which far from zero is
+the identity: there linear_1 gives z + C and linear_2 takes C away, with C from the largest ``|z|`` that was seen.
 
 PEFT's LNTuning puts a copy in the place of any module, not of norms alone. Only where all that a method tunes is in
 such copies does a merged model hold it (``modules_to_save`` beside LNTuning is lost), so it carries all but LoRA.
@@ -10,7 +10,7 @@ such copies does a merged model hold it (``modules_to_save`` beside LNTuning is 
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +30,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
+from lntune.model.chat import DATE, layout
 from lntune.model.llm import end_tokens
 from lntune.model.multimodal import MultimodalModel
-from lntune.model.prompts import IMAGE, TEMPLATES, Turn
+from lntune.model.prompts import CHAT, IMAGE, TEMPLATES
 from lntune.model.vision import VisionEncoder
 
 Activation = Literal["linear", "gelu"]
@@ -53,7 +54,14 @@ def write_llava(
     LoRA is merged into the model. ``largest`` is the largest ``|Wx + b|`` of the connector, which GELU's form needs.
     UserError where LLaVA has no place for a part.
     """
+    laid_out = layout(template, tokenizer)
+    prompts = (
+        own_chat_template(tokenizer, system)
+        if template == CHAT
+        else chat_template(template, system, tokenizer.bos_token or "")
+    )
     tokenizer, image = with_image_token(tokenizer)
+    activation = "gelu" if isinstance(model.connector, nn.Sequential) else activation
     _merge_lora(model.llm)
     llm = {name.replace(".base_layer.", "."): value for name, value in model.llm.state_dict().items()}
     names = {_llava_name(f"llm.{name}"): value for name, value in llm.items() if ".lora_" not in name}
@@ -66,11 +74,9 @@ def write_llava(
         llava.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise UserError(f"{folder}: LLaVA's form differs from this model ({' '.join(str(error).split())})") from None
-    llava.generation_config = _generation(tokenizer, TEMPLATES[template].stop, max_new_tokens)
+    llava.generation_config = _generation(tokenizer, laid_out.stop, max_new_tokens)
     llava.save_pretrained(folder, max_shard_size=_SHARD)
-    _processor(model.vision, tokenizer, chat_template(template, system, tokenizer.bos_token or "")).save_pretrained(
-        folder
-    )
+    _processor(model.vision, tokenizer, prompts).save_pretrained(folder)
 
 
 def with_image_token(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedTokenizerFast, int]:
@@ -117,14 +123,23 @@ def chat_template(template: str, system: str | None, start: str) -> str:
     )  # fmt: skip
 
 
-def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """A conversation as chat templates take it; the image in front of a user's text is an item of its own."""
-
-    def content(turn: Turn) -> list[dict[str, str]]:
-        shown, _, text = turn.text.rpartition(f"{IMAGE}\n")
-        return [*([{"type": "image"}] if shown or turn.text.startswith(IMAGE) else []), {"type": "text", "text": text}]
-
-    return [{"role": turn.role, "content": content(turn)} for turn in turns]
+def own_chat_template(tokenizer: PreTrainedTokenizerFast, system: str | None) -> str:
+    """The tokenizer's chat template, which is given texts, the image in front, as :mod:`lntune.model.chat` does."""
+    own, start, image = tokenizer.chat_template, tokenizer.bos_token or "", json.dumps(f"{IMAGE}\n")
+    shown = str(tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False))
+    first = f"[{{'role': 'system', 'content': {json.dumps(system)}}}]" if system else "[]"
+    date = json.dumps(DATE.strftime("%d %b %Y"))
+    return (
+        ("" if shown.startswith(start) else "{{ " + json.dumps(start) + " }}")
+        + "{%- set ns = namespace(said=" + first + ") -%}{%- for message in messages -%}"
+        + "{%- set text -%}{%- if message.content is string -%}{{ message.content }}{%- else -%}"
+        + "{%- for item in message.content if item.type == 'image' -%}{{ " + image + " }}{%- endfor -%}"
+        + "{%- for item in message.content if item.type == 'text' -%}{{ item.text }}{%- endfor -%}{%- endif -%}"
+        + "{%- endset -%}{%- set ns.said = ns.said + [{'role': message.role, 'content': text | trim}] -%}{%- endfor -%}"
+        + "{%- set messages, enable_thinking, date_string = ns.said, false, " + date + " -%}"
+        + "{%- macro strftime_now(format) -%}{{ date_string }}{%- endmacro -%}"
+        + "{%- set add_generation_prompt = messages[-1].role == 'user' -%}" + str(own)
+    )  # fmt: skip
 
 
 # --- the adapter -----------------------------------------------------------------------------------------------------
@@ -169,6 +184,8 @@ def write_adapter(trained: Mapping[str, Tensor], base: Path, folder: Path, lora:
 def _llava_name(name: str) -> str:
     """Where LLaVA has a tensor of the connector or the LLM."""
     for ours, theirs in (
+        ("connector.0.", "model.multi_modal_projector.linear_1."),
+        ("connector.2.", "model.multi_modal_projector.linear_2."),
         ("connector.", "model.multi_modal_projector.linear_1."),
         ("llm.model.", "model.language_model."),
         ("llm.", ""),
@@ -187,6 +204,8 @@ def _merge_lora(llm: nn.Module) -> None:
 
 
 def _projector(connector: Any, activation: Activation, largest: float) -> dict[str, Tensor]:
+    if isinstance(connector, nn.Sequential):
+        return {_llava_name(f"connector.{name}"): value for name, value in connector.state_dict().items()}
     weight, bias = connector.weight.detach(), connector.bias.detach()
     shift = 2 * largest + 8 if activation == "gelu" else 0.0  # GELU(z + C) is z + C from z + C = 6 on
     return {

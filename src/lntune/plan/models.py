@@ -4,17 +4,20 @@ Settings are objects of the stages' own models, so that mypy sees a value travel
 Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
-from lntune.benchmarks.registry import by_name, drawn_with
+from lntune.benchmarks.registry import Benchmark, by_name, drawn_with
 from lntune.config import Frozen
-from lntune.config.catalog import LOCK
+from lntune.config.catalog import LOCK, Place
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import EngineName, Execution, OnDevice, Passes, PlannedGpu, Precision
+from lntune.errors import UserError
 from lntune.estimate.hours import SAMPLES
 from lntune.estimate.jobs import Fit
 from lntune.plan.memory_fit import batch_of_questions, fitted, papers_row, prompt_tokens
@@ -30,12 +33,13 @@ from lntune.stages import (
     finetune,
     measure,
     predict,
+    predict_other,
     prepare,
     select,
     similarity,
 )
+from lntune.stages.asked import Execution as PromptingExecution
 from lntune.stages.halve import Settings as HalveSettings
-from lntune.stages.tuned_model import Execution as PromptingExecution
 from lntune.stages.tuned_model import TunedModelSettings
 from lntune.store.job import EARLIER, KEPT
 from lntune.store.manifest import AcceptedEdit, Store
@@ -397,7 +401,61 @@ class Models:
         inputs = self._tuned_inputs(variant, rate, benchmark, questions, until)
         (text, _), tokens = prompt_tokens(settings, self.protocol, known.protocol), settings.prompting.max_new_tokens
         given = self._prompting_execution("predict", variant.llm, variant.vision, tokens, text)
-        scored = {"answers": self.node("predict", label, settings, inputs, given), "questions": questions}
+        return self._scored(known, label, self.node("predict", label, settings, inputs, given), questions)
+
+    def scores_of_others(self, row: RowSettings, benchmark: str) -> list[Node]:
+        """The scores of another's row on one benchmark: one, or of a model that samples its answers one a seed."""
+        known, questions = by_name()[benchmark], self.questions(benchmark)
+        if row.answers is not None:
+            answers = self._answer_files(row.answers, benchmark)
+            return [self._scored(known, [answers.label], answers, questions)]
+        assert row.model is not None, "or else answers"
+        images, asked = self.source(self.scale.benchmarks[benchmark][-1]), self.scale.prediction
+        inputs = {"model": self.fetched(row.model), "questions": questions, "images": images}
+        threads, found = self._threads("predict-other"), []
+        given = PromptingExecution(
+            **dict(self._on_device("predict-other")), threads=threads, workers=threads,
+            batch_size=asked.batch or self.scale.execution.prediction_batch,
+        )  # fmt: skip
+        for seed in self.seeds if self.protocol.temperature else [None]:
+            label = [row.model, *_seed_label(seed or 0), benchmark]
+            settings = predict_other.Settings(
+                prompting=self.protocol.prompting(known.protocol),
+                temperature=self.protocol.temperature,
+                top_k=self.protocol.top_k,
+                min_new_tokens=self.protocol.min_new_tokens,
+                seed=seed,
+                precision=asked.precision,
+                batch_size=asked.batch,
+            )
+            answers = self.node("predict-other", label, settings, inputs, given)
+            found.append(self._scored(known, label, answers, questions))
+        return found
+
+    @once
+    def _answer_files(self, folder: str, benchmark: str) -> Node:
+        """Other people's answers to a benchmark's questions, fetched from a folder; UserError if a file is missing."""
+        known = by_name()[benchmark]
+        names = known.answer_files(self.protocol.options(known.protocol))
+        if not names:
+            raise UserError(f"{folder}: {known.column} takes no official answer files; remove row or column")
+        root = self.study.root.resolve()
+        paths = {one: self.study.answer_file(folder, f"{known.name}/{one}") for one in names}
+        digests = {one: hashlib.sha256((root / path).read_bytes()).hexdigest() for one, path in paths.items()}
+        name = Path(folder).name
+        execution = fetch.Execution(
+            entry=name,
+            about=f"answers to {known.column} in its official format, from the folder {name}",
+            licence="unknown",
+            places={one: Place(path=str(path)) for one, path in paths.items()},
+            root=str(root),
+            lock=str(root / LOCK),
+        )
+        return self.node("fetch", [name, known.name], fetch.Settings(files=digests), execution=execution)
+
+    def _scored(self, known: Benchmark, label: Sequence[object], answers: Node, questions: Node) -> Node:
+        """The score of somebody's answers to a benchmark's questions."""
+        scored = {"answers": answers, "questions": questions}
         if known.references:  # made once for all models
             stage = known.references.name
             no_settings = stage_module(stage).Settings()

@@ -17,6 +17,7 @@ from lntune.benchmarks.registry import Benchmark, by_column, by_name
 from lntune.config.load import load, shown, unknown_name
 from lntune.config.report_item import (
     COST_COLUMNS,
+    OTHERS,
     RATE,
     SIMILARITY,
     CostSettings,
@@ -83,7 +84,7 @@ class Plan(Models):
             scale_note=self.scale.note,
             protocol=chosen.protocol,
             split=self.study.selection_split,
-            search=self.search_text(row.method for row in report_item.rows),
+            search=self.search_text(row.method for row in report_item.rows if row.method),
             seeds=self.seeds,
             columns=report_item.columns,
             tokens=similarity.tokens if similarity else None,
@@ -126,10 +127,16 @@ class Plan(Models):
         """The rows, of each group, and the results that cells and learning rates are read from, by role, each once."""
         selections: dict[Node, int] = {}
         scores: dict[Node, int] = {}
-        rows = []
+        rows, ours = [], [row for row in report_item.rows if row.method]
+        for row in (one for one in report_item.rows if not one.method):
+            cells = [self.scores_of_others(row, by_column()[column].name) for column in report_item.columns]
+            places = tuple(_places(nodes, scores) for nodes in cells)
+            rows.append(
+                Row(group=OTHERS, title=row.title, learning_rate=None, selections=(), scores=places, others=True)
+            )
         for group in report_item.llms:
             title = group.title or self.scale.llms[group.llm].title
-            for row in report_item.rows:
+            for row in ours:
                 variants = [self.variant(group.llm, row, seed) for seed in self.seeds]
                 for rate in self.scale.sweeps[row.method] if row.sweep else [None]:
                     cells = [self._sources(row, variants, rate, column) for column in report_item.columns]

@@ -28,7 +28,7 @@ STAGES = {
     **_modules("draw", "fetch", "convert", "prepare"),
     **{name: stage.module for name, stage in question_stages().items()},
     **{name: stage.module for name, stage in reference_stages().items()},
-    **_modules("encode", "rehearse", "connector", "finetune", "measure", "predict", "similarity"),
+    **_modules("encode", "rehearse", "connector", "finetune", "measure", "predict", "predict-other", "similarity"),
     **{name: stage.module for name, stage in score_stages().items()},
     **_modules("halve", "select", *STAGES_OF_REPORT_ITEMS),
     **_modules("train-clip", "train-vit", "train-llm"),

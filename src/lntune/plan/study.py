@@ -25,6 +25,7 @@ from lntune.config.report_item import (
     GradientsSettings,
     HeatMapSettings,
     ReportItem,
+    RowSettings,
     TableSettings,
 )
 from lntune.config.study import Halving, ScaleSettings, SelectionSplit, StudySettings
@@ -149,7 +150,7 @@ class Study:
     def leaves_out(self, name: str) -> bool:
         """Whether the scale leaves out all of a report item's LLMs or rows, of which its base has some."""
         item = self._report_item(name)
-        return not item.llms or not item.rows
+        return not item.rows or (not item.llms and any(row.method for row in item.rows))
 
     @once
     def report_item(self, name: str) -> ReportItem:
@@ -161,7 +162,7 @@ class Study:
             file, scale = shown(self.report_item_path(name)), shown(self.scale_file)
             raise UserError(f"{file}: {scale} leaves out all of its llms or rows; choose another scale or report item")
         settings = self._report_item(name)
-        _check_report_item(self.report_item_path(name), settings, self.scale)
+        _check_report_item(self.report_item_path(name), settings, self.scale, self.catalog)
         return settings
 
     @once
@@ -201,6 +202,13 @@ class Study:
         path = self.root.resolve() / self._expanded(f"copies.{entry}", folder or "")
         forms = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]  # a disk may have the other
         return next(filter(Path.exists, (path, *forms)), path) if folder else None
+
+    def answer_file(self, folder: str, name: str) -> Path:
+        """A file of other people's answers, in a folder that a row names; UserError if it is not there."""
+        path = Path(self._expanded("answers", folder)) / name
+        if not (self.root / path).is_file():
+            raise UserError(f"{path}: no such file; a row's answers need it (docs/adding.md), or remove row or column")
+        return path
 
     @cached_property
     def catalog_lock(self) -> CatalogLock:
@@ -256,7 +264,7 @@ def _check_scale(file: Path, scale: ScaleSettings, catalog: Catalog) -> None:
         check_known(file, f"execution.stages.{stage}", stage, STAGES, "stage")
 
 
-def _check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
+def _check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings, catalog: Catalog) -> None:
     """Every name in a report item's file exists, and no two groups, rows or columns are called alike."""
     for place, group in enumerate(report_item.llms):
         check_known(file, f"llms[{place}]", group.llm, scale.llms, "llm")
@@ -265,7 +273,7 @@ def _check_report_item(file: Path, report_item: ReportItem, scale: ScaleSettings
     others = () if isinstance(report_item, BarsSettings) else (*COST_COLUMNS, SIMILARITY)
     for place, column in enumerate(report_item.columns):
         check_known(file, f"columns[{place}]", column, (*by_column(), *others), "column")
-    _check_rows(file, report_item, scale)
+    _check_rows(file, report_item, scale, catalog)
     _check_distinct(file, {f"columns[{place}]": column for place, column in enumerate(report_item.columns)})
     _check_distinct(file, {f"rows[{place}].title": row.title for place, row in enumerate(report_item.rows)})
     if isinstance(report_item, HeatMapSettings | GradientsSettings):
@@ -288,10 +296,13 @@ def _check_one_model(file: Path, figure: HeatMapSettings | GradientsSettings) ->
         _check_distinct(file, {f"norms[{place}].norm": one.norm for place, one in enumerate(figure.norms)})
 
 
-def _check_rows(file: Path, report_item: ReportItem, scale: ScaleSettings) -> None:
+def _check_rows(file: Path, report_item: ReportItem, scale: ScaleSettings, catalog: Catalog) -> None:
     trained = not report_item.columns or any(column not in COST_COLUMNS for column in report_item.columns)
     for place, row in enumerate(report_item.rows):
         key = f"rows[{place}]"
+        if not row.method:
+            _check_other(file, key, report_item, row, catalog)
+            continue
         check_known(file, f"{key}.method", row.method, scale.methods, "method")
         if row.data is not None:
             check_known(file, f"{key}.data", row.data, scale.data, "training set")
@@ -304,6 +315,22 @@ def _check_rows(file: Path, report_item: ReportItem, scale: ScaleSettings) -> No
             raise UserError(f"{shown(file)}: {key}.blind: nobody is asked anything here; remove it")
         if row.sweep:
             _check_sweep(file, key, row.method, scale, swept=len(scored) == len(report_item.columns) > 0)
+
+
+def _check_other(file: Path, key: str, report_item: ReportItem, row: RowSettings, catalog: Catalog) -> None:
+    """UserError if another's row is shown as such rows cannot be, or its catalogue entry is no model in the form."""
+    key += ".answers" if row.model is None else ".model"
+    below = isinstance(report_item, TableSettings) and report_item.layout == "groups"
+    if not below or not set(report_item.columns) <= by_column().keys():
+        raise UserError(f"{shown(file)}: {key}: is for tables of scores alone, of layout: groups; remove the row")
+    if row.model is not None:
+        check_known(file, key, row.model, catalog.entries, "catalogue entry")
+        names = catalog.entries[row.model].files
+        if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+            raise UserError(
+                f"{shown(file)}: {key}: the catalogue entry {row.model} has no config.json and *.safetensors; name one "
+                "in Hugging Face's form"
+            )
 
 
 def _check_sweep(file: Path, key: str, method: str, scale: ScaleSettings, *, swept: bool) -> None:

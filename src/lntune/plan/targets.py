@@ -19,7 +19,7 @@ from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
 from lntune.report.rows import Row, ShownItemSettings, row_called
 from lntune.stages import predict
-from lntune.stages.tuned_model import Execution
+from lntune.stages.asked import Execution
 from lntune.store.job import Job
 from lntune.training.endings import describe, read_endings
 
@@ -124,7 +124,7 @@ def predictions(plan: Plan, row: str) -> tuple[Node, Row, dict[str, Node]]:
     answered = {column: seeds[0].players("answers")[:1] for column, seeds in scored.items() if seeds}
     by_column = {column: made[0] for column, made in answered.items() if made and made[0].stage == "predict"}
     if not by_column:
-        raise UserError(f"{row!r}: no column of {name} holds answers of a model")
+        raise UserError(f"{row!r}: no column of {name} holds answers of a model that was tuned here")
     pending = [one for one in (node, *by_column.values()) if not is_done(plan.store, one)]
     if pending:
         raise UserError(

@@ -48,6 +48,7 @@ class Row(Frozen):
     learning_rate: float | None
     selections: tuple[int, ...] = Field(strict=False)
     scores: tuple[tuple[int, ...], ...] = Field(strict=False)
+    others: bool = Field(default=False, exclude_if=lambda others: not others, description="not of a model tuned here")
 
     @property
     def name(self) -> str:
@@ -197,6 +198,8 @@ def notes(settings: ShownItemSettings, missing: Sequence[str] = ()) -> tuple[str
         said += f" Memory of training in {settings.measured_in}."
     if settings.answered_in:
         said += f" Answers computed in {settings.answered_in}."
+    if any(row.others for row in settings.rows):
+        said += " Other models: released ones, asked through their own processors, or answers that others got."
     if len(settings.seeds) > 1:
         said += f" Means over {len(settings.seeds)} seeds."
     return tuple(note for note in (settings.scale_note, settings.note, said, *missing) if note)

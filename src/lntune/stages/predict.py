@@ -1,14 +1,14 @@
 """predict: the answers of one tuned model to one benchmark's questions."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lntune.config.training import AnswerPrecision
-from lntune.data.samples import Question, read_questions, write_answers
+from lntune.data.samples import read_questions, write_answers
 from lntune.model.chat import layout
 from lntune.progress import Progress
-from lntune.stages.tuned_model import Execution, TunedModelSettings, load
+from lntune.stages.asked import Execution, seed_of
+from lntune.stages.tuned_model import TunedModelSettings, load
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ class Settings(TunedModelSettings):
     blind: bool
     precision: AnswerPrecision = "fp32"
     batch_size: int | None = None
-
-
-def seed_of(question: Question, seed: int) -> int:
-    """A seed of the question's own, so that sampling depends neither on order nor on batch."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{question.id}".encode()).digest()[:6], "big")
 
 
 def answer(

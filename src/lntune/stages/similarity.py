@@ -13,7 +13,8 @@ from pydantic import Field
 from lntune.benchmarks.intervals import interval, write_per_item_scores
 from lntune.data.samples import Question, read_questions
 from lntune.errors import UserError
-from lntune.stages.tuned_model import Execution, TunedModelSettings, load
+from lntune.stages.asked import Execution
+from lntune.stages.tuned_model import TunedModelSettings, load
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:

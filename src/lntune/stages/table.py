@@ -19,7 +19,7 @@ from lntune.store.job import Job, Metrics, NoExecution
 
 PACKAGES = ("pandas",)
 
-OURS, LITERATURE = "ours", "literature"
+OURS, OTHERS, LITERATURE = "ours", "others", "literature"
 
 Record = dict[str, str]
 """A line of the CSV: a text for each of its columns."""
@@ -129,5 +129,5 @@ def _record(job: Job[Settings, NoExecution], row: Row, cells: Sequence[Cell], pa
         "selected_on": f"Flickr30k {settings.split}{searched}" if row.selections else "",
         "protocol": settings.protocol,
         "scale": settings.scale,
-        "source": OURS,
+        "source": OTHERS if row.others else OURS,
     }

@@ -7,14 +7,12 @@ folder in a selection that holds the chosen finetune's files.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import Field
-
-from lntune.config import Frozen
-from lntune.config.protocol import Prompting, TemplateName
-from lntune.config.training import AnswerPrecision, Library, LoraSettings, OnDevice, Precision, UsualConnector
+from lntune.config.protocol import TemplateName
+from lntune.config.training import AnswerPrecision, Library, LoraSettings, Precision, UsualConnector
 from lntune.data.samples import Question
 from lntune.model.chat import layout
-from lntune.model.prompts import CHAT, Layout, Rendered, Turn, render_prompt, stop_strings
+from lntune.model.prompts import CHAT, Layout, Rendered, render_prompt, stop_strings
+from lntune.stages.asked import AskedSettings, Execution
 from lntune.store.job import Job
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from lntune.model.prefix_cache import Prompt
 
 
-class TunedModelSettings(Frozen):
+class TunedModelSettings(AskedSettings):
     """How the model was tuned, as far as loading it needs, and how it is asked."""
 
     method: str
@@ -33,33 +31,16 @@ class TunedModelSettings(Frozen):
     template: TemplateName
     system: str | None
     library: Library
-    prompting: Prompting
     seed: int
     connector: UsualConnector = "linear"
 
     def prompt(self, question: Question, laid_out: Layout | None = None) -> Rendered:
-        """The text that the model continues: :meth:`turns`, laid out.
+        """The text that the model continues: its turns, laid out.
 
         ``laid_out`` is the template's layout for a tokenizer; without it, ``chat`` is laid out as v1.
         """
         usual = "v1" if self.template == CHAT else self.template
         return render_prompt(laid_out or usual, self.turns(question), system=self.system)
-
-    def turns(self, question: Question) -> list[Turn]:
-        """Shots in words, then the image's placeholder and the question."""
-        ask = self.prompting.prompt.format
-        shots = [(shot.question, shot.answer) for shot in self.prompting.shots]
-        shots += [(ask(question=asked), answer) for asked, answer in question.shots]
-        turns = [turn for asked, answer in shots for turn in (Turn("user", asked), Turn("assistant", answer))]
-        return [*turns, Turn("user", "<image>\n" + ask(question=question.text.strip()))]
-
-
-class Execution(OnDevice):
-    """Questions in one batch, and threads that compute and that decode images."""
-
-    batch_size: int = Field(ge=1)
-    threads: int = Field(ge=1)
-    workers: int = Field(default=1, ge=1)
 
 
 AnySettings = TypeVar("AnySettings", bound=TunedModelSettings)

@@ -15,10 +15,10 @@ from lntune.benchmarks.mme import score as mme_score
 from lntune.benchmarks.pope import questions as pope_questions
 from lntune.benchmarks.vqav2 import score as vqav2_score
 from lntune.cli import score_app as app
-from lntune.data.samples import read_questions, write_answers
+from lntune.data.samples import ANSWERS, read_answers, read_questions, write_answers
 from lntune.report.cells import cell_of
 from score_formats import format_of
-from stage_runs import Folders, draw_small, read, run
+from stage_runs import Folders, draw_small, read, refusal, run
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,16 @@ def answered(folder: Path, answers: Mapping[str, str]) -> Path:
     folder.mkdir()
     write_answers(folder, answers.items())
     return folder
+
+
+def check_official(out: Path, stage: str, settings: dict[str, Any], inputs: Folders) -> None:
+    """The official files that a score wrote, taken for somebody's answers, give the same score and the same answers."""
+    again = out.with_name("again")
+    run(again, stage, settings, {**inputs, "answers": out})
+    written = {path.name: path.read_bytes() for path in again.iterdir() if path.name != ANSWERS}
+    assert written == {path.name: path.read_bytes() for path in out.iterdir()}
+    (given,) = (path for role, path in inputs.items() if role == "answers" and isinstance(path, Path))
+    assert read_answers(again) == read_answers(given)
 
 
 def coins(number: int, seed: int) -> list[bool]:
@@ -91,6 +101,21 @@ def test_scores_of_some_of_mmes_subtasks(world: Path, tmp_path: Path) -> None:
     assert cell_of("MME", [tmp_path / "score"], format_of("MME"), None).interval == "200.0..200.0/-"
 
 
+def test_official_answers_to_mme_in_another_order_and_to_another_question(world: Path, tmp_path: Path) -> None:
+    run(tmp_path / "questions", "questions-mme", {"subtasks": ("color",), "broken_share": 0.0}, asked(world, "mme"))
+    (tmp_path / "official").mkdir()
+    lines = (tmp_path / "questions" / "color.txt").read_text(encoding="utf-8").splitlines()
+    official = tmp_path / "official" / "color.txt"
+    shuffled = [f"{line}\tsaid {k}" for k, line in enumerate(lines)]
+    official.write_text("\n".join([*shuffled[4:], *shuffled[:4]]) + "\n", encoding="utf-8")
+    inputs = {"answers": tmp_path / "official", "questions": tmp_path / "questions"}
+    run(tmp_path / "score", "score-mme", {"subtasks": ("color",)}, inputs)
+    assert read_answers(tmp_path / "score") == {f"color/{k}": f"said {k}" for k in range(6)}
+    official.write_text(official.read_text(encoding="utf-8").replace("?", "??", 1), encoding="utf-8")
+    said = refusal(tmp_path / "again", "score-mme", {"subtasks": ("color",)}, inputs)
+    assert said.startswith(f"{official}: question ") and "is not in" in said
+
+
 def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: Path) -> None:
     questions, out = tmp_path / "questions", tmp_path / "score"
     run(questions, "questions-pope", {"broken_share": 0.0}, asked(world, "pope", "coco"))
@@ -103,6 +128,7 @@ def test_scores_of_pope_are_those_of_its_official_files(world: Path, tmp_path: P
     answers = {id: label if right[id] else {"yes": "No.", "no": "Yes."}[label] for id, label in labels.items()}
     inputs = {"answers": answered(tmp_path / "answers", answers), "questions": questions}
     metrics = run(out, "score-pope", {}, inputs)
+    check_official(out, "score-pope", {}, inputs)
     scores, written = read(out / "scores.json"), read(out / "per_item_scores.json")
     for kind in pope_questions.KINDS:
         again = printed("pope", questions / f"coco_pope_{kind}.json", out / f"coco_pope_{kind}_answers.jsonl")
@@ -132,6 +158,7 @@ def test_scores_of_vqav2_are_those_of_its_official_files(world: Path, tmp_path: 
     }
     inputs = {"answers": answered(tmp_path / "answers", answers), "questions": questions}
     metrics = run(out, "score-vqav2", {"normalise": "official"}, inputs)
+    check_official(out, "score-vqav2", {"normalise": "official"}, inputs)
     scores = read(out / "scores.json")
     again = printed("vqav2", questions / "questions.json", questions / "annotations.json", out / "answers.json")
     assert {name: scores[name] for name in again} == again

@@ -4,6 +4,7 @@ The LLM and the CLIP are the demo's. Rows are of a store whose results are made 
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,14 +25,13 @@ from transformers import AutoModelForImageTextToText
 
 from checkout import ROOT, copy_checkout
 from finished import finish
-from lntune.commands.ask import ask, load_models, page_server
+from lntune.commands.ask import Asked, ask, load_models, page_server
 from lntune.commands.publish import BASE, CLOSE, load_published, publish, write_checked
 from lntune.config.protocol import Prompting, Shot
 from lntune.config.training import LoraSettings
 from lntune.data.images import ImageArchive
 from lntune.data.samples import Question, read_answers, read_questions, write_questions
 from lntune.errors import UserError
-from lntune.model.llava import messages
 from lntune.model.multimodal import assemble, save_connector
 from lntune.model.tuning import apply_method, trainable_state
 from lntune.plan.node import input_folders, result_folder
@@ -39,7 +39,7 @@ from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from lntune.plan.targets import PredictJob, predictions
 from lntune.stages import predict
-from lntune.stages.tuned_model import Execution
+from lntune.stages.asked import Execution, messages
 from lntune.store.job import Job
 from local_hub import LocalHub
 
@@ -47,6 +47,17 @@ WEIGHTS = ROOT / "workflow" / "weights"
 LLM = WEIGHTS / "vicuna-7b"
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.05)
 METHODS = ["finetune", "lora", "attn-qv", "layernorm", "layernorm-simp"]
+FAMILIES: dict[str, dict[str, Any]] = {  # each with something else, so that all of it is tried
+    "llama": {},
+    "mistral": {"connector": "mlp2x_gelu"},
+    "qwen2": {"template": "chat", "system": "Be brief."},
+}
+OWN_TEMPLATE = (  # whose loops and conditions are those of the published ones
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}\n{% set messages = messages[1:] %}{% endif %}"
+    "{% for message in messages %}{{ '| ' + message['role'] + ':\n' + message['content'] }}"
+    "{{ eos_token if message.role == 'assistant' else '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}| assistant{{ '' if enable_thinking is false else ' hm' }}:\n{% endif %}"
+)
 TOKEN, REPO = "hf_SecretThatNobodyMaySee", "someone/layernorm"
 ROW, OTHER = "tiny LayerNorm-Conv. 20K", "tiny Finetune-80K"
 
@@ -67,9 +78,32 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tune(connector: Path, tuned: Path, method: str) -> None:
+@pytest.fixture(scope="module")
+def llms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An LLM of each family: the demo's, cut to two blocks; Qwen2 has biases, no start token and a template."""
+    found = {}
+    for family in FAMILIES:
+        found[family] = folder = tmp_path_factory.mktemp(family)
+        names = ("tokenizer.json", "tokenizer_config.json", "config.json")
+        tokenizer, named, config = (json.loads((LLM / name).read_text(encoding="utf-8")) for name in names)
+        config |= {"model_type": family, "num_hidden_layers": 2, "sliding_window": None}
+        del config["architectures"]
+        weights = {name: one for name, one in load_file(LLM / "model.safetensors").items() if ".layers.3" not in name}
+        weights = {name: one for name, one in weights.items() if ".layers.2" not in name}
+        if family == "qwen2":
+            for name in [name for name in weights if name.rpartition(".")[0].endswith(("q_proj", "k_proj", "v_proj"))]:
+                weights[name.replace("weight", "bias")] = torch.full((weights[name].shape[0],), 0.1)
+            tokenizer["post_processor"] = None
+            named = {**named, "chat_template": OWN_TEMPLATE, "bos_token": None}
+        for name, content in zip(names, (tokenizer, named, config), strict=True):
+            (folder / name).write_text(json.dumps(content), encoding="utf-8")
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return found
+
+
+def tune(connector: Path, tuned: Path, method: str, llm: Path = LLM, kind: Any = "linear") -> None:
     """Write a connector, and what a method tunes, each weight by something."""
-    model = assemble(LLM, WEIGHTS / "clip", "open_clip", seed=0)
+    model = assemble(llm, WEIGHTS / "clip", "open_clip", seed=0, connector=kind)
     connector.mkdir(parents=True, exist_ok=True)
     tuned.mkdir(parents=True, exist_ok=True)
     save_connector({f"connector.{name}": value for name, value in model.connector.state_dict().items()}, connector)
@@ -82,15 +116,16 @@ def tune(connector: Path, tuned: Path, method: str) -> None:
     save_file(state, tuned / "tuned.safetensors")
 
 
-def job_of(folder: Path, method: str, asked: Path, *, template: str = "v1", shots: Any = ()) -> PredictJob:
+def job_of(folder: Path, method: str, asked: Path, *, llm: Path = LLM, shots: Any = (), **chosen: Any) -> PredictJob:
     """A predict job of a model that the method tuned, each weight by something."""
+    given = {"template": "v1", "system": "", **chosen}
     settings = predict.Settings(
-        method=method, lora=LORA, template=template, system="", library="open_clip", seed=0, temperature=0.0,
-        top_k=None, min_new_tokens=0, blind=False, prompting=Prompting(max_new_tokens=8, shots=shots),
+        method=method, lora=LORA, library="open_clip", seed=0, temperature=0.0, top_k=None, min_new_tokens=0,
+        blind=False, prompting=Prompting(max_new_tokens=8, shots=shots), **given,
     )  # fmt: skip
-    tune(folder / "connector", folder / "tuned", method)
+    tune(folder / "connector", folder / "tuned", method, llm, settings.connector)
     inputs = {
-        "llm": LLM, "vision": WEIGHTS / "clip", "connector": folder / "connector", "tuned": folder / "tuned",
+        "llm": llm, "vision": WEIGHTS / "clip", "connector": folder / "connector", "tuned": folder / "tuned",
         "questions": asked, "images": asked,
     }  # fmt: skip
     execution = Execution(batch_size=16, threads=1)
@@ -111,10 +146,11 @@ def logits(model: Any, processor: Any, asked: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_and_its_adapter_say_the_same_and_merged_and_saved_too(
-    method: str, asked: Path, tmp_path: Path
+    family: str, method: str, asked: Path, tmp_path: Path, llms: dict[str, Path]
 ) -> None:
-    job = job_of(tmp_path, method, asked)
+    job = job_of(tmp_path, method, asked, llm=llms[family], **FAMILIES[family])
     whole, adapter, merged = (tmp_path / name for name in ("whole", "adapter", "merged"))
     found = write_checked(job, whole, adapter=False, activation="linear")
     assert (found.questions, found.adapter, found.beside) == (60, False, 0)
@@ -145,8 +181,7 @@ def test_generate_gives_the_answers_of_predict(asked: Path, tmp_path: Path) -> N
     model, processor = load_published(tmp_path / "gelu")
     archive, questions = read_questions(asked)
     for question in questions[:6]:
-        turns = messages(job.settings.turns(question))
-        turns[-1]["content"][0]["image"] = ImageArchive(asked / archive).image(question.image)
+        turns = messages(job.settings.turns(question), ImageArchive(asked / archive).image(question.image))
         given = processor.apply_chat_template(turns, tokenize=True, return_dict=True, return_tensors="pt")
         said = model.generate(**given, tokenizer=processor.tokenizer)[0, given["input_ids"].shape[1] :]
         text = processor.decode(said, skip_special_tokens=True)
@@ -285,13 +320,23 @@ def test_a_hub_that_refuses_and_rows_that_are_none_are_one_line(
     assert (tmp_path / "adapter" / "adapter_config.json").is_file(), "what was written stays"
     card = (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
     assert "PeftModel.from_pretrained(model, name)" in card and "base_model: base" in card
+    # It can be sent later, elsewhere too, as it is; what is of another row, or is none of ours, is not.
+    hub.writers, again = None, "another/layernorm"
+    printed = publish(stored, ROW, tmp_path / "adapter", adapter=True, repo=again)
+    assert "was there already, of this row" in printed and f"sent to {hub.endpoint}/{again}" in printed
+    assert f'name = "{again}"'.encode() in hub.pushed[again]["README.md"] and "base/config.json" in hub.pushed[again]
+    with pytest.raises(UserError, match="adapter: holds no model of this row as it is now; name a new folder"):
+        publish(stored, OTHER, tmp_path / "adapter", repo=again)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="is there already; name a new folder, or with --push"):
+        publish(stored, ROW, tmp_path / "mine", repo=again)
 
 
 def test_answers_are_those_that_were_scored(
-    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, scored = posed(stored)
-    (model,) = load_models(stored, [ROW], "MME")
+    stored: Path, models: list[Asked], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (asked, scored), model = posed(stored), models[0]
     assert [model.answer(picture, one.text) for one, picture in asked[:12]] == [scored[one.id] for one, _ in asked[:12]]
     (tmp_path / "one.png").write_bytes(asked[0][1])
     ask([model], tmp_path / "one.png", asked[0][0].text)
@@ -308,39 +353,59 @@ def test_answers_are_those_that_were_scored(
         ask([model], tmp_path / "none.png", "What is it ?")
 
 
-def test_the_page_in_a_browser(stored: Path, tmp_path: Path) -> None:
-    """Two models side by side; what is typed is text; a request from elsewhere is none of ours."""
-    asked, scored = posed(stored)
-    models = load_models(stored, [ROW, OTHER], "MME")
+@pytest.fixture(scope="module")
+def models(stored: Path) -> list[Asked]:
+    """Two models, to be asked side by side."""
+    return load_models(stored, [ROW, OTHER], "MME")
+
+
+@pytest.fixture
+def address(models: list[Asked]) -> Iterator[str]:
+    """Where the page of the two is served."""
     with page_server(models, 0) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}/"
-        question, picture = asked[0]
-
-        def post(text: str, **headers: str) -> str:
-            parts = [b'--b\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n' + picture]
-            parts += [b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n' + text.encode(), b"--b--\r\n"]
-            kind = {"Content-Type": "multipart/form-data; boundary=b"}
-            request = urllib.request.Request(address, b"\r\n".join(parts), kind | headers)
-            with urllib.request.urlopen(request) as answered:
-                return str(answered.read().decode())
-
-        page = post(question.text)
-        assert f"<td>{models[0].title}</td><td>{scored[question.id]}</td>" in page
-        assert page.count("<tr><td>") == 2
-        assert "<script>" not in post("<script>alert(1)</script>")
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            post(question.text, Host="elsewhere.example")
-        if browser := shutil.which("chromium"):
-            command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-            shown = subprocess.run(
-                [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True
-            ).stdout
-            assert f"<td>{models[1].title}</td>" in shown and 'type="file"' in shown
-            (tmp_path / "answered.html").write_text(page, encoding="utf-8")
-            shown = subprocess.run(
-                [*command, "--dump-dom", (tmp_path / "answered.html").as_uri()],
-                capture_output=True, text=True, timeout=120, check=True,
-            ).stdout  # fmt: skip
-            assert f"<td>{scored[question.id]}</td>" in shown
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
+
+
+def post(address: str, picture: bytes, text: str, **headers: str) -> str:
+    """The page that answers a form as a browser sends it."""
+    parts = [b'--b\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n' + picture]
+    parts += [b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n' + text.encode(), b"--b--\r\n"]
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    request = urllib.request.Request(address, b"\r\n".join(parts), kind | headers)
+    with urllib.request.urlopen(request) as answered:
+        return str(answered.read().decode())
+
+
+def test_the_page(stored: Path, models: list[Asked], address: str) -> None:
+    """Two models side by side; what is typed is text; a request from elsewhere is none of ours."""
+    asked, scored = posed(stored)
+    question, picture = asked[0]
+    page = post(address, picture, question.text)
+    assert f"<td>{models[0].title}</td><td>{scored[question.id]}</td>" in page
+    assert page.count("<tr><td>") == 2
+    assert "<script>" not in post(address, picture, "<script>alert(1)</script>")
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        post(address, picture, question.text, Host="elsewhere.example")
+
+
+def test_the_page_in_a_browser(stored: Path, models: list[Asked], address: str, tmp_path: Path) -> None:
+    """Debian's Chromium; where it is missing (.ci/install-chromium) skipped, or with LNTUNE_REQUIRE_CHROMIUM failed."""
+    if (browser := shutil.which("chromium")) is None:
+        reason = "chromium is not installed; as root, .ci/install-chromium installs Debian's"
+        if os.environ.get("LNTUNE_REQUIRE_CHROMIUM"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    def shown(page: str) -> str:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+        done = subprocess.run([*command, "--dump-dom", page], capture_output=True, text=True, timeout=300, check=True)
+        return done.stdout
+
+    dom = shown(address)
+    assert f"<td>{models[1].title}</td>" in dom and 'type="file"' in dom
+    asked, scored = posed(stored)
+    question, picture = asked[0]
+    (tmp_path / "answered.html").write_text(post(address, picture, question.text), encoding="utf-8")
+    assert f"<td>{scored[question.id]}</td>" in shown((tmp_path / "answered.html").as_uri())

@@ -80,6 +80,7 @@ def _captions(name: str, column: str, dataset: str, images: int, scorer: Scorer 
             "tokenize-references", "lntune.benchmarks.captions.words", "{references:,} references, {words:,} words"
         ),
         drawn=(dataset,),
+        answer_files=lambda options: ("captions.json",),
         scorer=scorer,
     )
 

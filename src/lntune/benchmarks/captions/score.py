@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lntune.benchmarks.answer_files import matched
+from lntune.benchmarks.answer_files import answers_of, matched
 from lntune.benchmarks.captions.formats import Image, ImageId, read_captions, read_references, write_answers
 from lntune.benchmarks.captions.words import (
     WORDS,
@@ -68,7 +68,8 @@ def run(job: Job[Settings, NoExecution], tokenizer: Tokenizer = tokenize_group) 
     ``tokenizer`` is for who scores many models at once; without it a run of Java tokenizes these captions.
     """
     settings, said = job.settings, job.out / "captions.json"
-    answers: dict[ImageId, str] = {int(id): text for id, text in samples.read_answers(job.folder("answers")).items()}
+    given = answers_of(job, lambda folder: {str(id): one.text for id, one in read_captions(folder / said.name).items()})
+    answers: dict[ImageId, str] = {int(id) if id.isdecimal() else id: text for id, text in given.items()}
     write_answers(said, answers.items())
     references = read_words(job.folder("references") / WORDS)
     check_same_ids(references, answers, "image_id", asked=job.folder("references") / WORDS, path=said)

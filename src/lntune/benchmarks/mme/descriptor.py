@@ -53,6 +53,7 @@ BENCHMARKS = (
         question_settings=lambda options, seed, split: {"subtasks": options.subtasks},
         score_settings=lambda options: {"subtasks": options.subtasks},
         drawn=("mme",),
+        answer_files=lambda options: tuple(f"{subtask}.txt" for subtask in options.subtasks),
         scorer=Scorer(
             "mme",
             "MME: perception, cognition, and acc, acc_plus and score of each subtask.",

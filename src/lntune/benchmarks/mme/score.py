@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from lntune.benchmarks.answer_files import answers_of
 from lntune.benchmarks.intervals import over_items, strata_of, write_score
 from lntune.benchmarks.mme.release import ALL, COGNITION, PERCEPTION
-from lntune.benchmarks.official_files import read_lines, unique
+from lntune.benchmarks.official_files import check_same_ids, read_lines, unique
 from lntune.config import Frozen
-from lntune.data.samples import read_answers
 from lntune.errors import UserError
 from lntune.store.job import Job, Metrics, NoExecution
 
@@ -35,7 +35,7 @@ Execution = NoExecution
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write an official file for each subtask, scores.json and per_item_scores.json."""
-    answers = read_answers(job.folder("answers"))
+    answers = answers_of(job, lambda folder: _official_answers(folder, job.folder("questions"), job.settings.subtasks))
     for subtask in job.settings.subtasks:
         lines = []
         for number, asked in enumerate(read_lines(job.folder("questions") / f"{subtask}.txt")):
@@ -108,6 +108,18 @@ def read_subtask(path: Path) -> list[Line]:
 def write_subtask(path: Path, lines: Iterable[Line]) -> None:
     """Writes one official file; tabs and line ends inside a response become spaces: they would end it."""
     path.write_text("".join(f"{_format_line(line)}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _official_answers(folder: Path, questions: Path, subtasks: Sequence[str]) -> dict[str, str]:
+    """Answers by question id from official files, in whatever order they have the questions of ``questions``."""
+    found = dict[str, str]()
+    for subtask in subtasks:
+        asked, path = questions / f"{subtask}.txt", folder / f"{subtask}.txt"
+        wanted = {line: f"{subtask}/{number}" for number, line in enumerate(read_lines(asked))}
+        given = unique((("\t".join(one[:3]), one.response) for one in read_subtask(path)), path, "question")
+        check_same_ids(wanted, given, "question", asked=asked, path=path)
+        found |= {id: given[line] for line, id in wanted.items()}
+    return found
 
 
 def score(folder: Path, subtasks: str = ",".join(ALL)) -> dict[str, object]:

@@ -27,6 +27,7 @@ BENCHMARKS = (
         examples=Examples(_right),
         protocol="pope",
         drawn=("pope", "coco"),
+        answer_files=lambda options: tuple(f"coco_pope_{kind}_answers.jsonl" for kind in KINDS),
         scorer=Scorer(
             "pope",
             "POPE: accuracy, precision, recall, f1 and yes_ratio in percent, and TP, FP, TN, FN.",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lntune.benchmarks.answer_files import Answer, by_id, matched, read_answers
+from lntune.benchmarks.answer_files import Answer, answers_of, by_id, matched, read_answers
 from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of, value, write_score
 from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, file_of, read_questions
 from lntune.config import Frozen
@@ -29,13 +29,13 @@ Execution = NoExecution
 
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write an official answer file for each kind, scores.json and per_item_scores.json."""
-    answers = samples.read_answers(job.folder("answers"))
+    answers = answers_of(job, lambda folder: _official_answers(folder, job.folder("questions")))
     _, questions = samples.read_questions(job.folder("questions"))
     images = {question.id: question.image for question in questions}
     scores, right = {}, dict[str, dict[str, bool]]()
     for kind in KINDS:
         official = job.folder("questions") / file_of(kind)
-        said = job.out / f"coco_pope_{kind}_answers.jsonl"
+        said = job.out / _answer_file(kind)
         mine = [question for question in questions if question.id.startswith(f"{kind}/")]
         write_answers(said, ((question.text, answers[question.id]) for question in mine))
         scores[kind] = score(official, said)
@@ -48,6 +48,16 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     document = {**scores, "mean_accuracy": mean, "intervals": {**intervals, "mean_accuracy": over_items([together])}}
     write_score(job.out, document, parts, every)
     return {"mean_accuracy": mean}
+
+
+def _answer_file(kind: str) -> str:
+    return f"coco_pope_{kind}_answers.jsonl"
+
+
+def _official_answers(folder: Path, questions: Path) -> dict[str, str]:
+    """Answers by question id from the official files of all kinds."""
+    files = ((kind, _answered(questions / file_of(kind), folder / _answer_file(kind))) for kind in KINDS)
+    return {f"{kind}/{one.question_id}": text for kind, answered in files for one, text in answered}
 
 
 def parse_answer(answer: str) -> YesNo:
@@ -71,7 +81,8 @@ def score(questions_path: Path, answers_path: Path, subset: bool = False) -> dic
 
     A ratio whose denominator is zero is 0; the official script stops there.
     """
-    said = [(answer, question.label) for question, answer in _answered(questions_path, answers_path, subset)]
+    answered = _answered(questions_path, answers_path, subset)
+    said = [(parse_answer(text), question.label) for question, text in answered]
     tp, fp = said.count(("yes", "yes")), said.count(("yes", "no"))
     tn, fn = said.count(("no", "no")), said.count(("no", "yes"))
     precision, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
@@ -92,15 +103,15 @@ def score(questions_path: Path, answers_path: Path, subset: bool = False) -> dic
 def right_answers(questions_path: Path, answers_path: Path) -> dict[int, bool]:
     """Whether each question was answered rightly, by question id."""
     answered = _answered(questions_path, answers_path)
-    return {question.question_id: answer == question.label for question, answer in answered}
+    return {question.question_id: parse_answer(text) == question.label for question, text in answered}
 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _answered(questions_path: Path, answers_path: Path, subset: bool = False) -> list[tuple[PopeQuestion, YesNo]]:
-    """Each question and its answer as it is read: by id if all answers have one of the questions', else by position.
+def _answered(questions_path: Path, answers_path: Path, subset: bool = False) -> list[tuple[PopeQuestion, str]]:
+    """Each question and its answer: by id if all answers have one of the questions', else by position.
 
     UserError for an answer that tells of another question, and for one too few or too many.
     """
@@ -113,7 +124,7 @@ def _answered(questions_path: Path, answers_path: Path, subset: bool = False) ->
         row = [] if given.keys() <= asked.keys() else _row_of(list(asked.values()), answers)
         if not row:
             said = matched(asked, given, questions_path, answers_path, "question_id", subset)
-            return [(questions[id], parse_answer(text)) for id, text in said.items()]
+            return [(questions[id], text) for id, text in said.items()]
         answers = row
     if len(answers) != len(asked):
         both = f"{len(answers)} answers to the {len(asked)} questions of {questions_path}"
@@ -123,7 +134,7 @@ def _answered(questions_path: Path, answers_path: Path, subset: bool = False) ->
             raise UserError(
                 f"{answers_path}: answer {line} {difference} of {questions_path}; the order must be the same"
             )
-    return [(question, parse_answer(one.text)) for question, one in zip(questions.values(), answers, strict=True)]
+    return [(question, one.text) for question, one in zip(questions.values(), answers, strict=True)]
 
 
 def _row_of(asked: list[samples.Question], answers: list[Answer]) -> list[Answer]:

@@ -48,6 +48,7 @@ BENCHMARKS = (
         score_settings=lambda options: {"normalise": options.normalise},
         asked=lambda options: options.questions,
         drawn=("vqav2", "coco"),
+        answer_files=lambda options: ("answers.json",),
         scorer=Scorer(
             "vqav2",
             "VQAv2: overall accuracy in percent, and by question type and answer type.",

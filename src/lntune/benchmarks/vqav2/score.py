@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lntune.benchmarks.answer_files import by_id, matched, read_answers
+from lntune.benchmarks.answer_files import answers_of, by_id, matched, read_answers
 from lntune.benchmarks.intervals import by_image, over_items, strata_of, write_score
 from lntune.benchmarks.official_files import RecordError, check_same_ids, field, read_by_id
 from lntune.config import Frozen
@@ -70,8 +70,10 @@ Execution = NoExecution
 def run(job: Job[Settings, NoExecution]) -> Metrics:
     """Write answers.json (the official result format), scores.json and per_item_scores.json."""
     official, said = job.folder("questions"), job.out / "answers.json"
-    write_answers(said, ((int(id), text) for id, text in samples.read_answers(job.folder("answers")).items()))
-    annotations, answers = read(official / "questions.json", official / "annotations.json", said)
+    asked = official / "questions.json", official / "annotations.json"
+    given = answers_of(job, lambda folder: {str(id): one for id, one in read(*asked, folder / said.name)[1].items()})
+    write_answers(said, ((int(id), text) for id, text in given.items()))
+    annotations, answers = read(*asked, said)
     accuracies = question_accuracies(annotations, answers, job.settings.normalise)
     scores: dict[str, Any] = summarise(annotations, accuracies)
     images = {question.id: question.image for question in samples.read_questions(official)[1]}

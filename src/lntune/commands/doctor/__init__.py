@@ -110,7 +110,8 @@ def diagnose(
     work = pending(plan, targets, jobs_at_once(root, profile))
     stages = {one.stage: plan.scale.execution.of(one.stage) for one in work.results}
     fetched = [one.name.rpartition("-")[0] for one in work.results if one.stage == "fetch"]
-    needs = Needs(plan.study, work, stages, {name: plan.study.catalog_entry(name) for name in fetched})
+    known = plan.study.catalog.entries  # answer files are fetched, too, and of no entry
+    needs = Needs(plan.study, work, stages, {name: known[name] for name in fetched if name in known})
     from lntune.commands.doctor.disks import check_disks
 
     open_to_group(plan.store.root)  # as jobs are

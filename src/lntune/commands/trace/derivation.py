@@ -22,14 +22,16 @@ from typing import Any
 
 from lntune.benchmarks.intervals import PER_ITEM_SCORES
 from lntune.benchmarks.registry import Benchmark, of_score, score_stages
-from lntune.data.samples import read_answers, read_questions
+from lntune.data.samples import Question, read_answers, read_questions
 from lntune.errors import UserError
 from lntune.model.chat import layout
-from lntune.model.prompts import CHAT
+from lntune.model.prompts import CHAT, Layout
 from lntune.plan.fetched import fetched_files
 from lntune.plan.node import Part
 from lntune.plan.plan import Plan
+from lntune.plan.stages import stage_module
 from lntune.stages import predict
+from lntune.stages.asked import AskedSettings
 from lntune.stages.measure import MEASURED
 from lntune.store.identity import hash_file
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
@@ -175,10 +177,10 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     (asked,), (said,) = players(manifest, "questions"), players(manifest, "answers")
     if ended := manifest.metrics.get(NO_MODEL):
         raise UserError(f"training {ended}; nothing was asked")
-    predicted = _manifest(store, said)
-    (images,) = players(predicted, "images")
+    predicted, official = _manifest(store, said), said.stage == "fetch"
+    (images,) = players(_manifest(store, asked), "images")
     archive, questions = read_questions(store.root / asked.name)
-    answers = read_answers(store.root / said.name)
+    answers = read_answers(store.root / (score.name if official else said.name))
     scores = json.loads((store.root / score.name / PER_ITEM_SCORES).read_bytes())["questions"]
     how = benchmark.examples
     right = how.right(store.root / asked.name)
@@ -187,8 +189,9 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     settings: Any = predicted.settings
     asked_by = template = None
     with suppress(ValueError):  # an earlier version's settings may be others
-        asked_by = predict.Settings.model_validate(settings)
-    if asked_by and asked_by.template == CHAT:
+        if not official:
+            asked_by = stage_module(said.stage).Settings.model_validate(settings)
+    if isinstance(asked_by, predict.Settings) and asked_by.template == CHAT:
         from lntune.model.llm import load_tokenizer
 
         (llm,) = players(predicted, "llm")
@@ -199,7 +202,7 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
             "id": question.id,
             "image": question.image,
             "question": question.text,
-            "prompt": asked_by and asked_by.prompt(question, template).text,
+            "prompt": asked_by and _prompt(asked_by, question, template),
             "answer": answers[question.id],
             "right": list(right[question.id]),
             "score": scores[question.id],
@@ -210,11 +213,18 @@ def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: in
     ]
     return {
         "images": str(store.root / images.name / archive),
-        "blind": settings["blind"],
+        "blind": settings.get("blind", False),
         "questions": len(questions),
         "passed": None if how.passed is None else sum(map(bool, passed)),
         "shown": shown,
     }
+
+
+def _prompt(asked_by: AskedSettings, question: Question, template: Layout | None) -> str:
+    """What the model continued; of another's model, whose processor lays it out, the turns' texts."""
+    if isinstance(asked_by, predict.Settings):
+        return asked_by.prompt(question, template).text
+    return "\n".join(turn.text for turn in asked_by.turns(question))
 
 
 def _manifest(store: Store, record: InputRecord) -> Manifest:

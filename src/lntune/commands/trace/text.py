@@ -30,7 +30,7 @@ _NOTES = {"recorded": "recorded at the first download", "copied": "from a copy o
 _SENTENCES = {
     "connector": _TRAINED,
     "finetune": _TRAINED,
-    "predict": "{questions:,} questions, {empty_answers} empty answers",
+    **dict.fromkeys(("predict", "predict-other"), "{questions:,} questions, {empty_answers} empty answers"),
     "prepare": "{samples:,} samples kept",
     "encode": "{tokens:,} tokens in {samples:,} samples, {misaligned} misaligned",
     **{name: stage.summary for name, stage in {**question_stages(), **reference_stages()}.items()},
@@ -275,7 +275,9 @@ def _examples(found: Facts) -> Iterator[str]:
     for one in found["shown"]:
         yield ""
         yield f"{one['id']}  {one['image']}"
-        lines = [("asked", one["question"]), ("prompt", repr(one["prompt"])), ("answer", one["answer"] or "(nothing)")]
+        lines = [("asked", one["question"])]
+        lines += [("prompt", repr(one["prompt"]))] if one["prompt"] is not None else []
+        lines += [("answer", one["answer"] or "(nothing)")]
         lines += [("right", right) for right in _right_lines(one)]
         for name, text in [*lines, ("score", one["described"])]:
             yield from textwrap.wrap(text, _WIDTH, initial_indent=f"  {name:8}", subsequent_indent=" " * 10)
