@@ -101,27 +101,25 @@ class _Sharded(EngineMemory):
         vectors = [one for one in model.trained if len(one.shape) < 2]
         self.groups = [group for group in (matrices, vectors) if group]
         self.total = model.trainable
-        self.share = sum(self.part(group) for group in self.groups)
+        self.parts = [-(-sum(one.numel for one in group) // ranks) for group in self.groups]
+        """Numbers of each group that one rank updates."""
+        self.share = sum(self.parts)
         self.bucket_numel = max(min(REDUCE_BUCKET, self.total), SMALLEST_BUCKET)
         self.moments = ledger.new(self.share * 2 * FULL + FULL * len(self.groups), "AdamW's moments")
-        self.filled: list[Weight] = []
+        self.filled = self.filled_numel = 0  # weights in the bucket, and their numbers
         self.large: Buffer | None = None
-
-    def part(self, group: Sequence[Weight]) -> int:
-        """Numbers of a group that one rank updates."""
-        return -(-sum(one.numel for one in group) // self.ranks)
 
     def into_bucket(self, weight: Weight, gradient: Buffer) -> None:
         """Copy a gradient into the bucket, which is reduced first if it is full; one that is larger stays itself."""
-        if self.filled and sum(one.numel for one in self.filled) + weight.numel > self.bucket_numel:
+        if self.filled and self.filled_numel + weight.numel > self.bucket_numel:
             self.reduce()
         if weight.numel > self.bucket_numel:
             self.large = gradient.rename(GRADIENTS)
-        self.filled.append(weight)
+        self.filled, self.filled_numel = self.filled + 1, self.filled_numel + weight.numel
 
     def reduce(self) -> None:
-        """Sum the bucket over the ranks."""
-        raise NotImplementedError
+        """Sum the bucket over the ranks, and empty it."""
+        self.filled, self.filled_numel, self.large = 0, 0, None
 
     def step(self, largest: int, partitions: Sequence[int]) -> None:
         """The gradients' norm in float64, one gradient after the other; then each group's copy, flat and in float32.
@@ -158,9 +156,9 @@ class ZeroMemory(_Sharded):
         """Numbers of the parameters of which a rank updates at least a part (params_in_partition)."""
         return sum(
             one.numel
-            for group in self.groups
+            for group, part in zip(self.groups, self.parts, strict=True)
             for one, end in zip(group, accumulate(one.numel for one in group), strict=True)
-            if end - one.numel < (rank + 1) * self.part(group) and end > rank * self.part(group)
+            if end - one.numel < (rank + 1) * part and end > rank * part
         )
 
     def gradient(self, weight: Weight, gradient: Buffer) -> None:
@@ -175,10 +173,10 @@ class ZeroMemory(_Sharded):
     def reduce(self) -> None:
         """allreduce_and_scatter joins slices of several ranks; copy_grads_in_partition keeps this rank's."""
         if self.ranks > 1:
-            self.ledger.touch(sum(one.numel for one in self.filled) * self.weight, part=BUFFERS)
+            self.ledger.touch(self.filled_numel * self.weight, part=BUFFERS)
         if self.new is None:
             self.new = self.ledger.new(self.in_partition * self.weight, GRADIENTS)
-        self.filled, self.large = [], None
+        super().reduce()
 
     def end_of_backward(self, last: bool) -> None:
         """independent_gradient_partition_epilogue: what is new is added to what there was."""
@@ -195,8 +193,10 @@ class ZeroMemory(_Sharded):
 
     def optimiser_step(self) -> None:
         """On this rank's gradients."""
-        largest = max(min(one.numel, self.part(group)) for group in self.groups for one in group)
-        self.step(largest, [self.part(group) for group in self.groups])
+        largest = max(
+            min(max(one.numel for one in group), part) for group, part in zip(self.groups, self.parts, strict=True)
+        )
+        self.step(largest, self.parts)
 
 
 class Zero3Memory(_Sharded):
@@ -208,7 +208,7 @@ class Zero3Memory(_Sharded):
         ledger.touch((model.numel - model.vision.numel) * weight, part=LOADED)  # whole until they are shared out
         llm = model.llm
         self.order: list[Module] = [llm.model.embed_tokens, model.connector, *llm.model.layers, llm.lm_head]
-        small = sum(one.numel for module in self.order for one in module.weights() if one.numel < PERSISTENT)
+        small = sum(one.numel for module in self.order for one in module.weights if one.numel < PERSISTENT)
         self.held = [
             *_frozen(ledger, model, weight, ranks),
             ledger.new(self.share * weight, "weights that train"),  # lp_param_buffer
@@ -219,7 +219,7 @@ class Zero3Memory(_Sharded):
             ledger.new(self.share * weight, GRADIENTS),  # grad_partitions_flat_buffer
         ]
         self.large_of = {
-            module: sum(one.numel for one in module.weights() if one.numel >= PERSISTENT) for module in self.order
+            module: sum(one.numel for one in module.weights if one.numel >= PERSISTENT) for module in self.order
         }
         self.fetched: dict[Module, Buffer] = {}
         self.ahead: Buffer | None = None
@@ -243,10 +243,9 @@ class Zero3Memory(_Sharded):
 
     def reduce(self) -> None:
         """reduce_scatter_coalesced joins the bucket's gradients, which gloo copies once more; this rank's are kept."""
-        if len(self.filled) > 1:
-            size = sum(one.numel for one in self.filled) * self.weight
-            self.ledger.touch(*[size] * self.copies, part=BUFFERS)
-        self.filled, self.large = [], None
+        if self.filled > 1:
+            self.ledger.touch(*[self.filled_numel * self.weight] * self.copies, part=BUFFERS)
+        super().reduce()
 
     def end_of_backward(self, last: bool) -> None:
         """Reduce what is left. The words' table has no input with a gradient, at which it would be released."""
@@ -260,8 +259,7 @@ class Zero3Memory(_Sharded):
         self.fetched = {}
         largest = [max(one.numel for one in group) for group in self.groups]
         sub_groups = [SUB_GROUP + numel // self.ranks for numel in largest]
-        numels = [min(self.part(group), most) for group, most in zip(self.groups, sub_groups, strict=True)]
-        self.step(-(-max(largest) // self.ranks), numels)
+        self.step(-(-max(largest) // self.ranks), [*map(min, self.parts, sub_groups)])
 
 
 def engine_memory(

@@ -16,7 +16,7 @@ from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
 from lntune.config.training import AnswerPrecision, Execution, Passes, Precision
 from lntune.estimate.jobs import ANSWER_BYTES, PROMPT_TOKENS, TrainingJob
-from lntune.estimate.shapes import Skeleton, VisionShape
+from lntune.estimate.shapes import VisionShape, skeleton
 
 PREFIX_TOKENS = 45
 """Of PROMPT_TOKENS, those before the image's (assumed: Vicuna's system text)."""
@@ -101,7 +101,7 @@ def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: boo
     """
     llm, tokens = job.llm, job.vision.tokens + text
     forward, seen = forward_operations(llm, job.vision, text, answers)
-    model = Skeleton(job.llm, job.vision, job.method, job.lora, job.connector)
+    model = skeleton(job.llm, job.vision, job.method, job.lora, job.connector)
     connector = [layer.weight for layer in model.connector.layers]
     others = (*connector, model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
     weights = 2.0 * tokens * sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in others)

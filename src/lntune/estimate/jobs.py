@@ -9,7 +9,6 @@ The memory that asking a tuned model takes, unlike training's, has not been chec
 
 import atexit
 import sys
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -120,12 +119,26 @@ def choose(job: TrainingJob, gpu: GpuSettings, limit: int) -> Fit:
     stages = range(job.zero_stage, 4) if job.engine == "deepspeed" else (0,)
 
     def fitting(zero_stage: int, recompute: bool) -> int:
-        """The most positions of a pass that fit; more never take less."""
+        """The most positions of a pass that fit; more never take less, and memory is nearly a line in them."""
         if job.recompute not in (None, recompute):
             return 0
-        setups = [job.setup(size, zero_stage, recompute=recompute) for size in sizes]
-        found = bisect_right(setups, usable(gpu), key=lambda setup: predicted(setup).peak)
-        return sizes[found - 1] if found else 0
+
+        def over(place: int) -> float:
+            """Bytes that are missing."""
+            return predicted(job.setup(sizes[place], zero_stage, recompute=recompute)).peak - usable(gpu)
+
+        low, high = 0, len(sizes) - 1
+        below, above = over(low), over(high)
+        if above <= 0 or below > 0:
+            return sizes[high] if above <= 0 else 0
+        while high - low > 1:
+            guess = low + round((high - low) * below / (below - above))
+            guess = min(max(guess, low + 1), high - 1)
+            if (found := over(guess)) > 0:
+                high, above = guess, found
+            else:
+                low, below = guess, found
+        return sizes[low]
 
     for zero_stage in stages:
         kept = fitting(zero_stage, False)

@@ -25,7 +25,7 @@ from lntune.config.llm_shape import LlmShape
 from lntune.config.training import ConnectorKind, EngineName, LoraSettings, Precision
 from lntune.estimate.engine_memory import EngineMemory, engine_memory
 from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Tensor, run_backward
-from lntune.estimate.shapes import FULL, HALF, Block, Module, Skeleton, VisionShape
+from lntune.estimate.shapes import FULL, HALF, Block, Module, Skeleton, VisionShape, skeleton
 
 WEIGHT_BYTES: Mapping[Precision, int] = {"fp32": FULL, "tf32": FULL, "bf16": FULL, "bf16-weights": HALF}
 """Of connector and LLM; the vision encoder's weights are float32 always."""
@@ -81,7 +81,7 @@ def predict_memory(setup: Setup) -> MemoryAccount:
     """Run one step dry and return the account at its peak."""
     ledger = Ledger("before the step")
     weight = WEIGHT_BYTES[setup.precision]
-    model = Skeleton(setup.llm, setup.vision, setup.method, setup.lora, setup.connector)
+    model = skeleton(setup.llm, setup.vision, setup.method, setup.lora, setup.connector)
     on_cpu = setup.device == "cpu"
     engine = engine_memory(ledger, model, weight, setup.stage, setup.ranks, gloo=on_cpu)
     workspace = ledger.new(0 if on_cpu else CUBLAS_WORKSPACE, "cuBLAS workspace")

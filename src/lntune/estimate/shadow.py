@@ -10,7 +10,7 @@ makes.
 """
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,18 +24,20 @@ class Ledger:
     def __init__(self, moment: str) -> None:
         self.moment, self.part = moment, ""
         self.total = self.peak = 0
-        self.parts: dict[str, int] = {}
+        self.parts: dict[str, int] = defaultdict(int)
         self.peak_moment, self.peak_parts = moment, self.parts
 
     def take(self, part: str, size: int) -> None:
         """Hold more."""
-        self.parts[part] = self.parts.get(part, 0) + size
+        self.parts[part] += size
         self.total += size
         if self.total > self.peak:
-            self.peak, self.peak_moment, self.peak_parts = self.total, self.moment, self.parts.copy()
+            self.peak, self.peak_moment, self.peak_parts = self.total, self.moment, self.parts  # copied once it sinks
 
     def give(self, part: str, size: int) -> None:
         """Hold less."""
+        if self.peak_parts is self.parts:
+            self.peak_parts = self.parts.copy()
         self.parts[part] -= size
         self.total -= size
 
@@ -176,7 +178,7 @@ class Shadow:
 
         In place of ``backward`` the bytes of each input's gradient will do, which are taken where one flows.
         """
-        if self.recording and any(one is not None for one in inputs):
+        if self.recording and any(inputs):
             if not callable(backward):
                 flows = [None if one is None else size for one, size in zip(inputs, backward, strict=True)]
                 backward = lambda _: [None if size is None else self.ledger.new(size) for size in flows]  # noqa: E731

@@ -9,7 +9,9 @@ that is added is known here too.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from itertools import chain
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,27 +163,25 @@ class Module:
 
     def requires_grad_(self, flag: bool = True) -> None:
         """Mark all weights below."""
-        for weight in self.weights():
+        for weight in self.weights:
             weight.trains = flag
 
-    def weights(self) -> Iterator[Weight]:
-        """All weights below, in order."""
-        for value in vars(self).values():
-            if isinstance(value, Weight):
-                yield value
-            for module in value if isinstance(value, list) else [value]:
-                if isinstance(module, Module):
-                    yield from module.weights()
+    @cached_property
+    def weights(self) -> Sequence[Weight]:
+        """All weights below, in order; one that is tied comes once. None is added after they were asked for."""
+        parts = chain.from_iterable(part if isinstance(part, list) else [part] for part in vars(self).values())
+        below = (part.weights if isinstance(part, Module) else [part] for part in parts)
+        return tuple(dict.fromkeys(one for one in chain.from_iterable(below) if isinstance(one, Weight)))
 
     @property
     def trains(self) -> bool:
         """Whether anything below does."""
-        return any(weight.trains for weight in self.weights())
+        return any(weight.trains for weight in self.weights)
 
-    @property
+    @cached_property
     def numel(self) -> int:
         """All parameters below."""
-        return sum(weight.numel for weight in self.weights())
+        return sum(weight.numel for weight in self.weights)
 
 
 class Linear(Module):
@@ -264,10 +264,6 @@ class Llm(Module):
         if shape.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def weights(self) -> Iterator[Weight]:
-        """All weights, in order; one that is tied comes once."""
-        yield from dict.fromkeys(super().weights())
-
     def get_input_embeddings(self) -> Table:
         """The word embeddings."""
         return self.model.embed_tokens
@@ -307,12 +303,20 @@ class Skeleton(Module):
         for part in (self.connector, self.llm.get_input_embeddings(), self.llm.get_output_embeddings()):
             part.requires_grad_()  # as every method but the simplest does
 
-    @property
-    def trained(self) -> list[Weight]:
+    @cached_property
+    def trained(self) -> Sequence[Weight]:
         """What trains, in the order of the model's parameters."""
-        return [weight for weight in self.weights() if weight.trains]
+        return tuple(weight for weight in self.weights if weight.trains)
 
-    @property
+    @cached_property
     def trainable(self) -> int:
         """How many parameters train."""
         return sum(weight.numel for weight in self.trained)
+
+
+@cache
+def skeleton(
+    llm: LlmShape, vision: VisionShape, method: str, lora: LoraSettings | None, connector: ConnectorKind
+) -> Skeleton:
+    """The same one for all who ask what trains, and change nothing."""
+    return Skeleton(llm, vision, method, lora, connector)
