@@ -13,7 +13,7 @@ from checkout import ROOT, Checkout, copy_checkout
 from finished import finish
 from lntune.config.llm_shape import LlmShape
 from lntune.errors import UserError
-from lntune.estimate.hours import PREFIX_TOKENS, START_UP, prediction_seconds
+from lntune.estimate.hours import PREFIX_TOKENS, prediction_seconds
 from lntune.estimate.jobs import PROMPT_TOKENS
 from lntune.estimate.shapes import LLMS
 from lntune.paper.memory import text as paper_text
@@ -226,7 +226,7 @@ def test_a_image_is_predicted_to_be_read_once(cards: Checkout) -> None:
     assert gpu is not None
 
     def seconds(questions: int, images: int) -> float:
-        return prediction_seconds(job, questions, images, 0, 1, gpu) - START_UP
+        return prediction_seconds(job, questions, images, 0, 1, gpu)
 
     one, six, six_alone = seconds(1, 1), seconds(6, 1), seconds(6, 6)
     assert six_alone == pytest.approx(6 * one)

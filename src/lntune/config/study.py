@@ -282,7 +282,9 @@ class ExecutionSettings(Frozen):
         default=None, description="recompute activations in the backward pass; null: where memory needs it"
     )
     checkpoint_steps: int | None = Field(default=None, ge=1, description="steps between checkpoints; null: any")
-    checkpoint_minutes: float | None = Field(default=None, gt=0, description="minutes between them; null: any")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        default=None, description="minutes between them; auto: as their predicted cost asks for; null: any"
+    )
     cache_features: bool
     prediction_batch: int = Field(ge=1)
     default: Stage

@@ -8,6 +8,7 @@ layer's input, two for that of a weight that trains, and the forward pass again 
 does ``teraflops`` x ``utilisation`` of them a second. What is assumed besides is in the constants here.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -27,8 +28,15 @@ TEXT_TOKENS: Mapping[str, tuple[int, int]] = {"llava-pretrain": (20, 16), "llava
 SAMPLES: Mapping[str, int] = {"llava-pretrain": 595_375, "llava-instruct": 80_000}
 """Samples of the two sets where the scale takes all."""
 
-START_UP = 180.0
-"""Seconds until a job's first step: imports, reading weights, joining the ranks (assumed)."""
+STARTED = 30.0
+"""Seconds of a job's start besides reading: imports (9 of CPU, measured), CUDA, joining the ranks (assumed)."""
+
+STORE_SPEED, HASH_SPEED = 5e8, 2e9
+"""Bytes a second that a cluster's store gives and takes (assumed); of weights, copied from a GPU and hashed (BLAKE3
+alone 3.8e9, measured)."""
+
+SAVED, INTERRUPTED = 2.0, 7 * 86400.0
+"""Seconds of a save besides writing, and of work between two interruptions of a training, on average (assumed)."""
 
 SPEEDS: Mapping[Precision, float] = {"fp32": 1.0, "tf32": 8.0, "bf16": 16.0, "bf16-weights": 16.0}
 """How fast a GPU multiplies matrices, in float32 as 1 (A100); ``teraflops`` is at the scale's training precision."""
@@ -63,11 +71,8 @@ UNKNOWN_BYTES: Mapping[str, int] = {".zip": 7_000_000_000}
 """Of a file whose size nobody published, by how its name ends (assumed: CC3M's 595,375 images); others have 10^8."""
 
 STARTING, RECOMPUTED, SLOW = "start-up of jobs", "recomputed activations", "TF32 or float32 in place of bf16"
-REJECTED, SAVING = "candidates that are not chosen", "saving to resume"
+REJECTED, SAVING = "candidates that are not chosen", "saving to resume, and interruptions"
 """Kinds of waste that are predicted; of padding nothing is known before the data are there."""
-
-CHECKPOINT_SPEED = 5e8
-"""Bytes of a checkpoint that are written a second (assumed); a job is told to stop so much earlier."""
 
 CHECKPOINT_BYTES = 12
 """Of a number that trains: the weight and AdamW's two moments, in float32."""
@@ -116,7 +121,7 @@ def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: boo
 
 
 def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettings, given: Passes) -> float:
-    """Seconds of training on ``job.ranks`` GPUs with so many samples of a format, a key of TEXT_TOKENS.
+    """Seconds of all steps on ``job.ranks`` GPUs with so many samples of a format, a key of TEXT_TOKENS.
 
     All samples are taken for average ones, so either all passes recompute activations or none does.
     """
@@ -129,13 +134,39 @@ def training_seconds(job: TrainingJob, samples: int, format: str, gpu: GpuSettin
     language = step_operations(job, text, answers, recompute=recompute) - image
     # Images are seen outside of autocast, by float32 weights.
     spent = image / _speed(job, gpu, "tf32" if precision == "tf32" else "fp32") + language / _speed(job, gpu, precision)
-    return START_UP + seen * spent / job.ranks
+    return seen * spent / job.ranks
+
+
+def start_up(read: float, hashed: float = 0.0) -> float:
+    """Seconds until a job's first step or question: it reads its inputs' files whole, once, then has them in memory.
+
+    A training's checkpoints bear the hash of all its weights: so many bytes are ``hashed``.
+    """
+    return STARTED + read / STORE_SPEED + hashed / HASH_SPEED
+
+
+def checkpoint_bytes(job: TrainingJob) -> int:
+    """Of one checkpoint."""
+    return CHECKPOINT_BYTES * skeleton(job.llm, job.vision, job.method, job.lora, job.connector).trainable
+
+
+def checkpoint_minutes(job: TrainingJob) -> float:
+    """Minutes between checkpoints at which saving and what interruptions lose cost least in all (Young, 1974)."""
+    return math.sqrt(2 * (SAVED + checkpoint_bytes(job) / STORE_SPEED) * INTERRUPTED) / 60
 
 
 def checkpoints(seconds: float, steps: int, given: Execution) -> int:
     """How many checkpoints a training of so many seconds and steps writes."""
     by_time = int(seconds / (60 * given.checkpoint_minutes)) if given.checkpoint_minutes else 0
     return by_time + ((steps - 1) // given.checkpoint_steps if given.checkpoint_steps else 0)
+
+
+def saving_seconds(seconds: float, written: float, number: int, start: float) -> float:
+    """Of ``number`` checkpoints, so many bytes in all, in a training of so many seconds, and of its interruptions.
+
+    Each of these loses half of the time between two checkpoints, and another ``start``.
+    """
+    return number * SAVED + written / STORE_SPEED + seconds / INTERRUPTED * (seconds / (number + 1) / 2 + start)
 
 
 def training_waste(job: TrainingJob, samples: int, format: str, gpu: GpuSettings, given: Passes) -> dict[str, float]:
@@ -146,7 +177,7 @@ def training_waste(job: TrainingJob, samples: int, format: str, gpu: GpuSettings
     fast_job = replace(job, schedule=job.schedule.model_copy(update={"precision": "bf16"}))
     fast_gpu = gpu.model_copy(update={"teraflops": gpu.teraflops * faster})
     fast = training_seconds(fast_job, samples, format, fast_gpu, given)
-    return {STARTING: START_UP, RECOMPUTED: whole - kept, SLOW: whole - fast}
+    return {RECOMPUTED: whole - kept, SLOW: whole - fast}
 
 
 def prediction_seconds(
@@ -170,7 +201,7 @@ def prediction_seconds(
     reading = (images * prefix + questions * (whole - prefix)) / _speed(job, gpu, precision)
     seeing = images * seen / _speed(job, gpu, "fp32")
     generating = float(ANSWER_BYTES[precision]) * job.llm.parameters / READ_BYTES * new_tokens / batch
-    return START_UP + seeing + reading + questions * generating
+    return seeing + reading + questions * generating
 
 
 def _speed(job: TrainingJob, gpu: GpuSettings, precision: Precision) -> float:

@@ -25,7 +25,7 @@ class Ledger:
         self.moment, self.part = moment, ""
         self.total = self.peak = 0
         self.parts: dict[str, int] = defaultdict(int)
-        self.peak_moment, self.peak_parts = moment, self.parts
+        self.peak_moment, self.peak_parts = moment, dict[str, int]()
 
     def take(self, part: str, size: int) -> None:
         """Hold more."""

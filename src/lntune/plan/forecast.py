@@ -21,6 +21,7 @@ from lntune.config.training import CHECKPOINT, AnswerPrecision
 from lntune.errors import UserError
 from lntune.estimate import hours
 from lntune.estimate.jobs import TrainingJob, largest, prediction_bytes, similarity_bytes
+from lntune.estimate.memory import WEIGHT_BYTES
 from lntune.estimate.shapes import VisionShape, llm_on_disk, vision_on_disk
 from lntune.plan.fetched import to_fetch
 from lntune.plan.memory_fit import job_of, model_name, planned_shape, prompt_tokens
@@ -115,22 +116,24 @@ class Forecast:
         settings: Any = node.settings
         given: Any = node.execution
         job = self._job(node)
+        start = hours.start_up(read := self._read(node))
         if node.stage == "measure":
-            return Expected("predicted", 2 * hours.START_UP, hours.WORK["score"][1], gpus=job.ranks)
+            return Expected("predicted", 2 * start, hours.WORK["score"][1], gpus=job.ranks)
         if node.stage in ("connector", "finetune"):
             account, samples = largest(job, given, given.zero_stage).account, node.players("samples")[0]
-            size, checkpoint = 4 * account.trainable, hours.CHECKPOINT_BYTES * account.trainable
+            size, checkpoint = 4 * account.trainable, hours.checkpoint_bytes(job)
             size += checkpoint * _is_looked_at(node)
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
-            whole, share = hours.training_seconds(job, *samples_of(samples), gpu, given), share_of(node)
-            seconds = hours.START_UP + share * (whole - hours.START_UP)
+            share = share_of(node)
+            seconds = share * hours.training_seconds(job, *samples_of(samples), gpu, given)
             waste = hours.training_waste(job, *samples_of(samples), gpu, given)
-            waste = {kind: one if kind == hours.STARTING else share * one for kind, one in waste.items()}
+            waste = {kind: share * one for kind, one in waste.items()}
             steps = total_steps(samples_of(samples)[0], job.schedule.at(1.0))
-            written = checkpoint * hours.checkpoints(seconds - hours.START_UP, round(share * steps), given)
-            waste[hours.SAVING] = written / hours.CHECKPOINT_SPEED
-            seconds += waste[hours.SAVING]
+            written = checkpoint * (number := hours.checkpoints(seconds, round(share * steps), given))
+            start = hours.start_up(read, WEIGHT_BYTES[job.schedule.precision] * account.parameters)
+            waste |= {hours.STARTING: start, hours.SAVING: hours.saving_seconds(seconds, written, number, start)}
+            seconds += start + waste[hours.SAVING]
             return Expected("predicted", seconds, size, job.ranks, account.peak, checkpoint, waste=waste, saved=written)
         asked = node.players("questions")[0]
         questions, images = self._asked(asked)
@@ -149,8 +152,14 @@ class Forecast:
             hours.prediction_seconds(job, questions, images, tokens, given.batch_size, gpu, text, one)
             for one in precisions
         )
-        waste = {hours.STARTING: hours.START_UP, hours.SLOW: seconds - fast}
-        return Expected("predicted", seconds, written, gpus=1, memory=memory, waste=waste)
+        waste = {hours.STARTING: start, hours.SLOW: seconds - fast}
+        return Expected("predicted", start + seconds, written, gpus=1, memory=memory, waste=waste)
+
+    def _read(self, node: Node) -> int:
+        """Bytes of a job's inputs; of a model that is chosen those of any candidate."""
+        inputs = [one for role in node.inputs for one in node.players(role)]
+        inputs = [one.players("candidates")[0] if one.stage == "select" else one for one in inputs]
+        return sum(self.of(one).bytes or 0 for one in inputs)
 
     def _items(self, node: Node) -> tuple[str, int]:
         """The kind of work that a job without a model does, one of hours.WORK, and how much; "" for others."""

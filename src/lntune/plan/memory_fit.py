@@ -13,7 +13,7 @@ from lntune.config.protocol import ProtocolSettings, Shot
 from lntune.config.study import LlmSettings, VisionSettings
 from lntune.data.samples import Question
 from lntune.errors import UserError
-from lntune.estimate.hours import PREFIX_TOKENS, SAMPLES, training_seconds
+from lntune.estimate.hours import PREFIX_TOKENS, SAMPLES, STARTED, training_seconds
 from lntune.estimate.jobs import PROMPT_TOKENS, Fit, TrainingJob, choose, prediction_batch
 from lntune.estimate.shapes import LLMS, VISIONS, VisionShape, llm_on_disk, vision_on_disk
 from lntune.model.prompts import IMAGE
@@ -132,7 +132,7 @@ def fitted(study: Study, stage: str, llm: str, vision: str, method: str) -> tupl
             fit, shared = (choose(one, execution.gpu, execution.micro_batch) for one in (alone, job))
             seconds = training_seconds(alone, samples, form, execution.gpu, fit.passes)
             others = training_seconds(job, samples, form, execution.gpu, shared.passes)
-            if seconds <= min(3600 * execution.one_gpu_hours, job.ranks * others):
+            if seconds <= min(3600 * execution.one_gpu_hours, job.ranks * (STARTED + others)):
                 return alone, fit
     return job, choose(job, execution.gpu, execution.micro_batch)
 

@@ -18,9 +18,9 @@ from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import EngineName, Execution, OnDevice, Passes, PlannedGpu, Precision
 from lntune.errors import UserError
-from lntune.estimate.hours import SAMPLES
+from lntune.estimate.hours import SAMPLES, checkpoint_minutes
 from lntune.estimate.jobs import Fit
-from lntune.plan.memory_fit import batch_of_questions, fitted, papers_row, prompt_tokens
+from lntune.plan.memory_fit import batch_of_questions, fitted, job_of, papers_row, prompt_tokens
 from lntune.plan.node import Inputs, Node, Part, is_done, is_without_model, make_node
 from lntune.plan.stages import code_version, read_accepted, stage_module
 from lntune.plan.study import Study, once
@@ -206,6 +206,9 @@ class Models:
         fit = Fit(Passes(micro_batch=execution.micro_batch), 0)
         if execution.gradient_checkpointing:
             fit = Fit(Passes(micro_batch=execution.micro_batch, recompute_above=0), 0)
+        minutes = None if execution.checkpoint_minutes == "auto" else execution.checkpoint_minutes
+        if execution.checkpoint_minutes == "auto":
+            minutes = round(checkpoint_minutes(job_of(self.study, stage, llm, vision, method)), 1)
         engine: EngineName = "plain"
         ranks = 1
         if execution.gpu:
@@ -220,7 +223,7 @@ class Models:
             threads=max(1, threads // ranks),
             workers=max(1, threads // ranks),
             checkpoint_steps=execution.checkpoint_steps,
-            checkpoint_minutes=execution.checkpoint_minutes,
+            checkpoint_minutes=minutes,
             cache_features=execution.cache_features,
         )
 

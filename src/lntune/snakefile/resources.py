@@ -17,7 +17,7 @@ from lntune.config import Frozen
 from lntune.config.load import shown, unknown_name, validate
 from lntune.config.study import ClusterSettings, Stage
 from lntune.errors import UserError
-from lntune.estimate.hours import CHECKPOINT_SPEED, START_UP
+from lntune.estimate.hours import STARTED, STARTING, STORE_SPEED
 from lntune.plan.forecast import Expected, Forecast
 from lntune.plan.node import Node, Part, can_link, is_done
 from lntune.plan.plan import Plan
@@ -149,16 +149,17 @@ class Allocations:
 
     def attempts(self, stage: str) -> int:
         """How many allocations the longest pending training of a stage needs, each as long as its partition allows."""
-        most = self._most(gpus=True) * 60 - START_UP
+        most = self._most(gpus=True) * 60
         pending = self._pending(node for node in self.plan.nodes() if node.stage == stage)
         expected = map(self._expected, pending) if self._expected else ()
-        return max([1, *(ceil(MARGIN * one.seconds / max(most - self._warning(one), 60.0)) for one in expected)])
+        left = ((one, most - one.waste.get(STARTING, STARTED) - self._warning(one)) for one in expected)
+        return max([1, *(ceil(MARGIN * one.seconds / max(seconds, 60.0)) for one, seconds in left)])
 
     def _warning(self, expected: Expected) -> int:
         """Seconds before its limit at which a training is told to write its checkpoint and end; 0: it is not told."""
         assert self.cluster is not None
         seconds = self.cluster.warning_seconds
-        return min(seconds + ceil(expected.checkpoint / CHECKPOINT_SPEED), 65535) if seconds else 0
+        return min(seconds + ceil(expected.checkpoint / STORE_SPEED), 65535) if seconds else 0
 
     # --- resources ---------------------------------------------------------------------------------------------
 

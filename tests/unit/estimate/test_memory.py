@@ -16,8 +16,6 @@ from lntune.errors import UserError
 from lntune.estimate.hours import (
     RECOMPUTED,
     SLOW,
-    START_UP,
-    STARTING,
     prediction_seconds,
     step_operations,
     training_seconds,
@@ -296,7 +294,7 @@ def test_asking_in_bf16_takes_half_the_memory_and_a_fraction_of_the_time() -> No
     with pytest.raises(UserError, match=r"to ask 64 questions in bf16, has 21; .* lower prediction\.batch of"):
         prediction_batch("predict x", LLMS["7B"], clip, 10, small, 64, precision="bf16")
     slow, fast = (
-        prediction_seconds(job("layernorm", "7B"), 10_000, 10_000, 10, 32, A100, precision=one) - START_UP
+        prediction_seconds(job("layernorm", "7B"), 10_000, 10_000, 10, 32, A100, precision=one)
         for one in ("fp32", "bf16")
     )
     assert 8 < slow / fast < 16, "images are seen in float32"
@@ -307,7 +305,7 @@ def test_waste_is_what_would_be_saved() -> None:
     norms, given = job("layernorm", "7B"), Passes(micro_batch=8, recompute_above=0)
     whole = training_seconds(norms, *asked, given)
     found = training_waste(norms, *asked, given)
-    assert found[STARTING] == START_UP and 0.2 < found[RECOMPUTED] / whole < 0.35 and 0.35 < found[SLOW] / whole < 0.5
+    assert 0.2 < found[RECOMPUTED] / whole < 0.35 and 0.35 < found[SLOW] / whole < 0.5
     assert training_waste(norms, *asked, Passes(micro_batch=8))[RECOMPUTED] == 0
 
 
@@ -318,7 +316,7 @@ def test_seconds_follow_from_operations() -> None:
     two = training_seconds(
         job("layernorm", "7B", ranks=2), 20_000, "llava-instruct", A100, Passes(micro_batch=8, recompute_above=0)
     )
-    assert 3600 < 4 * four < 20 * 3600 and 1.9 < two / four < 2.0
+    assert 3600 < 4 * four < 20 * 3600 and two / four == pytest.approx(2)
     operations = {
         method: step_operations(job(method, "7B"), 300, 200, recompute=True)
         for method in ("layernorm-simp", "finetune")
