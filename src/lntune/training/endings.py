@@ -5,7 +5,7 @@ does what would have been made with them: answers, scores, similarity, the choic
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Divergence(Frozen):
     @property
     def short(self) -> str:
         """What became of it, in a cell's words."""
-        return f"diverged at step {self.step}"
+        return short_text(self.facts)
 
     @property
     def facts(self) -> dict[str, int]:
@@ -53,12 +53,19 @@ class Stop(Frozen):
     @property
     def short(self) -> str:
         """What became of it, in a cell's words."""
-        return f"stopped at step {self.step}, place {self.place}"
+        return short_text(self.facts)
 
     @property
     def facts(self) -> dict[str, int]:
         """What the file of a choice says of it."""
         return {"stopped_at": self.step, "place": self.place}
+
+
+def short_text(facts: Mapping[str, Any]) -> str:
+    """What became of a training by such facts, in a cell's words; empty for one that ended well."""
+    if at := facts.get("stopped_at"):
+        return f"stopped at step {at}, place {facts['place']}"
+    return f"diverged at step {at}" if (at := facts.get("diverged_at")) else ""
 
 
 Ending = Divergence | Stop

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages
 from lntune.commands.trace.derivation import Facts
-from lntune.training.endings import NO_MODEL
+from lntune.training.endings import NO_MODEL, short_text
 from lntune.units import seconds_text
 
 _WIDTH = 120
@@ -121,9 +121,7 @@ class _Tree:
         given = {one["result"]: one for one in result["inputs"]}
         for one in sorted(result["selection"]["candidates"], key=lambda one: not one["chosen"]):
             cider = "unknown" if one["CIDEr"] is None else f"{one['CIDEr']:.2f}"
-            became = f"CIDEr {cider}" if one["diverged_at"] is None else f"diverged at step {one['diverged_at']}"
-            became = f"stopped at step {at}, place {one['place']}" if (at := one["stopped_at"]) else became
-            of = f"learning rate {one['learning_rate']:g}, {became}"
+            of = f"learning rate {one['learning_rate']:g}, {short_text(one) or f'CIDEr {cider}'}"
             if one["chosen"]:
                 yield f"chosen, {of}", given[one["result"]]
                 if self._starts[0]["result"].startswith("select/"):
