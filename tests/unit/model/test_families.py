@@ -241,15 +241,15 @@ def test_norms_that_the_methods_tune(model_type: str) -> None:
 def test_answers_with_shared_prefixes_are_those_one_by_one(model_type: str, window: int | None) -> None:
     """Of questions of several lengths about three images, also where blocks look through a window of seven tokens."""
     model, tokenizer = tiny(model_type, window), word_tokenizer()
-    asked = [Prompt([1, 5, IMAGE_ID, *[4 + (7 * n + 3 * k) % 50 for k in range(2 + n % 4)]], n % 3) for n in range(12)]
+    asked = [Prompt([1, 5, IMAGE_ID, *[4 + (7 * n + 3 * k) % 50 for k in range(2 + n % 4)]], n % 3) for n in range(8)]
 
     def answers(batch_size: int, stop: str = STOP) -> list[str]:
         return generate(model, tokenizer, asked, images(model), max_new_tokens=10, stop=stop, batch_size=batch_size)
 
     alone = answers(1)
-    assert answers(12) == alone and len({*alone}) > 6
+    assert answers(8) == alone and len({*alone}) > 4
     somewhere = alone[0].split()[4]  # as a mark it ends some answers earlier than others
-    assert answers(12, somewhere) == answers(1, somewhere) != alone
+    assert answers(8, somewhere) == answers(1, somewhere) != alone
     for prompt, answer in list(zip(asked, alone, strict=True))[:3]:  # without any cache
         ids: list[int] = []
         while len(ids) < 10:
@@ -312,7 +312,7 @@ def test_a_trace_of_six_real_blocks_of_gemma_in_bfloat16_finds_what_was_predicte
 ) -> None:
     blocks = published["gemma-3-1b"].model_copy(update={"layers": 6})
     case = Setup(
-        llm=blocks, vision=VISIONS["open_clip"], method="layernorm-simp", engine="plain", device="cpu",
+        llm=blocks, vision=VISION, method="layernorm-simp", engine="plain", device="cpu",
         length=400, answer_tokens=100,
     )  # fmt: skip
     account = predict_memory(case)
