@@ -6,6 +6,7 @@
 # make test   the same with all tests, as CI runs it (TEST_WORKERS: how many at a time)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE  # else each process compiles our modules anew
 
 .PHONY: quick demo reference reference-update rehearsal check test lint environment demo-weights clean
 

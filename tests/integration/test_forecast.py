@@ -3,15 +3,13 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from checkout import ROOT, copy_checkout
+from checkout import ROOT, copy_checkout, run_python
 from finished import finish
 from lntune.commands.doctor import Needs
 from lntune.commands.doctor.disks import _check_room
@@ -225,11 +223,19 @@ def test_what_table_3_costs_at_a_scale(scale: str, tmp_path: Path) -> None:
 
 
 def test_configs_are_compared_side_by_side() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lntune", "plan", "tables/table3.csv", "--nodes", "2", "--price", "2", "--compare",
-         "scale=pilot", "scale=workstation"],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, text=True, capture_output=True, check=True,
-    )  # fmt: skip
+    asked = (
+        "plan",
+        "tables/table3.csv",
+        "--nodes",
+        "2",
+        "--price",
+        "2",
+        "--compare",
+        "scale=pilot",
+        "scale=workstation",
+    )
+    done = run_python(ROOT, os.environ | {"PYTHONPATH": str(ROOT / "src")}, "lntune", "plan", *asked, apart=True)
+    assert done.returncode == 0, done.stderr
     head, *lines, _, note = done.stdout.splitlines()
     assert head.split() == ["scale=pilot", "scale=workstation"] and "predicted" in note
     shown = "\n".join(lines)

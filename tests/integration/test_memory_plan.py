@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout
+from checkout import ROOT, Checkout, copy_checkout, run_python
 from finished import finish
 from lntune.config.llm_shape import LlmShape
 from lntune.errors import UserError
@@ -239,10 +239,8 @@ def test_a_image_is_predicted_to_be_read_once(cards: Checkout) -> None:
 
 
 def lntune(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "lntune", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"},
-    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
+    done = run_python(ROOT, environment, "lntune", *arguments, apart=True)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 

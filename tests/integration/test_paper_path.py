@@ -8,8 +8,6 @@ official layouts. What differs in the scale's YAML is the number of samples, of 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout
+from checkout import ROOT, Checkout, copy_checkout, run_python
 from faulty_server import FaultyServer
 from lntune.stages.draw import draw_set
 from local_hub import LocalHub
@@ -69,10 +67,7 @@ class Miniature:
 
     def run(self, *arguments: str) -> str:
         """Run a module of the checkout with the token in the environment; all it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments], cwd=self.checkout.root, env=self.environment, text=True, timeout=900,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        done = run_python(self.checkout.root, self.environment, *arguments, timeout=900)
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout, job_counts
+from checkout import ROOT, Checkout, copy_checkout, job_counts, run_python
 from lntune.plan.forecast import Forecast
 from lntune.plan.node import Node, Part
 from lntune.snakefile.resources import MARGIN, SPARE
@@ -276,11 +276,7 @@ def test_a_dry_run_needs_none_of_slurms_commands(checkout: Checkout, tmp_path: P
     environment = os.environ | {"PATH": str(tools), "PYTHONPATH": str(checkout.root / "src")}
 
     def dry_run(*config: str) -> dict[str, int]:
-        done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "-n", "--profile", "slurm", "--config", *config],
-            cwd=checkout.root, env=environment, text=True, timeout=60,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        done = run_python(checkout.root, environment, "snakemake", "-n", "--profile", "slurm", "--config", *config)
         assert done.returncode == 0, done.stdout[-3000:]
         return job_counts(done.stdout)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from checkout import Checkout
+from checkout import Checkout, run_python
 from lntune.benchmarks.captions.words import tokenize
 from lntune.commands.verify.check import tokenized_before
 from lntune.commands.verify.findings import Cell, cells_text, differing_cells
@@ -146,10 +146,8 @@ def test_all_is_right_after_a_run(made: Checkout) -> None:
 def rerun(checkout: Checkout, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """The exit code, the report and what was said meanwhile."""
     (temporary := checkout.root.with_name("reruns")).mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "lntune", "verify", "--json", *arguments], cwd=checkout.root, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(temporary)}, capture_output=True,
-    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(temporary)}
+    done = run_python(checkout.root, environment, "lntune", "verify", "--json", *arguments, apart=True)
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 

@@ -3,12 +3,11 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from checkout import run_python
 from lntune.errors import UserError
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
@@ -480,12 +479,9 @@ def test_missing_files_are_named(root: Path) -> None:
 )
 def test_snakemake_stops_with_that_line_before_any_job(name: str, root: Path) -> None:
     make(root, MISTAKES[name])
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n"],
-        cwd=root, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = run_python(root, os.environ | {"PYTHONPATH": str(ROOT / "src")}, "snakemake", "-n")
     assert done.returncode == 1
-    printed = (done.stdout + done.stderr).splitlines()
+    printed = done.stdout.splitlines()
     errors = [line for line in printed if line.startswith("error: ")]
     assert len(errors) == 1
     check(errors[0].removeprefix("error: "), MISTAKES[name])

@@ -1,13 +1,11 @@
 """What Snakemake does to files that are there when a job starts or fails, and what it is kept from."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from checkout import ROOT
+from checkout import ROOT, run_python
 
 # What `finished` and `failed` make is there before their jobs start, as if another run had made it meanwhile; and that
 # run touches `ready` once more, by another machine's clock.
@@ -39,12 +37,11 @@ rule failed:
 def left_by_snakemake(folder: Path, *, patched: bool) -> dict[str, str]:
     """Every file that is there after a run of which one job fails."""
     (folder / "Snakefile").write_text(SNAKEFILE.format(patched=patched))
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-c1", "--keep-going", "--nolock"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, text=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 1 and "Error in rule failed" in done.stderr, done.stderr
-    assert ("has older modification time" in done.stderr) is not patched
+    done = run_python(
+        folder, os.environ | {"PYTHONPATH": str(ROOT / "src")}, "snakemake", "-c1", "--keep-going", "--nolock"
+    )
+    assert done.returncode == 1 and "Error in rule failed" in done.stdout, done.stdout
+    assert ("has older modification time" in done.stdout) is not patched
     files = [path for path in (folder / "log", *folder.glob("f*/*")) if path.exists() and path.stat().st_size]
     return {str(path.relative_to(folder)): path.read_text().strip() for path in files}
 
@@ -71,11 +68,10 @@ def test_a_damaged_record_of_snakemake_is_none(damage: bytes, tmp_path: Path) ->
         "rule one:\n    output: 'a'\n    shell: 'touch {output}'\n"
         "rule two:\n    input: 'a'\n    output: 'b'\n    shell: 'touch {output}'\n"
     )
-    command = [sys.executable, "-m", "snakemake", "-c1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=120)
+    command = tmp_path, os.environ | {"PYTHONPATH": str(ROOT / "src")}, "snakemake", "-c1"
+    assert run_python(*command).returncode == 0
     for record in (tmp_path / ".snakemake" / "metadata").iterdir():
         record.write_bytes(damage)
     (tmp_path / "b").unlink()
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and (tmp_path / "b").is_file(), done.stderr
+    done = run_python(*command)
+    assert done.returncode == 0 and (tmp_path / "b").is_file(), done.stdout
