@@ -13,7 +13,7 @@ from training_jobs import TrainingJob
 
 REPORT_ITEM = """\
 title: "Tiny: one way to tune, at two learning rates"
-columns: [MME, Flickr30k]
+columns: [Flickr30k]
 llms: [vicuna-7b]
 rows:
   - {title: Finetune-80K, method: finetune, data: 80K}

@@ -130,7 +130,7 @@ def test_stages_go_where_they_belong_and_ask_for_what_the_scale_says_and_the_tim
     (first, *_) = run.of("rule_tune-")
     assert (first.partition, first.gpus, first.memory) == ("a100", "a100:1", 100_000)
     (ask,) = run.of("rule_ask-")
-    assert (ask.partition, ask.gpus, ask.memory, ask.limit) == ("a100", "a100:1", 100_000, 2 * 60 + SECONDS)
+    assert (ask.partition, ask.gpus, ask.memory, ask.limit) == ("a100", "a100:1", 100_000, 60 + SECONDS)
     for job in run.of("rule_prepare"):
         assert (job.partition, job.cpus, job.gpus, job.memory, job.limit) == ("cpu", 40, "", 300_000, SECONDS)
     off_the_gpus = {

@@ -1,11 +1,12 @@
 """The rehearsal on a real Slurm: for each cell a job with GPUs of a quarter of an hour, the table beside Snakemake."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
-from checkout import copy_checkout
+from checkout import Checkout, copy_checkout
 from cluster import Cluster
 from on_slurm import on_slurm, printed_by, start
 
@@ -14,8 +15,9 @@ pytestmark = pytest.mark.slow
 CHOSEN = "rehearsal={llms: [vicuna-7b], methods: [layernorm, lora], ranks: 1}"
 
 
-def test_two_cells_are_rehearsed_in_jobs_with_gpus(cluster: Cluster, tmp_path: Path) -> None:
+def test_two_cells_are_rehearsed_in_jobs_with_gpus(cluster: Cluster, made: Checkout, tmp_path: Path) -> None:
     checkout = on_slurm(copy_checkout(tmp_path / "checkout"))
+    shutil.copytree(made.root / "results", checkout.root / "results")
     before = {job.id for job in cluster.jobs()}
     process = start(checkout, cluster, "tables/rehearsal.csv", "--config", CHOSEN)
     try:

@@ -190,6 +190,16 @@ def add_note(figure: "Figure", scale: str, note: str) -> None:
     figure.text(**place, s="\n".join(lines), fontsize=SMALLEST, color="#444444", va="bottom", ha="left")
 
 
+def _place(figure: "Figure") -> None:
+    """Lay the panels out for all formats; the last bits of what the solver finds differ from process to process."""
+    figure.set_dpi(max(DPI.values()))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(float(value), 6) for value in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
+
+
 def save(figure: "Figure", folder: Path, name: str, title: str) -> None:
     """Write NAME.pdf, .svg and .png, of the same bytes whenever the same is drawn; ``title`` is for their metadata."""
     # None leaves out times and versions.
@@ -199,6 +209,7 @@ def save(figure: "Figure", folder: Path, name: str, title: str) -> None:
         "png": {"Title": title, "Software": None},
     }
     with look():
+        _place(figure)
         for suffix, its in metadata.items():
             path = folder / f"{name}.{suffix}"
             figure.savefig(path, format=suffix, dpi=DPI[suffix], metadata=its, facecolor="white")
