@@ -108,6 +108,8 @@ def _run(folder: Path, environment: dict[str, str], module: str, arguments: tupl
         os.close(given)
     sys.path[:] = [str(folder), environment["PYTHONPATH"], *(path for path in sys.path if path not in _TESTS)]
     sys.argv = [module, *arguments]
+    if (own := Path(environment["PYTHONPATH"], "sitecustomize.py")).exists():  # as Python does at its start
+        runpy.run_path(str(own))
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

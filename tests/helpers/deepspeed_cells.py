@@ -3,6 +3,7 @@
 python -m deepspeed_cells FOLDER             (by lntune.training.launch; FOLDER holds the cells)
 """
 
+import gc
 import os
 import signal
 import sys
@@ -128,7 +129,15 @@ def main(folder: Path) -> None:
     """Run the folder's cells as one of the ranks, and end."""
     from lntune.training.launch import read_document, run_as_rank
 
-    run_as_rank(folder, lambda: [run_cell(cell) for cell in read_document(folder)["cells"]])
+    def work() -> list[dict[str, Any]]:
+        import deepspeed  # noqa: F401
+
+        import lntune.training.loop  # noqa: F401
+
+        gc.freeze()  # DeepSpeed calls the collector with each engine; it need not look at what was imported
+        return [run_cell(cell) for cell in read_document(folder)["cells"]]
+
+    run_as_rank(folder, work)
 
 
 if __name__ == "__main__":

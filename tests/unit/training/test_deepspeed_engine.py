@@ -1,6 +1,7 @@
 """Real DeepSpeed on one and two ranks of this machine's CPU, held against the plain loop.
 
-All of it twice: with gloo's collectives, which make the host wait, and with such as NCCL's, which do not.
+Twice: with gloo's collectives, which make the host wait, and with such as NCCL's, which do not. The second time leaves
+out what only differs in how a rank computes, by precision or method: that has no say in when a collective ends.
 """
 
 import json
@@ -36,6 +37,11 @@ def _ranks_find_the_tests(request: pytest.FixtureRequest) -> Any:
         yield
 
 
+def as_nccl() -> bool:
+    """Whether this is the second time."""
+    return "late_collectives" in os.environ["PYTHONPATH"]
+
+
 def deepspeed(ranks: int, stage: int, **execution: Any) -> dict[str, Any]:
     return {"engine": "deepspeed", "ranks": ranks, "zero_stage": stage, **execution}
 
@@ -67,7 +73,7 @@ def equality_cells(ranks: int) -> dict[str, dict[str, Any]]:
     of which the larger recompute their activations."""
     cells: dict[str, dict[str, Any]] = {
         f"{method}-{stage}": {"method": method, "execution": deepspeed(ranks, stage), "large": True}
-        for method in (METHODS if ranks > 1 else ("layernorm",))
+        for method in (("layernorm",) if ranks == 1 else ("finetune",) if as_nccl() else METHODS)
         for stage in STAGES
     }
     for stage in (2, 3):
@@ -77,7 +83,7 @@ def equality_cells(ranks: int) -> dict[str, dict[str, Any]]:
             "settings": {"max_grad_norm": None, "weight_decay": 0.1},
         }  # fmt: skip
     cells["text"] = {"method": "layernorm", "execution": deepspeed(ranks, 3), "plant": "text only"}
-    for stage in STAGES:
+    for stage in () if as_nccl() else STAGES:
         cells[f"bf16-{stage}"] = {
             "method": "layernorm", "execution": deepspeed(ranks, stage), "settings": {"precision": "bf16"}
         }  # fmt: skip
@@ -108,7 +114,7 @@ def diverging_cells() -> dict[str, dict[str, Any]]:
         }
         for name, plant, settings in (("broken", "broken picture", {}), ("overflow", None, overflow))
         for stage in STAGES
-        for precision in ("fp32", "bf16-weights")
+        for precision in (("fp32",) if as_nccl() else ("fp32", "bf16-weights"))
     }  # fmt: skip
 
 
@@ -130,7 +136,7 @@ def killed_cells(root: Path) -> dict[str, dict[str, Any]]:
 def made(request: pytest.FixtureRequest, _ranks_find_the_tests: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The number of ranks, the folder, and what all cells returned that run to their end in one launch."""
     ranks = request.param
-    if ranks == 1 and "late_collectives" in os.environ["PYTHONPATH"]:
+    if ranks == 1 and as_nccl():
         pytest.skip("a rank alone waits for nobody")
     root = tmp_path_factory.mktemp(f"ranks{ranks}")
     stopped = resuming_cells(ranks, "stopped", plant="stop", at=5)
@@ -184,6 +190,8 @@ def test_losses_norms_and_weights_are_those_of_the_plain_loop(
 def test_bfloat16_comes_close_and_saves_float32(
     made: Made, plain: Callable[[Cell], tuple[Path, dict[str, Any]]]
 ) -> None:
+    if as_nccl():
+        pytest.skip("a matter of how a rank computes")
     ranks, root, returned = made
     for stage in STAGES:
         for name in (f"bf16-{stage}", f"weights-{stage}"):
@@ -253,7 +261,7 @@ def test_a_killed_rank_is_named_and_the_run_resumes_with_any_engine(on_two: Made
 def test_what_a_rank_has_to_say_comes_out_as_one_line(
     plant: str, error: type[Exception], text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if plant != "defect" and "late_collectives" in os.environ["PYTHONPATH"]:
+    if plant != "defect" and as_nccl():
         pytest.skip("once is enough: the other ranks do as after a defect")
     cell = {"method": "layernorm", "execution": deepspeed(2, 2), "plant": plant, "at": 2}
     with pytest.raises(error) as raised:
