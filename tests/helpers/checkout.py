@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
@@ -79,11 +80,37 @@ class Checkout:
         return sorted(path.parent for path in (self.root / "results" / stage).glob("*/manifest.json"))
 
 
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a program's loader, C's library and Python look at when a process starts, and not after."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("LD_", "LC_", "LANG", "PYTHON")) and name != "PYTHONPATH"
+    }
+
+
+_READ_AT_START = _read_at_start(os.environ)
+
+
 def run_python(
-    folder: Path, environment: dict[str, str], module: str, *arguments: str, apart: bool = False, timeout: float = 600
+    folder: Path,
+    environment: Mapping[str, str],
+    module: str,
+    *arguments: str,
+    apart: bool = False,
+    timeout: float = 600,
 ) -> "subprocess.CompletedProcess[str]":
-    """``python -m MODULE ARGUMENTS`` in a folder, with these variables; ``apart``: not all in stdout."""
+    """``python -m MODULE ARGUMENTS`` in a folder, with these variables; ``apart``: not all in stdout.
+
+    Forked, unless the variables are others that a process reads when it starts.
+    """
     environment = {name: value for name, value in environment.items() if name != "LNTUNE_FORK_SERVER"}
+    command = [sys.executable, "-m", module, *arguments]
+    if _read_at_start(environment) != _READ_AT_START:
+        errors = subprocess.PIPE if apart else subprocess.STDOUT
+        return subprocess.run(
+            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors, timeout=timeout
+        )
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
         streams = [reduction.DupFd(file.fileno()) for file in (out, err if apart else out)]
         process = _PYTHON.Process(target=_run, args=(folder, environment, module, arguments, streams))
@@ -94,7 +121,7 @@ def run_python(
             process.join()
         for file in (out, err):
             file.seek(0)
-        return subprocess.CompletedProcess([module, *arguments], process.exitcode or 0, out.read(), err.read())
+        return subprocess.CompletedProcess(command, process.exitcode or 0, out.read(), err.read())
 
 
 def _run(folder: Path, environment: dict[str, str], module: str, arguments: tuple[str, ...], streams: Any) -> None:
