@@ -223,17 +223,7 @@ def test_what_table_3_costs_at_a_scale(scale: str, tmp_path: Path) -> None:
 
 
 def test_configs_are_compared_side_by_side() -> None:
-    asked = (
-        "plan",
-        "tables/table3.csv",
-        "--nodes",
-        "2",
-        "--price",
-        "2",
-        "--compare",
-        "scale=pilot",
-        "scale=workstation",
-    )
+    asked = ("tables/table3.csv", "--nodes", "2", "--price", "2", "--compare", "scale=pilot", "scale=workstation")
     done = run_python(ROOT, os.environ | {"PYTHONPATH": str(ROOT / "src")}, "lntune", "plan", *asked, apart=True)
     assert done.returncode == 0, done.stderr
     head, *lines, _, note = done.stdout.splitlines()
