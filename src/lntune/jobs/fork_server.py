@@ -1,4 +1,4 @@
-"""A fork server for local jobs: it has imported libraries once, and forks for every job.
+"""A fork server for local jobs: it has imported what most need once, and forks for every job.
 
 The Snakefile calls :func:`start` before the first local job, and the servers end with Snakemake; docs/decisions.md says
 why there are two, what they import, and what happens when one dies. On a cluster :mod:`lntune.jobs.submit` runs the job
@@ -30,23 +30,19 @@ from lntune.errors import how_it_ended
 from lntune.jobs.submit import VARIABLE, address, is_ours
 from lntune.store.fingerprint import raw_digest
 
-_PLAIN = ("pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image")
-_LIBRARIES = {
+_PLAIN = (
+    "pydantic", "blake3", "grimp", "yaml", "numpy", "PIL.Image",
+    "lntune.jobs.run", "lntune.store.record", "lntune.training.endings", "lntune.training.gpus",
+)  # fmt: skip
+_IMPORTED = {
     "plain": _PLAIN,
     "torch": (
         *_PLAIN, "torch", "safetensors.torch", "tokenizers", "transformers",
         "transformers.models.llama.modeling_llama", "open_clip", "timm",
+        "lntune.stages.predict", "lntune.stages.tune", "lntune.model.multimodal", "lntune.training.loop",
     ),
 }  # fmt: skip
-
-_OURS = {
-    "plain": ("lntune.jobs.run", "lntune.store.record", "lntune.training.endings", "lntune.training.gpus"),
-    "torch": (
-        "lntune.jobs.run", "lntune.store.record", "lntune.stages.predict", "lntune.stages.tune",
-        "lntune.model.multimodal", "lntune.training.loop",
-    ),
-}  # fmt: skip
-"""What most jobs need of our own; a job that finds other code on the disk imports that."""
+"""What most jobs need; one that finds other code of ours on the disk imports that."""
 
 _TICK = 1.0
 
@@ -54,7 +50,7 @@ _TICK = 1.0
 def start(portable: bool = False) -> None:
     """For the jobs of this process: start the fork servers, which end with it; one that dies before is one warning."""
     os.environ[VARIABLE] = f"lntune-{secrets.token_hex(16)}"
-    for kind in _LIBRARIES:
+    for kind in _IMPORTED:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(address(kind))
         listener.listen(1024)
@@ -185,11 +181,11 @@ class Server:
 
 
 def main(kind: str, parent: int, listener: socket.socket) -> None:
-    """Import the libraries, then serve on the socket until the parent process is gone."""
+    """Import what most jobs need, then serve on the socket until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Snakemake, which ends its jobs itself
     gc.disable()  # a tenth of the time of these imports
     code_digest = raw_digest("lntune")  # before they are imported
-    for name in _LIBRARIES[kind] + _OURS[kind]:
+    for name in _IMPORTED[kind]:
         import_module(name)
         if os.getppid() != parent:
             return

@@ -21,7 +21,8 @@ from lntune.model.prompts import CHAT, Layout, Rendered, Turn, check_turns, name
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-DATE = datetime(2024, 7, 26)
+_DATE = datetime(2024, 7, 26)
+DATE_TEXT = _DATE.strftime("%d %b %Y")
 """What LLaMA 3's templates write where they know no other."""
 
 _TEXT = "\ue000{}\ue001"
@@ -62,7 +63,7 @@ class ChatTemplate:
         messages = [{"role": "system", "content": system}] if system else []
         for number in range(turns):
             messages.append({"role": "assistant" if number % 2 else "user", "content": _TEXT.format(number)})
-        fixed: dict[str, Any] = {"date_string": DATE.strftime("%d %b %Y"), "strftime_now": DATE.strftime}
+        fixed: dict[str, Any] = {"date_string": DATE_TEXT, "strftime_now": _DATE.strftime}
         try:
             text: Any = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=ask, enable_thinking=False, **fixed

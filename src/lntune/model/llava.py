@@ -30,7 +30,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from lntune.config.training import LoraSettings
 from lntune.errors import UserError
-from lntune.model.chat import DATE, layout
+from lntune.model.chat import DATE_TEXT, layout
 from lntune.model.llm import end_tokens
 from lntune.model.multimodal import MultimodalModel
 from lntune.model.prompts import CHAT, IMAGE, TEMPLATES
@@ -128,7 +128,6 @@ def own_chat_template(tokenizer: PreTrainedTokenizerFast, system: str | None) ->
     own, start, image = tokenizer.chat_template, tokenizer.bos_token or "", json.dumps(f"{IMAGE}\n")
     shown = str(tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False))
     first = f"[{{'role': 'system', 'content': {json.dumps(system)}}}]" if system else "[]"
-    date = json.dumps(DATE.strftime("%d %b %Y"))
     return (
         ("" if shown.startswith(start) else "{{ " + json.dumps(start) + " }}")
         + "{%- set ns = namespace(said=" + first + ") -%}{%- for message in messages -%}"
@@ -136,7 +135,7 @@ def own_chat_template(tokenizer: PreTrainedTokenizerFast, system: str | None) ->
         + "{%- for item in message.content if item.type == 'image' -%}{{ " + image + " }}{%- endfor -%}"
         + "{%- for item in message.content if item.type == 'text' -%}{{ item.text }}{%- endfor -%}{%- endif -%}"
         + "{%- endset -%}{%- set ns.said = ns.said + [{'role': message.role, 'content': text | trim}] -%}{%- endfor -%}"
-        + "{%- set messages, enable_thinking, date_string = ns.said, false, " + date + " -%}"
+        + "{%- set messages, enable_thinking, date_string = ns.said, false, " + json.dumps(DATE_TEXT) + " -%}"
         + "{%- macro strftime_now(format) -%}{{ date_string }}{%- endmacro -%}"
         + "{%- set add_generation_prompt = messages[-1].role == 'user' -%}" + str(own)
     )  # fmt: skip

@@ -4,20 +4,17 @@ Settings are objects of the stages' own models, so that mypy sees a value travel
 Tables and figures, which show what is here, are in :mod:`lntune.plan.plan`.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 from lntune.benchmarks.prompting import Execution as QuestionsExecution
 from lntune.benchmarks.registry import Benchmark, by_name, drawn_with
 from lntune.config import Frozen
-from lntune.config.catalog import LOCK, Place
+from lntune.config.catalog import LOCK
 from lntune.config.report_item import RowSettings
 from lntune.config.study import SelectionSplit
 from lntune.config.training import EngineName, Execution, OnDevice, Passes, PlannedGpu, Precision
-from lntune.errors import UserError
 from lntune.estimate.hours import SAMPLES, checkpoint_minutes
 from lntune.estimate.jobs import Fit
 from lntune.plan.memory_fit import batch_of_questions, fitted, job_of, papers_row, prompt_tokens
@@ -33,11 +30,11 @@ from lntune.stages import (
     finetune,
     measure,
     predict,
-    predict_other,
     prepare,
     select,
     similarity,
 )
+from lntune.stages.asked import DecodingSettings
 from lntune.stages.asked import Execution as PromptingExecution
 from lntune.stages.halve import Settings as HalveSettings
 from lntune.stages.tuned_model import TunedModelSettings
@@ -160,7 +157,7 @@ class Models:
             broken_share=self.scale.broken_share,
             seed=self.seed,
         )
-        execution = prepare.Execution(workers=self._threads("prepare"))  # as many decode images
+        execution = prepare.Execution(workers=self.threads("prepare"))  # as many decode images
         return self.node("prepare", [data], settings, {"raw": self.source(chosen.source)}, execution)
 
     @once
@@ -174,10 +171,10 @@ class Models:
         inputs = {"llm": self.llm(llm), "samples": self.samples(data)}
         return self.node("encode", [llm, data], settings, inputs, execution)
 
-    def _threads(self, stage: str) -> int:
+    def threads(self, stage: str) -> int:
         return self.scale.execution.of(stage).threads
 
-    def _on_device(self, stage: str) -> OnDevice:
+    def on_device(self, stage: str) -> OnDevice:
         """Where a stage's jobs compute."""
         execution = self.scale.execution
         if execution.device == "cpu" or not execution.of(stage).gpus:
@@ -195,19 +192,19 @@ class Models:
         stage, options = known.questions.name, self.protocol.options(known.protocol)
         chosen = known.question_settings(options, self.seed, split)
         settings = stage_module(stage).Settings(**chosen, broken_share=self.scale.broken_share)
-        return self.node(stage, label, settings, inputs, QuestionsExecution(workers=self._threads(stage)))
+        return self.node(stage, label, settings, inputs, QuestionsExecution(workers=self.threads(stage)))
 
     # --- training --------------------------------------------------------------------------------------------------
 
     @once
     def training_execution(self, stage: str, llm: str, vision: str, method: str) -> Execution:
         """How a training job is carried out; where there is a GPU, so that it fits (UserError if it cannot)."""
-        execution, threads = self.scale.execution, self._threads(stage)
+        execution, threads = self.scale.execution, self.threads(stage)
         fit = Fit(Passes(micro_batch=execution.micro_batch), 0)
         if execution.gradient_checkpointing:
             fit = Fit(Passes(micro_batch=execution.micro_batch, recompute_above=0), 0)
-        minutes = None if execution.checkpoint_minutes == "auto" else execution.checkpoint_minutes
-        if execution.checkpoint_minutes == "auto":
+        minutes: float | str | None = execution.checkpoint_minutes
+        if isinstance(minutes, str):  # auto
             minutes = round(checkpoint_minutes(job_of(self.study, stage, llm, vision, method)), 1)
         engine: EngineName = "plain"
         ranks = 1
@@ -215,7 +212,7 @@ class Models:
             job, fit = fitted(self.study, stage, llm, vision, method)
             engine, ranks, threads = job.engine, job.ranks, self.scale.execution.of(stage).on(job.ranks).threads
         return Execution(
-            **dict(self._on_device(stage)),
+            **dict(self.on_device(stage)),
             **dict(fit.passes),
             engine=engine,
             ranks=ranks,
@@ -245,7 +242,7 @@ class Models:
             "images": self.source(self.scale.data[stage.data].source),
         }
         execution = self.training_execution("connector", llm, vision, "connector-only")
-        return self.node("connector", [llm, vision, *_seed_label(seed)], settings, inputs, execution)
+        return self.node("connector", [llm, vision, *seed_label(seed)], settings, inputs, execution)
 
     def rounds(self, method: str) -> tuple[tuple[int, float], ...]:
         """How many candidates of a method its search keeps, and at which share of the steps; none if it is full."""
@@ -318,9 +315,9 @@ class Models:
             connector=self.scale.connector.kind,
         )
         given = Execution(
-            **dict(self._on_device("measure")),
+            **dict(self.on_device("measure")),
             micro_batch=MEASURED_BATCH,
-            threads=self._threads("measure"),
+            threads=self.threads("measure"),
             engine=engine,
             zero_stage=chosen.zero_stage,
         )
@@ -330,7 +327,7 @@ class Models:
 
     def _label(self, variant: Variant) -> list[str]:
         vision = [] if variant.vision == self.scale.vision else [variant.vision]
-        return [variant.llm, *vision, variant.method, variant.data, *_seed_label(variant.seed)]
+        return [variant.llm, *vision, variant.method, variant.data, *seed_label(variant.seed)]
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
@@ -367,18 +364,25 @@ class Models:
         """How a tuned model is asked a benchmark's questions."""
         return predict.Settings(
             **dict(self._asked(variant, benchmark)),
+            **dict(self.decoding),
+            blind=blind,
+        )
+
+    @property
+    def decoding(self) -> DecodingSettings:
+        """How tokens of answers are chosen."""
+        return DecodingSettings(
             temperature=self.protocol.temperature,
             top_k=self.protocol.top_k,
             min_new_tokens=self.protocol.min_new_tokens,
-            blind=blind,
             precision=self.scale.prediction.precision,
             batch_size=self.scale.prediction.batch,
         )
 
     @once
     def _prompting_execution(self, stage: str, llm: str, vision: str, new_tokens: int, text: int) -> PromptingExecution:
-        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens, text), self._threads(stage)
-        on = dict(self._on_device(stage))
+        batch, threads = batch_of_questions(self.study, llm, vision, new_tokens, text), self.threads(stage)
+        on = dict(self.on_device(stage))
         return PromptingExecution(**on, batch_size=batch, threads=threads, workers=threads)
 
     @once
@@ -404,59 +408,9 @@ class Models:
         inputs = self._tuned_inputs(variant, rate, benchmark, questions, until)
         (text, _), tokens = prompt_tokens(settings, self.protocol, known.protocol), settings.prompting.max_new_tokens
         given = self._prompting_execution("predict", variant.llm, variant.vision, tokens, text)
-        return self._scored(known, label, self.node("predict", label, settings, inputs, given), questions)
+        return self.scored(known, label, self.node("predict", label, settings, inputs, given), questions)
 
-    def scores_of_others(self, row: RowSettings, benchmark: str) -> list[Node]:
-        """The scores of another's row on one benchmark: one, or of a model that samples its answers one a seed."""
-        known, questions = by_name()[benchmark], self.questions(benchmark)
-        if row.answers is not None:
-            answers = self._answer_files(row.answers, benchmark)
-            return [self._scored(known, [answers.label], answers, questions)]
-        assert row.model is not None, "or else answers"
-        images, asked = self.source(self.scale.benchmarks[benchmark][-1]), self.scale.prediction
-        inputs = {"model": self.fetched(row.model), "questions": questions, "images": images}
-        threads, found = self._threads("predict-other"), []
-        given = PromptingExecution(
-            **dict(self._on_device("predict-other")), threads=threads, workers=threads,
-            batch_size=asked.batch or self.scale.execution.prediction_batch,
-        )  # fmt: skip
-        for seed in self.seeds if self.protocol.temperature else [None]:
-            label = [row.model, *_seed_label(seed or 0), benchmark]
-            settings = predict_other.Settings(
-                prompting=self.protocol.prompting(known.protocol),
-                temperature=self.protocol.temperature,
-                top_k=self.protocol.top_k,
-                min_new_tokens=self.protocol.min_new_tokens,
-                seed=seed,
-                precision=asked.precision,
-                batch_size=asked.batch,
-            )
-            answers = self.node("predict-other", label, settings, inputs, given)
-            found.append(self._scored(known, label, answers, questions))
-        return found
-
-    @once
-    def _answer_files(self, folder: str, benchmark: str) -> Node:
-        """Other people's answers to a benchmark's questions, fetched from a folder; UserError if a file is missing."""
-        known = by_name()[benchmark]
-        names = known.answer_files(self.protocol.options(known.protocol))
-        if not names:
-            raise UserError(f"{folder}: {known.column} takes no official answer files; remove row or column")
-        root = self.study.root.resolve()
-        paths = {one: self.study.answer_file(folder, f"{known.name}/{one}") for one in names}
-        digests = {one: hashlib.sha256((root / path).read_bytes()).hexdigest() for one, path in paths.items()}
-        name = Path(folder).name
-        execution = fetch.Execution(
-            entry=name,
-            about=f"answers to {known.column} in its official format, from the folder {name}",
-            licence="unknown",
-            places={one: Place(path=str(path)) for one, path in paths.items()},
-            root=str(root),
-            lock=str(root / LOCK),
-        )
-        return self.node("fetch", [name, known.name], fetch.Settings(files=digests), execution=execution)
-
-    def _scored(self, known: Benchmark, label: Sequence[object], answers: Node, questions: Node) -> Node:
+    def scored(self, known: Benchmark, label: Sequence[object], answers: Node, questions: Node) -> Node:
         """The score of somebody's answers to a benchmark's questions."""
         scored = {"answers": answers, "questions": questions}
         if known.references:  # made once for all models
@@ -482,7 +436,7 @@ class Models:
         return Variant(llm, row.vision or self.scale.vision, row.method, row.data or "", seed)
 
 
-def _seed_label(seed: int) -> list[str]:
+def seed_label(seed: int) -> list[str]:
     """What a folder's name says of a seed: nothing of the usual one."""
     return [f"seed-{seed}"] if seed else []
 

@@ -31,6 +31,7 @@ from lntune.paper.claims import Claims
 from lntune.paper.printed import CLAIMS, PAPER, Execution, Settings, digests, paper_files, printed_names, read_paper
 from lntune.plan.models import Models, Variant
 from lntune.plan.node import Node, closure
+from lntune.plan.others import scores_of_others
 from lntune.plan.rehearsals import rehearsal_table
 from lntune.plan.stages import stage_module
 from lntune.plan.study import once
@@ -129,7 +130,7 @@ class Plan(Models):
         scores: dict[Node, int] = {}
         rows, ours = [], [row for row in report_item.rows if row.method]
         for row in (one for one in report_item.rows if not one.method):
-            cells = [self.scores_of_others(row, by_column()[column].name) for column in report_item.columns]
+            cells = [scores_of_others(self, row, by_column()[column].name) for column in report_item.columns]
             places = tuple(_places(nodes, scores) for nodes in cells)
             rows.append(
                 Row(group=OTHERS, title=row.title, learning_rate=None, selections=(), scores=places, others=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lntune.config import Frozen
 from lntune.config.protocol import Prompting
-from lntune.config.training import OnDevice
+from lntune.config.training import AnswerPrecision, OnDevice
 from lntune.data.samples import Question
 from lntune.model.prompts import IMAGE, Turn
 
@@ -25,6 +25,16 @@ class AskedSettings(Frozen):
         shots += [(ask(question=asked), answer) for asked, answer in question.shots]
         turns = [turn for asked, answer in shots for turn in (Turn("user", asked), Turn("assistant", answer))]
         return [*turns, Turn("user", f"{IMAGE}\n" + ask(question=question.text.strip()))]
+
+
+class DecodingSettings(Frozen):
+    """How tokens are chosen; ``batch_size`` is of bf16 alone: how many questions at a time, by which answers differ."""
+
+    temperature: float
+    top_k: int | None
+    min_new_tokens: int
+    precision: AnswerPrecision = "fp32"
+    batch_size: int | None = None
 
 
 class Execution(OnDevice):

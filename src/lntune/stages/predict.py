@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lntune.config.training import AnswerPrecision
 from lntune.data.samples import read_questions, write_answers
 from lntune.model.chat import layout
 from lntune.progress import Progress
-from lntune.stages.asked import Execution, seed_of
+from lntune.stages.asked import DecodingSettings, Execution, seed_of
 from lntune.stages.tuned_model import TunedModelSettings, load
 from lntune.store.job import Job, Metrics
 
@@ -21,18 +20,10 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "open_clip_torch", "timm", "pillow")
 
 
-class Settings(TunedModelSettings):
-    """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution.
+class Settings(TunedModelSettings, DecodingSettings):
+    """How the model is asked besides, and whether it sees the images; the answers do not depend on the execution."""
 
-    ``batch_size`` is of bf16 alone: how many questions are answered at a time, by which its answers differ.
-    """
-
-    temperature: float
-    top_k: int | None
-    min_new_tokens: int
     blind: bool
-    precision: AnswerPrecision = "fp32"
-    batch_size: int | None = None
 
 
 def answer(

@@ -12,10 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lntune.config.training import AnswerPrecision
 from lntune.data.samples import Question, read_questions, write_answers
 from lntune.errors import UserError
-from lntune.stages.asked import AskedSettings, Execution, messages, seed_of
+from lntune.stages.asked import AskedSettings, DecodingSettings, Execution, messages, seed_of
 from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
@@ -27,15 +26,10 @@ NEAR_TIE = 1e-3
 """In logits; rounding in float32 moves them by some 1e-5."""
 
 
-class Settings(AskedSettings):
-    """How tokens are chosen, from which ``seed`` if they are sampled; ``batch_size`` is of bf16 alone."""
+class Settings(AskedSettings, DecodingSettings):
+    """How the model is asked, and from which ``seed`` if tokens are sampled."""
 
-    temperature: float
-    top_k: int | None
-    min_new_tokens: int
     seed: int | None = None
-    precision: AnswerPrecision = "fp32"
-    batch_size: int | None = None
 
 
 def run(job: Job[Settings, Execution]) -> Metrics:

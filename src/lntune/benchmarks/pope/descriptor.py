@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lntune.benchmarks.pope.questions import KINDS, file_of, read_questions
+from lntune.benchmarks.pope.questions import KINDS, answer_file_of, file_of, read_questions
 from lntune.benchmarks.registry import SUBSET, Benchmark, Examples, Scorer, Stage
 
 
@@ -27,7 +27,7 @@ BENCHMARKS = (
         examples=Examples(_right),
         protocol="pope",
         drawn=("pope", "coco"),
-        answer_files=lambda options: tuple(f"coco_pope_{kind}_answers.jsonl" for kind in KINDS),
+        answer_files=lambda options: tuple(map(answer_file_of, KINDS)),
         scorer=Scorer(
             "pope",
             "POPE: accuracy, precision, recall, f1 and yes_ratio in percent, and TP, FP, TN, FN.",

@@ -32,6 +32,11 @@ def file_of(kind: str) -> str:
     return f"coco_pope_{kind}.json"
 
 
+def answer_file_of(kind: str) -> str:
+    """The official name of a file of answers to a kind's questions."""
+    return f"coco_pope_{kind}_answers.jsonl"
+
+
 def run(job: Job[Settings, Execution]) -> Metrics:
     """Write questions.jsonl, set.json, the official files, dropped.json and dropped.jsonl."""
     questions, lines = [], dict[str, str]()

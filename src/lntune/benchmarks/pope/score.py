@@ -11,7 +11,7 @@ from typing import Any
 
 from lntune.benchmarks.answer_files import Answer, answers_of, by_id, matched, read_answers
 from lntune.benchmarks.intervals import Stratum, by_image, over_items, strata_of, value, write_score
-from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, file_of, read_questions
+from lntune.benchmarks.pope.questions import KINDS, PopeQuestion, YesNo, answer_file_of, file_of, read_questions
 from lntune.config import Frozen
 from lntune.data import samples
 from lntune.errors import UserError
@@ -35,7 +35,7 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     scores, right = {}, dict[str, dict[str, bool]]()
     for kind in KINDS:
         official = job.folder("questions") / file_of(kind)
-        said = job.out / _answer_file(kind)
+        said = job.out / answer_file_of(kind)
         mine = [question for question in questions if question.id.startswith(f"{kind}/")]
         write_answers(said, ((question.text, answers[question.id]) for question in mine))
         scores[kind] = score(official, said)
@@ -50,13 +50,9 @@ def run(job: Job[Settings, NoExecution]) -> Metrics:
     return {"mean_accuracy": mean}
 
 
-def _answer_file(kind: str) -> str:
-    return f"coco_pope_{kind}_answers.jsonl"
-
-
 def _official_answers(folder: Path, questions: Path) -> dict[str, str]:
     """Answers by question id from the official files of all kinds."""
-    files = ((kind, _answered(questions / file_of(kind), folder / _answer_file(kind))) for kind in KINDS)
+    files = ((kind, _answered(questions / file_of(kind), folder / answer_file_of(kind))) for kind in KINDS)
     return {f"{kind}/{one.question_id}": text for kind, answered in files for one, text in answered}
 
 
