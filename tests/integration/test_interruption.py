@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout
-from lntune.jobs import fork_server
-from lntune.jobs.submit import VARIABLE
+from fork_servers import fork_servers
 from lntune.snakefile.workflow import Workflow
 from lntune.training import interruption
 from lntune.training.interruption import stop_requests
@@ -173,16 +172,14 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(
     assert not scratch.exists()
 
 
-def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "")  # start() sets it
-    fork_server.start()
-    process = start(long)
-    wait_for_steps(long, process, 6)
-    process.send_signal(signal.SIGTERM)
-    code, printed = finish(process)
+def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path) -> None:
+    with fork_servers():
+        process = start(long)
+        wait_for_steps(long, process, 6)
+        process.send_signal(signal.SIGTERM)
+        code, printed = finish(process)
     step = stopped_at(printed, label_of(long))
     assert code == 1 and 6 <= step < 42
-    monkeypatch.delenv(VARIABLE)
     assert metrics(run(long))["resumed_at"] == step
 
 

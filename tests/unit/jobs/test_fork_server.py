@@ -5,10 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +14,7 @@ import psutil
 import pytest
 
 from checkout import ROOT, copy_sources
+from fork_servers import command, fork_servers, running
 from lntune.jobs import fork_server, submit
 
 T = TypeVar("T")
@@ -31,26 +30,8 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("TMPDIR", str(deep))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    monkeypatch.setenv(submit.VARIABLE, "")  # start() sets it
-    fork_server.start()
-    yield
-    for process in running("plain") + running("torch"):
-        process.kill()
-    for thread in threading.enumerate():
-        if thread.name == "plain server":
-            thread.join()  # its warning belongs to this test
-
-
-def command(process: psutil.Process) -> list[str]:
-    """What runs there: a module and what it was given; nothing once it has ended."""
-    with suppress(psutil.Error):
-        return process.cmdline()[1:]
-    return []
-
-
-def running(kind: str) -> list[psutil.Process]:
-    """The fork server of this kind, if it runs."""
-    return [one for one in psutil.Process().children() if command(one)[:3] == ["-m", fork_server.__name__, kind]]
+    with fork_servers():
+        yield
 
 
 def wait_for(find: Callable[[], T], seconds: float = 30.0) -> T:
