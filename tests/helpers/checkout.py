@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+import forked
+
 ROOT = Path(__file__).resolve().parents[2]
 _TESTS = {str(ROOT / folder) for folder in ("src", "tests", "tests/helpers", "tests/slurm", "measurements")}
 COPIED = ("Snakefile", "config.yaml", "src", "workflow", "profiles", "slurm")
@@ -113,7 +115,7 @@ def run_python(
         )
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
         streams = [reduction.DupFd(file.fileno()) for file in (out, err if apart else out)]
-        process = _PYTHON.Process(target=_run, args=(folder, environment, module, arguments, streams))
+        process = _PYTHON.Process(target=_run, args=(folder, environment, module, arguments, streams, forked.server()))
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -124,7 +126,10 @@ def run_python(
         return subprocess.CompletedProcess(command, process.exitcode or 0, out.read(), err.read())
 
 
-def _run(folder: Path, environment: dict[str, str], module: str, arguments: tuple[str, ...], streams: Any) -> None:
+def _run(
+    folder: Path, environment: dict[str, str], module: str, arguments: tuple[str, ...], streams: Any,
+    with_torch: tuple[str, dict[str, str]],
+) -> None:  # fmt: skip
     """In the forked process: be the Python that :func:`run_python` asks for."""
     assert not any(name.partition(".")[0] == "lntune" for name in sys.modules)
     os.chdir(folder)
@@ -137,6 +142,7 @@ def _run(folder: Path, environment: dict[str, str], module: str, arguments: tupl
     sys.argv = [module, *arguments]
     if (own := Path(environment["PYTHONPATH"], "sitecustomize.py")).exists():  # as Python does at its start
         runpy.run_path(str(own))
+    forked.use(*with_torch)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT, Checkout
+from checkout import Checkout
 from fork_servers import fork_servers
+from forked import forked_processes
+from lntune.jobs.submit import VARIABLE
 from lntune.snakefile.workflow import Workflow
 from lntune.training import interruption
 from lntune.training.interruption import stop_requests
@@ -27,14 +30,14 @@ OUTPUTS = ("tuned.safetensors", "metrics.jsonl")
 
 @pytest.fixture
 def long(copy: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The spec of a finetune of 42 steps, not carried out yet."""
+    """The spec of a finetune of 21 steps, not carried out yet."""
     monkeypatch.chdir(copy.root)
     return long_finetune(copy)
 
 
 def long_finetune(checkout: Checkout) -> Path:
     scale = checkout.yaml("workflow/scales/tiny.yaml")
-    scale["finetune"]["epochs"] = 14.0
+    scale["finetune"]["epochs"] = 7.0
     scale["execution"]["checkpoint_steps"] = None
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     Workflow(checkout.root, {}).start(fork_server=False)
@@ -68,11 +71,11 @@ def undisturbed(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Und
 RANKS = {"engine": "deepspeed", "ranks": 2, "zero_stage": 2, "micro_batch": 16}
 
 
-@pytest.fixture(params=["", "late_collectives"], ids=["gloo", "as NCCL"])
-def collectives(request: pytest.FixtureRequest, copy: Checkout) -> None:
-    """Ranks talk as gloo does, or return to the host at once as NCCL does."""
-    if request.param:
-        shutil.copy(ROOT / "tests" / "helpers" / request.param / "sitecustomize.py", copy.root / "src")
+@pytest.fixture(autouse=True, scope="module")
+def _fork_servers() -> Iterator[None]:
+    """Jobs and ranks are forked, which is faster; some tests want a process of its own."""
+    with forked_processes(), fork_servers():
+        yield
 
 
 def result_of(spec: Path) -> Path:
@@ -85,9 +88,11 @@ def with_execution(spec: Path, **changes: Any) -> None:
     spec.write_text(json.dumps(document), encoding="utf-8")
 
 
-def start(spec: Path, module: str = "lntune.jobs.submit") -> subprocess.Popen[str]:
+def start(spec: Path, module: str = "lntune.jobs.submit", *, forked: bool = False) -> subprocess.Popen[str]:
     root = spec.parents[3]
     environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    if not forked:
+        del environment[VARIABLE]
     command = [sys.executable, "-m", module, str(spec)]
     if module == "lntune.jobs.submit":
         command = [*command[:-1], "--torch", str(spec), str(root / "job.log")]
@@ -101,7 +106,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def run(spec: Path) -> Path:
     """Carry the job out; return its result's folder."""
-    code, printed = finish(start(spec))
+    code, printed = finish(start(spec, forked=True))
     assert code == 0, printed
     return result_of(spec)
 
@@ -131,7 +136,7 @@ def metrics(result: Path) -> dict[str, Any]:
 def stopped_at(printed: str, label: str) -> int:
     """The step in the one line that says so."""
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
-    head, tail = f"error: {label}: stopped at step ", " of 42; the next attempt goes on from there"
+    head, tail = f"error: {label}: stopped at step ", " of 21; the next attempt goes on from there"
     assert line.startswith(head) and line.endswith(tail), printed
     return int(line.removeprefix(head).removesuffix(tail))
 
@@ -164,7 +169,7 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(
     process.send_signal(number)
     code, printed = finish(process)
     step = stopped_at(printed, label_of(long))
-    assert code == 1 and 6 <= step < 42 and not result_of(long).exists()
+    assert code == 1 and 6 <= step < 21 and not result_of(long).exists()
     scratch = long.parents[2] / ".scratch" / f"finetune-{long.stem.rpartition('-')[2]}"
     assert [path.name for path in scratch.iterdir()] == [f"step-{step}"]
     assert outputs(run(long)) == undisturbed.plain
@@ -173,13 +178,12 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(
 
 
 def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path) -> None:
-    with fork_servers():
-        process = start(long)
-        wait_for_steps(long, process, 6)
-        process.send_signal(signal.SIGTERM)
-        code, printed = finish(process)
+    process = start(long, forked=True)
+    wait_for_steps(long, process, 6)
+    process.send_signal(signal.SIGTERM)
+    code, printed = finish(process)
     step = stopped_at(printed, label_of(long))
-    assert code == 1 and 6 <= step < 42
+    assert code == 1 and 6 <= step < 21
     assert metrics(run(long))["resumed_at"] == step
 
 
@@ -200,9 +204,7 @@ def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
     assert code == 1 and stopped_at(printed, label_of(long)) >= 5
 
 
-def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(
-    long: Path, collectives: None, undisturbed: Undisturbed
-) -> None:
+def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, undisturbed: Undisturbed) -> None:
     """Two ranks, ZeRO-2; stopped and resumed on the way, with what Slurm tells of a job in the environment.
 
     Stopped and resumed, it is equal to the byte to DeepSpeed undisturbed. Each step has the plain loop's samples and
@@ -228,7 +230,7 @@ def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(
     assert manifest["machine"]["ranks"] == 2 and manifest["execution"]["engine"] == "deepspeed"
     assert manifest["metrics"]["deepspeed"]
     assert manifest["peak_memory_bytes"] > 200e6
-    assert [line["step"] for line in shared] == list(range(1, 43))
+    assert [line["step"] for line in shared] == list(range(1, 22))
     plain = undisturbed.lines
     for ours, theirs in zip(shared[:FIRST], plain[:FIRST], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
@@ -245,7 +247,7 @@ def metric_lines(result: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (result / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_ranks_end_with_a_launcher_that_is_killed(long: Path, collectives: None) -> None:
+def test_ranks_end_with_a_launcher_that_is_killed(long: Path) -> None:
     with_execution(long, engine="deepspeed", ranks=2, zero_stage=2)
     process = start(long, "lntune.jobs.run")
     wait_for_steps(long, process, 5)

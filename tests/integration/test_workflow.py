@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from forked import forked_processes
 from latex import compile_fragment
 from lntune.commands.trace.cell import trace_cell
 from lntune.errors import UserError
@@ -117,6 +119,14 @@ def _runner(checkout: Checkout, spec: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture
+def forked_runner() -> Iterator[None]:
+    """Runners need not import torch."""
+    with forked_processes("lntune.jobs.run"):
+        yield
+
+
+@pytest.mark.usefixtures("forked_runner")
 def test_a_finetune_that_was_killed_goes_on_to_the_same_bytes(copy: Checkout) -> None:
     places = [k for k, result in enumerate(copy.results("finetune")) if "-80K-" in result.name]
     spec, result = _spec(copy, "finetune", places[0])
@@ -138,6 +148,7 @@ def test_a_finetune_that_was_killed_goes_on_to_the_same_bytes(copy: Checkout) ->
     assert (result / "tuned.safetensors").read_bytes() == undisturbed
 
 
+@pytest.mark.usefixtures("forked_runner")
 def test_answers_do_not_depend_on_the_batch(copy: Checkout) -> None:
     seen = set()
     for place, result in enumerate(copy.results("predict")):

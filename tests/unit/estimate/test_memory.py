@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from checkout import ROOT
+from forked import forked_processes
 from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings
 from lntune.config.training import LoraSettings, Passes, Schedule
@@ -361,7 +362,8 @@ def test_measure_takes_the_papers_step_with_bfloat16_weights_on_deepspeed(tmp_pa
     for precision in ("tf32", "bf16-weights"):
         out = tmp_path / precision
         given = {"engine": "deepspeed", "zero_stage": 2, "micro_batch": 4, "threads": 1}
-        run(out, "measure", settings | {"precision": precision}, inputs, **given)
+        with forked_processes():
+            run(out, "measure", settings | {"precision": precision}, inputs, **given)
         numbers = {(one["name"], one["label"]): one["value"] for one in read(out / "measure.json")["numbers"]}
         assert numbers["peak_bytes", "predicted"] == pytest.approx(numbers["peak_bytes", "measured"], rel=0.05)
         assert _memory(out).beside["precision"] == precision

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from checkout import ROOT
+from forked import forked_processes
 from lntune.config.llm_shape import LlmShape
 from lntune.config.protocol import Prompting, Shot
 from lntune.config.training import Execution, LoraSettings, Passes, Schedule
@@ -53,8 +54,9 @@ def test_deepspeed_ranks_with_random_weights_are_killed_and_resume_to_equal_step
     collectives: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = (ROOT / "src", *(ROOT / "tests" / "helpers" / name for name in collectives))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
-    found = tried(tmp_path, engine="deepspeed", ranks=2)
+    with forked_processes():
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+        found = tried(tmp_path, engine="deepspeed", ranks=2)
     assert found["failures"] == []
     assert {"load", "tokenize", "questions", "longest", "typical", "images", "checkpoint"} <= found["parts"].keys()
     assert found["compared"]["equal_after_resume"] is True and found["compared"]["repeats"] is True

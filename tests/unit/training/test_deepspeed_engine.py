@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from checkout import ROOT
 from deepspeed_cells import Cell, train_cell
+from forked import forked_processes
 from lntune.errors import UserError
 from lntune.training.launch import RankCrash, launch
 
@@ -32,7 +33,7 @@ Made = tuple[int, Path, dict[str, Any]]
 
 @pytest.fixture(autouse=True, scope="module", params=[(), (HELPERS / "late_collectives",)], ids=["gloo", "as NCCL"])
 def _ranks_find_the_tests(request: pytest.FixtureRequest) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
+    with forked_processes(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT / "src", HELPERS, *request.param))))
         yield
 

@@ -2,12 +2,13 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from checkout import ROOT
+from forked import forked_processes
 from lntune.config.training import Execution, Passes, TrainingSettings
 from lntune.model.encode import IMAGE_ID, EncodedSample
 from lntune.model.features import EncodedImages, FeatureSource
@@ -378,19 +381,18 @@ def child(folder: Path, requests: int, kill_in_step: int) -> None:
     save_file(trained, folder / "weights.safetensors")
 
 
-@pytest.fixture(scope="module")
-def spawn() -> Callable[..., int | None]:
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., int]]:
     """Run ``child`` in a process of its own and return its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lntune.training.loop", "transformers.models.llama.modeling_llama"])
+    folders = (ROOT / "src", ROOT / "tests" / "helpers", Path(__file__).parent)
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
 
-    def start(folder: Path, requests: int = 10**6, kill_in_step: int = -1) -> int | None:
-        process = context.Process(target=child, args=(folder, requests, kill_in_step))
-        process.start()
-        process.join(120)
-        return process.exitcode
+    def start(folder: Path, requests: int = 10**6, kill_in_step: int = -1) -> int:
+        command = [sys.executable, "-m", "test_loop", str(folder), str(requests), str(kill_in_step)]
+        return subprocess.run(command, env=os.environ | environment, timeout=120).returncode
 
-    return start
+    with forked_processes("test_loop"):
+        yield start
 
 
 @pytest.mark.slow
@@ -512,3 +514,7 @@ def test_text_only_samples_need_no_features(tmp_path: Path) -> None:
     source = DeadlySource(image_features(model), 0)
     result = train(model, samples, source, SETTINGS, EXECUTION, 0, tmp_path / "scratch", tmp_path / "log.jsonl", "text")
     assert len(result.losses) == 1
+
+
+if __name__ == "__main__":  # for ``spawn``
+    child(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
