@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,15 +25,27 @@ from lntune.store.sharing import one_line
 
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. docs/commands.md shows each command."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 score_app = typer.Typer(no_args_is_help=True, help="Score predictions in the benchmarks' official formats.")
 app.add_typer(score_app, name="score")
 
+
+def _report_items(incomplete: str) -> list[str]:
+    """The tables and figures that a shell offers to complete."""
+    files = sorted(Path("workflow", "report_items").glob("*.yaml"))
+    return [file.stem for file in files if file.stem.startswith(incomplete)]
+
+
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(help="Tables, figures or results; without any, what a plain `snakemake` makes."),
+    typer.Argument(
+        help="Tables, figures or results; without any, what a plain `snakemake` makes.", autocompletion=_report_items
+    ),
 ]
-ReportItem = Annotated[str, typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.")]
+ReportItem = Annotated[
+    str,
+    typer.Argument(help="A table or figure, such as table3 or figures/figure2.csv.", autocompletion=_report_items),
+]
 ModelOfRow = Annotated[str, typer.Argument(help='A table or figure and a row of it, in one: "table3 ROW".')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Profile = Annotated[str | None, typer.Option(help="A Snakemake profile, such as slurm, whose `config` counts.")]
@@ -55,7 +68,27 @@ def _overrides(profile: str | None, config: list[str] | None) -> dict[str, Any]:
     return overrides_of(_checkout(), profile, config or [])
 
 
-@app.command()
+def _show_version(asked: bool) -> None:
+    if asked:
+        from lntune.store.record import git_state
+
+        git = git_state(Path(__file__).parent)
+        commit = f", commit {git.commit[:12]}{' and changes' if git.dirty else ''}" if git else ""
+        print(f"lntune {version('lntune')}{commit}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print version and commit, and end."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: lntune plan tables/table3.csv")
 def plan(
     targets: Targets = None,
     nodes: Annotated[int | None, typer.Option(help="Also the time that so many nodes take.", min=1)] = None,
@@ -88,7 +121,7 @@ def plan(
         print(json.dumps(documents[""], indent=1) if as_json else pending_text(found[""], price))
 
 
-@app.command()
+@app.command(epilog='Example: lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" MSCOCO --show 3')
 def trace(
     report_item: ReportItem,
     row: Annotated[str, typer.Argument(help="A row's title; with its group before a colon if several bear it.")],
@@ -109,7 +142,7 @@ def trace(
     print(json.dumps(found, indent=1) if as_json else trace_text(found))
 
 
-@app.command()
+@app.command(epilog="Example: lntune verify tables/table3.csv --rerun 2")
 def verify(
     targets: Targets = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes; all cores if not given.", min=1)] = None,
@@ -129,7 +162,7 @@ def verify(
     raise typer.Exit(1 if report.problems else 0)
 
 
-@app.command()
+@app.command(epilog='Example: lntune accept finetune connector --because "renamed a variable"')
 def accept(
     stages: Annotated[list[str], typer.Argument(help="Stages, as `lntune plan` names them.")],
     because: Annotated[str, typer.Option(help="Why their results are the same; it is recorded with the edit.")],
@@ -142,7 +175,7 @@ def accept(
     print(f"written to {ACCEPTED}; commit it with the edit")
 
 
-@app.command()
+@app.command(epilog="Example: lntune gc --delete")
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
     forget: Annotated[str, typer.Option(help="Drop the lease of a checkout, by its folder or HOST:FOLDER.")] = "",
@@ -170,7 +203,7 @@ def gc(
         raise typer.Exit(1 if done.failures else 0)
 
 
-@app.command()
+@app.command(epilog="Example: lntune doctor tables/table3.csv --profile slurm")
 def doctor(
     targets: Targets = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub about gated repositories.")] = False,
@@ -188,7 +221,7 @@ def doctor(
     raise typer.Exit(1 if found.missing else 0)
 
 
-@app.command()
+@app.command(epilog="Example: lntune export tables/table6.csv table6.zip")
 def export(
     report_item: ReportItem,
     out: Annotated[Path, typer.Argument(help="The zip to write.")],
@@ -201,7 +234,7 @@ def export(
     print(write(_checkout(), report_item, out, _overrides(profile, config)))
 
 
-@app.command()
+@app.command(epilog='Example: lntune publish "table3 MM-VICUNA-7B: LayerNorm-80K" vicuna-layernorm')
 def publish(
     row: ModelOfRow,
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
@@ -217,7 +250,7 @@ def publish(
     print(write(_checkout(), row, out, adapter=adapter, gelu=gelu, repo=push, overrides=_overrides(profile, config)))
 
 
-@app.command()
+@app.command(epilog='Example: lntune ask "table3 MM-VICUNA-7B: LayerNorm-80K" picture.jpg "What is in the image?"')
 def ask(
     row: ModelOfRow,
     picture: Annotated[Path | None, typer.Argument(help="A file with a picture.")] = None,
@@ -242,7 +275,7 @@ def ask(
         answer(models, picture, question)
 
 
-@app.command()
+@app.command(epilog="Example: lntune compare table6")
 def compare(
     tables: Annotated[list[str] | None, typer.Argument(help="Tables; without any: those of config.yaml.")] = None,
     as_json: AsJson = False,
@@ -251,18 +284,17 @@ def compare(
 ) -> None:
     """Compare tables with the paper's: differences, and whether the methods come out in the same order."""
     from lntune.commands.compare import compare_tables
-    from lntune.paper.comparison import markdown
 
     found = compare_tables(_checkout(), tables or [], _overrides(profile, config))
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    print(markdown(found.values, f"Scale: {found.scale}. Protocol: {found.protocol}."), end="")
+    print(found.text(), end="")
     for file in found.pending:
         print(f"note: {file} is not made yet; `snakemake {file}` makes it", file=sys.stderr)
 
 
-@app.command()
+@app.command(epilog="Example: lntune memory --llm llama2-13b --method layernorm --gpus 4 --config scale=paper")
 def memory(
     method: Annotated[str | None, typer.Option(help="A tuning method; without any: all of the scale.")] = None,
     llm: Annotated[str | None, typer.Option(help="An LLM of the scale; without any: all.")] = None,
@@ -291,7 +323,7 @@ def memory(
     print(report(root, question, _overrides(profile, config), trace=trace, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog='Example: lntune pin my-llm path/to/folder --about "a LLaMA of mine" --licence MIT')
 def pin(
     name: Annotated[str, typer.Argument(help="The entry's name, which a scale refers to.")],
     folder: Annotated[Path, typer.Argument(help="The folder whose files make the entry.")],
@@ -330,7 +362,10 @@ def _score(scorer: Scorer, module: str) -> Callable[..., None]:
 
 for _one in benchmarks():
     if _one.scorer:
-        score_app.command(_one.scorer.command, help=_one.scorer.about)(_score(_one.scorer, _one.score.module))
+        example = " ".join(("Example: lntune score", _one.scorer.command, *_one.scorer.arguments))
+        score_app.command(_one.scorer.command, help=_one.scorer.about, epilog=example)(
+            _score(_one.scorer, _one.score.module)
+        )
 
 
 def main() -> None:

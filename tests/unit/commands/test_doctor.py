@@ -65,7 +65,16 @@ def test_a_store_that_cannot_be_written(checkout: Checkout) -> None:
 
 def test_the_text_has_a_remedy_for_each_thing_missing(checkout: Checkout) -> None:
     printed = checkout.run("lntune", "doctor", "tables/tiny.csv", "--config", "store=/proc/results", code=1)
-    assert "MISSING  store" in printed and "-> set `store` in config.yaml" in printed and "2 missing" in printed
+    first, empty, worst, *_ = printed.splitlines()
+    assert first.startswith("tables/tiny.csv (scale tiny): 2 missing, ") and first.endswith(" ok") and not empty
+    assert worst.startswith("MISSING  store ") and "-> set `store` in config.yaml" in printed
+
+
+def test_of_many_targets_few_are_named(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout.root)
+    targets = [f"tables/{name}.{kind}" for name in ("tiny", "data", "claims") for kind in ("csv", "md")]
+    first = diagnose(checkout.root, targets).text().splitlines()[0]
+    assert first.startswith(f"{', '.join(targets[:4])} and 2 more (scale tiny): ")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout to another user")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout
+from lntune.commands.compare import Comparison, _is_papers
 from lntune.errors import UserError
 from lntune.paper.comparison import COLUMNS, compare, markdown, orders, summary, tau_b
 from lntune.paper.printed import Place, Printed, digests, paper_files, read_ours, read_paper
@@ -216,14 +217,34 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return made
 
 
-def test_the_command_shows_what_is_made(checkout: Checkout) -> None:
+def test_the_command_shows_only_the_order_where_models_and_data_are_not_the_papers(checkout: Checkout) -> None:
     printed = checkout.run("lntune", "compare")
-    assert "Scale: tiny. Protocol: modern." in printed and "24 of the paper's 120 figures" in printed
+    assert "Scale: tiny. Protocol: modern. These are not the paper's models and data" in printed
     assert "note: tables/table1.csv is not made yet; `snakemake tables/table1.csv` makes it" in printed
-    assert checkout.run("lntune", "compare", "tables/table3.csv").count("| MM-VICUNA-7B | Finetune-80K |") == 1
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in printed.splitlines()
+        if line.startswith("| MM-")
+    ]
+    order = "LayerNorm-80K > Finetune-80K > LayerNorm-Conv. 20K"
+    assert ["MM-VICUNA-7B", "VQAv2", order, order, "1.00"] in rows
+    (flickr,) = [row for row in rows if row[1] == "Flickr30k"]
+    assert flickr[3] == "LayerNorm-80K = LayerNorm-Conv. 20K > Finetune-80K"
+    assert len(rows) == 2 + 1 + 1 + 1 + 3 and "20.00" not in printed
     found = json.loads(checkout.run("lntune", "compare", "table3", "--json"))
     assert len(found["values"]) == 120 and found["pending"] == []
     assert found["values"][0]["interval"] == [600.0, 660.0] and found["orders"][0]["tau"] == pytest.approx(-1 / 3)
+
+
+@pytest.mark.parametrize(("scale", "papers"), [("paper-lean", True), ("pilot", True), ("workstation", False)])
+def test_numbers_stand_side_by_side_where_the_models_and_the_data_are_the_papers(
+    checkout: Checkout, scale: str, papers: bool
+) -> None:
+    study = Study.read(ROOT, {"scale": scale})
+    assert _is_papers(study) is papers
+    values = compare(*[read_paper(ROOT / "workflow/paper/table3.csv")] * 2)
+    text = Comparison(scale, "paper", values, (), papers).text()
+    assert ("120 of the paper's 120 figures" in text) is papers and ("mean nothing side by side" in text) is not papers
 
 
 def test_what_cannot_be_compared_is_one_line(checkout: Checkout) -> None:

@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -58,6 +59,7 @@ class Diagnosis:
     targets: tuple[str, ...]
     scale: str
     findings: tuple[Finding, ...]
+    asked: str
 
     @property
     def missing(self) -> int:
@@ -65,17 +67,18 @@ class Diagnosis:
         return sum(one.state == "missing" for one in self.findings)
 
     def text(self) -> str:
-        """A line for each finding, its remedy below it, and the sum."""
-        lines = [f"{', '.join(self.targets)} (scale {self.scale})", ""]
+        """What was found, in one line; then a line for each finding, the worst first, its remedy below it."""
+        words = {"missing": "MISSING", "degraded": "degraded", "unknown": "?", "ok": "ok"}
+        counts = Counter[str](one.state for one in self.findings)
+        kinds = {"missing": "missing", "degraded": "degraded", "unknown": "that cannot be seen from here", "ok": "ok"}
+        said = ", ".join(f"{counts[kind]} {text}" for kind, text in kinds.items() if counts[kind])
+        lines = [f"{self.asked}: {'' if self.missing else 'nothing is missing: '}{said}", ""]
         width = max(len(one.subject) for one in self.findings) + 2
-        marks = {"missing": "MISSING", "unknown": "?"}
-        for one in self.findings:
-            lines.append(f"{marks.get(one.state, one.state):<9}{one.subject:<{width}}{one.text}")
+        for one in sorted(self.findings, key=lambda one: [*words].index(one.state)):
+            lines.append(f"{words[one.state]:<9}{one.subject:<{width}}{one.text}")
             if one.remedy:
                 lines.append(f"{'':<{9 + width}}-> {one.remedy}")
-        unknown = sum(one.state == "unknown" for one in self.findings)
-        summary = f"{self.missing} missing" if self.missing else "nothing is missing"
-        return "\n".join([*lines, "", summary + (f", {unknown} could not be seen from here" if unknown else "")])
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def diagnose(
     elif wanted := needs.most("gpus"):
         found.append(gpu_finding("GPUs", gpus_here(), wanted, needs, "; or run on a cluster: --profile slurm"))
     found += [*_check_copies(needs), *_check_manual(needs), *_check_hub(needs, offline=offline)]
-    return Diagnosis(work.targets, work.scale, tuple(found))
+    return Diagnosis(work.targets, work.scale, tuple(found), work.asked)
 
 
 def _check_git(needs: Needs) -> Finding:
