@@ -75,7 +75,11 @@ include: "workflow/rules/figures.smk"
 
 
 onstart:
-    STUDY.start(fork_server=workflow.local_exec, jobs=workflow.dag.needrun_jobs())
+    STUDY.start(
+        fork_server=workflow.local_exec,
+        jobs=workflow.dag.needrun_jobs(),
+        at_once=workflow.nodes if STUDY.cluster else workflow.cores,
+    )
     if STUDY.cluster:
         # A training that takes longer than a partition allows goes on in another job: as often as it needs to.
         for stage in ("connector", "finetune"):

@@ -121,6 +121,16 @@ def plan(
         print(json.dumps(documents[""], indent=1) if as_json else pending_text(found[""], price))
 
 
+@app.command(epilog="Example: lntune status --config store=/shared/results")
+def status(as_json: AsJson = False, profile: Profile = None, config: Config = None) -> None:
+    """Show what runs, waits and has failed on the store, here or on a cluster: steps, time left, the last line."""
+    from lntune.commands.status import status as look
+    from lntune.plan.study import Study
+
+    found = look(Study.read(_checkout(), _overrides(profile, config)).store)
+    print(json.dumps(asdict(found), indent=1) if as_json else found.text())
+
+
 @app.command(epilog='Example: lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" MSCOCO --show 3')
 def trace(
     report_item: ReportItem,

@@ -7,28 +7,37 @@
 It goes to standard error, so that standard output holds results alone.
 """
 
+import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
+from lntune.files import write_whole
 from lntune.units import bytes_text
 
+PROGRESS = "LNTUNE_PROGRESS"
+"""The variable that names the file in which a job's progress is kept as JSON, for others to look at meanwhile."""
+
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_FILES = 1.0
 
 
 class Progress:
     """What :func:`track` gives to the loop; it writes done, total, rate and time left, at most every ten seconds.
 
-    Several threads may use it.
+    With a ``file``, as a job has, also there, at most every second. Several threads may use it.
     """
 
-    def __init__(self, total: int, label: str, unit: str, done: int, stream: TextIO) -> None:
-        self._total, self._label, self._unit, self._stream = total, label, unit, stream
+    def __init__(self, total: int, label: str, unit: str, done: int, stream: TextIO, file: str | None) -> None:
+        self._total, self._label, self._unit, self._stream, self._file = total, label, unit, stream, file
         self._done, self._first = done, done
         self._started = self._written = time.monotonic()
+        self._kept = self._started - SECONDS_BETWEEN_FILES
         self._info, self._lock = "", threading.Lock()
 
     def advance(self, n: int = 1, **info: object) -> None:
@@ -38,6 +47,9 @@ class Progress:
             self._done += n
             self._info = ", ".join(f"{name} {value}" for name, value in shown.items()) or self._info
             now = time.monotonic()
+            if self._file and now - self._kept >= SECONDS_BETWEEN_FILES:
+                self._kept = now
+                self._keep(self._file)
             if now - self._written >= SECONDS_BETWEEN_LINES and self._done < self._total:
                 self._written = now
                 rate = self._rate()
@@ -47,6 +59,12 @@ class Progress:
         """Write the last line, which says if the end was not reached."""
         stopped = "" if self._done >= self._total else "stopped, "
         self._write(f", {stopped}{duration(time.monotonic() - self._started)} in all")
+
+    def _keep(self, file: str) -> None:
+        """Keep how far it is where others look; a disk that refuses is no reason to stop."""
+        document = {"done": self._done, "total": self._total, "unit": self._unit, "rate": self._rate()}
+        with suppress(OSError):
+            write_whole(Path(file), json.dumps(document | {"info": self._info, "time": time.time()}))
 
     def _rate(self) -> float:
         seconds = time.monotonic() - self._started
@@ -66,7 +84,8 @@ def track(total: int, label: str, unit: str, *, done: int = 0, stream: TextIO | 
     ``unit`` is what is counted, in the plural ("steps", "questions"); "bytes" are shown as MB, GB and so on. What an
     earlier attempt has ``done`` of the total does not count towards the rate.
     """
-    progress = Progress(total, label, unit, done, stream or sys.stderr)
+    file = os.environ.get(PROGRESS) if stream is None else None
+    progress = Progress(total, label, unit, done, stream or sys.stderr, file)
     try:
         yield progress
     finally:

@@ -8,6 +8,7 @@ import pytest
 
 from checkout import Checkout
 from cluster import Cluster
+from lntune.commands.status import status
 from lntune.plan.plan import Plan
 from lntune.plan.study import Study
 from on_slurm import on_slurm, one_row, outputs, printed_by, start, warn, without_connector
@@ -16,12 +17,19 @@ from training_jobs import TrainingJob
 pytestmark = pytest.mark.slow
 
 
-def test_the_warning_ends_in_a_checkpoint(cluster: Cluster, made: Checkout, tmp_path: Path) -> None:
+def test_the_warning_ends_in_a_checkpoint(
+    cluster: Cluster, made: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkout, connector, expected = without_connector(made, tmp_path / "checkout")
     before = {job.id for job in cluster.jobs()}
     training = TrainingJob(checkout.root / "results", "connector", connector.name).watch()
     process = start(checkout, cluster, f"{connector.relative_to(checkout.root)}/manifest.json")
     try:
+        training.wait_until_held(400)
+        with monkeypatch.context() as there:
+            for name, value in cluster.environment.items():
+                there.setenv(name, value)
+            seen = status(checkout.root / "results")
         warn(cluster, training)
         process.wait(400)
     finally:
@@ -29,6 +37,12 @@ def test_the_warning_ends_in_a_checkpoint(cluster: Cluster, made: Checkout, tmp_
         training.end()
     printed = printed_by(checkout)
     assert process.returncode == 0, printed[-4000:]
+    (run,), (running,) = seen.runs, seen.running
+    assert (run.checkout, run.jobs, seen.queued) == (str(checkout.root), (running.path,), ((),))
+    assert running.path == f"connector/{connector.name}" and running.progress and running.progress["unit"] == "steps"
+    assert seen.slurm and [one.state for one in seen.slurm if one.id == running.slurm] == ["RUNNING"]
+    assert f"SLURM job {running.slurm})" in seen.text()
+    assert not list((checkout.root / "results/.jobs").glob("connector/*.state")), "nothing is left of it"
     jobs = [one for one in cluster.jobs() if one.id not in before and connector.name in one.comment]
     assert [one.state for one in jobs] == ["FAILED", "COMPLETED"]
     manifest = json.loads((connector / "manifest.json").read_text())

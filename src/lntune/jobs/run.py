@@ -20,6 +20,7 @@ from typing import Any
 from lntune.environment import portable_lacks
 from lntune.errors import UserError
 from lntune.jobs.submit import MUST_COMPUTE
+from lntune.progress import PROGRESS
 
 
 class _NothingToLinkError(Exception):
@@ -114,6 +115,7 @@ def main(arguments: list[str]) -> int:
     """Run the job spec that the argument names; a mistake is one line, a defect's traceback goes to stdout."""
     # SLURM's warning before a time limit goes to every process; a stage that can use it takes it, the others work on.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    os.environ[PROGRESS] = os.path.abspath(arguments[0].removesuffix(".json") + ".progress")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
         run_spec(Path(arguments[0]), link_only="--link-only" in arguments)

@@ -12,6 +12,7 @@ must be computed, they ask the one with torch.
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import struct
@@ -25,8 +26,13 @@ from typing import BinaryIO
 
 from lntune.environment import job_environment
 from lntune.errors import how_it_ended
+from lntune.jobs.states import begin, failed, succeeded
 
 VARIABLE = "LNTUNE_FORK_SERVER"
+BARS = "LNTUNE_BARS"
+"""The variable that is set where bars show how far jobs are, so that lines of that are for the log alone."""
+
+_IN_BARS = re.compile(rb"^.*\(\d+%\), .* left(, .*)?\n", re.MULTILINE)
 MUST_COMPUTE = 75
 """The exit code of ``lntune.jobs.run --link-only`` where there is nothing to link (EX_TEMPFAIL of sysexits.h)."""
 
@@ -87,7 +93,10 @@ def _relay(pipe: int, log: BinaryIO) -> None:
 def _show(block: bytes, log: BinaryIO) -> None:
     log.write(block)
     log.flush()
-    os.write(2, block)
+    if BARS in os.environ:
+        block = _IN_BARS.sub(b"", block)
+    with suppress(OSError):  # whoever has shown it may be gone
+        os.write(2, block)
 
 
 def _run_forked(kind: str, arguments: list[str], log: BinaryIO, forward: _Forward) -> int | None:
@@ -173,10 +182,12 @@ def main(arguments: list[str]) -> int:
     os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
     with open(log, "ab") as file:
         _begin(file)
+        begin(spec)
         code = _run(spec, "--torch" in arguments, file)
         if code < 0:  # a job that a signal ended could not say so itself
             name = os.path.basename(spec).removesuffix(".json")
             _show(f"error: {name}: {how_it_ended(code)}\n".encode(), file)
+    failed(spec, log) if code else succeeded(spec)
     return code if code >= 0 else 128 - code
 
 

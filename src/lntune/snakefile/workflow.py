@@ -15,20 +15,23 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.jobs.fork_server import start as start_fork_servers
+from lntune.jobs.states import announced
 from lntune.plan.fetched import check_recorded
-from lntune.plan.node import Node, input_folders, is_done, manifest_path, result_folder
+from lntune.plan.forecast import Forecast
+from lntune.plan.node import Node, can_link, input_folders, is_done, manifest_path, result_folder
 from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study, once
 from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
+from lntune.snakefile.bars import start_bars
 from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, cluster_settings
 from lntune.snakefile.speed import callback
@@ -182,17 +185,26 @@ class StageRules:
     def _manifest(self, node: Node) -> str:
         return str(manifest_path(self.results, node))
 
-    def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None) -> None:
+    def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None, at_once: int | None = None) -> None:
         """Before the first job: show that a run is at work here, write the job specs, start a fork server if needed.
 
         ``jobs`` are those that Snakemake will run; None: all. No others get a spec, which another user may have there.
+        ``at_once`` of them run at the same time.
         """
         ours = None if jobs is None else {job.wildcards.get("result") for job in jobs}
         with one_line():
             _hold_run_lock(Path.cwd())
-            write_specs(self.results, [node for node in self.nodes() if ours is None or node.name in ours])
+            made = [node for node in self.nodes() if ours is None or node.name in ours]
+            write_specs(self.results, made)
+        store = self.results.root.absolute()  # Snakemake goes back to where it was started before this process ends
+        _announce_run(str(store), tuple(node.path for node in made))
+        start_bars(store, {node.path: partial(self.expected, node) for node in made}, at_once or 1)
         if fork_server:
             start_fork_servers(any(node.environment for node in self.nodes()))
+
+    def expected(self, node: Node) -> float | None:
+        """Seconds that a job is expected to take; None where nobody knows."""
+        return None
 
 
 def _stated(stage: str, role: str, names: Sequence[str]) -> set[str]:
@@ -326,14 +338,24 @@ class Workflow(StageRules):
     def _published(wildcards: Any) -> Path:
         return Path(wildcards.folder) / f"{wildcards.name}.{wildcards.format}"
 
-    def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None) -> None:
+    def expected(self, node: Node) -> float | None:
+        """What ``lntune plan`` says of a job, but for one that is counted at its time limit."""
+        found = self._forecast().of(node)
+        linked = can_link(self.plan.store, node)
+        return 0.0 if linked else None if found.basis == "limit" else found.chance * found.seconds
+
+    @once
+    def _forecast(self) -> Forecast:
+        return Forecast(self.plan)
+
+    def start(self, *, fork_server: bool, jobs: Iterable[Any] | None = None, at_once: int | None = None) -> None:
         """Before the first job: also a lease, so that `lntune gc` of others spares what this run needs."""
         try:
             write_lease(self.plan.store, Path.cwd(), [node.path for node in self.nodes()])
         except OSError as error:
             print(f"warning: {error.filename}: {error.strerror}; `lntune gc` of others may not see this run",
                   file=sys.stderr)  # fmt: skip
-        super().start(fork_server=fork_server, jobs=jobs)
+        super().start(fork_server=fork_server, jobs=jobs, at_once=at_once)
         self.allocations.running = True
 
 
@@ -341,6 +363,13 @@ class Workflow(StageRules):
 def _hold_run_lock(checkout: Path) -> None:
     held = ExitStack()
     held.enter_context(run_lock(checkout))
+    atexit.register(held.close)
+
+
+@cache
+def _announce_run(store: str, jobs: tuple[str, ...]) -> None:
+    held = ExitStack()
+    held.enter_context(announced(store, jobs))
     atexit.register(held.close)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from lntune.commands.gc.garbage import Garbage, Item, Small, workflow_running
 from lntune.errors import UserError
 from lntune.files import is_locked
+from lntune.jobs.states import STATES
 from lntune.plan.node import Node, closure, compared
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES, STAGES_OF_REPORT_ITEMS
@@ -273,7 +274,7 @@ def _is_spent(spec: Path, name: str, folders: _StoreFolders, leased: Collection[
         return _age(spec) > _OLD_SECONDS
     if name in leased and _age(spec) < _OLD_SECONDS:
         return False  # a job of the other checkout may wait in a queue with it, though the result is there by now
-    spent = spec.suffix == ".json" and (name in folders.finished or name not in folders.needed)
+    spent = spec.suffix in (".json", *STATES) and (name in folders.finished or name not in folders.needed)
     return spent and not is_locked(folders.lock(name))
 
 
