@@ -53,6 +53,7 @@ localrules:
     all,
     publish,
     page,
+    site,
 
 
 resource_scopes:

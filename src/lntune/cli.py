@@ -168,6 +168,7 @@ def verify(
     from lntune.commands.verify.check import verify as check
 
     report = check(_checkout(), targets or [], jobs, _overrides(profile, config), rerun or [], rerun_seed)
+    report.keep()
     print(json.dumps(report.to_json(), indent=1) if as_json else report.text())
     raise typer.Exit(1 if report.problems else 0)
 

@@ -178,7 +178,7 @@ def test_a_swept_row_leads_to_a_finetune_that_nobody_chose(two_seeds: Checkout, 
     assert "tuned: finetune/vicuna-7b-layernorm-Conv.20K-seed-1-0.005-" in trace_text(found)
     rate = trace("tableA1", "5e-3", "learning_rate")
     assert (rate["value"], rate["from"], rate["results"]) == ("5e-3", [], {})
-    assert trace_text(rate).endswith(" | learning_rate = 5e-3\nthe row is of this learning rate; none was chosen")
+    assert " | learning_rate = 5e-3\nthe row is of this learning rate; none was chosen\n" in trace_text(rate)
 
 
 def test_costs_lead_to_the_measurement_with_what_was_predicted_beside(two_seeds: Checkout, trace: Trace) -> None:

@@ -83,3 +83,17 @@ rule page:
     shell:
         '{params.write} "$(dirname -- {input.shown:q})" {wildcards.name} > .snakemake/$$'
         " && mv -f .snakemake/$$ {output}"
+
+
+# Pages on which every number opens what it was made from. They show what is finished, and have nothing made for them.
+rule site:
+    input:
+        STUDY.stale_site,
+    output:
+        "site/index.html",
+    params:
+        write=STUDY.write_site,
+    message:
+        "{output}"
+    shell:
+        "{params.write}"

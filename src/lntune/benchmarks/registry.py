@@ -62,6 +62,8 @@ class Examples:
     passed: float | None = 1.0  # the grade from which an answer is right; None where they are only better or worse
     grade: Callable[[Any], float] = float  # a question's score in per_item_scores.json as a number, from 0
     describe: Callable[[Any], str] = lambda score: "right" if score else "WRONG"  # that score in words
+    # The questions' folder into the type of each question that has one, by question id.
+    kinds: Callable[[Path], Mapping[str, str]] = lambda folder: {}
 
 
 @dataclass(frozen=True)

@@ -110,13 +110,13 @@ def write_csv(path: Path, compared: Sequence[Compared]) -> None:
     for one in compared:
         order = found.get(_figure(one))
         bounds = one.ours.bounds if one.ours and one.ours.bounds else ("", "")
-        row = [*one.place, one.paper.text, one.ours.text if one.ours else "", _signed(one), *map(str, bounds)]
+        row = [*one.place, one.paper.text, one.ours.text if one.ours else "", signed(one), *map(str, bounds)]
         inside = {None: "", True: "yes", False: "no"}[one.inside]
         lines.append([*row, inside, _tau(order), str(order.rows) if order else ""])
     published.write_csv(path, lines)
 
 
-def _signed(one: Compared) -> str:
+def signed(one: Compared) -> str:
     """The difference with as many digits as the side with fewer has: more would not mean anything."""
     if one.ours is None or one.difference is None:
         return ""
@@ -146,7 +146,7 @@ def _cell(found: Sequence[Compared]) -> str:
     ours = [one.ours.text for one in found if one.ours]
     if len(ours) < len(found) or not found:
         return ""
-    differences = [_signed(one) or "-" for one in found]
+    differences = [signed(one) or "-" for one in found]
     marks = "".join(" *" for one in found[:1] if all(each.inside for each in found))
     return f"{'/'.join(one.paper.text for one in found)}, {'/'.join(ours)}, {'/'.join(differences)}{marks}"
 

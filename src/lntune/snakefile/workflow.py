@@ -31,6 +31,8 @@ from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study, once
 from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
+from lntune.site.address import INDEX
+from lntune.site.record import is_right as site_is_right
 from lntune.snakefile.bars import start_bars
 from lntune.snakefile.profiles import read_again
 from lntune.snakefile.resources import Allocations, cluster_settings
@@ -242,7 +244,8 @@ class Workflow(StageRules):
         given = dict(overrides)
         names = given.pop("cluster", None)
         with one_line():
-            self.plan = Plan(Study.read(root, read_again(given)))
+            overrides = read_again(given)
+            self.plan = Plan(Study.read(root, overrides))
             self.study = self.plan.study
             for name in self.study.settings.report_items:
                 self.plan.report_item(name)
@@ -253,6 +256,9 @@ class Workflow(StageRules):
                     f"{sys.executable}: is not quoted where SLURM starts it; make .venv in a plainer folder"
                 )
         super().__init__(self.plan.store, self.plan.nodes())
+        self.write_site = callback(
+            lambda wildcards: shlex.join([sys.executable, "-m", "lntune.site", str(root), json.dumps(overrides)])
+        )
         self.allocations = Allocations(self.plan, self.cluster, in_job=in_job)
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards)).threads)
         self.resources = self.allocations.resources(self.node)
@@ -300,8 +306,15 @@ class Workflow(StageRules):
         """
         path = self._published(wildcards)
         with one_line():
-            if not path.exists() or is_right(self.plan, path):
-                return []
+            return self._trigger(path) if path.exists() and not is_right(self.plan, path) else []
+
+    def stale_site(self, wildcards: Any) -> list[str]:
+        """The same of the site."""
+        with one_line():
+            return self._trigger(INDEX) if INDEX.exists() and not site_is_right(self.plan) else []
+
+    @staticmethod
+    def _trigger(path: Path) -> list[str]:
         # In a folder of its own: Snakemake lists a folder once, and would miss the next file's trigger.
         made = Path(_temporary_folder()) / path / "does-not-hold-what-it-should"
         made.parent.mkdir(parents=True, exist_ok=True)

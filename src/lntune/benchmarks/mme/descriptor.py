@@ -47,7 +47,7 @@ BENCHMARKS = (
         measure="perception + cognition",
         meaning="perception/cognition",
         size=(2_374, 1_187),
-        examples=Examples(_right),
+        examples=Examples(_right, kinds=lambda folder: {id: id.partition("/")[0] for id in _right(folder)}),
         protocol="mme",
         options=Options,
         question_settings=lambda options, seed, split: {"subtasks": options.subtasks},

@@ -24,7 +24,7 @@ BENCHMARKS = (
         measure="accuracy (%), sum of the three kinds",
         meaning="accuracy on popular/random/adversarial",
         size=(9_000, 500),
-        examples=Examples(_right),
+        examples=Examples(_right, kinds=lambda folder: {id: id.partition("/")[0] for id in _right(folder)}),
         protocol="pope",
         drawn=("pope", "coco"),
         answer_files=lambda options: tuple(map(answer_file_of, KINDS)),

@@ -25,6 +25,11 @@ def _right(folder: Path) -> Mapping[str, list[str]]:
     return {str(one["question_id"]): [human["answer"] for human in one["answers"]] for one in annotations}
 
 
+def _answer_types(folder: Path) -> Mapping[str, str]:
+    annotations = json.loads((folder / "annotations.json").read_bytes())["annotations"]
+    return {str(one["question_id"]): one["answer_type"] for one in annotations}
+
+
 BENCHMARKS = (
     Benchmark(
         name="vqav2",
@@ -37,7 +42,7 @@ BENCHMARKS = (
         meaning="overall accuracy",
         size=(214_354, 40_504),
         # Right is what as many humans said as are needed for 0.6, or more.
-        examples=Examples(_right, passed=0.5, describe=lambda score: f"accuracy {score:.2g} of 1"),
+        examples=Examples(_right, passed=0.5, describe=lambda score: f"accuracy {score:.2g} of 1", kinds=_answer_types),
         protocol="vqav2",
         options=Options,
         question_settings=lambda options, seed, split: {

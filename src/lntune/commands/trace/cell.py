@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lntune.commands.trace.derivation import derivation, examples, players
 from lntune.errors import UserError
 from lntune.paper.printed import PAPER
+from lntune.plan.derivation import derivation, examples, players
 from lntune.plan.node import manifest_path
 from lntune.plan.plan import SUMMARIES, Plan, shown_settings
 from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
@@ -37,6 +37,7 @@ from lntune.report.rows import (
     plain,
     row_called,
 )
+from lntune.site.address import cell_address
 from lntune.stages.table import Printed
 from lntune.stages.table import Settings as TableSettings
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
@@ -68,6 +69,7 @@ def trace_cell(
     made = _find_report_item(plan, root, files)
     cell = _cell(made, row, column)
     records = [record for _, its in cell.read for record in its]
+    its = _row(made, cell.row)
     found = {
         "table": made.name,
         "row": cell.row,
@@ -79,6 +81,7 @@ def trace_cell(
         "result": made.manifest.name,
         "from": _from(made, cell),
         "because": cell.because,
+        "address": cell_address(made.name, its.group, its.title, cell.column),
         "results": derivation(plan, root, records),
     }
     if show:

@@ -8,33 +8,17 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 
-from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages
-from lntune.commands.trace.derivation import Facts
-from lntune.training.endings import NO_MODEL, short_text
+from lntune.plan.derivation import Facts
+from lntune.plan.told import did, machine_text, told
+from lntune.training.endings import short_text
 from lntune.units import seconds_text
 
 _WIDTH = 120
-_MEANING = {
-    **{one.score.name: one.meaning for one in benchmarks()},
-    "similarity": "the mean cosine similarity between the hidden states of all pairs of layers",
-}
-_TRAINED = (
-    "{steps:,} steps on {samples:,} samples ({samples_truncated} truncated, {samples_misaligned} misaligned), "
-    "final loss {final_loss:.4g}, {trainable_percent:.4g}% of {parameters:,} parameters trained"
-)
 _ROLES = {"select": "selection", "measure": "measurement", "similarity": "similarity"}
 """What a result is called that a cell is read from, where it is no score."""
 
 _STATES = {"there": "", "deleted": "  (deleted since)", "damaged": "  (damaged)"}
 _NOTES = {"recorded": "recorded at the first download", "copied": "from a copy on disk"}
-_SENTENCES = {
-    "connector": _TRAINED,
-    "finetune": _TRAINED,
-    **dict.fromkeys(("predict", "predict-other"), "{questions:,} questions, {empty_answers} empty answers"),
-    "prepare": "{samples:,} samples kept",
-    "encode": "{tokens:,} tokens in {samples:,} samples, {misaligned} misaligned",
-    **{name: stage.summary for name, stage in {**question_stages(), **reference_stages()}.items()},
-}
 
 
 def trace_text(found: Facts) -> str:
@@ -49,6 +33,7 @@ def trace_text(found: Facts) -> str:
         lines += [value, *_wrapped(found["because"], "")]
     for one, examples in zip(found["from"], found.get("examples", ()), strict=False):
         lines += ["", *([_whose(found, one)] if len(found["from"]) > 1 else []), *_examples(examples)]
+    lines.append(f"on the site: {found['address']}")
     return "\n".join(lines)
 
 
@@ -59,12 +44,6 @@ def _whose(found: Facts, one: Facts) -> str:
     return ", ".join([*row, *([f"seed {one['seed']}"] if several else [])])
 
 
-def _did(result: Facts) -> str:
-    """The result that did the work: this one, or that which it was linked from."""
-    by = result["origin"] or result
-    return f"{result['stage']}/{by['label']}-{by['id']}"
-
-
 class _Tree:
     """Goes down from the cell's results, and remembers what it has shown."""
 
@@ -73,7 +52,7 @@ class _Tree:
         self._results: dict[str, Facts] = found["results"]
         self._starts: list[Facts] = found["from"]
         self._there = [one for one in self._results.values() if one["state"] == "there"]
-        self._machine = _machine(self._there[0]) if self._there else ""
+        self._machine = machine_text(self._there[0]) if self._there else ""
         self._shown: set[str] = set()
 
     def lines(self) -> Iterator[str]:
@@ -85,7 +64,7 @@ class _Tree:
             changed = self._results[one["result"]].get("content", one["content"]) != one["content"]
             yield from self._result(role, {**one, "changed": changed}, "", "")
         if self._there:
-            works = {_did(one): one["wall_seconds"] for one in self._there}
+            works = {did(one): one["wall_seconds"] for one in self._there}
             work = f"{seconds_text(sum(works.values()))} of work in all"
             yield f"cell of {self._found['result']}; {len(self._there)} results behind it, {work}"
             yield f"made on {self._machine} unless said otherwise"
@@ -142,7 +121,8 @@ class _Tree:
             yield f"CHANGED since it was used; the hash of its content was {given['content']}"
         if result["state"] != "there" or again:
             return
-        yield from _told(result)
+        listed = "; all candidates' answers and scores are in --json" * (result.get("selection") is not None)
+        yield from (f"{line}{listed}" if line.startswith("by ") else line for line in told(result))
         yield self._made(result)
         for edit in result["accepted"]:
             names = ", ".join([*edit["code"], *edit["packages"]])
@@ -157,78 +137,11 @@ class _Tree:
             made.append(f"seed {result['seed']}")
         git = result["git"]
         made.append(f"commit {git['commit'][:10]}{'-dirty' * git['dirty']}" if git else "no commit")
-        if _machine(result) != self._machine:
-            made.append(f"on {_machine(result)}")
+        if machine_text(result) != self._machine:
+            made.append(f"on {machine_text(result)}")
         origin = result["origin"]
-        linked = f"linked from {_did(result)} on {origin['linked'][:10]}; computed then: " if origin else ""
+        linked = f"linked from {did(result)} on {origin['linked'][:10]}; computed then: " if origin else ""
         return linked + ", ".join(made)
-
-
-def _told(result: Facts) -> Iterator[str]:
-    """What a result's stage has to tell."""
-    stage, metrics = result["stage"], dict(result["metrics"])
-    if ended := metrics.get(NO_MODEL):
-        yield f"training {ended}, so there is no model"
-    elif stage in _MEANING:
-        in_form = f"; {metrics['followed']:.0%} of the answers are captions in form" if "followed" in metrics else ""
-        yield f"the value is {_MEANING[stage]}{in_form}"
-    elif stage in ("select", "halve"):
-        how = f"; {search}" if (search := result["settings"].get("search")) else ""
-        how += f"; the best {metrics['kept']} go on" if stage == "halve" else ""
-        yield f"by {result['selection']['metric']}{how}; all candidates' answers and scores are in --json"
-    elif stage == "measure":
-        yield from _measured(result)
-    elif stage not in ("fetch", "draw"):
-        parts = []
-        dropped = {k.removeprefix("dropped: "): metrics.pop(k) for k in list(metrics) if k.startswith("dropped: ")}
-        if dropped or stage == "prepare":
-            parts.append(f"dropped: {', '.join(f'{n} {why}' for why, n in dropped.items()) or 'none'}")
-        if training := result["settings"].get("training"):
-            parts.append(f"learning rate {training['learning_rate']:g}")
-        if whole := metrics.get("of_steps"):
-            parts.append(f"until its search looked at it; {whole} steps in all")
-        if result["settings"].get("blind"):
-            parts.append("blind: the image features are zeroed")
-        yield ", ".join([_sentence(stage, metrics), *parts])
-
-
-def _measured(result: Facts) -> Iterator[str]:
-    """What a training step was measured to take, what was predicted, and what the paper prints."""
-    known = {(one["name"], one["label"]): one for one in result["numbers"]}
-    if not known:
-        yield "what was measured is deleted or damaged since"
-        return
-    peak = known["peak_bytes", "measured"]
-    said = [
-        f"memory: {_bytes(peak['value'])} measured ({peak['how']})",
-        f"{_bytes(known['peak_bytes', 'predicted']['value'])} predicted",
-    ]
-    if ("memory_gb", "paper") in known:
-        printed = known["memory_gb", "paper"]["value"]
-        said.append(f"the paper prints {printed}{' GB' * (printed != 'OOM')}")
-    yield "; ".join(said)
-    counts = [known[name, "measured"]["value"] for name in ("trainable", "parameters", "trainable_percent")]
-    share = f"{counts[0]:,} of {counts[1]:,} parameters train, {counts[2]}%"
-    of_paper = known.get(("trainable_percent", "paper"))
-    yield share + (f"; the paper prints {of_paper['value']}%" if of_paper else "")
-    step = "a step of {micro_batch} samples of {length:,} positions, engine {engine}, {precision}"
-    yield step.format_map(result["settings"])
-
-
-def _bytes(size: int | str) -> str:
-    return size if isinstance(size, str) else f"{size:,} bytes"
-
-
-def _sentence(stage: str, metrics: Facts) -> str:
-    """The metrics in words; those of a stage that has none, or of older results, by their names."""
-    try:
-        return _SENTENCES[stage].format_map(metrics)
-    except KeyError:
-        return ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in metrics.items())
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _raw(raw: Facts) -> Iterator[str]:
@@ -248,12 +161,6 @@ def _raw(raw: Facts) -> Iterator[str]:
             yield f"  from {source}"
 
 
-def _machine(result: Facts) -> str:
-    machine = result["machine"]
-    kinds = [f"{number} x {gpu}" if number > 1 else gpu for gpu, number in Counter(machine["gpus"]).items()]
-    return f"{machine['host']} ({machine['cpu']}, {' and '.join(kinds) or 'no GPU'})"
-
-
 def _wrapped(text: str, first: str, then: str | None = None) -> list[str]:
     """Lines of at most 120 columns, the first after ``first``; hashes, names and addresses stay whole."""
     then = f"{first}  " if then is None else then
@@ -263,7 +170,7 @@ def _wrapped(text: str, first: str, then: str | None = None) -> list[str]:
 
 
 def _examples(found: Facts) -> Iterator[str]:
-    """Questions, answers and scores, as :func:`lntune.commands.trace.derivation.examples` found them."""
+    """Questions, answers and scores, as :func:`lntune.plan.derivation.examples` found them."""
     if "problem" in found:
         yield f"questions: {found['problem']}"
         return

@@ -6,17 +6,21 @@ damaged or a result deleted.
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lntune.config import Frozen
+from lntune.files import write_whole
 from lntune.plan.node import Node, closure, is_done, result_folder
 from lntune.plan.plan import Plan
 from lntune.plan.targets import Target
 from lntune.report.published import Shown, shown_in
 from lntune.report.rows import LEARNING_RATE, ShownItemSettings
+from lntune.site.record import VERIFIED
 from lntune.store.manifest import remedy
 from lntune.units import bytes_text, counted, seconds_text
 
@@ -154,6 +158,18 @@ class Findings:
         problems = [asdict(problem) for problem in self.problems]
         said = {"problems": problems, "remedy": self.remedy, "notes": self.notes, "reruns": self.reruns}
         return said | {"verified": asdict(self.counts)}
+
+    def keep(self) -> None:
+        """Write down what was found for the site, unless this folder cannot be written."""
+        kept = {
+            "date": datetime.now(UTC).isoformat(" ", "seconds"),
+            "text": self.text(),
+            "results": [node.path for node in self.basis.done],
+            "problems": [(problem.path, problem.what) for problem in self.problems],
+        }
+        with suppress(OSError):
+            VERIFIED.parent.mkdir(exist_ok=True)
+            write_whole(VERIFIED, json.dumps(kept, indent=1) + "\n")
 
     def text(self) -> str:
         """A line for each problem and below it the cells that rest on it; then the notes; last, the counts."""

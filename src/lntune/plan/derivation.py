@@ -14,9 +14,9 @@ score was made of (its per_item_scores.json), not computed again.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,61 +161,104 @@ def examples(store: Store, score: InputRecord, number: int, wrong: bool = False)
     is chosen depends on the scores alone. If the score, its answers or its questions are deleted since or damaged,
     ``problem`` says so and none are shown. UserError if questions of this kind of score cannot be shown.
     """
-    benchmark = of_score(score.stage)
-    if benchmark is None:
+    if of_score(score.stage) is None:
         raise UserError(f"{score.name}: its questions cannot be shown; only those of {', '.join(score_stages())} can")
     try:
-        return _examples(store, score, benchmark, number, wrong)
+        return _examples(store, score, number, wrong)
     except FileNotFoundError as error:
         return {"problem": _DELETED.format(error.filename), "shown": []}
     except UserError as error:
         return {"problem": str(error), "shown": []}
 
 
-def _examples(store: Store, score: InputRecord, benchmark: Benchmark, number: int, wrong: bool) -> Facts:
+@dataclass(frozen=True)
+class Asked:
+    """All that a score was made of, question by question: the model's answer, what is right, and the mark.
+
+    ``archive`` is the zip of the images below the store, ``passed`` None where answers are only better or worse.
+    ``predicted`` is the manifest of the answers, ``questioned`` that of the questions.
+    """
+
+    benchmark: Benchmark
+    archive: Path
+    questions: list[Question]
+    answers: dict[str, str]
+    right: Mapping[str, Sequence[str]]
+    kinds: Mapping[str, str]
+    scores: dict[str, Any]
+    grades: list[float]
+    passed: list[bool | None]
+    predicted: Manifest
+    questioned: Manifest
+
+    def described(self, question: Question) -> str:
+        """The mark of a question's answer in words."""
+        return self.benchmark.examples.describe(self.scores[question.id])
+
+
+def asked(store: Store, score: InputRecord) -> Asked:
+    """What a benchmark's score was made of; UserError if nothing was asked, FileNotFoundError if a file is lost."""
+    benchmark = of_score(score.stage)
+    assert benchmark is not None, f"{score.name} is no benchmark's"
     manifest = _manifest(store, score)
-    (asked,), (said,) = players(manifest, "questions"), players(manifest, "answers")
+    (questioned,), (said,) = players(manifest, "questions"), players(manifest, "answers")
     if ended := manifest.metrics.get(NO_MODEL):
         raise UserError(f"training {ended}; nothing was asked")
-    predicted, official = _manifest(store, said), said.stage == "fetch"
-    (images,) = players(_manifest(store, asked), "images")
-    archive, questions = read_questions(store.root / asked.name)
-    answers = read_answers(store.root / (score.name if official else said.name))
+    predicted, asked_by, official = _manifest(store, said), _manifest(store, questioned), said.stage == "fetch"
+    (images,) = players(asked_by, "images")
+    folder = store.root / questioned.name
+    archive, questions = read_questions(folder)
     scores = json.loads((store.root / score.name / PER_ITEM_SCORES).read_bytes())["questions"]
     how = benchmark.examples
-    right = how.right(store.root / asked.name)
     grades = [how.grade(scores[question.id]) for question in questions]
-    passed = [None if how.passed is None else grade >= how.passed for grade in grades]
-    settings: Any = predicted.settings
+    return Asked(
+        benchmark=benchmark,
+        archive=Path(images.name, archive),
+        questions=questions,
+        answers=read_answers(store.root / (score.name if official else said.name)),
+        right=how.right(folder),
+        kinds=how.kinds(folder),
+        scores=scores,
+        grades=grades,
+        passed=[None if how.passed is None else grade >= how.passed for grade in grades],
+        predicted=predicted,
+        questioned=asked_by,
+    )
+
+
+def _examples(store: Store, score: InputRecord, number: int, wrong: bool) -> Facts:
+    found = asked(store, score)
+    said = found.predicted
+    settings: Any = said.settings
     asked_by = template = None
     with suppress(ValueError):  # an earlier version's settings may be others
-        if not official:
+        if said.stage != "fetch":
             asked_by = stage_module(said.stage).Settings.model_validate(settings)
     if isinstance(asked_by, predict.Settings) and asked_by.template == CHAT:
         from lntune.model.llm import load_tokenizer
 
-        (llm,) = players(predicted, "llm")
+        (llm,) = players(said, "llm")
         template = layout(CHAT, load_tokenizer(store.root / llm.name))
-    chosen = _chosen(grades, passed, number, wrong)
+    chosen = _chosen(found.grades, found.passed, number, wrong)
     shown = [
         {
             "id": question.id,
             "image": question.image,
             "question": question.text,
             "prompt": asked_by and _prompt(asked_by, question, template),
-            "answer": answers[question.id],
-            "right": list(right[question.id]),
-            "score": scores[question.id],
-            "described": how.describe(scores[question.id]),
-            "passed": found,
+            "answer": found.answers[question.id],
+            "right": list(found.right[question.id]),
+            "score": found.scores[question.id],
+            "described": found.described(question),
+            "passed": passed,
         }
-        for question, found in [(questions[place], passed[place]) for place in chosen]
+        for question, passed in [(found.questions[place], found.passed[place]) for place in chosen]
     ]
     return {
-        "images": str(store.root / images.name / archive),
+        "images": str(store.root / found.archive),
         "blind": settings.get("blind", False),
-        "questions": len(questions),
-        "passed": None if how.passed is None else sum(map(bool, passed)),
+        "questions": len(found.questions),
+        "passed": None if found.benchmark.examples.passed is None else sum(map(bool, found.passed)),
         "shown": shown,
     }
 
