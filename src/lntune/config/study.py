@@ -3,6 +3,7 @@
 The keys of a scale's ``sources``, ``llms``, ``visions``, ``data`` and ``methods`` are names that report items refer to.
 """
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -33,6 +34,27 @@ class RehearsalSettings(Frozen):
         default=None, ge=1, description="of DeepSpeed, where the scale trains in one process; null: as the scale says"
     )
     round: int = Field(default=1, ge=1, description="another number rehearses again, as after an update of the driver")
+
+
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+class TrackingSettings(Frozen):
+    """Where the logs of trainings are sent while they grow; none of it decides a result."""
+
+    to: tuple[Tracker, ...] = Field(default=(), strict=False, description="trackers, which must be installed")
+    project: str = Field(default="lntune", min_length=1, description="for wandb and trackio")
+    online: bool = Field(
+        default=False, description="wandb: send to its server at once, and not keep it for `wandb sync`"
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _are_installed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if find_spec(name) is None:
+                raise ValueError(f"{name} is not installed here: `pip install {name}` into .venv, or leave it out")
+        return names
 
 
 class Halving(Frozen):
@@ -90,6 +112,7 @@ class StudySettings(Frozen):
     )
     store: str = Field(min_length=1, description="folder of all results; may be shared")
     rehearsal: RehearsalSettings = RehearsalSettings()
+    tracking: TrackingSettings = TrackingSettings()
     copies: dict[str, str] = Field(
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import ExitStack
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -50,6 +51,7 @@ def _check_environment(name: str, wanted: dict[str, str]) -> None:
 def run_spec(path: Path, *, link_only: bool = False) -> None:
     """Carry out the job spec in ``path``; UserError for what the user can fix, anything else is a defect."""
     from lntune.config.training import OnDevice
+    from lntune.jobs import track
     from lntune.store.identity import Identity
     from lntune.store.job import Job
     from lntune.store.manifest import AcceptedEdit, Store
@@ -89,6 +91,8 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         for folder in chain.from_iterable((given,) if isinstance(given, Path) else given for given in inputs.values()):
             check_whole(folder)
+        if spec.get("tracking"):
+            tracked.callback(track.finish, track.start(path, out))
         try:
             return module.run(job)
         except RuntimeError as error:  # torch's, or that of a rank
@@ -97,18 +101,19 @@ def run_spec(path: Path, *, link_only: bool = False) -> None:
                 raise UserError(f"{name}: {lacked}") from error
             raise
 
-    record(
-        Store(Path(spec["store"])),
-        identity,
-        spec["label"],
-        work,
-        inputs=inputs,
-        execution=spec["execution"],
-        seed=document["settings"].get("seed"),
-        ranks=ranks,
-        accepted=[AcceptedEdit.model_validate(edit) for edit in spec["accepted"]],
-        announce=lambda text: print(f"{name}: {text}", file=sys.stderr, flush=True),
-    )
+    with ExitStack() as tracked:
+        record(
+            Store(Path(spec["store"])),
+            identity,
+            spec["label"],
+            work,
+            inputs=inputs,
+            execution=spec["execution"],
+            seed=document["settings"].get("seed"),
+            ranks=ranks,
+            accepted=[AcceptedEdit.model_validate(edit) for edit in spec["accepted"]],
+            announce=lambda text: print(f"{name}: {text}", file=sys.stderr, flush=True),
+        )
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from lntune.config.study import TrackingSettings
 from lntune.errors import UserError
 from lntune.files import write_whole
 from lntune.jobs.fork_server import start as start_fork_servers
@@ -87,7 +88,9 @@ def spec_path(store: Store, node: Node) -> Path:
     return store.root / ".jobs" / node.stage / f"{node.name}.json"
 
 
-def write_specs(store: Store, nodes: Iterable[Node], inputs: Store | None = None) -> None:
+def write_specs(
+    store: Store, nodes: Iterable[Node], inputs: Store | None = None, tracking: TrackingSettings | None = None
+) -> None:
     """Write what :mod:`lntune.jobs.run` needs to make each result that is missing, from what ``inputs`` holds."""
     source = raw_digest("lntune")
     for node in nodes:
@@ -108,6 +111,8 @@ def write_specs(store: Store, nodes: Iterable[Node], inputs: Store | None = None
             "execution": node.execution.model_dump(mode="json"),
             "inputs": input_folders(inputs or store, node),
         }
+        if tracking and tracking.to and node.stage in ("connector", "finetune"):
+            spec["tracking"] = tracking.model_dump(mode="json")
         path = spec_path(store, node)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(spec, default=str))  # folders as text
@@ -126,6 +131,7 @@ class StageRules:
                 )
         open_to_group(store.root)  # and with it all jobs, which inherit it
         self.results, self.store = store, str(store.root)
+        self.tracking: TrackingSettings | None = None
         self._by_name = {node.name: node for node in nodes}
         # exec: no shell stands between Snakemake and a job that a signal is meant for. What shell lines are made of are
         # functions: elsewhere Snakemake takes a brace in the path of a checkout or of its Python for a wildcard.
@@ -197,7 +203,7 @@ class StageRules:
         with one_line():
             _hold_run_lock(Path.cwd())
             made = [node for node in self.nodes() if ours is None or node.name in ours]
-            write_specs(self.results, made)
+            write_specs(self.results, made, tracking=self.tracking)
         store = self.results.root.absolute()  # Snakemake goes back to where it was started before this process ends
         _announce_run(str(store), tuple(node.path for node in made))
         start_bars(store, {node.path: partial(self.expected, node) for node in made}, at_once or 1)
@@ -259,6 +265,7 @@ class Workflow(StageRules):
         self.write_site = callback(
             lambda wildcards: shlex.join([sys.executable, "-m", "lntune.site", str(root), json.dumps(overrides)])
         )
+        self.tracking = self.study.settings.tracking
         self.allocations = Allocations(self.plan, self.cluster, in_job=in_job)
         self.threads = callback(lambda wildcards: self.allocations.amounts(self.node(wildcards)).threads)
         self.resources = self.allocations.resources(self.node)

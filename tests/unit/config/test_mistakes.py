@@ -98,7 +98,7 @@ IN_CONFIG: dict[str, Edit] = {
     "empty config": (
         CONFIG, WHOLE, "# nothing\n",
         "the file is empty; it must hold keys out of: scale, report_items, seeds, protocol, selection_split, search, "
-        "store, rehearsal, copies",
+        "store, rehearsal, tracking, copies",
     ),
     "bracket not closed": (
         CONFIG, "scale: demo", "scale: [demo",
