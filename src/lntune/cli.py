@@ -128,7 +128,7 @@ def status(as_json: AsJson = False, profile: Profile = None, config: Config = No
     from lntune.plan.study import Study
 
     found = look(Study.read(_checkout(), _overrides(profile, config)).store)
-    print(json.dumps(asdict(found), indent=1) if as_json else found.text())
+    print(json.dumps(found.to_json(), indent=1) if as_json else found.text())
 
 
 @app.command(epilog='Example: lntune trace table3 "MM-VICUNA-7B: LayerNorm-80K" MSCOCO --show 3')

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lntune.files import is_locked
 from lntune.jobs.states import JobState, Run, job_states, runs
@@ -48,6 +49,17 @@ class Status:
     failed: tuple[JobState, ...]
     lost: tuple[JobState, ...]
     slurm: tuple[InQueue, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, fit for JSON."""
+        runs = zip(self.runs, self.done, self.queued, strict=True)
+        jobs = {kind: [one._asdict() for one in getattr(self, kind)] for kind in ("running", "failed", "lost")}
+        return {
+            "store": self.store,
+            "runs": [run._asdict() | {"done": done, "queued": queued} for run, done, queued in runs],
+            **jobs,
+            "slurm": None if self.slurm is None else [vars(one) for one in self.slurm],
+        }
 
     def text(self) -> str:
         """A line for each run, each job that runs, has failed or is lost, and of what waits the number by stage."""

@@ -3,6 +3,7 @@
 Beside a job spec ``<store>/.jobs/STAGE/NAME.json`` lie ``NAME.state``, where it runs or how it failed, and
 ``NAME.progress``, how far it is; both go once it has succeeded. A run has a file in ``<store>/.runs``, locked while it
 is at work. None of it decides anything, so that whatever happens to these files no job and no run is the worse for it.
+Each job's submit imports this module: it imports little.
 """
 
 import json
@@ -10,17 +11,14 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _RUNS = ".runs"
 STATES = (".state", ".progress")
 """How the names of a job's files end, beside its spec."""
 
 
-@dataclass(frozen=True)
-class JobState:
+class JobState(NamedTuple):
     """A job that runs, or has failed with its last line ``failed``; ``progress`` is what lntune.progress keeps."""
 
     stage: str
@@ -45,8 +43,7 @@ class JobState:
         return max(0.0, float((self.progress["total"] - self.progress["done"]) / self.progress["rate"]))
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run of a workflow that is at work: where, whose, since when, and the results that it makes, done or not."""
 
     checkout: str
@@ -131,6 +128,7 @@ def announced(store: str, jobs: Collection[str]) -> Iterator[None]:
     Files of runs of this host that were killed go.
     """
     from getpass import getuser
+    from pathlib import Path
 
     from lntune.files import locked
     from lntune.store.leases import is_alive
@@ -151,6 +149,8 @@ def announced(store: str, jobs: Collection[str]) -> Iterator[None]:
 
 def runs(store: str) -> list[Run]:
     """The runs that are at work on a store, as far as this host can see."""
+    from pathlib import Path
+
     from lntune.files import is_locked
     from lntune.store.leases import is_alive
 

@@ -47,6 +47,8 @@ def test_a_run_with_a_job_that_runs_one_that_failed_and_one_that_waits(
     assert lines[1].startswith(f"running  {A}  20/40 steps (50%), ") and " left, loss 0.5, for 0:0" in lines[1]
     assert lines[2:4] == [f"failed   {B}  error: finetune b: the disk is full", "queued   predict 1"]
     assert [one.path for one in found.running] == [A] and not found.lost
+    document = json.loads(json.dumps(found.to_json()))
+    assert document["runs"][0]["queued"] == [C] and document["running"][0]["progress"]["done"] == 20
     succeeded(spec_of(store, A))
     assert [one.path for one in job_states(store)] == [B] and not runs(str(store))
     assert status(store).text().splitlines()[0] == f"{store}: no run is at work"
@@ -106,7 +108,16 @@ def test_progress_in_bars_is_for_the_log_alone(
     assert capfd.readouterr().err == told + kept + kept
 
 
-def test_status_imports_nothing_heavy() -> None:
-    code = "import sys, json, lntune.commands.status; print(json.dumps(sorted(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("lntune.commands.status", {"torch", "numpy", "transformers", "pandas"}),
+        ("lntune.jobs.states", {"dataclasses", "inspect", "pathlib", "pydantic", "lntune.files"}),  # by every submit
+    ],
+)
+def test_nothing_heavy_is_imported(module: str, heavy: set[str]) -> None:
+    code = (
+        f"import sys, json; before = {{*sys.modules}}; import {module}; print(json.dumps([*{{*sys.modules}} - before]))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"torch", "numpy", "transformers", "pandas"}.isdisjoint(json.loads(done.stdout))
+    assert module in (loaded := json.loads(done.stdout)) and heavy.isdisjoint(loaded)
