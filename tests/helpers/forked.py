@@ -81,9 +81,8 @@ class Popen(subprocess.Popen[Any]):
     def _take_end(self, timeout: float | None) -> None:
         assert self.end is not None
         if select.select([self.end], [], [], timeout)[0]:
-            told = self.end.recv(4, socket.MSG_WAITALL)
+            told = self.end.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL)  # another thread may wait, too
             self.returncode = int.from_bytes(told, "little", signed=True) if len(told) == 4 else -signal.SIGKILL
-            self.end.close()
 
     def _internal_poll(self, *args: Any, **options: Any) -> int | None:
         if self.end is None:

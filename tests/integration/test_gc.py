@@ -29,6 +29,7 @@ from lntune.plan.targets import FIGURES, FORMATS
 from lntune.snakefile.workflow import write_specs
 from lntune.stages.select import CHOSEN
 from lntune.store.identity import Identity, hash_tree
+from lntune.store.job import LEFT
 from lntune.store.leases import Lease, forget_lease, read_leases, write_lease
 from lntune.store.manifest import Manifest, Store, read_manifest, write_manifest
 from lntune.store.record import record
@@ -612,10 +613,13 @@ def test_scratch_and_specs_of_what_is_still_to_be_made_stay(toy: Toy) -> None:
     pending = next(node for node in nodes if node.stage == "finetune")
     finished = next(node for node in nodes if node.stage == "draw" and not node.inputs)
     make(plan.store, finished)
+    left_to_another = next(node for node in nodes if node.stage == "draw" and node is not finished)
+    make(plan.store, left_to_another)
     unneeded = "connector-0123456789ab"
-    for name in (f"finetune-{pending.id}", f"draw-{finished.id}", unneeded):
+    for name in (f"finetune-{pending.id}", f"draw-{finished.id}", f"draw-{left_to_another.id}", unneeded):
         (toy.store.root / ".scratch" / name).mkdir()
         (toy.store.root / ".scratch" / name / "checkpoint").write_text("7")
+    (toy.store.root / f".scratch/draw-{left_to_another.id}" / LEFT).touch()
     half = toy.store.root / ".jobs/draw/.half-0123456789ab.json.77"
     half.touch()
     found = collect(Path("."))
@@ -623,10 +627,11 @@ def test_scratch_and_specs_of_what_is_still_to_be_made_stay(toy: Toy) -> None:
         f"draw-{finished.id}": "scratch of a result that is finished",
         unneeded: "scratch of a result that nothing needs",
     }
-    assert [one.path.name for one in found.small] == [f"{finished.name}.json"]
+    assert {one.path.name for one in found.small} == {f"{finished.name}.json", f"{left_to_another.name}.json"}
     delete(found)
+    assert (toy.store.root / f".scratch/draw-{left_to_another.id}/checkpoint").exists()
     assert (toy.store.root / f".scratch/finetune-{pending.id}/checkpoint").read_text() == "7"
-    assert len(list(toy.store.root.glob(".jobs/*/*.json"))) == len(nodes) - 1 and half.exists()
+    assert len(list(toy.store.root.glob(".jobs/*/*.json"))) == len(nodes) - 2 and half.exists()
     os.utime(half, (0, 0))
     assert [one.path for one in collect(Path(".")).small] == [half]
 

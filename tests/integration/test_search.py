@@ -73,6 +73,8 @@ def test_one_goes_to_the_end_and_the_others_say_where_they_stopped(halved: Check
         assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "stopped.json"]
     asked = [json.loads(path.read_text()) for path in (halved.root / "results/predict").glob("*/manifest.json")]
     assert len([one for one in asked if one["wall_seconds"] < 1 and "no_model" in one["metrics"]]) == 3
+    left = [path for path in (halved.root / "results/.scratch").iterdir() if path.is_dir()]
+    assert left == [], "a checkpoint goes with the next round, or with the candidate"
     assert halved.pending(TABLE, "--config", HALVING) == {}
 
 

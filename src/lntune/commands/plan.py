@@ -48,7 +48,7 @@ def compared_text(found: Mapping[str, PendingWork], price: float | None = None) 
         values |= {f"  {stage}": f"{value:,.0f}" for stage, value in hours.items()}
         values |= {f"  of it: {kind}": f"{value:,.0f}" for kind, value in _waste(one.results).items()}
         values |= _bill(one, price) | {"disk": bytes_text(summed(one.results)[1])}
-        values["disk with checkpoints"] = bytes_text(summed(one.results)[1] + one.checkpoint_bytes)
+        values["disk with checkpoints"] = bytes_text(summed(one.results)[1] + one.checkpoint_bytes + one.waiting_bytes)
         for key, value in values.items():
             rows.setdefault(key, {})[name] = value
     widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows.values())) + 2 for name in found}
@@ -115,6 +115,8 @@ def _total_lines(found: PendingWork, price: float | None) -> list[str]:
         most = bytes_text(found.checkpoint_bytes)
         saved = bytes_text(sum(round(one.chance * one.saved) for one in results))
         at_once = f"up to {most} beside that, predicted for the jobs that run at once, two each"
+        if found.waiting_bytes:
+            at_once += f", and up to {bytes_text(found.waiting_bytes)} of candidates that wait for a search's choice"
         lines.append(f"checkpoints: {at_once}; {saved} written in all")
     return lines
 
@@ -168,6 +170,7 @@ def pending_json(found: PendingWork, price: float | None = None) -> dict[str, An
         "bytes": size,
         "fetch": {key: sum(getattr(one, key) for one in found.results) for key in _FETCH},
         "checkpoint_bytes": found.checkpoint_bytes,
+        "waiting_bytes": found.waiting_bytes,
         "free_bytes": found.free_bytes,
         "publish": dict(found.publish),
         "on_gpu": _on_gpu(found.results),

@@ -67,9 +67,6 @@ class LoraSettings(Frozen):
     dropout: float = Field(ge=0, lt=1)
 
 
-CHECKPOINT = "checkpoint"
-"""The folder of checkpoints in the result of a run that another goes on from."""
-
 GPU_REQUIRED = "LNTUNE_GPU_REQUIRED"
 """Set in the environment of a job that was given GPUs: it and its ranks must not compute on the CPU instead."""
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from lntune.benchmarks.registry import benchmarks, question_stages, reference_stages, score_stages
 from lntune.config.llm_shape import LlmShape
 from lntune.config.study import GpuSettings, SelectionSplit
-from lntune.config.training import CHECKPOINT, AnswerPrecision
+from lntune.config.training import AnswerPrecision
 from lntune.errors import UserError
 from lntune.estimate import hours
 from lntune.estimate.jobs import TrainingJob, largest, prediction_bytes, similarity_bytes
@@ -84,7 +84,7 @@ class Forecast:
         found = replace(found, chance=chance(self._plan.store, node))
         if like := self._kinds.like(node):
             seconds = share_of(node) * median(map(_seconds, like))
-            size = median(_bytes(one, looked_at=_is_looked_at(node)) for one in like)
+            size = median(sum(file.bytes for file in one.outputs.values()) for one in like)
             found = replace(found, basis="earlier", seconds=seconds, bytes=round(size), waste={})
         share = self._rejected(node)
         return replace(found, waste={**found.waste, hours.REJECTED: share * found.seconds}) if share else found
@@ -122,7 +122,6 @@ class Forecast:
         if node.stage in ("connector", "finetune"):
             account, samples = largest(job, given, given.zero_stage).account, node.players("samples")[0]
             size, checkpoint = 4 * account.trainable, hours.checkpoint_bytes(job)
-            size += checkpoint * _is_looked_at(node)
             if tried := measured(self._plan, node):
                 return Expected("measured", tried[0], size, job.ranks, account.peak, checkpoint, tried[1])
             share = share_of(node)
@@ -216,17 +215,6 @@ def _seconds(one: Manifest) -> float:
     found = [one.metrics.get(name) for name in ("steps", "resumed_at", "of_steps")]
     steps, resumed, whole = (value if isinstance(value, int) else 0 for value in found)
     return one.wall_seconds * (whole or steps) / (steps - resumed) if steps > resumed else one.wall_seconds
-
-
-def _is_looked_at(node: Node) -> bool:
-    """Whether a search looks at a training then, so that its result holds a checkpoint."""
-    return getattr(node.settings, "until", None) is not None
-
-
-def _bytes(one: Manifest, *, looked_at: bool) -> int:
-    """Bytes of a result's files, with a checkpoint or without, in which a weight has two moments beside it."""
-    files = {name: file.bytes for name, file in one.outputs.items() if not name.startswith(f"{CHECKPOINT}/")}
-    return sum(size * (4 if looked_at and name.endswith(".safetensors") else 1) for name, size in files.items())
 
 
 # --- earlier results ---------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.targets import is_right, targets_of
+from lntune.store.job import EARLIER
 from lntune.store.reuse import ResultIndex
 
 
@@ -57,7 +58,8 @@ class PendingWork:
     """All that is to be made for some targets, and the files that are to be published.
 
     ``checkpoint_bytes`` is what the checkpoints of the jobs that run at once may take, over the results' bytes: two of
-    each job, since one is written whole before the one before it is deleted. A node is taken to have as many GPUs,
+    each job, since one is written whole before the one before it is deleted; and ``waiting_bytes`` what those may that
+    the first round of searches leaves to the next. A node is taken to have as many GPUs,
     ``node_gpus``, as the scale's largest stage asks for; ``wall_seconds`` is the time that so many ``nodes`` take.
     """
 
@@ -68,6 +70,7 @@ class PendingWork:
     publish: Mapping[str, str]
     free_bytes: int
     checkpoint_bytes: int
+    waiting_bytes: int
     node_gpus: int
     nodes: int | None
     wall_seconds: float | None
@@ -123,6 +126,11 @@ def pending(plan: Plan, targets: Sequence[str], at_once: int = 1, hosts: int | N
         publish=published,
         free_bytes=shutil.disk_usage(nearest_folder(plan.store.root)).free,
         checkpoint_bytes=2 * sum(checkpoints[-at_once:]) if at_once else 0,
+        waiting_bytes=sum(
+            one.checkpoint
+            for node, one in zip(missing[::-1], results, strict=True)
+            if getattr(node.settings, "until", None) and EARLIER not in node.inputs and not one.linked
+        ),
         node_gpus=node_gpus,
         nodes=hosts,
         wall_seconds=hosts and _wall_seconds(dict(zip(missing[::-1], results, strict=True)), [node_gpus] * hosts),

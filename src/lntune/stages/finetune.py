@@ -7,7 +7,7 @@ from lntune.config.training import Execution, Library, LoraSettings, TrainingSet
 from lntune.stages.rank import run_on_ranks, runs_on_ranks
 from lntune.stages.tune import PACKAGES as _TUNE_PACKAGES
 from lntune.stages.tune import tune
-from lntune.store.job import Job, Metrics
+from lntune.store.job import LEFT, Job, Metrics
 from lntune.training.endings import Diverged, write_endings
 
 PACKAGES = (*_TUNE_PACKAGES, "peft")
@@ -19,7 +19,7 @@ TUNED = "tuned.safetensors"
 class Settings(Frozen):
     """The method, how to train, and what share of samples may have no loss.
 
-    ``until`` is the share of the steps after which a search looks at it; the result then holds what it takes to go on.
+    ``until`` is the share of the steps after which a search looks at it; what it takes to go on is left in scratch.
     """
 
     method: str
@@ -56,4 +56,6 @@ def run(job: Job[Settings, Execution]) -> Metrics:
         return write_endings(job.out, [found.run]) if ranks.rank() == 0 else {}
     if weights:
         save_file({name: value.contiguous() for name, value in weights.items()}, job.out / TUNED)
+        if settings.until:
+            (job.scratch / LEFT).touch()
     return metrics

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lntune.config import Frozen
 from lntune.config.training import ConnectorKind, Execution, Library, LoraSettings, TrainingSettings
-from lntune.store.job import EARLIER, Job, Metrics
+from lntune.store.job import Job, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +49,8 @@ def tune(
 ) -> tuple[dict[str, "Tensor"], Metrics]:
     """Train what ``method`` marks on the job's samples; write metrics.jsonl; return what trained and the metrics.
 
-    The job's roles are llm, vision, samples, images, perhaps earlier; without a ``connector``'s folder one is drawn
-    from the seed. ``recorder_of`` takes the model once it is marked what trains; ``until`` and earlier are those of
+    The job's roles are llm, vision, samples, images; without a ``connector``'s folder one is drawn from the seed.
+    ``recorder_of`` takes the model once it is marked what trains; ``until`` is that of
     :func:`lntune.training.loop.train`. Of several ranks, only the first returns weights.
     """
     import torch
@@ -91,7 +91,6 @@ def tune(
     result = train(
         model, encoded, features, settings.training, job.execution, settings.seed,
         job.scratch, job.out / "metrics.jsonl", job.label, recorder, until,
-        job.folder(EARLIER) if EARLIER in job.inputs else None,
     )  # fmt: skip
     last = result.losses[-20:]
     whole = total_steps(len(encoded), settings.training)

@@ -22,6 +22,9 @@ Metrics = dict[str, int | float | str]
 EARLIER = "earlier"
 """The role of a result that did the first part of a job's work, to go on from: it saves time and changes no byte."""
 
+LEFT = "left"
+"""A file in a job's scratch with which all of that outlives the job, for the one whose EARLIER its result is."""
+
 KEPT = "kept"
 """The role of a folder that says whether the work is wanted: it is if this holds only an empty file of that name."""
 
@@ -39,7 +42,7 @@ class Job(Generic[S, E]):
     execution: E  # what does not
     inputs: Mapping[str, Path | tuple[Path, ...]]  # role to the finished folder, or folders in order, that play it
     out: Path  # the empty folder to fill
-    scratch: Path  # a folder that outlives a failed or killed attempt
+    scratch: Path  # a folder that outlives a failed or killed attempt; at first what EARLIER's job has left
 
     def folder(self, role: str) -> Path:
         """The folder that plays ``role``."""

@@ -27,6 +27,7 @@ from pydantic import JsonValue
 from lntune.environment import job_environment
 from lntune.files import flush, locked
 from lntune.store.identity import Identity, canonical_json, hash_tree
+from lntune.store.job import EARLIER, LEFT
 from lntune.store.leases import host_name, is_alive
 from lntune.store.manifest import (
     MANIFEST,
@@ -63,10 +64,10 @@ def record(
     """Make one result unless it is there, or link it if its work was done under another name; return its manifest.
 
     ``work(out, scratch)`` fills the empty folder ``out`` and returns metrics. What it keeps in ``scratch`` outlives an
-    exception or a kill, and is deleted once the result is in place. ``inputs`` are the finished folders that play each
-    role of ``identity.inputs``; a folder in a result's folder stands for that part of it. ``execution``, ``seed`` and
-    ``ranks`` are noted, as are the ``accepted`` edits, which the identity leaves out. ``announce`` is called with where
-    a linked result comes from.
+    exception or a kill. Once the result is in place it is deleted, unless it is LEFT to the job whose EARLIER this is,
+    which then begins with it. ``inputs`` are the finished folders that play each role of ``identity.inputs``; a folder
+    in a result's folder stands for that part of it. ``execution``, ``seed`` and ``ranks`` are noted, as are the
+    ``accepted`` edits, which the identity leaves out. ``announce`` is called with where a linked result comes from.
 
     UserError if an input's manifest is missing or damaged, or the work left what is no plain file; ValueError if the
     inputs' ids are not those of the identity, or a metric is not finite. What the work raises goes on.
@@ -90,6 +91,7 @@ def record(
             Manifest, label=label, inputs=records, execution=dict(execution or {}), seed=seed, accepted=tuple(accepted)
         )
         did = work_of(identity, records)
+        left = _take_over(store, records.get(EARLIER), scratch)
         built = final.with_name(f".{final.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}")
         built.mkdir()
         scratch.mkdir(parents=True, exist_ok=True)
@@ -98,18 +100,32 @@ def record(
             manifest = linked(found, built, identity, label, records) if found else None
             if found and manifest:
                 announce(f"linked from {manifest.stage}/{found.name}")
+                with suppress(OSError):  # what it left, if anything, is for what this is EARLIER of
+                    os.rename(store.scratch(identity.stage, found.name.rpartition("-")[2]), scratch)
             else:
                 manifest = _make(identity, noted, ranks, work, built, scratch)
             _seal(built, manifest.outputs)
             write_manifest(built / MANIFEST, manifest)
             mark(store, did, manifest)
             ours = _install(built, final)
-            shutil.rmtree(scratch, ignore_errors=True)
+            for spent in (left, None if (scratch / LEFT).exists() else scratch):
+                if spent:
+                    shutil.rmtree(spent, ignore_errors=True)
         finally:
             shutil.rmtree(built, ignore_errors=True)
             with suppress(OSError):
                 scratch.rmdir()  # unless something is kept there
     return manifest if ours else read_manifest(final / MANIFEST)
+
+
+def _take_over(store: Store, earlier: InputRecord | tuple[InputRecord, ...] | None, scratch: Path) -> Path | None:
+    """Make what an earlier job has left this one's scratch, unless this has its own; return where the earlier's is."""
+    left = store.scratch(earlier.stage, earlier.id) if isinstance(earlier, InputRecord) else None
+    if left:
+        with suppress(OSError):  # it left nothing, or this has its own
+            os.rename(left, scratch)
+    (scratch / LEFT).unlink(missing_ok=True)  # that was for this job
+    return left
 
 
 def _make(

@@ -20,7 +20,7 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from lntune.config.training import CHECKPOINT, Execution, Passes, TrainingSettings
+from lntune.config.training import Execution, Passes, TrainingSettings
 from lntune.errors import UserError
 from lntune.model.device import numerics
 from lntune.model.encode import EncodedSample
@@ -80,17 +80,16 @@ def train(
     label: str,
     recorder: Recorder | None = None,
     until: float | None = None,
-    earlier: Path | None = None,
 ) -> TrainingResult:
     """Train the parameters of ``model`` that require gradients: in place with the plain engine; the result has them.
 
     ``log`` gets one JSON line a step: step, loss (mean cross entropy over the step's answer tokens), learning_rate,
     answer_tokens, grad_norm (before clipping) and what ``recorder`` adds; no times, so that equal runs write equal
-    bytes. What ``scratch`` holds of this very run is resumed from, else what ``earlier`` does: the folder of one that
-    ended ``until`` a share of the steps was done, and left a checkpoint beside its log. The schedule is that of the
-    whole run. With the engine ``deepspeed`` all ranks call this alike, and the first writes. Raises Diverged at the
-    first step whose loss or gradient norm is not finite, which gets no line, and Interrupted when a signal asks to
-    stop; what was done is then saved.
+    bytes. What ``scratch`` holds of this very run is resumed from. It ends once ``until`` a share of the steps is done,
+    with a checkpoint in ``scratch`` from which another call goes on; the schedule is that of the whole run. With the
+    engine ``deepspeed`` all ranks call this alike, and the first writes. Raises Diverged at the first step whose loss
+    or gradient norm is not finite, which gets no line, and Interrupted when a signal asks to stop; what was done is
+    then saved.
     """
     total, last = total_steps(len(samples), settings), steps_until(len(samples), settings, until)
     first = ranks.rank() == 0
@@ -101,11 +100,9 @@ def train(
     ):
         engine, digest = start_engine(model, samples, settings, execution, seed)
         lines: list[str] = []
-        for folder in (scratch, *([earlier / CHECKPOINT] if earlier else [])):
-            if checkpoint := load_checkpoint(folder, digest, trainable(model).keys()):
-                lines, tensors = checkpoint
-                engine.load(tensors)
-                break
+        if checkpoint := load_checkpoint(scratch, digest, trainable(model).keys()):
+            lines, tensors = checkpoint
+            engine.load(tensors)
         done = len(lines)
         run = Run(samples, features, settings, execution, seed, scratch, digest, total, last, label, recorder)
         if first:
@@ -116,7 +113,7 @@ def train(
         ):
             go_on(run, engine, lines, file, progress, asked)
         if until is not None:
-            save_checkpoint(log.with_name(CHECKPOINT), digest, last, lines, engine.state())
+            save_checkpoint(scratch, digest, last, lines, engine.state())
         return TrainingResult([json.loads(line)["loss"] for line in lines], done, engine.weights())
 
 

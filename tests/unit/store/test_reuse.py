@@ -16,6 +16,7 @@ import pytest
 from lntune.errors import UserError
 from lntune.files import link_or_copy
 from lntune.store.identity import Identity, hash_tree
+from lntune.store.job import EARLIER, LEFT
 from lntune.store.manifest import AcceptedEdit, Change, Manifest, Store, read_manifest, undone
 from lntune.store.record import record
 from lntune.store.reuse import check_whole
@@ -81,6 +82,36 @@ def test_a_copy_of_a_copy_names_who_did_the_work(store: Store) -> None:
     assert third.origin is not None and third.origin.id == first.id
     folder = store.folder("train", "third", third.id)
     assert hash_tree(folder, ignore={"manifest.json"}) == third.outputs
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_job_begins_with_what_the_earlier_one_left_and_leaves_nothing(store: Store, linked: bool) -> None:
+    """Also where the earlier result is a link to another."""
+
+    def leave(out: Path, scratch: Path) -> dict[str, object]:
+        (scratch / "step-3").touch()
+        (scratch / LEFT).touch()
+        return write("part")(out, scratch)
+
+    def go_on(out: Path, scratch: Path) -> dict[str, object]:
+        assert [path.name for path in scratch.iterdir()] == ["step-3"]
+        return write("whole")(out, scratch)
+
+    earlier = train(store, source(store, "abc", 1), work=leave)
+    if linked:
+        earlier = train(store, source(store, "abc", 2))
+    assert [path.name for path in store.scratch("train", earlier.id).glob("step-*")] == ["step-3"]
+    identity = Identity("train", {"rate": 0.2}, CODE, {}, {EARLIER: earlier.id})
+    record(store, identity, "whole", go_on, inputs={EARLIER: store.folder("train", "model", earlier.id)})
+    assert [path for path in (store.root / ".scratch").iterdir() if path.is_dir()] == []
+
+
+def test_a_job_whose_earlier_ones_checkpoint_is_gone_begins_anew(store: Store) -> None:
+    earlier = train(store, source(store, "abc", 1), work=write("part"))
+    identity = Identity("train", {"rate": 0.2}, CODE, {}, {EARLIER: earlier.id})
+    folder = store.folder("train", "model", earlier.id)
+    manifest = record(store, identity, "whole", write("whole"), inputs={EARLIER: folder})
+    assert manifest.metrics == {"length": 5}
 
 
 @pytest.mark.parametrize("change", ["bytes", "settings"])

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,12 +72,11 @@ def run(
     samples: int = 40,
     recorder: Recorder | None = None,
     until: float | None = None,
-    earlier: Path | None = None,
 ) -> TrainingResult:
     data, log = random_samples(samples), folder / "metrics.jsonl"
     source = image_features(model)
     scratch = folder / "scratch"
-    return train(model, data, source, settings, execution, seed, scratch, log, "test", recorder, until, earlier)
+    return train(model, data, source, settings, execution, seed, scratch, log, "test", recorder, until)
 
 
 # --- schedule and batches
@@ -479,25 +479,28 @@ def test_the_same_run_resumes_with_another_micro_batch(tmp_path: Path) -> None:
 
 def test_a_run_that_is_looked_at_on_the_way_ends_with_the_bytes_of_a_whole_one(tmp_path: Path) -> None:
     """Its schedule is that of the whole run from the start; a part begun anew ends as one that went on from another."""
-    folders = {name: tmp_path / name for name in ("whole", "first", "second", "last", "anew")}
-    for folder in folders.values():
-        folder.mkdir()
+    folders = {name: tmp_path / name for name in ("whole", "first", "second", "again", "last", "anew")}
     settings, dropout = changed(warmup_ratio=0.4, weight_decay=0.1), 0.1
-    parts = {
-        name: run(norms_and_connector(dropout), folders[name], settings, until=until, earlier=earlier)
-        for name, until, earlier in (
-            ("whole", None, None), ("first", 0.2, None), ("second", 0.7, folders["first"]),
-            ("last", None, folders["second"]), ("anew", 0.7, None),
-        )
-    }  # fmt: skip
-    assert [(len(one.losses), one.resumed_at) for one in parts.values()] == [(5, 0), (1, 0), (4, 1), (5, 4), (4, 0)]
+    parts, left = {}, {}
+    for name, until, before in (
+        ("whole", None, None), ("first", 0.2, None), ("second", 0.7, "first"), ("again", 0.7, "second"),
+        ("last", None, "again"), ("anew", 0.7, None),
+    ):  # fmt: skip
+        scratch = folders[name] / "scratch"
+        folders[name].mkdir()
+        if before:
+            shutil.copytree(folders[before] / "scratch", scratch)
+        parts[name] = run(norms_and_connector(dropout), folders[name], settings, until=until)
+        if until:
+            (checkpoint,) = scratch.iterdir()
+            left[name] = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    done = [(len(one.losses), one.resumed_at) for one in parts.values()]
+    assert done == [(5, 0), (1, 0), (4, 1), (4, 4), (5, 4), (4, 0)]
     for one, other in (("last", "whole"), ("second", "anew")):
         assert (folders[one] / "metrics.jsonl").read_bytes() == (folders[other] / "metrics.jsonl").read_bytes()
         assert parts[one].weights.keys() == parts[other].weights.keys()
         assert all(torch.equal(value, parts[other].weights[name]) for name, value in parts[one].weights.items())
-    left = [folders[name] / "checkpoint" / "step-4" for name in ("second", "anew")]
-    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in left]
-    assert files[0] == files[1] and len(files[0]) == 3
+    assert left["second"] == left["again"] == left["anew"] and len(left["anew"]) == 3
 
 
 def test_saving_a_checkpoint_replaces_the_older_one(tmp_path: Path) -> None:

@@ -74,10 +74,11 @@ def _check_group(store: Path) -> Iterator[Finding]:
 def _check_room(needs: Needs) -> Finding:
     """Room for what the plan predicts, downloads and checkpoints included."""
     work = needs.work
-    wanted = summed(work.results)[1] + work.checkpoint_bytes
+    checkpoints = work.checkpoint_bytes + work.waiting_bytes
+    wanted = summed(work.results)[1] + checkpoints
     unknown = sum(one.unknown for one in work.results if not one.linked)
     more = f", and {unknown} files of unknown size" if unknown else ""
-    kept = f", {bytes_text(work.checkpoint_bytes)} of it checkpoints" if work.checkpoint_bytes else ""
+    kept = f", {bytes_text(checkpoints)} of it checkpoints" if checkpoints else ""
     text = f"{bytes_text(work.free_bytes)} free, {bytes_text(wanted)} predicted{kept}{more}"
     remedy = "set `store` in config.yaml to a larger disk, or free some: `lntune gc`"
     if 0 < 2 * wanted < work.free_bytes and (refused := _refusal(nearest_folder(needs.study.store), wanted)):

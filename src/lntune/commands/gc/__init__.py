@@ -27,6 +27,7 @@ from lntune.plan.stages import STAGES, STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
 from lntune.plan.targets import FORMATS
 from lntune.snakefile.demo_weights import RECIPES, DemoWeightsPlan
+from lntune.store.job import LEFT
 from lntune.store.leases import Lease, host_name, is_alive, is_of, leases_state, read_leases
 from lntune.store.manifest import MANIFEST, Manifest, Store, read_manifest
 
@@ -247,7 +248,8 @@ def _scratch(folders: _StoreFolders) -> Iterator[Item]:
     needed, finished = set(map(_scratch_name, folders.needed)), set(map(_scratch_name, folders.finished))
     for path in folders.scratch:
         lock = path.with_name(f"{path.name}.lock")
-        if (path.name in finished or path.name not in needed) and not is_locked(lock):
+        left = path.name in needed and (path / LEFT).exists()  # to a job that is still to come
+        if (path.name in finished or path.name not in needed) and not left and not is_locked(lock):
             reason = f"scratch of a result that {'is finished' if path.name in finished else 'nothing needs'}"
             yield Item("scratch", path.name.rpartition("-")[0], path, lock, reason)
 
