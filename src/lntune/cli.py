@@ -125,9 +125,11 @@ def plan(
 def status(as_json: AsJson = False, profile: Profile = None, config: Config = None) -> None:
     """Show what runs, waits and has failed on the store, here or on a cluster: steps, time left, the last line."""
     from lntune.commands.status import status as look
-    from lntune.plan.study import Study
+    from lntune.config.load import load
+    from lntune.config.study import StudySettings
 
-    found = look(Study.read(_checkout(), _overrides(profile, config)).store)
+    file = _checkout() / "config.yaml"
+    found = look(load(file, StudySettings, _overrides(profile, config)).store_folder(file))
     print(json.dumps(found.to_json(), indent=1) if as_json else found.text())
 
 

@@ -622,12 +622,15 @@ def test_scratch_and_specs_of_what_is_still_to_be_made_stay(toy: Toy) -> None:
     (toy.store.root / f".scratch/draw-{left_to_another.id}" / LEFT).touch()
     half = toy.store.root / ".jobs/draw/.half-0123456789ab.json.77"
     half.touch()
+    spec = toy.store.root / f".jobs/draw/{finished.name}.json"
+    spec.with_suffix(".state").write_text("{}")  # its job was killed, another run made the result
     found = collect(Path("."))
     assert {item.path.name: item.reason for item in found.items} == {
         f"draw-{finished.id}": "scratch of a result that is finished",
         unneeded: "scratch of a result that nothing needs",
     }
-    assert {one.path.name for one in found.small} == {f"{finished.name}.json", f"{left_to_another.name}.json"}
+    spent = {spec.name, spec.with_suffix(".state").name, f"{left_to_another.name}.json"}
+    assert {one.path.name for one in found.small} == spent
     delete(found)
     assert (toy.store.root / f".scratch/draw-{left_to_another.id}/checkpoint").exists()
     assert (toy.store.root / f".scratch/finetune-{pending.id}/checkpoint").read_text() == "7"

@@ -3,12 +3,16 @@
 The keys of a scale's ``sources``, ``llms``, ``visions``, ``data`` and ``methods`` are names that report items refer to.
 """
 
+import os
+import re
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lntune.config import Frozen
+from lntune.config.load import shown
 from lntune.config.protocol import TemplateName
 from lntune.config.training import (
     AnswerPrecision,
@@ -20,6 +24,7 @@ from lntune.config.training import (
     Precision,
     Schedule,
 )
+from lntune.errors import UserError
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SelectionSplit = Literal["test", "validation"]
@@ -92,6 +97,16 @@ class Halving(Frozen):
         return f"successive halving ({', '.join(rounds)})"
 
 
+def expanded(file: Path, key: str, folder: str) -> str:
+    """A folder that ``file`` names, ``~`` and variables replaced; UserError for an unknown user or variable."""
+    unset = [name for name in re.findall(r"\$\{?(\w+)", folder) if not os.environ.get(name)]
+    path = os.path.expanduser(os.path.expandvars(folder))
+    if unset or path.startswith("~"):
+        what = f"the variable {unset[0]} is not set" if unset else "no home folder is known"
+        raise UserError(f"{shown(file)}: {key}: {folder!r}: {what}; write the path out")
+    return path
+
+
 class StudySettings(Frozen):
     """``config.yaml``: what to run, at which scale, under which choices."""
 
@@ -116,6 +131,13 @@ class StudySettings(Frozen):
     copies: dict[str, str] = Field(
         default={}, description="catalogue entry to the folder that holds its files already; nothing is downloaded then"
     )
+
+    def store_folder(self, file: Path) -> Path:
+        """The folder of all results; UserError, which names ``file``, for one that Snakemake cannot have in a path."""
+        path = expanded(file, "store", self.store)
+        if unfit := re.search(r"[{}<>\x00-\x1f]|://", path):  # Snakemake reads them in the paths of rules
+            raise UserError(f"{shown(file)}: store: {path!r}: name a folder without {unfit[0]!r}")
+        return Path(path)
 
     @field_validator("search", mode="before")
     @classmethod

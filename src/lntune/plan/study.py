@@ -4,8 +4,6 @@ Checks that need more than one value are here: names must exist, and what is put
 job starts from a config that cannot work.
 """
 
-import os
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +26,7 @@ from lntune.config.report_item import (
     RowSettings,
     TableSettings,
 )
-from lntune.config.study import Halving, ScaleSettings, SelectionSplit, StudySettings
+from lntune.config.study import Halving, ScaleSettings, SelectionSplit, StudySettings, expanded
 from lntune.errors import UserError
 from lntune.model.tuning import METHODS
 from lntune.plan.stages import STAGES
@@ -96,19 +94,7 @@ class Study:
     @cached_property
     def store(self) -> Path:
         """The folder of all results; relative paths start at the working directory, as Snakemake's do."""
-        path = self._expanded("store", self.settings.store)
-        if unfit := re.search(r"[{}<>\x00-\x1f]|://", path):  # Snakemake reads them in the paths of rules
-            raise UserError(f"{shown(self.root / CONFIG)}: store: {path!r}: name a folder without {unfit[0]!r}")
-        return Path(path)
-
-    def _expanded(self, key: str, folder: str) -> str:
-        """A folder that the config names, ``~`` and variables replaced; UserError for an unknown user or variable."""
-        unset = [name for name in re.findall(r"\$\{?(\w+)", folder) if not os.environ.get(name)]
-        path = os.path.expanduser(os.path.expandvars(folder))
-        if unset or path.startswith("~"):
-            what = f"the variable {unset[0]} is not set" if unset else "no home folder is known"
-            raise UserError(f"{shown(self.root / CONFIG)}: {key}: {folder!r}: {what}; write the path out")
-        return path
+        return self.settings.store_folder(self.root / CONFIG)
 
     @property
     def selection_split(self) -> SelectionSplit:
@@ -199,13 +185,13 @@ class Study:
     def copies_folder(self, entry: str) -> Path | None:
         """The folder that holds an entry's files already, if config.yaml names one."""
         folder = self.settings.copies.get(entry)
-        path = self.root.resolve() / self._expanded(f"copies.{entry}", folder or "")
+        path = self.root.resolve() / expanded(self.root / CONFIG, f"copies.{entry}", folder or "")
         forms = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]  # a disk may have the other
         return next(filter(Path.exists, (path, *forms)), path) if folder else None
 
     def answer_file(self, folder: str, name: str) -> Path:
         """A file of other people's answers, in a folder that a row names; UserError if it is not there."""
-        path = Path(self._expanded("answers", folder)) / name
+        path = Path(expanded(self.root / CONFIG, "answers", folder)) / name
         if not (self.root / path).is_file():
             raise UserError(f"{path}: no such file; a row's answers need it (docs/adding.md), or remove row or column")
         return path
