@@ -68,4 +68,4 @@ demo-weights: environment
 	$(BIN)/snakemake -s workflow/demo_weights.smk -c2
 
 clean:
-	rm -rf tables figures pages site report.html logs .snakemake
+	rm -rf tables figures site logs .snakemake

@@ -52,7 +52,6 @@ wildcard_constraints:
 localrules:
     all,
     publish,
-    page,
     site,
 
 

@@ -112,7 +112,7 @@ class Manifests:
 def content(checkout: Checkout) -> dict[str, str]:
     """Every file that the study made, with its hash; manifests, which hold times, by their names alone."""
     found = {}
-    for room in ("results", "tables", "figures", "pages"):
+    for room in ("results", "tables", "figures"):
         for path in (checkout.root / room).rglob("*"):
             name = path.relative_to(checkout.root)
             if path.is_file() and not any(part.startswith(".") for part in name.parts):

@@ -66,7 +66,7 @@ class Finished:
             for mark in (target / "results/.works" / folder.parts[1]).glob(f"*/{folder.name}"):
                 mark.unlink()
         for name in shown:
-            for path in [*target.glob(f"tables/{name}.*"), *target.glob(f"pages/{name}.*")]:
+            for path in target.glob(f"tables/{name}.*"):
                 path.unlink()
         return Checkout(target)
 
@@ -379,7 +379,7 @@ def damage_and_mend(round: Round, pattern: str) -> None:
 
 
 _PLACES = (
-    *["results/[!.]*/[!.]*/**/*"] * 6, "results/[!.]*/[!.]*/manifest.json", "results/.*/**/*", "tables/*", "pages/*",
+    *["results/[!.]*/[!.]*/**/*"] * 6, "results/[!.]*/[!.]*/manifest.json", "results/.*/**/*", "tables/*",
     ".snakemake/**/*", "cache/**/*", "logs/**/*",
 )  # fmt: skip
 

@@ -96,7 +96,7 @@ def test_nothing_runs_after_an_edit_that_changes_no_meaning(copy: Checkout) -> N
 
 def test_nothing_runs_in_a_fresh_clone_with_the_results_copied(made: Checkout, tmp_path: Path) -> None:
     clone = copy_checkout(tmp_path / "another" / "place")
-    for folder in ("results", "tables", "pages"):
+    for folder in ("results", "tables"):
         shutil.copytree(made.root / folder, clone.root / folder)
     shuffle_times(clone.root)
     assert pending(clone) == {}
@@ -119,9 +119,9 @@ def test_a_scorer_changed_in_meaning(copy: Checkout) -> None:
     copy.edit("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not"}', '{"No", "no", "not", "never"}')
     assert "lntune.benchmarks.pope.score changed" in copy.run("lntune", "plan")
     ran = run(copy)  # no model says "never", so the scores come out as they were and the table is linked
-    assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 3, "page": 1}, {"table": 1})
+    assert (ran.computed, ran.linked) == ({"score_pope": 2, "publish": 3}, {"table": 1})
     copy.edit("src/lntune/benchmarks/pope/score.py", '{"No", "no", "not", "never"}', '{"Yes", "yes"}')
-    assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 3, "page": 1}
+    assert run(copy).computed == {"score_pope": 2, "table": 1, "publish": 3}
 
 
 def test_a_tables_title(copy: Checkout) -> None:
@@ -139,7 +139,7 @@ def test_one_more_learning_rate(copy: Checkout) -> None:
     copy.write_yaml(SCALE, scale)
     ran = run(copy)
     assert ran.computed == {
-        "finetune": 1, "predict": 1, "score_captions": 1, "select": 1, "table": 1, "publish": 3, "page": 1,
+        "finetune": 1, "predict": 1, "score_captions": 1, "select": 1, "table": 1, "publish": 3,
     }  # fmt: skip
     assert ran.linked == {"predict": 5, "score_mme": 1, "score_pope": 1, "score_vqav2": 1, "score_captions": 2}
 
@@ -149,7 +149,7 @@ def test_a_filter_rewritten(copy: Checkout) -> None:
     before = (copy.root / TABLE).read_bytes()
     assert "49 cost nothing" not in copy.run("lntune", "plan")
     ran = run(copy)
-    assert ran.computed == {"prepare": 5, "publish": 3 + 2, "page": 2}  # and what data.csv tells of the sets is linked
+    assert ran.computed == {"prepare": 5, "publish": 3 + 2}  # and what data.csv tells of the sets is linked
     assert ran.linked["data_table"] == ran.linked["connector"] == 1
     assert ran.linked["finetune"] == 3 and ran.linked["predict"] == 13
     assert (copy.root / TABLE).read_bytes() == before
@@ -189,7 +189,7 @@ def test_scale_and_report_items_switched_and_back(copy: Checkout) -> None:
         text = (copy.root / "config.yaml").read_text()
         (copy.root / "config.yaml").write_text(re.sub(r"scale: \w+ ", f"scale: {name} ", text))
         # The tables, and what says besides at which scale it is: data.csv, and data, claims and comparison as .md.
-        assert job_counts(copy.snakemake("-c2")) == {"publish": 3 + 4, "page": 4, "all": 1}
+        assert job_counts(copy.snakemake("-c2")) == {"publish": 3 + 4, "all": 1}
         assert {name: (copy.root / "tables" / name).read_bytes() for name in first} == right
     text = (copy.root / "config.yaml").read_text()
     (copy.root / "config.yaml").write_text(re.sub(r"scale: \w+ ", "scale: tiny ", text))
@@ -197,11 +197,10 @@ def test_scale_and_report_items_switched_and_back(copy: Checkout) -> None:
     report_item["rows"] = report_item["rows"][:1]
     copy.write_yaml("workflow/report_items/small.yaml", report_item)
     copy.edit("config.yaml", "report_items: [tiny]", "report_items: [small]")
-    assert run(copy).computed == {"table": 1, "publish": 3 + 4, "page": 4}
+    assert run(copy).computed == {"table": 1, "publish": 3 + 4}
     copy.edit("config.yaml", "report_items: [small]", "report_items: [tiny]")
     assert job_counts(copy.snakemake("-c2")) == {
         "publish": 3,
-        "page": 1,
         "all": 1,
     }
     assert {name: (copy.root / "tables" / name).read_bytes() for name in first} == first

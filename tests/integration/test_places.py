@@ -31,7 +31,7 @@ def test_any_folder_will_do_for_a_checkout_with_its_environment(made: Checkout, 
     shutil.rmtree(there.root / "my store" / ".works")
     shutil.rmtree(there.root / "tables")
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    table = ("tables/tiny.csv", "pages/tiny.html")
+    table = ("tables/tiny.csv", "tables/tiny.md")
     results = there.root / "my store" / "table"
     shutil.rmtree(results)  # so that the score is asked for
     done = subprocess.run(
@@ -76,7 +76,7 @@ def test_the_second_user_of_a_closed_store_may_look_and_show_and_is_told_what_el
     store.chmod(0o2777)
     shutil.rmtree(copy.root / "tables")
     given = ("--config", f"store={store}")
-    ordinary_python(copy, "snakemake", "-c1", *given, "--", "tables/tiny.csv", "pages/tiny.html")
+    ordinary_python(copy, "snakemake", "-c1", *given, "--", "tables/tiny.csv", "tables/tiny.md")
     assert "POPE = " in ordinary_python(copy, "lntune", "trace", "tiny", "Finetune-80K", "POPE", *given)
     new = ("snakemake", "-c1", *given, "protocol=paper", "--", "tables/tiny.csv")
     printed = ordinary_python(copy, *new, code=1)

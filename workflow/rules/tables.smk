@@ -57,34 +57,6 @@ rule publish:
         " && mv -f .snakemake/$$ {output}"
 
 
-# What `snakemake --report` shows: a page for each table and figure, with a caption, in the paper's order.
-report: "../report/overview.rst"
-
-
-rule page:
-    input:
-        shown=ancient(STUDY.report_item),
-        stale=STUDY.stale,
-    output:
-        report(
-            "{folder}/{name}.{format}",
-            caption="../report/caption.rst",
-            category=STUDY.category,
-            labels=STUDY.labels,
-        ),
-    wildcard_constraints:
-        folder="pages",
-        format="html",
-    params:
-        write=STUDY.write_page,
-        caption=STUDY.caption,
-    message:
-        "{output}"
-    shell:
-        '{params.write} "$(dirname -- {input.shown:q})" {wildcards.name} > .snakemake/$$'
-        " && mv -f .snakemake/$$ {output}"
-
-
 # Pages on which every number opens what it was made from. They show what is finished, and have nothing made for them.
 rule site:
     input:

@@ -19,7 +19,6 @@ from pathlib import Path
 from lntune.plan.fetched import check_recorded, to_fetch
 from lntune.plan.forecast import Expected, Forecast
 from lntune.plan.node import Node, Reason, can_link, closure, is_done, why
-from lntune.plan.pages import PAGES
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.targets import is_right, targets_of
@@ -82,9 +81,9 @@ class PendingWork:
         return f"{', '.join(self.targets[:4])}{more} (scale {self.scale})"
 
     def jobs(self) -> dict[str, int]:
-        """Jobs by stage, and of ``publish`` and ``page``; as ``snakemake -n`` counts them, but for its rule ``all``."""
+        """Jobs by stage, and of ``publish``; as ``snakemake -n`` counts them, but for its rule ``all``."""
         found = Counter(result.stage for result in self.results)
-        found.update("page" if Path(file).parent.name == PAGES else "publish" for file in self.publish)
+        found.update("publish" for _ in self.publish)
         return dict(found)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from lntune.config.report_item import TableSettings
 from lntune.errors import UserError
 from lntune.plan.node import Node, input_folders, is_done, result_folder
-from lntune.plan.pages import PAGES, page_path, page_text
 from lntune.plan.plan import SUMMARIES, Plan
 from lntune.plan.study import Study
 from lntune.report.rows import Row, ShownItemSettings, row_called
@@ -74,21 +73,15 @@ def shown_names(plan: Plan) -> list[str]:
 def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
     """What the names mean: ``table3`` (in all formats), ``tables/table3.csv``, ``score-mme/NAME-ID`` or its manifest.
 
-    ``pages/table3.html`` is the page that the report shows. Without names, all that a plain ``snakemake`` makes: every
-    file and page of the config's tables and figures, and of what every study has besides. UserError, with near names,
-    for one that means nothing under this config.
+    Without names, all that a plain ``snakemake`` makes: every file of the config's tables and figures, and of what
+    every study has besides. UserError, with near names, for one that means nothing under this config.
     """
-    if not given:
-        names = shown_names(plan)
-        given = [*names, *(str(page_path(name)) for name in names)]
-    return [target for name in given for target in _meant(plan, name)]
+    return [target for name in given or shown_names(plan) for target in _meant(plan, name)]
 
 
 def _meant(plan: Plan, name: str) -> list[Target]:
     path = Path(name)
     parts = (path.parent if path.name == "manifest.json" else path).parts
-    if path == page_path(path.stem):
-        return [Target(plan.report_item(path.stem), path)]
     if len(parts) >= 2 and parts[-2] not in FORMATS:
         return [Target(result_node(plan, parts[-2], parts[-1]))]
     return [Target(plan.report_item(report_item_name(name)), file) for file in asked_files(plan.study, name)]
@@ -143,13 +136,11 @@ def predict_job(plan: Plan, node: Node, out: Path = Path()) -> PredictJob:
 
 
 def is_right(plan: Plan, file: Path) -> bool:
-    """Whether a published file is there and holds what its result holds; a page, what is written of its result."""
+    """Whether a published file is there and holds what its result holds."""
     node = plan.report_item(file.stem)
     if not is_done(plan.store, node):
         return False
     folder = result_folder(plan.store, node)
     with suppress(FileNotFoundError):
-        if file.parent.name == PAGES:
-            return file.read_bytes() == page_text(folder, file.stem).encode()
         return file.read_bytes() == (folder / file.name).read_bytes()
     return False

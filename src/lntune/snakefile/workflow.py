@@ -27,11 +27,10 @@ from lntune.jobs.states import announced
 from lntune.plan.fetched import check_recorded
 from lntune.plan.forecast import Forecast
 from lntune.plan.node import Node, can_link, input_folders, is_done, manifest_path, result_folder
-from lntune.plan.pages import Caption, caption_of, category, label, page_path
 from lntune.plan.plan import Plan
 from lntune.plan.stages import STAGES
 from lntune.plan.study import Study, once
-from lntune.plan.targets import files_of, is_right, result_node, shown_names, targets_of
+from lntune.plan.targets import files_of, is_right, result_node, targets_of
 from lntune.site.address import INDEX
 from lntune.site.record import is_right as site_is_right
 from lntune.snakefile.bars import start_bars
@@ -136,7 +135,6 @@ class StageRules:
         # exec: no shell stands between Snakemake and a job that a signal is meant for. What shell lines are made of are
         # functions: elsewhere Snakemake takes a brace in the path of a checkout or of its Python for a wildcard.
         self.run = callback(lambda wildcards: f"exec {shlex.quote(sys.executable)} -m lntune.jobs.submit")
-        self.write_page = callback(lambda wildcards: f"{shlex.quote(sys.executable)} -m lntune.plan.pages")
         self.spec = callback(lambda wildcards: self._spec_of(self.node(wildcards)))
         self.threads: int | Callable[[Any], int] = 1
         self.resources: dict[str, Any] = {}
@@ -273,7 +271,7 @@ class Workflow(StageRules):
             self.group = callback(lambda wildcards: self.allocations.group(self.node(wildcards)))
 
     def targets(self) -> list[str]:
-        """Every published file and page of the config's tables and figures, and of what every study has besides."""
+        """Every published file of the config's tables and figures, and of what every study has besides."""
         return [str(target.file) for target in targets_of(self.plan, ())]
 
     def nodes(self) -> list[Node]:
@@ -285,10 +283,10 @@ class Workflow(StageRules):
         return result_node(self.plan, stage, name)
 
     def report_item(self, wildcards: Any) -> str:
-        """The manifest of the table or figure that a published file, or a page, shows."""
+        """The manifest of the table or figure that a published file shows."""
         file = self._published(wildcards)
         with one_line():
-            known = [*files_of(self.study, wildcards.name), page_path(wildcards.name)]
+            known = files_of(self.study, wildcards.name)
             if file not in known:
                 raise UserError(f"{file}: there is none; there are {', '.join(map(str, known))}")
             node = self.plan.report_item(wildcards.name)
@@ -329,30 +327,6 @@ class Workflow(StageRules):
         after = path.stat().st_mtime + 1  # which is ahead of now if the clock was
         os.utime(made, (after, after))
         return [str(made)]
-
-    def caption(self, wildcards: Any) -> Caption:
-        """What the report shows next to a page; as long as there is no result, its name."""
-        node = self.plan.report_item(wildcards.name)
-        with one_line():
-            if is_done(self.plan.store, node):
-                return caption_of(result_folder(self.plan.store, node), wildcards.name)
-        return Caption(wildcards.name)
-
-    def category(self, wildcards: Any) -> str:
-        """The report's category of a page."""
-        return category(wildcards.name)
-
-    def labels(self, wildcards: Any) -> dict[str, str]:
-        """What the report calls a page.
-
-        Only a report asks for it, and Snakemake would report whatever a page holds: here it stops at one that does not
-        show this config's result. One label alone, because Snakemake makes a switch of a second with two values.
-        """
-        path = page_path(wildcards.name)
-        with one_line():
-            if not is_right(self.plan, path):
-                raise UserError(f"{path}: does not show this config's result; run `snakemake` first")
-        return {"Shown": label(wildcards.name, shown_names(self.plan))}
 
     @staticmethod
     def _published(wildcards: Any) -> Path:

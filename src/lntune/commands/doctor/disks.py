@@ -29,7 +29,7 @@ def check_disks(needs: Needs) -> Iterator[Finding]:
     yield _check_room(needs)
     temporary = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
     yield _tried("TMPDIR", [temporary], "export TMPDIR=FOLDER, one with room that you may write")
-    parts = [Path(name) for name in (".snakemake", "logs", "tables", "figures", "pages", "site")]
+    parts = [Path(name) for name in (".snakemake", "logs", "tables", "figures", "site")]
     yield _tried("this folder", parts, "run in a folder of your own: `snakemake -d FOLDER`")
 
 

@@ -102,13 +102,10 @@ def _check_published(plan: Plan, targets: list[Target], findings: Findings) -> N
             made = manifest.parent / file.name
             if not file.is_file():
                 findings.problem(file, f"is not there; run `snakemake {file}`", cells=())
-            elif made.is_file():
+            else:
                 what = f"does not show {made.parent}: it has {difference(made, file)}; run `snakemake {file}`"
                 cells = differing_cells(target.node.settings, made, file)
                 findings.problem(file, what, [target.node], cells=cells)
-            else:
-                what = f"is not the page of {made.parent}; run `snakemake {file}`"
-                findings.problem(file, what, [target.node], cells=())
 
 
 # --- scores, selections, tables and figures made again ----------------------------------------------------------------
