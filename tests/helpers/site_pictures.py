@@ -15,6 +15,7 @@ from PIL import Image
 from chromium import Browser
 from lntune.site.address import cell_address
 
+SEEN = "[...document.images].every((one) => one.complete || one.getBoundingClientRect().top > innerHeight)"
 SHOWN = "!document.getElementById('panel').hidden"
 
 
@@ -25,7 +26,7 @@ def take(browser: Browser, site: Path, folder: Path, table: str, group: str, tit
     taken = []
 
     def shot(name: str) -> None:
-        browser.wait("[...document.images].every((one) => one.complete)")
+        browser.wait(SEEN)
         image = Image.open(io.BytesIO(browser.picture())).convert("RGB")
         taken.append(path := folder / f"site-{name}.webp")
         image.save(path, "WEBP", quality=60)
@@ -50,6 +51,7 @@ def take(browser: Browser, site: Path, folder: Path, table: str, group: str, tit
             browser.media(prefers_color_scheme="dark")
             browser.ask(f"location.hash = '{training}'")
             browser.wait(f"{SHOWN} && document.querySelector('#panel svg')")
+            browser.ask("document.querySelector('#panel h3').scrollIntoView()")
             shot(f"training-{kind}")
     return taken
 

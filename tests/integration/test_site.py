@@ -195,7 +195,9 @@ def test_answers_are_those_of_the_score_and_pictures_those_of_the_questions(site
         assert [text, image, right] == [one["question"], one["image"], one["right"]]
         assert [answer, passed, described] == [one["answer"], one["passed"], one["described"]]
         assert kind in ("yes/no", "number", "other") and max(Image.open(site / picture).size) <= 160
-    assert {len(scores) for scores in data(site, "asked").values()} == {2}
+    known = data(site, "asked")
+    assert {len(scores) for scores in known.values()} == {2}
+    assert {data(site, f"questions/{name}")["column"] for name in known} == {*COLUMNS}
 
 
 def test_long_logs_are_thinned_out_and_end_where_they_end() -> None:
@@ -367,7 +369,7 @@ def test_the_filter_and_two_models_side_by_side(browser: Browser, site: Path) ->
     )
     kind = asked["shown"][wrong[0]][3]
     assert choose("kinds", kind) == sum(asked["shown"][place][3] == kind for place in wrong)
-    browser.wait(f"[...{PANEL}.querySelectorAll('img')].every((one) => one.complete && one.naturalWidth)")
+    browser.wait(f"{PANEL}.querySelector('img').naturalWidth")
     other, title = next(one for one in known[ours["questions"]] if one[0] != start["result"])
     choose("models", other)
     browser.wait(heading(" and "))

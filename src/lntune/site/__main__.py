@@ -44,14 +44,14 @@ def make(plan: Plan) -> None:
     folder.finish(plan, shown)
 
 
-def _who_answered(items: list[Item]) -> dict[str, str]:
-    """Each result that a cell is read from, to whose it is."""
-    found: dict[str, str] = {}
+def _who_answered(items: list[Item]) -> dict[str, tuple[str, str]]:
+    """Each result that a cell is read from, to whose it is and of which column."""
+    found: dict[str, tuple[str, str]] = {}
     for item in items:
-        for (group, title, _), cell in item.cells.items():
+        for (group, title, column), cell in item.cells.items():
             for one in cell["from"]:
                 seed = "" if one["seed"] is None else f", seed {one['seed']}"
-                found.setdefault(one["result"], f"{group}: {title}{seed}")
+                found.setdefault(one["result"], (f"{group}: {title}{seed}", column))
     return found
 
 

@@ -120,11 +120,11 @@ class Behind:
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    def write_questions(self, titles: Mapping[str, str]) -> None:
-        """The questions of every score that a cell is read from, and the answers; ``titles`` name who answered."""
+    def write_questions(self, titles: Mapping[str, tuple[str, str]]) -> None:
+        """The questions of every score that a cell is read from, and the answers; ``titles``: who answered what."""
         pictures: dict[tuple[Path, str], str] = {}
         known: dict[str, list[tuple[str, str]]] = {}
-        for name, title in titles.items():
+        for name, (title, column) in titles.items():
             facts = self.facts[name]
             if facts["stage"] not in score_stages() or facts["state"] != "there":
                 continue
@@ -140,13 +140,13 @@ class Behind:
                 continue
             shown = _sample(found)
             if questioned.name not in known:
-                self._write_questions(questioned.name, found, shown, pictures)
+                self._write_questions(questioned.name, column, found, shown, pictures)
             known.setdefault(questioned.name, []).append((name, title))
             self._write_answers(name, title, questioned.name, found, shown)
         self.folder.data("asked", known)
 
     def _write_questions(
-        self, name: str, found: Asked, shown: Sequence[int], pictures: dict[tuple[Path, str], str]
+        self, name: str, column: str, found: Asked, shown: Sequence[int], pictures: dict[tuple[Path, str], str]
     ) -> None:
         archive = ImageArchive(self.store.root / found.archive)
         lines = []
@@ -156,7 +156,6 @@ class Behind:
                 pictures[key] = self._picture(archive, one.image)
             right = list(found.right[one.id])
             lines.append([one.id, pictures[key], one.text, found.kinds.get(one.id, ""), right, one.image])
-        column = found.benchmark.column
         self.folder.data(f"questions/{name}", {"column": column, "questions": len(found.questions), "shown": lines})
 
     def _write_answers(self, name: str, title: str, questions: str, found: Asked, shown: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from lntune.paper.comparison import Compared, compare, signed
-from lntune.paper.printed import PAPER, read_ours, read_paper
+from lntune.paper.printed import INTERVAL, PAPER, read_ours, read_paper
 from lntune.plan.derivation import players
 from lntune.plan.plan import shown_settings
 from lntune.report.published import Shown, shown_in
@@ -231,8 +231,9 @@ class Item:
         if cell is None or not text:
             return HtmlCell(text)
         said = [("paper", cell["paper"]), ("difference", cell["difference"])] if cell["from"] else []
-        intervals = [("interval", text) for name, text in cell["beside"].items() if name == f"{key[2]} 95% interval"]
-        return HtmlCell(text, _anchor(self.name, key), beside=[*intervals, *((name, one) for name, one in said if one)])
+        if not (isinstance(self._settings, TableSettings) and self._settings.intervals):  # which has them in its cells
+            said.insert(0, ("interval", cell["beside"].get(f"{key[2]}{INTERVAL}", "")))
+        return HtmlCell(text, _anchor(self.name, key), beside=[(name, one) for name, one in said if one])
 
     def _of_figure(self) -> HtmlTable:
         assert self._settings is not None

@@ -4,7 +4,6 @@ The LLM and the CLIP are the demo's. Rows are of a store whose results are made 
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from checkout import ROOT, copy_checkout
+from chromium import find_chromium
 from finished import finish
 from lntune.commands.ask import Asked, ask, load_models, page_server
 from lntune.commands.publish import BASE, CLOSE, load_published, publish, write_checked
@@ -392,11 +392,7 @@ def test_the_page(stored: Path, models: list[Asked], address: str) -> None:
 
 def test_the_page_in_a_browser(stored: Path, models: list[Asked], address: str, tmp_path: Path) -> None:
     """Debian's Chromium; where it is missing (.ci/install-chromium) skipped, or with LNTUNE_REQUIRE_CHROMIUM failed."""
-    if (browser := shutil.which("chromium")) is None:
-        reason = "chromium is not installed; as root, .ci/install-chromium installs Debian's"
-        if os.environ.get("LNTUNE_REQUIRE_CHROMIUM"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    browser = find_chromium()
 
     def shown(page: str) -> str:
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]

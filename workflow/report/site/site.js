@@ -208,7 +208,7 @@
     return [
       h("h2", { tabindex: "-1" }, `Training of ${name}`),
       h("p", {}, resultLink(name)),
-      its.selection && table(`Candidates, by ${its.selection.metric}`, ["learning rate", "CIDEr", "", "training", "its score"], candidates.map((one) => [
+      its.selection && table(`Candidates, by ${its.selection.metric}`, ["learning rate", "CIDEr", "outcome", "training", "its score"], candidates.map((one) => [
         one.learning_rate, one.CIDEr === null ? ended(one) : one.CIDEr.toFixed(2), one.chosen ? h("strong", {}, "chosen") : "not chosen",
         resultLink(one.result), resultLink(one.score)])),
       drawn.length ? "" : h("p", {}, "No log of its training is there any more."),
