@@ -162,7 +162,7 @@ def test_every_field_of_every_csv_is_shown_and_every_number_of_a_model_leads_to_
         assert [key_of(href)[3] for _, href in row[1:]] == list(COLUMNS)
 
 
-def test_a_result_is_told_whole_and_its_way_leads_to_the_raw_files(site: Path) -> None:
+def test_a_result_is_shown_whole_and_its_way_leads_to_the_raw_files(site: Path) -> None:
     (start,) = next(one for one in data(site, "cells/tiny") if one["key"][1:] == [FINETUNE, "POPE"])["from"]
     waiting, seen = [start["result"]], dict[str, Any]()
     while waiting:

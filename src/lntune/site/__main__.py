@@ -18,7 +18,7 @@ from lntune.plan.study import Study
 from lntune.plan.targets import shown_names
 from lntune.site.address import cell_address
 from lntune.site.behind import Behind, bill
-from lntune.site.items import HtmlCell, HtmlTable, Item, in_order, rendered, spoken
+from lntune.site.items import HtmlCell, HtmlTable, Item, display_name, in_order, rendered
 from lntune.site.record import TEMPLATES, VERIFIED, Folder, made_from, shown_items
 from lntune.store.manifest import input_record
 from lntune.store.reuse import check_whole
@@ -63,14 +63,14 @@ def _write_pages(
         lstrip_blocks=True,
     )  # fmt: skip
     chosen = plan.study.settings
-    listed = [(item.name, spoken(item.name), item.title) for item in items]
+    listed = [(item.name, display_name(item.name), item.title) for item in items]
     common: dict[str, Any] = {
         "items": listed,
-        "missing": [(name, spoken(name)) for name in missing],
+        "missing": [(name, display_name(name)) for name in missing],
         "about": f"Scale: {chosen.scale}. Protocol: {chosen.protocol}.",
         "note": rendered(plan.scale.note),
     }
-    search = [[f"{spoken(name)}: {title}", f"{name}.html"] for name, _, title in listed]
+    search = [[f"{display_name(name)}: {title}", f"{name}.html"] for name, _, title in listed]
     for item in items:
         folder.data(f"cells/{item.name}", [*item.cells.values()])
         files = []
@@ -78,12 +78,13 @@ def _write_pages(
             folder.write(f"files/{file.name}", file.read_bytes())
             files.append(file.name)
         page = environment.get_template("item.html").render(
-            **common, item=item, name=spoken(item.name), files=files, tables=[*item.tables()]
+            **common, item=item, name=display_name(item.name), files=files, tables=[*item.tables()]
         )
         folder.write(f"{item.name}.html", page)
         for key, cell in item.cells.items():
             address = cell_address(item.name, *key).partition("#")[2]
-            search.append([f"{spoken(item.name)} | {' | '.join(key)} = {cell['value']}", f"{item.name}.html#{address}"])
+            text = f"{display_name(item.name)} | {' | '.join(key)} = {cell['value']}"
+            search.append([text, f"{item.name}.html#{address}"])
     search += [[name, f"index.html#!result/{name}"] for name in facts]
     folder.data("search", search)
     spent = [[HtmlCell(text, head=place == 0) for place, text in enumerate(line)] for line in bill(facts)]

@@ -26,7 +26,7 @@ from lntune.data.drops import COUNTS, LIST, read_counts
 from lntune.data.images import ImageArchive, ImageError, decode
 from lntune.errors import UserError
 from lntune.plan.derivation import Asked, Facts, asked, players
-from lntune.plan.told import machine_text, told
+from lntune.plan.summary import machine_text, summary
 from lntune.site.record import Folder, log_path
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
 from lntune.store.reuse import check_whole
@@ -72,7 +72,7 @@ class Behind:
     def _more(self, name: str, facts: Facts, manifest: Manifest) -> Facts:
         """What else is shown of a result that is there."""
         found: Facts = {
-            "told": list(told(facts)),
+            "summary": list(summary(facts)),
             "where": machine_text(facts),
             "code": manifest.code,
             "verified": self._said_of(name),

@@ -52,7 +52,7 @@ def in_order(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (PAPERS_ORDER.index(name) if name in PAPERS_ORDER else 99, name))
 
 
-def spoken(name: str) -> str:
+def display_name(name: str) -> str:
     """What a table or figure is called: ``Table A1``."""
     found = re.fullmatch(r"(table|figure)(A?\d+)", name)
     return f"{found[1].capitalize()} {found[2]}" if found else name.capitalize()
@@ -243,7 +243,7 @@ class Item:
             + [self._shown(key, self.cells[key]["value"]) for key in ((row.group, row.title, one) for one in columns)]
             for row in self._settings.rows
         ]
-        return HtmlTable(f"The numbers of {spoken(self.name)}", ["Model", *columns], rows)
+        return HtmlTable(f"The numbers of {display_name(self.name)}", ["Model", *columns], rows)
 
     def _as_printed(self) -> HtmlTable:
         """The lines of the Markdown; whose cells they are follows from the layout (lntune.report.layout)."""

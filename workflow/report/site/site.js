@@ -120,7 +120,7 @@
         body.append(
           h("p", {}, h("a", { href: way("result", use.result) }, "All of this result"), its.state === "there" ? "" : ` (${its.state} since)`),
           ...(use.changed ? [h("p", { class: "wrong" }, "CHANGED since it was used")] : []),
-          ...(its.told ?? []).map((line) => h("p", {}, line)),
+          ...(its.summary ?? []).map((line) => h("p", {}, line)),
           ...(its.raw ? [h("p", {}, `${its.raw.about}; licence: ${its.raw.licence}`), ...its.raw.files.map((file) =>
             h("p", { class: "hash" }, `${file.sha256 ?? "CHANGED or deleted"}  ${file.name}`))] : []),
           h("ul", {}, its.inputs.map((one) => h("li", {}, tree(one, name(one), depth - 1)))));
@@ -146,7 +146,7 @@
     return [
       h("h2", { tabindex: "-1" }, name),
       its.state === "there" ? "" : h("p", { class: "wrong" }, `${its.state} since it was used. ${its.problem ?? ""}`),
-      ...(its.told ?? []).map((line) => h("p", {}, line)),
+      ...(its.summary ?? []).map((line) => h("p", {}, line)),
       made && facts([
         ["made", `${its.started.slice(0, 19).replace("T", " ")}, in ${seconds(its.wall_seconds)}`],
         ["on", its.where], ["ranks", made.ranks], ["SLURM job", made.slurm_job_id],

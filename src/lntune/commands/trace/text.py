@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lntune.plan.derivation import Facts
-from lntune.plan.told import did, machine_text, told
+from lntune.plan.summary import done_by, machine_text, summary
 from lntune.training.endings import short_text
 from lntune.units import seconds_text
 
@@ -64,7 +64,7 @@ class _Tree:
             changed = self._results[one["result"]].get("content", one["content"]) != one["content"]
             yield from self._result(role, {**one, "changed": changed}, "", "")
         if self._there:
-            works = {did(one): one["wall_seconds"] for one in self._there}
+            works = {done_by(one): one["wall_seconds"] for one in self._there}
             work = f"{seconds_text(sum(works.values()))} of work in all"
             yield f"cell of {self._found['result']}; {len(self._there)} results behind it, {work}"
             yield f"made on {self._machine} unless said otherwise"
@@ -122,7 +122,7 @@ class _Tree:
         if result["state"] != "there" or again:
             return
         listed = "; all candidates' answers and scores are in --json" * (result.get("selection") is not None)
-        yield from (f"{line}{listed}" if line.startswith("by ") else line for line in told(result))
+        yield from (f"{line}{listed}" if line.startswith("by ") else line for line in summary(result))
         yield self._made(result)
         for edit in result["accepted"]:
             names = ", ".join([*edit["code"], *edit["packages"]])
@@ -140,7 +140,7 @@ class _Tree:
         if machine_text(result) != self._machine:
             made.append(f"on {machine_text(result)}")
         origin = result["origin"]
-        linked = f"linked from {did(result)} on {origin['linked'][:10]}; computed then: " if origin else ""
+        linked = f"linked from {done_by(result)} on {origin['linked'][:10]}; computed then: " if origin else ""
         return linked + ", ".join(made)
 
 

@@ -1,4 +1,4 @@
-"""What a result has to tell in a few lines of words, from its facts (lntune.plan.derivation)."""
+"""A result summarised in a few lines of words, from its facts (lntune.plan.derivation)."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ _SENTENCES = {
 }
 
 
-def did(result: Facts) -> str:
+def done_by(result: Facts) -> str:
     """The result that did the work: this one, or that which it was linked from."""
     by = result["origin"] or result
     return f"{result['stage']}/{by['label']}-{by['id']}"
 
 
-def told(result: Facts) -> Iterator[str]:
-    """What a result's stage has to tell."""
+def summary(result: Facts) -> Iterator[str]:
+    """What a result's stage made, in words."""
     stage, metrics = result["stage"], dict(result["metrics"])
     if ended := metrics.get(NO_MODEL):
         yield f"training {ended}, so there is no model"
@@ -66,14 +66,14 @@ def _measured(result: Facts) -> Iterator[str]:
         yield "what was measured is deleted or damaged since"
         return
     peak = known["peak_bytes", "measured"]
-    said = [
+    parts = [
         f"memory: {_bytes(peak['value'])} measured ({peak['how']})",
         f"{_bytes(known['peak_bytes', 'predicted']['value'])} predicted",
     ]
     if ("memory_gb", "paper") in known:
         printed = known["memory_gb", "paper"]["value"]
-        said.append(f"the paper prints {printed}{' GB' * (printed != 'OOM')}")
-    yield "; ".join(said)
+        parts.append(f"the paper prints {printed}{' GB' * (printed != 'OOM')}")
+    yield "; ".join(parts)
     counts = [known[name, "measured"]["value"] for name in ("trainable", "parameters", "trainable_percent")]
     share = f"{counts[0]:,} of {counts[1]:,} parameters train, {counts[2]}%"
     of_paper = known.get(("trainable_percent", "paper"))
