@@ -58,7 +58,8 @@ class Popen(subprocess.Popen[Any]):
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,
                        env: Any, startupinfo: Any, creationflags: Any, shell: Any, *rest: Any) -> None:  # fmt: skip
         streams, new_session = rest[:6], rest[11]
-        module = list(args)[2:] if not isinstance(args, str) and list(args[:2]) == [sys.executable, "-m"] else []
+        command = [] if isinstance(args, str) else [os.fspath(one) for one in args]
+        module = command[2:] if command[:2] == [sys.executable, "-m"] else []
         known = any(tuple(module[: len(one)]) == one for one in self.modules)
         if not known or read_at_start(env or dict(os.environ)) != self.environment:
             super()._execute_child(
@@ -66,7 +67,7 @@ class Popen(subprocess.Popen[Any]):
             )
             return
         given = {
-            "module": module, "folder": cwd or os.getcwd(), "environment": env or dict(os.environ),
+            "module": module, "folder": os.fspath(cwd or os.getcwd()), "environment": env or dict(os.environ),
             "numbers": sorted(pass_fds), "ignored": [int(one) for one in ignored_by(preexec_fn)],
             "new_session": new_session, "group": os.getpgrp(), "parent": os.getpid(), "address": self.address,
         }  # fmt: skip

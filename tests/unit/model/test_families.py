@@ -195,12 +195,12 @@ def test_every_method_trains_three_steps_and_goes_on_where_it_was_stopped(model_
             before = {name: tensor.clone() for name, tensor in trainable_state(model).items()}
             folder = tmp_path / f"{method}-{until}-{resumed}"
             folder.mkdir()
-            earlier = tmp_path / f"{method}-0.5-False" if resumed else None
+            scratch = (tmp_path / f"{method}-0.5-False" if resumed else folder) / "scratch"
             recorder = norm_gradient_recorder(model)
             assert (recorder is not None) == (set(trained_norms(model)) == {"1.input", "1.post", "2.input", "2.post"})
             result = train(
-                model, samples, images(model), SETTINGS, given, 0, folder / "scratch", folder / "metrics.jsonl",
-                "test", recorder, until, earlier,
+                model, samples, images(model), SETTINGS, given, 0, scratch, folder / "metrics.jsonl", "test",
+                recorder, until,
             )  # fmt: skip
             assert bool(result.resumed_at) == resumed and all(map(math.isfinite, result.losses))
             assert all(not torch.equal(before[name], tensor) for name, tensor in result.weights.items()), method
