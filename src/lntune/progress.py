@@ -12,10 +12,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from lntune.files import write_whole
 from lntune.units import bytes_text
@@ -107,6 +107,12 @@ def rate_text(rate: float, unit: str) -> str:
     if rate >= 1 or rate == 0:
         return f"{rate:.3g} {unit}/s"
     return f"{rate * 60:.3g} {unit}/min" if rate * 60 >= 1 else f"{rate * 3600:.3g} {unit}/h"
+
+
+def progress_text(kept: Mapping[str, Any], left: float | None) -> str:
+    """How far a job is by what its file holds: ``3/40 steps (7%), 2.1 steps/s, 0:18 left``."""
+    count, rate = count_text(kept["done"], kept["total"], kept["unit"]), rate_text(kept["rate"], kept["unit"])
+    return f"{count}, {rate}" + ("" if left is None else f", {duration(left)} left")
 
 
 def duration(seconds: float) -> str:

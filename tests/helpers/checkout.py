@@ -82,16 +82,7 @@ class Checkout:
         return sorted(path.parent for path in (self.root / "results" / stage).glob("*/manifest.json"))
 
 
-def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a program's loader, C's library and Python look at when a process starts, and not after."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.startswith(("LD_", "LC_", "LANG", "PYTHON")) and name != "PYTHONPATH"
-    }
-
-
-_READ_AT_START = _read_at_start(os.environ)
+_READ_AT_START = forked.read_at_start(os.environ, forked.BY_PROCESSES)
 
 
 def run_python(
@@ -108,7 +99,7 @@ def run_python(
     """
     environment = {name: value for name, value in environment.items() if name != "LNTUNE_FORK_SERVER"}
     command = [sys.executable, "-m", module, *arguments]
-    if _read_at_start(environment) != _READ_AT_START:
+    if forked.read_at_start(environment, forked.BY_PROCESSES) != _READ_AT_START:
         errors = subprocess.PIPE if apart else subprocess.STDOUT
         return subprocess.run(
             command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors, timeout=timeout

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -34,17 +34,16 @@ IMPORTED = (
 """Of other people alone: a process runs the code of its own checkout."""
 FORKED = (("lntune.jobs.fork_server", "torch"), ("lntune.stages.rank",), ("deepspeed_cells",))
 """What follows ``python -m`` where a process is forked."""
-READ_AT_START = ("LD_", "LC_", "LANG", "PYTHON", "MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_", "OMP_", "CUDA_")
-"""The variables, but for PYTHONPATH, that a process or a library reads once: if one differs, no process is forked."""
+BY_PROCESSES = ("LD_", "LC_", "LANG", "PYTHON")
+BY_LIBRARIES = ("MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_", "OMP_", "CUDA_")
+"""The variables, but for PYTHONPATH, that a loader, the C library and Python, or what they import, read once."""
 
 
-def read_at_start(environment: dict[str, str]) -> dict[str, str]:
-    """What is read once of an environment."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.startswith(READ_AT_START) and name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-    }
+def read_at_start(
+    environment: Mapping[str, str], beginnings: tuple[str, ...] = BY_PROCESSES + BY_LIBRARIES
+) -> dict[str, str]:
+    """What is read once of an environment: if it differs, no process is forked."""
+    return {name: value for name, value in environment.items() if name.startswith(beginnings) and name != "PYTHONPATH"}
 
 
 class Popen(subprocess.Popen[Any]):

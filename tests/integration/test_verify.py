@@ -213,6 +213,16 @@ def test_what_a_target_does_not_need_is_not_looked_at(copy: Checkout) -> None:
 
 
 @slow
+def test_a_published_file_whose_results_file_is_gone_is_named(copy: Checkout) -> None:
+    (table,) = copy.results("table")
+    (table / "tiny.csv").unlink()
+    problems = verified(copy, "tables/tiny.csv")["problems"]
+    gone, _ = problems["tables/tiny.csv"]
+    assert gone == f"cannot be held against results/table/{table.name}/tiny.csv, which is not there"
+    assert f"table/{table.name}/tiny.csv" in problems
+
+
+@slow
 def test_changed_bytes_are_named_with_the_cells_that_rest_on_them(copy: Checkout) -> None:
     checkpoint = one(copy, "finetune", "layernorm") / "tuned.safetensors"
     chosen = one(copy, "select", "layernorm") / "chosen/tuned.safetensors"

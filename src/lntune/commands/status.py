@@ -17,7 +17,7 @@ from typing import Any
 
 from lntune.files import is_locked
 from lntune.jobs.states import JobState, Run, job_states, runs
-from lntune.progress import count_text, duration, rate_text
+from lntune.progress import duration, progress_text
 from lntune.store.leases import is_alive
 from lntune.store.manifest import MANIFEST, Store
 from lntune.store.record import output_of
@@ -69,7 +69,7 @@ class Status:
             failed = len({one.path for one in self.failed} & {*run.jobs})
             counts = f"{done:,} of {len(run.jobs):,} results done, {len(queued):,} queued"
             lines.append(f"{place}: {counts}{f', {failed} failed' if failed else ''}")
-        lines += [f"running  {one.path}  {progress_text(one)}{_place(one)}" for one in self.running]
+        lines += [f"running  {one.path}  {job_text(one)}{_place(one)}" for one in self.running]
         lines += [f"failed   {one.path}  {one.failed}" for one in self.failed]
         for one in self.lost:
             lines.append(f"lost     {one.path}  its process is gone; the next run goes on with it{_place(one)}")
@@ -81,14 +81,12 @@ class Status:
         return "\n".join(lines)
 
 
-def progress_text(job: JobState) -> str:
+def job_text(job: JobState) -> str:
     """How far a job is: done, rate, time left and what it last told; at first for how long it has run."""
     since = f"for {duration(max(0.0, time.time() - job.started))}"
     if (one := job.progress) is None:
         return since
-    count, rate = count_text(one["done"], one["total"], one["unit"]), rate_text(one["rate"], one["unit"])
-    left = "" if job.left is None else f", {duration(job.left)} left"
-    return f"{count}, {rate}{left}{', ' if one['info'] else ''}{one['info']}, {since}"
+    return f"{progress_text(one, job.left)}{', ' if one['info'] else ''}{one['info']}, {since}"
 
 
 def _place(job: JobState) -> str:

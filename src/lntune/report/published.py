@@ -37,6 +37,14 @@ def shown_in(file: Path) -> Shown:
     raise ValueError(f"{file}: shows no cells that can be read")
 
 
+def shown_if_cells(file: Path) -> Shown:
+    """The same, and nothing where it shows no cells."""
+    try:
+        return shown_in(file)
+    except ValueError:
+        return {}
+
+
 def _in_csv(text: str) -> Shown:
     shown: Shown = {}
     try:

@@ -28,6 +28,8 @@ from lntune.errors import UserError
 from lntune.plan.derivation import Asked, Facts, asked, players
 from lntune.plan.summary import machine_text, summary
 from lntune.site.record import Folder, log_path
+from lntune.stages.similarity import SIMILARITY
+from lntune.store.identity import hash_file
 from lntune.store.manifest import MANIFEST, InputRecord, Manifest, Store, read_manifest
 from lntune.store.reuse import check_whole
 from lntune.training.norm_gradients import KEY
@@ -89,8 +91,8 @@ class Behind:
                 "listed": len(listed),
                 "list": [json.loads(line) for line in evenly(listed, MOST_DROPS)],
             }
-        if "similarity.json" in manifest.outputs and self._is_whole(folder, "similarity.json", manifest):
-            tokens = json.loads((folder / "similarity.json").read_bytes())["tokens"]
+        if SIMILARITY in manifest.outputs and self._is_whole(folder, SIMILARITY, manifest):
+            tokens = json.loads((folder / SIMILARITY).read_bytes())["tokens"]
             found["similarity"] = {
                 name: [[round(value, 3) for value in line] for line in one["matrix"]] for name, one in tokens.items()
             }
@@ -98,8 +100,7 @@ class Behind:
 
     def _is_whole(self, folder: Path, name: str, manifest: Manifest) -> bool:
         """Whether a file holds what its manifest says; what is damaged is not shown."""
-        file = folder / name
-        return file.is_file() and blake3(file.read_bytes()).hexdigest() == manifest.outputs[name].blake3
+        return (folder / name).is_file() and hash_file(folder / name) == manifest.outputs[name].blake3
 
     def _said_of(self, name: str) -> list[str]:
         """What `lntune verify` said last of a result."""

@@ -20,7 +20,7 @@ from lntune.paper.comparison import Compared, compare, signed
 from lntune.paper.printed import INTERVAL, PAPER, read_ours, read_paper
 from lntune.plan.derivation import players
 from lntune.plan.plan import shown_settings
-from lntune.report.published import Shown, shown_in
+from lntune.report.published import Shown, shown_if_cells
 from lntune.report.rows import CELLS, LEARNING_RATE, ShownItemSettings
 from lntune.report.rows import notes as notes_of
 from lntune.site.address import cell_address
@@ -141,10 +141,7 @@ class Item:
 
     @cached_property
     def _in_csv(self) -> Shown:
-        try:
-            return shown_in(self.folder / f"{self.name}.csv")
-        except ValueError:
-            return {}
+        return shown_if_cells(self.folder / f"{self.name}.csv")
 
     @cached_property
     def compared(self) -> Mapping[Key, list[Compared]]:

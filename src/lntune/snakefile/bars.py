@@ -17,7 +17,7 @@ from statistics import median
 
 from lntune.jobs.states import JobState, job_states
 from lntune.jobs.submit import BARS
-from lntune.progress import count_text, duration, rate_text
+from lntune.progress import duration, progress_text
 from lntune.store.manifest import MANIFEST
 
 _TICK = 1.0
@@ -139,10 +139,8 @@ def _job_line(job: JobState) -> str:
     name = f"{job.stage} {job.name.rpartition('-')[0]}"
     if (one := job.progress) is None:
         return f"{_bar(0)} {name}, for {duration(max(0.0, time.time() - job.started))}"
-    left = "" if job.left is None else f", {duration(job.left)} left"
-    count = count_text(one["done"], one["total"], one["unit"])
     share = one["done"] / one["total"] if one["total"] else 1.0
-    return f"{_bar(share)} {name}: {count}, {rate_text(one['rate'], one['unit'])}{left}"
+    return f"{_bar(share)} {name}: {progress_text(one, job.left)}"
 
 
 def _bar(share: float) -> str:

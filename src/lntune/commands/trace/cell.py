@@ -26,7 +26,7 @@ from lntune.plan.stages import STAGES_OF_REPORT_ITEMS
 from lntune.plan.study import Study
 from lntune.plan.targets import asked_files
 from lntune.report.cells import cell_of
-from lntune.report.published import Shown, difference, shown_in
+from lntune.report.published import Shown, difference, shown_if_cells, shown_in
 from lntune.report.rows import (
     CELLS,
     LEARNING_RATE,
@@ -153,10 +153,7 @@ class _ReportItem:
     @cached_property
     def _in_csv(self) -> Shown:
         """What the CSV shows in each cell, of a figure what is drawn; nothing if it is a list of points."""
-        try:
-            return shown_in(self.folder / f"{self.name}.csv")
-        except ValueError:
-            return {}
+        return shown_if_cells(self.folder / f"{self.name}.csv")
 
     def notes(self, row: str, column: str) -> list[str]:
         """What is to be known before a cell's value: which published files do not show the result that is traced."""

@@ -102,6 +102,8 @@ def _check_published(plan: Plan, targets: list[Target], findings: Findings) -> N
             made = manifest.parent / file.name
             if not file.is_file():
                 findings.problem(file, f"is not there; run `snakemake {file}`", cells=())
+            elif not made.is_file():
+                findings.problem(file, f"cannot be held against {made}, which is not there", [target.node], cells=())
             else:
                 what = f"does not show {made.parent}: it has {difference(made, file)}; run `snakemake {file}`"
                 cells = differing_cells(target.node.settings, made, file)
