@@ -15,6 +15,22 @@ import pytest
 
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27}
 
+AT_REST = """async (find) => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const center = (box) => box && [box.x + box.width / 2, box.y + box.height / 2];
+  const element = find();
+  if (!element) return null;
+  element.scrollIntoView({block: "center", behavior: "instant"});
+  await frame();
+  const before = center(element.getClientRects()[0]);
+  await frame();
+  await frame();
+  const now = center(element.getClientRects()[0]);
+  if (!before || !now || before.join() !== now.join()) return null;
+  return element.contains(document.elementFromPoint(...now)) && now;
+}"""
+"""Where in the page the middle of an element is, or nothing while it is moved by what is still being laid out."""
+
 
 def find_chromium() -> str:
     """Where it is; skips the test, or with LNTUNE_REQUIRE_CHROMIUM fails it, where it is missing."""
@@ -142,11 +158,8 @@ class Browser:
             time.sleep(0.05)
 
     def click(self, element: str) -> None:
-        """Click with the mouse on what an expression gives."""
-        box = self.wait(
-            f"(() => {{ const e = {element}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getClientRects()[0]; return b && [b.x + b.width / 2, b.y + b.height / 2]; })()"
-        )
+        """Click with the mouse on what an expression gives, once it stands still and nothing lies over it."""
+        box = self.wait(f"({AT_REST})(() => {element})")
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 

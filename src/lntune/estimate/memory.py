@@ -131,8 +131,8 @@ def see(run: Shadow, shape: VisionShape, images: int) -> Tensor:
     return run.tensor(images * shape.tokens * width, FULL)
 
 
-def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape) -> Tensor:
-    """LlamaDecoderLayer.forward, and what a family's has besides."""
+def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape, answers: int | None = None) -> Tensor:
+    """LlamaDecoderLayer.forward, and what a family's has besides; the MLP has ``answers`` rows if there is a number."""
     attention, mlp, family, itemsize = block.self_attn, block.mlp, llm.family, x.itemsize
     before_attention, before_mlp = family.paper_norms(block)
     normed = run.norm(x, before_attention.weight, rows, centred=family.centred)
@@ -147,10 +147,15 @@ def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape
     x = run.add(x, _added(run, block, family.attention_norm, mixed, rows, family))
     del mixed
     normed = run.norm(x, before_mlp.weight, rows, centred=family.centred)
-    gate = run.silu(run.linear(normed, mlp.gate_proj, rows))
-    product = run.multiply(gate, run.linear(normed, mlp.up_proj, rows))
+    read = rows if answers is None else answers
+    if answers is not None:
+        normed = run.select(normed, answers * llm.hidden)
+    gate = run.silu(run.linear(normed, mlp.gate_proj, read))
+    product = run.multiply(gate, run.linear(normed, mlp.up_proj, read))
     del gate
-    down = run.linear(product, mlp.down_proj, rows)
+    down = run.linear(product, mlp.down_proj, read)
+    if answers is not None:
+        down = run.spread(down, rows * llm.hidden)
     del product, normed
     return run.add(x, _added(run, block, family.mlp_norm, down, rows, family))
 
@@ -160,11 +165,13 @@ def _added(run: Shadow, block: Block, norm: str | None, x: Tensor, rows: int, fa
     return x if norm is None else run.norm(x, getattr(block, norm).weight, rows, centred=family.centred)
 
 
-def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape, hook: GradientHook) -> Tensor:
+def checkpointed(
+    run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape, answers: int | None, hook: GradientHook
+) -> Tensor:
     """A block of which the input alone is kept."""
     numel, itemsize, kept, needs = x.numel, x.itemsize, x.buffer, x.needs
     run.recording = False
-    result = block_forward(run, block, Tensor(numel, itemsize, kept), rows, llm)
+    result = block_forward(run, block, Tensor(numel, itemsize, kept), rows, llm, answers)
     run.recording = True
     if not (needs or block.trains):
         return result
@@ -179,7 +186,7 @@ def checkpointed(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape,
         run.ledger.part = RECOMPUTED
         cached, run.cast_weights = run.cast_weights, {}
         source = Function((), arrive) if needs else None
-        inner = block_forward(run, block, Tensor(numel, itemsize, kept, source), rows, llm).maker
+        inner = block_forward(run, block, Tensor(numel, itemsize, kept, source), rows, llm, answers).maker
         run.cast_weights = cached
         run.ledger.part = BACKWARD
         assert inner is not None
@@ -232,15 +239,14 @@ class Step:
         run.ledger.part = ACTIVATIONS
         rotation = run.ledger.new(2 * setup.length * setup.llm.head_dim * x.itemsize)  # cosine and sine
         layers = self.model.llm.model.layers
-        size = layers[0].numel
+        size, answers = layers[0].numel, setup.micro_batch * setup.answer_tokens
         for place, block in enumerate(layers, start=1):
             run.ledger.moment = f"the forward pass of block {place}"
-            x = self._block(self._enter(block), x, place)
+            x = self._block(self._enter(block), x, place, answers if place == len(layers) else None)
             self.engine.leave(block, self._distance((len(layers) - place) * size + head.numel))
         run.ledger.moment = "the loss"
         last = run.norm(x, self.model.llm.model.norm.weight, self.rows, centred=family.centred)
         del x
-        answers = setup.micro_batch * setup.answer_tokens
         chosen = run.mark(run.select(last, answers * setup.llm.hidden), self._leaver(head))
         run.ledger.part = LOGITS
         logits = run.cast(run.linear(chosen, self._enter(head), answers), FULL)
@@ -255,7 +261,7 @@ class Step:
         self.run.ledger.moment, self.run.ledger.part = "the backward pass", BACKWARD
         run_backward(loss, self.run.ledger.new(FULL), self.engine.gradient)
 
-    def _block(self, block: Block, x: Tensor, place: int) -> Tensor:
+    def _block(self, block: Block, x: Tensor, place: int, answers: int | None) -> Tensor:
         """A block's forward pass, between marks at which the backward pass enters and leaves it."""
 
         def enter() -> None:
@@ -264,9 +270,9 @@ class Step:
 
         x = self.run.mark(x, self._leaver(block))
         if self.setup.checkpointing:
-            x = checkpointed(self.run, block, x, self.rows, self.setup.llm, self.engine.gradient)
+            x = checkpointed(self.run, block, x, self.rows, self.setup.llm, answers, self.engine.gradient)
         else:
-            x = block_forward(self.run, block, x, self.rows, self.setup.llm)
+            x = block_forward(self.run, block, x, self.rows, self.setup.llm, answers)
         return self.run.mark(x, enter)
 
     def _enter(self, module: AnyModule) -> AnyModule:

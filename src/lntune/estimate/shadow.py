@@ -356,6 +356,10 @@ class Shadow:
         saved = [rows.buffer] if rows.needs else []
         return self.record(self.tensor(x.numel, x.itemsize), [x.maker, rows.maker], [x.size, rows.size], saved)
 
+    def spread(self, rows: Tensor, numel: int) -> Tensor:
+        """``index_put_`` of rows into zeros: saves nothing; the rows get their share of the gradient, copied."""
+        return self.record(self.tensor(numel, rows.itemsize), [rows.maker], [rows.size])
+
     def look_up(self, table: Weight, rows: int, *, leaf: bool, scaled: bool = False) -> Tensor:
         """``F.embedding``: saves the ids alone; the gradient of the table is as large as the table.
 

@@ -6,7 +6,8 @@ no mask is passed: the fused causal attention kernel applies.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lntune.config.llm_family import family_of
 from lntune.config.training import ConnectorKind, Library, Precision, connector_inputs
 from lntune.model.encode import IGNORE, IMAGE_ID, EncodedSample
 from lntune.model.llm import load_llm
@@ -32,6 +34,8 @@ class MultimodalModel(nn.Module):
     """
 
     vision: VisionEncoder
+    places: Tensor
+    """Of the last :meth:`forward`: see :func:`answer_places`."""
 
     def __init__(self, vision: VisionEncoder, connector: nn.Module, llm: PreTrainedModel) -> None:
         super().__init__()
@@ -80,10 +84,32 @@ class MultimodalModel(nn.Module):
         embedded, _ = self.embed([sample.input_ids for sample in samples], features)
         image_tokens = 0 if features is None else features.shape[1]
         places, targets = answer_places(samples, image_tokens, embedded.shape[1])
+        self.places = places.to(embedded.device)
         hidden = self.llm.model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        chosen = hidden.flatten(0, 1).index_select(0, places.to(hidden.device))
+        chosen = hidden.flatten(0, 1).index_select(0, self.places)
         logits = self.llm.lm_head(chosen).float()
         return F.cross_entropy(logits, targets.to(logits.device), reduction="sum") / answer_tokens
+
+
+@contextmanager
+def last_mlp_at_answers(model: MultimodalModel) -> Iterator[None]:
+    """Compute the last block's MLP only where an answer's token is predicted, as the head: no other row of it is read.
+
+    Losses and gradients are those of the whole MLP, up to rounding.
+    """
+    mlp = getattr(model.llm.model.layers[-1], family_of(model.llm).mlp)
+    whole = mlp.forward
+
+    def forward(x: Tensor) -> Tensor:
+        rows = x.flatten(0, 1)
+        found: Tensor = whole(rows.index_select(0, model.places))
+        return found.new_zeros(rows.shape).index_put_((model.places,), found).view_as(x)  # index_copy_ keeps found
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
 
 
 def splice_image(ids: Sequence[int], image_tokens: int) -> list[int]:

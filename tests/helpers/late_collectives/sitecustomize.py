@@ -7,6 +7,7 @@ touches a tensor first waits for the collectives that write it.
 
 import functools
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 COLLECTIVES = (
@@ -22,21 +23,24 @@ def install() -> None:
     import torch
     import torch.distributed as dist
     from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
 
     unfinished: dict[int, list[tuple[Any, Any]]] = {}  # by storage: the work, and the tensors, so that they stay
 
-    def tensors(*values: Any) -> list[torch.Tensor]:
-        return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    def tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                yield value
+            elif isinstance(value, (list, tuple)):
+                yield from tensors(value)
 
     def settle(*values: Any) -> None:
-        for tensor in tensors(*values) if unfinished else ():
+        for tensor in tensors(values) if unfinished else ():
             for work, _ in unfinished.pop(tensor.untyped_storage().data_ptr(), ()):
                 work.wait()
 
     class Reading(TorchDispatchMode):
         def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            settle(args, kwargs)
+            settle(args, *(kwargs or {}).values())
             return operation(*args, **(kwargs or {}))
 
     class Queued:
@@ -51,9 +55,9 @@ def install() -> None:
     def late(collective: Any) -> Any:
         @functools.wraps(collective)
         def call(*args: Any, async_op: bool = False, **kwargs: Any) -> Any:
-            settle(args, kwargs)
+            settle(args, *kwargs.values())
             work = collective(*args, async_op=True, **kwargs)
-            for tensor in tensors(args, kwargs) if work is not None else ():
+            for tensor in tensors((args, *kwargs.values())) if work is not None else ():
                 unfinished.setdefault(tensor.untyped_storage().data_ptr(), []).append((work, tensor))
             return Queued() if async_op else None
 

@@ -24,10 +24,10 @@ from lntune.model.encode import IMAGE_ID
 from lntune.model.features import EncodedImages
 from lntune.model.generate import Prompt, generate
 from lntune.model.llm import load_llm
-from lntune.model.multimodal import MultimodalModel, build_connector
+from lntune.model.multimodal import MultimodalModel, build_connector, count_answer_tokens
 from lntune.model.similarity import layer_similarity
 from lntune.model.tuning import METHODS, apply_method, printed_percent, trainable_report, trainable_state
-from lntune.training.loop import train
+from lntune.training.loop import train, training_mode
 from lntune.training.norm_gradients import norm_gradient_recorder, trained_norms
 from lntune.training.schedule import total_steps
 from tiny_multimodal import VOCABULARY, PatchEncoder, image, random_samples
@@ -208,6 +208,34 @@ def test_every_method_trains_three_steps_and_goes_on_where_it_was_stopped(model_
         (whole, log), _, (again, resumed_log) = found
         assert log == resumed_log and whole.keys() == again.keys()
         assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_last_mlp_at_answers_alone_gives_the_losses_and_gradients_of_the_whole(
+    model_type: str, recompute: bool
+) -> None:
+    samples = random_samples(9)
+    total = count_answer_tokens(samples)
+    rows = list[int]()
+    model, whole = tiny(model_type), tiny(model_type)
+    features = images(model).features([sample.image for sample in samples if sample.image is not None])
+    last = model.llm.model.layers[-1].mlp.gate_proj
+    last.register_forward_hook(lambda layer, given, result: rows.append(result.shape[0]))
+    with training_mode(model, recompute=recompute):
+        loss = model(samples, features, total)
+        loss.backward()
+    whole.train()
+    expected = whole(samples, features, total)
+    expected.backward()
+    assert rows == [total] * (1 + recompute)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    for (name, one), (_, other) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
+    again = model(samples, features, total)
+    assert len(rows) == 2 + recompute and rows[-1] != total, "outside of training all of it is computed"
+    torch.testing.assert_close(again, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
