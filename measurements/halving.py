@@ -138,7 +138,7 @@ def run(plan: Plan, nodes: Sequence[Node]) -> None:
 
 def search_of(plan: Plan, variant: Variant) -> Search:
     """A variant's search, all of whose results are there."""
-    rates, split = plan.scale.methods[variant.method].learning_rates, plan.study.settings.selection_split
+    rates, split = plan.scale.methods[variant.method].learning_rates, plan.study.selection_split
     folders: dict[float, tuple[Path, ...]] = {}
     seconds: dict[float, tuple[float, ...]] = {}
     for at in (*AT, None):
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str]) -> None:
     variants = [
         Variant(llm, plan.scale.vision, method, DATA, plan.seed) for llm in given.llms for method in given.methods
     ]
-    split = plan.study.settings.selection_split
+    split = plan.study.selection_split
     scores = [
         plan.score(variant, SELECTED_BY, rate, split, until=at)
         for variant in variants
