@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from lntune.benchmarks.registry import Scorer, benchmarks
 from lntune.config.training import Precision
 from lntune.environment import settle
 from lntune.errors import UserError
@@ -26,7 +26,25 @@ from lntune.store.sharing import one_line
 HELP = "Looks at what the workflow made and will make; `snakemake` does the work. docs/commands.md shows each command."
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
-score_app = typer.Typer(no_args_is_help=True, help="Score predictions in the benchmarks' official formats.")
+
+
+class Scorers(TyperGroup):
+    """A command for each benchmark that scores files, made when they are asked for: benchmarks are slow to import."""
+
+    @property
+    def commands(self) -> Any:
+        """The commands by name, in the order of the benchmarks."""
+        return _scorers()
+
+    @commands.setter
+    def commands(self, given: Any) -> None:
+        assert not given, "there are no others"
+
+
+score_app = typer.Typer(
+    cls=Scorers, no_args_is_help=True, help="Score predictions in the benchmarks' official formats."
+)
+score_app.callback()(lambda: None)  # a group though it has no command yet
 app.add_typer(score_app, name="score")
 
 
@@ -351,8 +369,8 @@ def pin(
     print(f"{CATALOG}: {name}")
 
 
-def _score(scorer: Scorer, module: str) -> Callable[..., None]:
-    """What typer makes a command of, as a benchmark's descriptor says; ``module`` is imported when it is called."""
+def _score(scorer: Any, module: str) -> Callable[..., None]:
+    """What typer makes a command of, as a benchmark's Scorer says; ``module`` is imported when it is called."""
 
     def command(**given: Any) -> None:
         score = import_module(module).score
@@ -373,12 +391,18 @@ def _score(scorer: Scorer, module: str) -> Callable[..., None]:
     return command
 
 
-for _one in benchmarks():
-    if _one.scorer:
-        example = " ".join(("Example: lntune score", _one.scorer.command, *_one.scorer.arguments))
-        score_app.command(_one.scorer.command, help=_one.scorer.about, epilog=example)(
-            _score(_one.scorer, _one.score.module)
-        )
+@cache
+def _scorers() -> Any:
+    from lntune.benchmarks.registry import benchmarks
+
+    made = typer.Typer()
+    made.callback()(lambda: None)
+    for one in benchmarks():
+        if one.scorer:
+            example = " ".join(("Example: lntune score", one.scorer.command, *one.scorer.arguments))
+            command = made.command(one.scorer.command, help=one.scorer.about, epilog=example)
+            command(_score(one.scorer, one.score.module))
+    return typer.main.get_group(made).commands
 
 
 def main() -> None:
