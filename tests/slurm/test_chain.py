@@ -1,4 +1,4 @@
-"""The demo's reduced chain on a real Slurm, from an empty store to the table, while jobs are stopped in three ways."""
+"""The demo's reduced chain on a real Slurm, from data to the table, while jobs are stopped in three ways."""
 
 import json
 import shutil
@@ -16,6 +16,8 @@ from training_jobs import TrainingJob
 
 SECONDS = 1 + SPARE
 """Minutes that a job of seconds asks for."""
+MADE = ("draw/pretrain-*", "draw/instruct-*", "fetch/demo-clip-*", "prepare/connector-*", "encode/*-connector-*")
+"""What the store holds before the run: of each stage before training one result is left to be made."""
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,9 @@ def run(cluster: Cluster, made: Checkout, tmp_path_factory: pytest.TempPathFacto
     """One run of all that the table needs, disturbed."""
     checkout = on_slurm(one_row(tmp_path_factory.mktemp("slurm") / "checkout"))
     store = checkout.root / "results"
+    for pattern in MADE:
+        (result,) = (made.root / "results").glob(pattern)
+        shutil.copytree(result, store / result.parent.name / result.name)
     (connector,) = [folder.name for folder in made.results("connector")]
     high, low = sorted((folder.name for folder in made.results("finetune") if "-80K-" in folder.name), key=len)
     disturbances = {

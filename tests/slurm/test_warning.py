@@ -9,18 +9,22 @@ import pytest
 from checkout import Checkout
 from cluster import Cluster
 from lntune.commands.status import status
-from lntune.plan.plan import Plan
-from lntune.plan.study import Study
-from on_slurm import on_slurm, one_row, outputs, printed_by, start, warn, without_connector
+from on_slurm import outputs, printed_by, start, warn, without_connector
 from training_jobs import TrainingJob
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_warning_ends_in_a_checkpoint(
+def test_the_warning_ends_in_a_checkpoint_and_another_job_goes_on(
     cluster: Cluster, made: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Forty minutes by an earlier result of its kind, thirty allowed: `retries: 0` does not stop it."""
     checkout, connector, expected = without_connector(made, tmp_path / "checkout")
+    of_its_kind(made.results("connector")[0], checkout.root / "results/connector", wall_seconds=2400.0)
+    site = checkout.yaml("slurm/site.yaml")
+    site["cluster"]["gpu_time_limit"] = 30
+    checkout.write_yaml("slurm/site.yaml", site)
+    checkout.edit("slurm/config.yaml", "retries: 3 ", "retries: 0 ")
     before = {job.id for job in cluster.jobs()}
     training = TrainingJob(checkout.root / "results", "connector", connector.name).watch()
     process = start(checkout, cluster, f"{connector.relative_to(checkout.root)}/manifest.json")
@@ -44,39 +48,19 @@ def test_the_warning_ends_in_a_checkpoint(
     assert f"SLURM job {running.slurm})" in seen.text()
     assert not list((checkout.root / "results/.jobs").glob("connector/*.state")), "nothing is left of it"
     jobs = [one for one in cluster.jobs() if one.id not in before and connector.name in one.comment]
-    assert [one.state for one in jobs] == ["FAILED", "COMPLETED"]
+    assert [(one.state, one.limit) for one in jobs] == [("FAILED", 30), ("COMPLETED", 30)]
     manifest = json.loads((connector / "manifest.json").read_text())
     assert training.step < manifest["metrics"]["resumed_at"] < manifest["metrics"]["steps"]
     assert outputs(connector) == expected
 
 
-def test_a_training_goes_on_in_as_many_jobs_as_its_predicted_time_needs(
-    cluster: Cluster, made: Checkout, tmp_path: Path
-) -> None:
-    """Forty minutes by an earlier result of its kind, thirty allowed: `retries: 0` does not stop it."""
-    checkout = on_slurm(one_row(tmp_path / "checkout"))
-    shutil.copytree(made.root / "results", checkout.root / "results")
-    (earlier,) = checkout.results("connector")
-    manifest = json.loads((earlier / "manifest.json").read_text()) | {"wall_seconds": 2400.0}
+def of_its_kind(result: Path, stage: Path, wall_seconds: float) -> None:
+    """Put there what a result would be that had another learning rate and took so long on an A100."""
+    manifest = json.loads((result / "manifest.json").read_text())
+    manifest |= {"id": "0" * 12, "wall_seconds": wall_seconds}
+    manifest["settings"]["training"]["learning_rate"] *= 2
     manifest["machine"]["gpus"] = ["NVIDIA A100-SXM4-80GB"]
+    earlier = stage / f"{manifest['label']}-{manifest['id']}"
+    shutil.copytree(result, earlier)
+    (earlier / "manifest.json").unlink()
     (earlier / "manifest.json").write_text(json.dumps(manifest))
-    scale, site = checkout.yaml("workflow/scales/tiny.yaml"), checkout.yaml("slurm/site.yaml")
-    scale["connector"]["learning_rate"] = 1.0e-3
-    checkout.write_yaml("workflow/scales/tiny.yaml", scale)
-    site["cluster"]["gpu_time_limit"] = 30
-    checkout.write_yaml("slurm/site.yaml", site)
-    checkout.edit("slurm/config.yaml", "retries: 3 ", "retries: 0 ")
-    plan = Plan(Study.read(checkout.root, {"scale": "tiny", "store": str(checkout.root / "results")}))
-    connector = plan.connector("vicuna-7b", "clip", 0).name
-    before = {job.id for job in cluster.jobs()}
-    training = TrainingJob(checkout.root / "results", "connector", connector).watch()
-    process = start(checkout, cluster, f"results/connector/{connector}/manifest.json")
-    try:
-        warn(cluster, training)
-        process.wait(400)
-    finally:
-        process.kill()
-        training.end()
-    assert process.returncode == 0, printed_by(checkout)[-4000:]
-    jobs = [one for one in cluster.jobs() if one.id not in before and connector in one.comment]
-    assert [(one.state, one.limit) for one in jobs] == [("FAILED", 30), ("COMPLETED", 30)]
