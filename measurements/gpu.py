@@ -11,6 +11,7 @@ so a run that is cut off keeps what it had; a part that fails does not end the o
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -161,6 +162,7 @@ def main() -> None:
         sys.exit("error: torch finds no GPU here (nvidia-smi shows the driver); --shape tiny runs on the CPU")
     else:
         names = list(dict.fromkeys([*(given.part or []), *(SUITES[given.suite] if given.suite else [])])) or list(PARTS)
+        gc.freeze()  # what was imported is no part of what a part leaves
         announce(names, given.shape, given.minutes, given.out)
         document = run(names, given.shape, given.minutes, given.out)
         print(tables(document))

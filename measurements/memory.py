@@ -141,13 +141,14 @@ def run_case(name: str) -> dict[str, float]:
     """Measure a case in processes of its own; the largest of its ranks."""
     ranks = (CASES | FOR_TESTS)[name].ranks
     environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(PAGE.resolve().parent), os.environ.get("PYTHONPATH")))),
         "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "OMP_NUM_THREADS": "1",
         "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         processes = [
             subprocess.Popen(
-                [sys.executable, __file__, "--inside", name],
+                [sys.executable, "-m", "memory", "--inside", name],
                 env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), RANK_FOLDER: folder},
                 stdout=subprocess.PIPE,
                 text=True,

@@ -4,6 +4,7 @@ import gc
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -138,6 +139,7 @@ def pixels_of(size: int) -> Callable[[Any], Tensor]:
     return see
 
 
+@cache
 def jpegs(number: int = IMAGES) -> list[bytes]:
     """JPEGs of COCO's usual size, and with their noise about its bytes."""
     rng = np.random.default_rng(0)

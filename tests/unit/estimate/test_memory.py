@@ -1,13 +1,12 @@
 """Memory: predicted by a dry run, against real steps on the CPU and traces of the real sizes; and what fits a GPU."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import memory
 from checkout import ROOT
 from forked import forked_processes
 from lntune.config.llm_shape import LlmShape
@@ -154,14 +153,9 @@ def test_a_trace_of_the_real_7b_finds_what_was_predicted() -> None:
 @pytest.mark.parametrize("name", ["small-zero2-2-ranks", "small-zero3-2-ranks"])
 def test_real_deepspeed_takes_what_was_predicted(name: str) -> None:
     pytest.importorskip("lntune.training.deepspeed_engine")
-    code = (
-        "import json, sys; sys.path.insert(0, 'measurements'); import memory;"
-        f"print(json.dumps([memory.run_case({name!r}), memory.predict_memory(memory.FOR_TESTS[{name!r}]).peak]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    measured, predicted = json.loads(done.stdout.splitlines()[-1])
-    assert predicted == pytest.approx(measured["live"], rel=0.02)
+    with forked_processes("memory"):
+        measured = memory.run_case(name)
+    assert predict_memory(memory.FOR_TESTS[name]).peak == pytest.approx(measured["live"], rel=0.02)
 
 
 def test_deepspeed_is_not_traced() -> None:
