@@ -1,7 +1,8 @@
 """Real DeepSpeed on one and two ranks of this machine's CPU, held against the plain loop.
 
 Twice: with gloo's collectives, which make the host wait, and with such as NCCL's, which do not. The second time leaves
-out what only differs in how a rank computes, by precision or method: that has no say in when a collective ends.
+out what only differs in how a rank computes, by precision or method: that has no say in when a collective ends. Runs
+that diverge are in bfloat16 the first time, in float32 the second.
 """
 
 import json
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 METHODS = ("finetune", "lora", "layernorm", "layernorm-simp")
 STAGES = (0, 2, 3)
-RESUMED = {"dropout": 0.1, "settings": {"epochs": 3.0, "max_steps": 14}}
+RESUMED = {"dropout": 0.1, "settings": {"epochs": 3.0, "max_steps": 11}}
+"""Into the third epoch, on after a step of the second."""
 
 
 HELPERS = ROOT / "tests" / "helpers"
@@ -102,7 +104,7 @@ def resuming_cells(ranks: int, name: str, **more: Any) -> dict[str, dict[str, An
 
 
 def slow_cells() -> dict[str, dict[str, Any]]:
-    slow = {"method": "layernorm", **RESUMED, "slow": True, "plant": "stop", "at": 5}
+    slow = {"method": "layernorm", **RESUMED, "settings": {"max_steps": 7}, "slow": True, "plant": "stop", "at": 5}
     return {f"slow-{stage}": {**slow, "execution": deepspeed(2, stage, checkpoint_minutes=1e-9)} for stage in STAGES}
 
 
@@ -115,7 +117,7 @@ def diverging_cells() -> dict[str, dict[str, Any]]:
         }
         for name, plant, settings in (("broken", "broken picture", {}), ("overflow", None, overflow))
         for stage in STAGES
-        for precision in (("fp32",) if as_nccl() else ("fp32", "bf16-weights"))
+        for precision in ("fp32" if as_nccl() else "bf16-weights",)
     }  # fmt: skip
 
 
@@ -143,7 +145,7 @@ def made(request: pytest.FixtureRequest, _ranks_find_the_tests: None, tmp_path_f
     stopped = resuming_cells(ranks, "stopped", plant="stop", at=5)
     cells = equality_cells(ranks) | resuming_cells(ranks, "undisturbed") | stopped
     if ranks > 1:
-        cells |= slow_cells() | diverging_cells()
+        cells |= diverging_cells() | (slow_cells() if as_nccl() else {})
         cells |= killed_cells(root)
     return ranks, root, on_ranks(root, cells, ranks)
 
@@ -210,15 +212,17 @@ def test_a_stopped_run_resumes_to_the_same_bytes(made: Made) -> None:
     for stage in STAGES:
         stopped, whole = root / f"stopped-{stage}", root / f"undisturbed-{stage}"
         assert returned[stopped.name]["stopped"] == (
-            "cell: stopped at step 6 of 14; the next attempt goes on from there"
+            "cell: stopped at step 6 of 11; the next attempt goes on from there"
         )
         assert returned[stopped.name]["resumed_at"] == 6 and returned[whole.name]["resumed_at"] == 0
-        assert [line["step"] for line in lines(stopped)] == list(range(1, 15))
+        assert [line["step"] for line in lines(stopped)] == list(range(1, 12))
         for name in ("tuned.safetensors", "metrics.jsonl"):
             assert (stopped / name).read_bytes() == (whole / name).read_bytes(), (stage, name)
 
 
 def test_a_checkpoint_waits_for_the_rank_that_writes_last(on_two: Made) -> None:
+    if not as_nccl():
+        pytest.skip("ranks whose every collective waits are no trial of it")
     assert [on_two[2][name]["resumed_at"] for name in slow_cells()] == [6] * len(STAGES)
 
 
