@@ -57,10 +57,13 @@ class Ours:
             "race", norm_gradient_recorder(model),
         )  # fmt: skip
         llm = model.llm
-        matrices = [part.weight.numel() for part in llm.model.layers.modules() if isinstance(part, nn.Linear)]
+        matrices, mlp = (
+            [part.weight.numel() for part in whole.modules() if isinstance(part, nn.Linear)]
+            for whole in (llm.model.layers, llm.model.layers[-1].mlp)
+        )
         tables = {id(part.weight): part.weight.numel() for part in (llm.get_input_embeddings(), llm.lm_head)}
-        sizes = {"blocks": sum(matrices), "head": llm.lm_head.weight.numel(), "tables": sum(tables.values())}
-        return self.first_loss() | sizes
+        sizes = {"blocks": sum(matrices), "mlp": sum(mlp), "head": llm.lm_head.weight.numel()}
+        return self.first_loss() | sizes | {"tables": sum(tables.values())}
 
     def first_loss(self) -> dict[str, object]:
         """Loss and gradient norm of the first global batch of samples; the weights stay."""
