@@ -57,12 +57,13 @@ class Ours:
             "race", norm_gradient_recorder(model),
         )  # fmt: skip
         llm = model.llm
-        matrices, mlp = (
-            [part.weight.numel() for part in whole.modules() if isinstance(part, nn.Linear)]
-            for whole in (llm.model.layers, llm.model.layers[-1].mlp)
+        last = llm.model.layers[-1]
+        matrices, *read = (
+            [one.weight.numel() for one in part.modules() if isinstance(one, nn.Linear)]
+            for part in (llm.model.layers, last.self_attn.q_proj, last.self_attn.o_proj, last.mlp)
         )
         tables = {id(part.weight): part.weight.numel() for part in (llm.get_input_embeddings(), llm.lm_head)}
-        sizes = {"blocks": sum(matrices), "mlp": sum(mlp), "head": llm.lm_head.weight.numel()}
+        sizes = {"blocks": sum(matrices), "last": sum(map(sum, read)), "head": llm.lm_head.weight.numel()}
         return self.first_loss() | sizes | {"tables": sum(tables.values())}
 
     def first_loss(self) -> dict[str, object]:

@@ -48,8 +48,8 @@ Text alone, 20 to 200 tokens a sample, half of them an answer's; float32 on one 
 round for the demo's LLM, 8 samples and one step for SmolLM2, drawn from a whole epoch of each side's own sampler.
 
 Both sides compute the same products in the same kernels, so only what one leaves out can make it faster: positions of
-padding, and the head and the last block's MLP where no answer is predicted. Grouped by length the Trainer leaves out as
-much padding as ours. The demo's LLM has 202 words, so its head is 4% of its products; SmolLM2's, with 49,152, is 21%.
+padding, and the head and the last block, but for keys and values, where no answer is predicted. Grouped by length the
+Trainer leaves out as much padding as ours. The demo's LLM has 202 words, so its head is 4% of its products; SmolLM2's, with 49,152, is 21%.
 
 Tried besides, one after the other on the same machine, and left out because it gained nothing that could be told from
 noise: norms, rotary embedding and the MLP's gate as one function each, in blocks that fit the cache (bit-equal; 0.80 s
@@ -109,15 +109,15 @@ class Comparison:
         return float(self.theirs["padded"] / self.theirs["tokens"] / (self.ours["padded"] / self.ours["tokens"]))
 
     def limit(self) -> float:
-        """How many times fewer products of weights ours take: padding; head and last MLP where no answer is predicted.
+        """How many times fewer products of weights ours take: padding; head and last block where no answer is predicted.
 
         A weight is multiplied with for the output, for the input's gradient, and once more if it trains.
         """
         blocks, head = self.start["blocks"], self.start["head"]
         trained = max(0, self.start["trainable"] - self.start["tables"]) / blocks
-        of_blocks, of_mlp = (one * (2 + min(1.0, trained)) for one in (blocks, self.start["mlp"]))
+        of_blocks, of_last = (one * (2 + min(1.0, trained)) for one in (blocks, self.start["last"]))
         of_head = head * (3 if self.start["trainable"] >= head else 2)
-        return self.padding() * (of_blocks + of_head) / (of_blocks - (1 - ANSWERED) * of_mlp + ANSWERED * of_head)
+        return self.padding() * (of_blocks + of_head) / (of_blocks - (1 - ANSWERED) * of_last + ANSWERED * of_head)
 
     def reason(self) -> str:
         """Why there is no more to gain."""
@@ -126,8 +126,8 @@ class Comparison:
         return (
             "Products and attention are PyTorch's own on both sides, in float32 on one thread. Of the products of"
             f" weights the rival takes {self.limit():.2f} times as many as ours ({self.padding():.2f} times for its"
-            " padding, the rest for the head and the last block's MLP); softmax over the vocabulary and attention to"
-            " padding come on top, and there is nothing else that it need not do. In the profiled rounds ours spent"
+            " padding, the rest for the head and the last block); softmax over the vocabulary and attention to padding"
+            " come on top, and there is nothing else that it need not do. In the profiled rounds ours spent"
             f" {least:.0f} of {sum(ours.values()):.0f} microseconds a token on products and attention, the rival"
             f" {sum(theirs.values()):.0f} in all."
         )

@@ -32,6 +32,7 @@ class Family:
     attention: str = "self_attn"
     query: str = "q_proj"
     value: str = "v_proj"
+    output: str = "o_proj"
     mlp: str = "mlp"
     input: str = "input_layernorm"
     attention_norm: str | None = None

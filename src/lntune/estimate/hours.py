@@ -102,19 +102,21 @@ def step_operations(job: TrainingJob, text: int, answers: int, *, recompute: boo
 
     Attention's backward pass takes 2.5 times its forward pass: five products for two (Dao, 2023). Recomputation is of
     blocks, each up to the last tensor that its backward pass needs: its last product is left out, but for LoRA's, where
-    a norm follows, and in the last block, whose MLP is computed at ``answers`` positions.
+    a norm follows, and in the last block, of which all but keys and values is computed at ``answers`` positions.
     """
     llm, tokens = job.llm, job.vision.tokens + text
     forward, seen = forward_operations(llm, job.vision, text, answers)
     model = skeleton(job.llm, job.vision, job.method, job.lora, job.connector)
-    mlp = [one for one in model.llm.model.layers[-1].mlp.weights if len(one.shape) == 2]
+    block = model.llm.model.layers[-1]
+    parts = (block.self_attn.q_proj, block.self_attn.o_proj, block.mlp)
+    read = [one for part in parts for one in part.weights if len(one.shape) == 2]
     unread = 2.0 * (tokens - answers)
     connector = [layer.weight for layer in model.connector.layers]
     others = (*connector, model.llm.model.embed_tokens.weight, model.llm.lm_head.weight)
     weights = 2.0 * tokens * sum(one.numel for one in model.trained if len(one.shape) == 2 and one not in others)
     forward += weights if job.lora else 0.0  # they are beside the LLM's own
-    forward -= unread * sum(one.numel for one in mlp)
-    weights -= unread * sum(one.numel for one in mlp if one.trains)
+    forward -= unread * sum(one.numel for one in read)
+    weights -= unread * sum(one.numel for one in read if one.trains)
     trained = weights + 2.0 * job.vision.tokens * sum(one.numel * (1 + one.trains) for one in connector)
     trained += 2.0 * job.vision.tokens * sum(one.numel * one.trains for one in connector[1:])
     if model.llm.lm_head.weight.trains:

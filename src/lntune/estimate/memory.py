@@ -25,7 +25,7 @@ from lntune.config.llm_shape import LlmShape
 from lntune.config.training import ConnectorKind, EngineName, LoraSettings, Precision
 from lntune.estimate.engine_memory import EngineMemory, engine_memory
 from lntune.estimate.shadow import Buffer, Function, GradientHook, Ledger, Shadow, Tensor, run_backward
-from lntune.estimate.shapes import FULL, HALF, Block, Module, Skeleton, VisionShape, skeleton
+from lntune.estimate.shapes import FULL, HALF, Block, Linear, Module, Skeleton, VisionShape, skeleton
 
 WEIGHT_BYTES: Mapping[Precision, int] = {"fp32": FULL, "tf32": FULL, "bf16": FULL, "bf16-weights": HALF}
 """Of connector and LLM; the vision encoder's weights are float32 always."""
@@ -132,24 +132,28 @@ def see(run: Shadow, shape: VisionShape, images: int) -> Tensor:
 
 
 def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape, answers: int | None = None) -> Tensor:
-    """LlamaDecoderLayer.forward, and what a family's has besides; the MLP has ``answers`` rows if there is a number."""
+    """LlamaDecoderLayer.forward, and what a family's has besides.
+
+    With ``answers`` it is the last block in training, of which so many rows are read (last_block_at_answers).
+    """
     attention, mlp, family, itemsize = block.self_attn, block.mlp, llm.family, x.itemsize
     before_attention, before_mlp = family.paper_norms(block)
     normed = run.norm(x, before_attention.weight, rows, centred=family.centred)
-    q, k, v = (run.linear(normed, layer, rows) for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
+    q = _read(run, normed, attention.q_proj, rows, answers)
+    k, v = (run.linear(normed, layer, rows) for layer in (attention.k_proj, attention.v_proj))
     if family.head_norms:
         of_queries, of_keys = (getattr(attention, norm).weight for norm in family.head_norms)
         q = run.norm(q, of_queries, rows * llm.heads, centred=family.centred)
         k = run.norm(k, of_keys, rows * llm.kv_heads, centred=family.centred)
     q, k = run.rotate(q, itemsize), run.rotate(k, itemsize)
-    mixed = run.linear(run.attention(q, k, v, rows, llm.heads), attention.o_proj, rows)
+    mixed = _read(run, run.attention(q, k, v, rows, llm.heads), attention.o_proj, rows, answers)
     del q, k, v, normed
     x = run.add(x, _added(run, block, family.attention_norm, mixed, rows, family))
     del mixed
     normed = run.norm(x, before_mlp.weight, rows, centred=family.centred)
     read = rows if answers is None else answers
     if answers is not None:
-        normed = run.select(normed, answers * llm.hidden)
+        normed = run.select(normed, read * llm.hidden)
     gate = run.silu(run.linear(normed, mlp.gate_proj, read))
     product = run.multiply(gate, run.linear(normed, mlp.up_proj, read))
     del gate
@@ -158,6 +162,13 @@ def block_forward(run: Shadow, block: Block, x: Tensor, rows: int, llm: LlmShape
         down = run.spread(down, rows * llm.hidden)
     del product, normed
     return run.add(x, _added(run, block, family.mlp_norm, down, rows, family))
+
+
+def _read(run: Shadow, x: Tensor, layer: Linear, rows: int, answers: int | None) -> Tensor:
+    """A product, of ``answers`` of the rows alone if there is a number."""
+    if answers is None:
+        return run.linear(x, layer, rows)
+    return run.spread(run.linear(run.select(x, answers * layer.inputs), layer, answers), rows * layer.outputs)
 
 
 def _added(run: Shadow, block: Block, norm: str | None, x: Tensor, rows: int, family: Family) -> Tensor:

@@ -6,8 +6,9 @@ no mask is passed: the fused causal attention kernel applies.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -92,24 +93,28 @@ class MultimodalModel(nn.Module):
 
 
 @contextmanager
-def last_mlp_at_answers(model: MultimodalModel) -> Iterator[None]:
-    """Compute the last block's MLP only where an answer's token is predicted, as the head: no other row of it is read.
+def last_block_at_answers(model: MultimodalModel) -> Iterator[None]:
+    """Compute of the last block's products what is read alone: where an answer's token is predicted, as of the head.
 
-    Losses and gradients are those of the whole MLP, up to rounding.
+    Keys and values are read from everywhere, queries, what attention mixes and the MLP from there. Losses and gradients
+    are those of the whole, up to rounding.
     """
-    mlp = getattr(model.llm.model.layers[-1], family_of(model.llm).mlp)
-    whole = mlp.forward
+    block, family = model.llm.model.layers[-1], family_of(model.llm)
+    attention = getattr(block, family.attention)
+    parts = getattr(attention, family.query), getattr(attention, family.output), getattr(block, family.mlp)
 
-    def forward(x: Tensor) -> Tensor:
-        rows = x.flatten(0, 1)
-        found: Tensor = whole(rows.index_select(0, model.places))
-        return found.new_zeros(rows.shape).index_put_((model.places,), found).view_as(x)  # index_copy_ keeps found
+    def chosen(whole: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        found = whole(x.flatten(0, 1).index_select(0, model.places))
+        rows = found.new_zeros(x.shape[0] * x.shape[1], found.shape[1])
+        return rows.index_put_((model.places,), found).view(*x.shape[:2], -1)  # index_copy_ would keep found
 
-    mlp.forward = forward
+    for part in parts:
+        part.forward = partial(chosen, part.forward)
     try:
         yield
     finally:
-        del mlp.forward
+        for part in parts:
+            del part.forward
 
 
 def splice_image(ids: Sequence[int], image_tokens: int) -> list[int]:

@@ -25,7 +25,7 @@ from lntune.errors import UserError
 from lntune.model.device import numerics
 from lntune.model.encode import EncodedSample
 from lntune.model.features import FeatureSource
-from lntune.model.multimodal import MultimodalModel, count_answer_tokens, last_mlp_at_answers, row_length
+from lntune.model.multimodal import MultimodalModel, count_answer_tokens, last_block_at_answers, row_length
 from lntune.progress import Progress, track
 from lntune.training import ranks
 from lntune.training.checkpoint import load_checkpoint, run_digest, save_checkpoint
@@ -246,7 +246,7 @@ def training_mode(model: MultimodalModel, *, recompute: bool) -> Iterator[None]:
         model.llm.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     try:
-        with last_mlp_at_answers(model):
+        with last_block_at_answers(model):
             yield
     finally:
         model.eval()

@@ -212,7 +212,7 @@ def test_every_method_trains_three_steps_and_goes_on_where_it_was_stopped(model_
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_last_mlp_at_answers_alone_gives_the_losses_and_gradients_of_the_whole(
+def test_the_last_block_at_answers_alone_gives_the_losses_and_gradients_of_the_whole(
     model_type: str, recompute: bool
 ) -> None:
     samples = random_samples(9)
@@ -220,21 +220,24 @@ def test_the_last_mlp_at_answers_alone_gives_the_losses_and_gradients_of_the_who
     rows = list[int]()
     model, whole = tiny(model_type), tiny(model_type)
     features = images(model).features([sample.image for sample in samples if sample.image is not None])
-    last = model.llm.model.layers[-1].mlp.gate_proj
-    last.register_forward_hook(lambda layer, given, result: rows.append(result.shape[0]))
+    block = model.llm.model.layers[-1]
+    for part in (block.mlp.gate_proj, block.mlp.down_proj):
+        part.register_forward_hook(lambda layer, given, result: rows.append(result.shape[0]))
+    for part in (block.self_attn.q_proj, block.self_attn.o_proj):
+        part.register_forward_hook(lambda layer, given, result: rows.append(int(result.any(-1).sum())))
     with training_mode(model, recompute=recompute):
         loss = model(samples, features, total)
         loss.backward()
     whole.train()
     expected = whole(samples, features, total)
     expected.backward()
-    assert rows == [total] * (1 + recompute)
+    assert rows == [total] * 4 * (1 + recompute)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
     for (name, one), (_, other) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
         if one.requires_grad:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
     again = model(samples, features, total)
-    assert len(rows) == 2 + recompute and rows[-1] != total, "outside of training all of it is computed"
+    assert total not in rows[4 * (1 + recompute) :], "outside of training all of it is computed"
     torch.testing.assert_close(again, expected, rtol=1e-6, atol=1e-6)
 
 
