@@ -49,7 +49,8 @@ round for the demo's LLM, 8 samples and one step for SmolLM2, drawn from a whole
 
 Both sides compute the same products in the same kernels, so only what one leaves out can make it faster: positions of
 padding, and the head and the last block, but for keys and values, where no answer is predicted. Grouped by length the
-Trainer leaves out as much padding as ours. The demo's LLM has 202 words, so its head is 4% of its products; SmolLM2's, with 49,152, is 21%.
+Trainer leaves out as much padding as ours. The demo's LLM has 202 words, so its head is 4% of its products; SmolLM2's,
+with 49,152, is 21%.
 
 Tried besides, one after the other on the same machine, and left out because it gained nothing that could be told from
 noise: norms, rotary embedding and the MLP's gate as one function each, in blocks that fit the cache (bit-equal; 0.80 s
@@ -109,7 +110,7 @@ class Comparison:
         return float(self.theirs["padded"] / self.theirs["tokens"] / (self.ours["padded"] / self.ours["tokens"]))
 
     def limit(self) -> float:
-        """How many times fewer products of weights ours take: padding; head and last block where no answer is predicted.
+        """How many times fewer products of weights ours take: padding; head and last block where no answer comes.
 
         A weight is multiplied with for the output, for the input's gradient, and once more if it trains.
         """
