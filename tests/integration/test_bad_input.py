@@ -380,6 +380,10 @@ IN_CHECKOUT: dict[str, tuple[dict[str, Change], tuple[str, ...], str]] = {
         {}, ("verify", "results/finetune/x-000000000000/manifest.json"),
         "finetune/x-000000000000: is no result of this config; *",
     ),
+    "plan of the site": (
+        {}, ("plan", "site/index.html"),
+        "site/index.html: shows what is finished, and nothing is made for it; name the tables and figures",
+    ),
     "export of a misspelt table": (
         {}, ("export", "tinny", "x.zip"),
         "tinny: there is no such table or figure; there are *",

@@ -81,6 +81,8 @@ def targets_of(plan: Plan, given: Sequence[str]) -> list[Target]:
 
 def _meant(plan: Plan, name: str) -> list[Target]:
     path = Path(name)
+    if path == Path("site/index.html"):
+        raise UserError(f"{name}: shows what is finished, and nothing is made for it; name the tables and figures")
     parts = (path.parent if path.name == "manifest.json" else path).parts
     if len(parts) >= 2 and parts[-2] not in FORMATS:
         return [Target(result_node(plan, parts[-2], parts[-1]))]
