@@ -104,7 +104,14 @@ def resuming_cells(ranks: int, name: str, **more: Any) -> dict[str, dict[str, An
 
 
 def slow_cells() -> dict[str, dict[str, Any]]:
-    slow = {"method": "layernorm", **RESUMED, "settings": {"max_steps": 7}, "slow": True, "plant": "stop", "at": 5}
+    slow = {
+        "method": "layernorm",
+        **RESUMED,
+        "settings": {"epochs": 3.0, "max_steps": 7},
+        "slow": True,
+        "plant": "stop",
+        "at": 5,
+    }
     return {f"slow-{stage}": {**slow, "execution": deepspeed(2, stage, checkpoint_minutes=1e-9)} for stage in STAGES}
 
 
