@@ -1,6 +1,7 @@
 """A copy of this checkout with a scale so small that the whole workflow runs in a minute, for tests that edit it."""
 
 import atexit
+import gc
 import multiprocessing
 import os
 import re
@@ -24,8 +25,14 @@ _TESTS = {str(ROOT / folder) for folder in ("src", "tests", "tests/helpers", "te
 COPIED = ("Snakefile", "config.yaml", "src", "workflow", "profiles", "slurm")
 
 _PYTHON = multiprocessing.get_context("forkserver")
-_PYTHON.set_forkserver_preload(["snakemake.cli", "snakemake_executor_plugin_slurm", "typer", "pydantic", "numpy"])
-"""Forks Pythons that have imported what most commands import, which is half of their time; nothing of lntune."""
+_PYTHON.set_forkserver_preload([
+    "snakemake.cli", "snakemake.report.html_reporter", "snakemake.profiles", "snakemake.storage", "snakemake.assets",
+    "snakemake_executor_plugin_slurm", "argparse_dataclass", "blake3", "docutils.core", "docutils.parsers.rst",
+    "docutils.languages.en", "docutils.parsers.rst.languages.en", "docutils.writers", "dpath", "jinja2", "numpy",
+    "PIL.ImageDraw", "pydantic.dataclasses", "pygments.formatters.html", "pygments.lexers", "requests", "smart_open",
+    "typer", "yte",
+])  # fmt: skip
+"""Forks Pythons that have imported what most commands import, which is two thirds of their time; nothing of lntune."""
 
 TINY_IMAGES = {"pretrain": 96, "instruct": 96, "coco": 40, "flickr30k": 30, "vqav2": 12, "pope": 4, "mme": 2}
 TINY_SAMPLES = {"Conv.20K": 32, "Detail.20K": 16, "Reasoning.20K": 16}
@@ -123,6 +130,7 @@ def _run(
 ) -> None:  # fmt: skip
     """In the forked process: be the Python that :func:`run_python` asks for."""
     assert not any(name.partition(".")[0] == "lntune" for name in sys.modules)
+    gc.freeze()  # else its collector writes to all objects, and so copies their memory
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -150,12 +158,12 @@ def job_counts(printed: str) -> dict[str, int]:
 
 
 def copy_sources(target: Path) -> None:
-    """Copy what the workflow runs from, as it lies here, into a new folder."""
+    """Copy what the workflow runs from, as it lies here, into a new folder; with compiled modules, which take time."""
     target.mkdir(parents=True)
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
         else:
             shutil.copy(source, target / name)
 

@@ -30,13 +30,16 @@ from typing import Any, NoReturn
 IMPORTED = (
     "torch", "safetensors.torch", "tokenizers", "transformers", "transformers.models.llama.modeling_llama",
     "open_clip", "timm", "numpy", "pydantic", "blake3", "grimp", "yaml", "PIL.Image",
+    "torch._inductor.compile_fx", "networkx",  # by DeepSpeed, with its first engine
 )  # fmt: skip
 """Of other people alone: a process runs the code of its own checkout."""
 FORKED = (("lntune.jobs.fork_server", "torch"), ("lntune.stages.rank",), ("deepspeed_cells",))
 """What follows ``python -m`` where a process is forked."""
 BY_PROCESSES = ("LD_", "LC_", "LANG", "PYTHON")
-BY_LIBRARIES = ("MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_", "OMP_", "CUDA_")
-"""The variables, but for PYTHONPATH, that a loader, the C library and Python, or what they import, read once."""
+BY_LIBRARIES = ("MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_", "OMP_")
+"""The variables, but for PYTHONPATH, that a loader, the C library and Python, or what they import, read once.
+
+CUDA's are read when a process first asks for a GPU, which the one that forks never does."""
 
 
 def read_at_start(
