@@ -160,11 +160,13 @@ def test_a_second_signal_later_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("number", "forked"), [(signal.SIGTERM, False), (signal.SIGUSR1, True)], ids=["SIGTERM", "SIGUSR1, forked"]
+)
 def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(
-    long: Path, number: signal.Signals, undisturbed: Undisturbed
+    long: Path, number: signal.Signals, forked: bool, undisturbed: Undisturbed
 ) -> None:
-    process = start(long)
+    process = start(long, forked=forked)
     wait_for_steps(long, process, 6)
     process.send_signal(number)
     code, printed = finish(process)
@@ -175,16 +177,6 @@ def test_a_stopped_job_saves_says_so_and_goes_on_to_the_same_bytes(
     assert outputs(run(long)) == undisturbed.plain
     assert metrics(result_of(long))["resumed_at"] == step
     assert not scratch.exists()
-
-
-def test_a_forked_job_stops_as_one_in_a_process_of_its_own(long: Path) -> None:
-    process = start(long, forked=True)
-    wait_for_steps(long, process, 6)
-    process.send_signal(signal.SIGTERM)
-    code, printed = finish(process)
-    step = stopped_at(printed, label_of(long))
-    assert code == 1 and 6 <= step < 21
-    assert metrics(run(long))["resumed_at"] == step
 
 
 def test_signals_at_the_same_time_are_one_request(long: Path) -> None:
@@ -217,7 +209,8 @@ def test_deepspeed_makes_of_a_job_spec_what_the_plain_loop_makes(long: Path, und
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "7", "RANK": "5", "WORLD_SIZE": "9"}.items():
             patch.setenv(name, value)
-        process = start(long)
+        with forked_processes("lntune.jobs.run"):
+            process = start(long, "lntune.jobs.run")
         wait_for_steps(long, process, 6)
         process.terminate()
         code, printed = finish(process)
