@@ -36,26 +36,26 @@ import json, signal, sys
 from pathlib import Path
 from lntune.commands.verify.check import verify
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
-report = verify(Path("."), sys.argv[1:])
+report = verify(Path("."), sys.argv[2:], jobs=int(sys.argv[1]))
 print(json.dumps(report.to_json() | {"text": report.text()}))
 """
 
 slow = pytest.mark.slow
 
 
-def start(checkout: Checkout, *targets: str) -> subprocess.Popen[str]:
+def start(checkout: Checkout, *targets: str, jobs: int = 1) -> subprocess.Popen[str]:
     """Verify in a process of its own, by the checkout's own code; its temporary files are in a folder beside it."""
     temporary = checkout.root.with_name("temporary")
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(temporary)}
-    command = [sys.executable, "-c", VERIFY, *targets]
+    command = [sys.executable, "-c", VERIFY, str(jobs), *targets]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=checkout.root, env=environment, text=True, stdout=pipe, stderr=pipe)
 
 
-def verified(checkout: Checkout, *targets: str) -> dict[str, Any]:
+def verified(checkout: Checkout, *targets: str, jobs: int = 1) -> dict[str, Any]:
     """The report; ``problems`` by path below the store, each as its text and its cells."""
-    process = start(checkout, *targets)
+    process = start(checkout, *targets, jobs=jobs)
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert os.listdir(checkout.root.with_name("temporary")) == []
@@ -130,7 +130,7 @@ def another_answer(old: bytes) -> bytes:
 
 @slow
 def test_all_is_right_after_a_run(made: Checkout) -> None:
-    report = verified(made)
+    report = verified(made, jobs=2)
     assert report["problems"] == {}
     stored = [path for path in (made.root / "results").glob("[a-z]*/*/**/*") if path.is_file()]
     counts = report["verified"]
@@ -454,7 +454,7 @@ def test_deleted_results_and_accepted_edits_are_notes(copy: Checkout) -> None:
 @slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_leaves_nothing_behind(made: Checkout, number: signal.Signals) -> None:
-    process = start(made, TABLE)
+    process = start(made, TABLE, jobs=2)
     temporary = made.root.with_name("temporary")
     deadline = time.monotonic() + 60
     while not any(temporary.glob("lntune-verify-*/*")):

@@ -85,7 +85,7 @@ def missing(programs: Sequence[str] = PROGRAMS) -> list[str]:
     return [*lacking, *(["root"] if os.geteuid() != 0 else [])]
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = 30.0, every: float = 0.05) -> None:
+def wait_until(true: Callable[[], object], what: str, seconds: float = 30.0, every: float = 0.2) -> None:
     """Wait until something holds; TimeoutError names it."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -53,19 +53,20 @@ class TrainingJob:
 
     def _run(self) -> None:
         while not self._over.is_set():
-            checkpoints = self._checkpoints()
-            if not self.held.is_set():
-                self._pid = self._pid or _process_of(f"{self.result}.json")
-                if checkpoints and self._pid:
-                    os.kill(self._pid, signal.SIGSTOP)
-                    time.sleep(0.1)  # what was being written is written
-                    self._before = self._checkpoints()
-                    self.step = max(step for step, _ in self._before)
-                    self.held.set()
-            else:
+            checkpoints, pause = self._checkpoints(), 0.002
+            if not self._pid:
+                self._pid, pause = _process_of(f"{self.result}.json"), 0.2  # it imports torch, for seconds
+            elif self.held.is_set():
                 # A checkpoint that is written again under the same name is another folder.
                 self.later |= {step for step, _ in checkpoints - self._before}
-            time.sleep(0.002)
+                pause = 0.01
+            elif checkpoints:
+                os.kill(self._pid, signal.SIGSTOP)
+                time.sleep(0.1)  # what was being written is written
+                self._before = self._checkpoints()
+                self.step = max(step for step, _ in self._before)
+                self.held.set()
+            time.sleep(pause)
 
     def _checkpoints(self) -> set[tuple[int, int]]:
         """Step and inode of each checkpoint's folder."""
