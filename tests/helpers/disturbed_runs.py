@@ -94,7 +94,7 @@ class Manifests:
         self._look()
 
     def _run(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.1):
             self._look()
 
     def _look(self) -> None:
@@ -145,7 +145,7 @@ def kill_each(checkout: Checkout, kills: Sequence[tuple[float, bool]]) -> list[t
             with suppress(subprocess.TimeoutExpired):
                 run.process.wait(abs(after))
             found.append((run.kill(alone=alone), finished(checkout)))
-        Run(checkout).end()
+        checkout.snakemake("-c2")
     assert not manifests.broken, manifests.broken
     return found
 
@@ -155,9 +155,8 @@ def two_at_once(checkout: Checkout, offset: float) -> None:
     with Manifests(checkout) as manifests:
         first = Run(checkout)
         time.sleep(offset)
-        second = Run(checkout)
+        checkout.snakemake("-c2")
         first.end()
-        second.end()
     assert not manifests.broken, manifests.broken
 
 

@@ -32,7 +32,7 @@ from functools import partial
 from pathlib import Path
 
 import faulty_disk
-from checkout import Checkout
+from checkout import Checkout, run_python
 from disturbed_runs import PATIENCE, Run, content
 from faulty_disk import READS, WRITES, FaultyDisk
 
@@ -127,12 +127,22 @@ class Round:
         assert self.disk or not faulty
         return Run(self.checkout, self.disk.prefix if self.disk and faulty else (), self.variables)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of what is run in the checkout."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        own = {"PYTHONPATH": str(self.root / "src"), "COLUMNS": "1000", "PATH": path}
+        return os.environ | self.variables | own
+
+    def verify(self) -> tuple[int, str]:
+        """``lntune verify``, with one process that scores."""
+        done = run_python(self.root, self.environment, "lntune", "verify", "--jobs", "1", timeout=PATIENCE)
+        return done.returncode, done.stdout
+
     def command(self, command: str) -> tuple[int, str]:
         """Run a line of shell in the checkout; its exit code and what it prints."""
-        environment = os.environ | self.variables | {"PYTHONPATH": str(self.root / "src"), "COLUMNS": "1000"}
-        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         done = subprocess.run(
-            command, shell=True, cwd=self.root, env=environment, text=True, stdin=subprocess.DEVNULL,
+            command, shell=True, cwd=self.root, env=self.environment, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE,
         )  # fmt: skip
         return done.returncode, done.stdout
@@ -149,11 +159,10 @@ class Round:
         """A plain, undisturbed ``snakemake`` to its end; notes what it made again, ``but`` for some manifests."""
         before = self.manifests()
         self.outcome.finished = len(before)
-        run = self.run(faulty=False)
-        code = run.process.wait(PATIENCE)
+        done = run_python(self.root, self.environment, "snakemake", "-c2", timeout=PATIENCE)
         after = self.manifests()
         self.outcome.again += [name for name in before if after.get(name) != before[name] and name not in but]
-        return code, run.printed.read_text()
+        return done.returncode, done.stdout
 
     def compare(self) -> list[str]:
         """The files that do not hold what the undisturbed run gave."""
@@ -354,7 +363,7 @@ def damage_and_mend(round: Round, pattern: str) -> None:
     missing = [one for one in wrong if not (round.root / one).exists()]
     if set(wrong) - set(missing):
         outcome.hand = f"made from damaged bytes: {', '.join(sorted(set(wrong) - set(missing)))}; "
-    verified, said = round.command("lntune verify") if damaged_result or code else (0, "")
+    verified, said = round.verify() if damaged_result or code else (0, "")
     if not code and not verified:
         outcome.differing = round.compare()
         return
@@ -370,7 +379,7 @@ def damage_and_mend(round: Round, pattern: str) -> None:
             if told:
                 outcome.hand += f"`{command}` ended with {told}: {last_words(answer)}; "
         code, printed = round.plain(but=harmed)
-        verified, said = round.command("lntune verify")
+        verified, said = round.verify()
         if not code and not verified:
             break
     else:

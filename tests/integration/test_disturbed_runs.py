@@ -70,7 +70,10 @@ def test_a_result_that_was_finished_as_snakemake_was_killed_stops_nothing(copy: 
     assert copy.pending(missing) == {"select": 1}
 
 
-def test_two_runs_at_once_make_each_result_once(undisturbed: dict[str, str], fresh: Checkout) -> None:
+def test_two_runs_at_once_make_each_result_once(made: Checkout, tmp_path: Path) -> None:
+    """Of the whole study, in another folder: a fresh store holds the same bytes."""
+    fresh, wanted = copy_checkout(tmp_path / "fresh"), content(made)
     (offset,) = moments(seed=2, number=1, longest=10)
     two_at_once(fresh, offset)
-    check(fresh, undisturbed)
+    check(fresh, wanted)
+    assert [len(fresh.results(stage)) for stage in ("finetune", "predict", "score-captions")] == [3, 13, 7]

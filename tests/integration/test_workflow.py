@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from checkout import ROOT, Checkout, copy_checkout
+from checkout import ROOT, Checkout
 from forked import forked_processes
 from latex import compile_fragment
 from lntune.commands.trace.cell import trace_cell
@@ -70,25 +70,6 @@ def test_the_papers_protocol_and_a_selection_that_leaks_nothing(
             front, _, asked = one["prompt"].partition("<image>\n")
             assert asked == f"{one['question']}###Assistant:" and front.count("###Assistant: ") == 1 + examples
     assert copy.pending(TABLE) == {"publish": 1}  # back under config.yaml: only the fixed name is wrong
-
-
-def test_two_fresh_stores_hold_the_same_bytes(made: Checkout, tmp_path: Path) -> None:
-    other = copy_checkout(tmp_path / "other")
-    other.snakemake("-c2")
-    assert (other.root / TABLE).read_bytes() == (made.root / TABLE).read_bytes()
-    compared = 0
-    for stage, name in (
-        ("connector", "connector.safetensors"),
-        ("finetune", "tuned.safetensors"),
-        ("finetune", "metrics.jsonl"),
-        ("predict", "answers.jsonl"),
-        ("score-captions", "scores.json"),
-    ):
-        for result in made.results(stage):
-            same = other.root / result.relative_to(made.root) / name
-            assert same.read_bytes() == (result / name).read_bytes(), same
-            compared += 1
-    assert compared == 1 + 3 + 3 + 13 + 7
 
 
 def test_finetunes_record_the_gradients_of_norms_and_the_connector_does_not(made: Checkout) -> None:

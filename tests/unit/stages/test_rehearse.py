@@ -69,7 +69,8 @@ def test_deepspeed_ranks_with_random_weights_are_killed_and_resume_to_equal_step
 @pytest.mark.slow
 def test_a_model_that_does_not_fit_is_a_finding_and_no_failed_job(tmp_path: Path) -> None:
     """An embedding of 400 TB, which no machine has."""
-    found = tried(tmp_path, llm=LLM.model_copy(update={"vocabulary": 10**12 * 3}))
+    with forked_processes():
+        found = tried(tmp_path, llm=LLM.model_copy(update={"vocabulary": 10**12 * 3}))
     (failure,) = found["failures"]
     assert (failure["part"], failure["fits"]) == ("load", "no") and "memory" in failure["text"]
     assert failure["remedy"].startswith("raise mem_mb")
@@ -77,7 +78,8 @@ def test_a_model_that_does_not_fit_is_a_finding_and_no_failed_job(tmp_path: Path
 
 @pytest.mark.slow
 def test_an_engine_that_refuses_is_a_finding_and_no_failed_job(tmp_path: Path) -> None:
-    found = tried(tmp_path, precision="bf16-weights")
+    with forked_processes():
+        found = tried(tmp_path, precision="bf16-weights")
     (failure,) = found["failures"]
     assert failure["part"] == "start" and "needs deepspeed" in failure["text"] and failure["fits"] == "not known"
     assert found["parts"]["questions"]["seconds"] > 0, "what came before it was measured"
