@@ -226,11 +226,11 @@ def test_a_group_that_takes_longer_than_the_partition_allows_is_split_into_jobs(
 
 @pytest.mark.parametrize(("hours", "attempts"), [(24, 3), (12, 5), (200, 1)])
 def test_a_training_has_as_many_attempts_as_its_predicted_hours_need(tmp_path: Path, hours: int, attempts: int) -> None:
-    """32.4 hours predicted for the 13B connector, 48.6 with the margin: more than `retries: 3` of a short partition."""
+    """32.0 hours predicted for the 13B connector, 48.0 with the margin: more than `retries: 3` of a short partition."""
     workflow = _paper(tmp_path, gpu_time_limit=60 * hours)
     assert workflow.allocations.attempts("connector") == attempts
     longest = max(Forecast(workflow.plan).of(node).seconds for node in _nodes(workflow, "connector"))
-    assert longest == pytest.approx(32.4 * 3600, rel=0.01)
+    assert longest == pytest.approx(32.0 * 3600, rel=0.01)
 
 
 def test_the_warning_leaves_time_to_write_a_large_checkpoint(tmp_path: Path) -> None:
