@@ -35,7 +35,6 @@ delete_nothing()
 ignore_damaged_records()
 STUDY = Workflow(Path(workflow.basedir), config, in_job=workflow.remote_exec)
 if STUDY.cluster:
-    workflow.localrules(*STUDY.local_rules())
     workflow.register_resource("turn", 1)  # an allocation has one, so its jobs follow each other
     if not workflow.remote_exec:
         # This machine's cores (profiles/default) are no limit for what a job asks of the cluster.
@@ -72,6 +71,12 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+
+
+if STUDY.cluster:
+    workflow.localrules(*STUDY.local_rules())
+    for rule in STUDY.local_rules():
+        workflow.get_rule(rule).group = None  # Snakemake submits the jobs of every rule that has a group
 
 
 onstart:

@@ -142,6 +142,7 @@ def test_stages_go_where_they_belong_and_ask_for_what_the_scale_says_and_the_tim
         job.partition for rule in ("draw", "fetch", "questions", "score", "table") for job in run.of(f"rule_{rule}")
     }
     assert off_the_gpus == {"cpu"}
+    assert run.checkout.results("tokenize-references") and not run.of("rule_tokenize"), "it runs beside Snakemake"
 
 
 def test_jobs_that_share_a_checkpoint_are_submitted_once(run: Run) -> None:
