@@ -64,7 +64,7 @@ ROW, OTHER = "tiny LayerNorm-Conv. 20K", "tiny Finetune-80K"
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 questions about 4 pictures of other sizes than the encoder's."""
+    """60 questions about 4 pictures of other sizes than the encoder's."""
     folder = tmp_path_factory.mktemp("asked")
     generator = torch.Generator().manual_seed(0)
     with zipfile.ZipFile(folder / "images.zip", "w") as archive:
@@ -73,7 +73,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels.numpy()).save(folder / "one.png")
             archive.write(folder / "one.png", f"{number}.png")
     words = ["cat", "dog", "tree", "house", "castle", "red", "green", "two", "three"]
-    texts = [f"Is there a {words[k % 9]} near the {words[k // 9]} ?" for k in range(24)]
+    texts = [f"Is there a {words[k % 9]} near the {words[k // 9]} ?" for k in range(60)]
     write_questions(folder, "images.zip", [Question(str(k), f"{k % 4}.png", text) for k, text in enumerate(texts)])
     return folder
 
@@ -153,7 +153,7 @@ def test_a_model_and_its_adapter_say_the_same_and_merged_and_saved_too(
     job = job_of(tmp_path, method, asked, llm=llms[family], **FAMILIES[family])
     whole, adapter, merged = (tmp_path / name for name in ("whole", "adapter", "merged"))
     found = write_checked(job, whole, adapter=False, activation="linear")
-    assert (found.questions, found.adapter, found.beside) == (24, False, 0)
+    assert (found.questions, found.adapter, found.beside) == (60, False, 0)
     assert found.difference < 1e-4
     expected = logits(*load_published(whole), asked)
     found = write_checked(job, adapter, adapter=True, activation="linear")
@@ -207,7 +207,7 @@ def test_quick_gelu_is_published_as_such_and_a_timm_encoder_is_refused(asked: Pa
     quick = replace(job, inputs={**job.inputs, "vision": tmp_path / "quick"})
     found = write_checked(quick, tmp_path / "whole", adapter=False, activation="linear")
     assert found.difference < 1e-4
-    assert found.beside == 6, "of one picture in four, 50 x 70, half a pixel is rounded otherwise"
+    assert found.beside == 15, "of one picture in four, 50 x 70, half a pixel is rounded otherwise"
     written = json.loads((tmp_path / "whole" / "config.json").read_text())
     assert written["vision_config"]["hidden_act"] == "quick_gelu"
     names = load_file(tmp_path / "whole" / "model.safetensors").keys()
