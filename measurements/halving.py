@@ -181,7 +181,8 @@ def page(searches: Sequence[Search]) -> str:
         found, lost = [one.chosen(choice) for one in searches], [one.lost(choice) for one in searches]
         same = sum(one[0] == other[0] for one, other in zip(found, full, strict=True))
         low, high = interval(lost)
-        shares = [sum(one[k] for one in found) / sum(one[k] for one in full) for k in (1, 2)]
+        spent = [zip(*(one[1:] for one in side), strict=True) for side in (found, full)]
+        shares = [sum(ours) / sum(whole) for ours, whole in zip(*spent, strict=True)]
         cells = [f"{same} of {len(searches)}", f"{fmean(lost):.2f} ({low:.2f} to {high:.2f})", f"{max(lost):.2f}"]
         lines.append(f"| {' | '.join([_words(choice), *cells, *(f'{share:.0%}' for share in shares)])} |")
     lines += ["", "Where another rate wins (CIDEr lost, with its paired interval over the images):", ""]

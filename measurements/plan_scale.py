@@ -22,7 +22,7 @@ from statistics import median
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "src")]
 
 from checkout import Checkout, copy_checkout  # noqa: E402
 from lntune.plan.node import closure, manifest_path  # noqa: E402

@@ -16,7 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "helpers"), str(HERE.parent / "src")]
 
 from lntune.store.record import git_state, machine  # noqa: E402
 from races.page import page  # noqa: E402

@@ -38,7 +38,7 @@ def batches_of_answers(found: dict[str, Any], shape: Shape, precision: Literal["
     prompts = made_up_prompts(shape)
     images = len({prompt.image for prompt in prompts})
     source = EncodedImages(model.vision, loader(model.vision, jpegs(images)), images, cache=True)
-    features = InPrecision(source, model.connector.weight.dtype)
+    features = InPrecision(source, next(model.connector.parameters()).dtype)
     tokenizer = made_up_tokenizer(shape.llm.vocabulary)
     alone: list[str] = []
     found |= {"precision": precision, "questions": len(prompts), "batches": {}}

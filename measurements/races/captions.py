@@ -24,7 +24,7 @@ from pycocotools.coco import COCO
 
 from lntune.benchmarks.captions import score as score_captions
 from lntune.benchmarks.captions import words as tokenize_references
-from lntune.benchmarks.captions.formats import read_answers, read_references, write_answers
+from lntune.benchmarks.captions.formats import read_captions, read_references, write_answers
 from lntune.benchmarks.captions.words import WORDS, read_words, tokenize
 from lntune.data import samples
 from lntune.store.job import Job
@@ -85,14 +85,15 @@ def rows(work: Path, say: Say) -> list[Row]:
         found["kept"] = scored(scores, {int(id): mark for id, mark in marks.items()})
 
     def alone() -> None:
-        found["alone"] = scored(*score_captions.score_captions(read_references(references), read_answers(answers)))
+        said = {image: one.text for image, one in read_captions(answers).items()}
+        found["alone"] = scored(*score_captions.score_captions(read_references(references), said))
 
     name = f"captions: {IMAGES:,} images with {REFERENCES} references each, files to scores"
     first = in_turn(name, clocked(official), clocked(kept), say)
     second = in_turn(name + ", nothing made before", clocked(official), clocked(alone), say)
     for mine in (found["kept"], found["alone"]):
         check(found["official"], mine)
-    said = list(read_answers(answers).values())
+    said = [one.text for one in read_captions(answers).values()]
     assert read_words(work / "references" / WORDS) == human["references"], "the references' words differ"
     assert tokenize(said)[0] == [line for (line,) in human["answers"].values()], "the answers' words differ"
     java = spread([clocked(lambda: tokenize(said))() for _ in range(3)]).median

@@ -16,13 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from checkout import Checkout, copy_checkout
 from races.rounds import Row, Say, clocked, in_turn
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests"))
-
-from checkout import Checkout, copy_checkout  # noqa: E402
-
 VERSIONS = ("transformers", "snakemake", "pydantic", "typer")
 
 RIVAL = '`python -c "import transformers"`'

@@ -52,9 +52,10 @@ class Ours:
         self.entered.enter_context(training_mode(model, recompute=False))
         features = EncodedImages(model.vision, no_image, count=0, cache=False)
         self.engine, self.step = make_engine(model, settings, execution), 0
+        steps = race.pool // race.global_batch
         self.run = Run(
-            self.samples, features, settings, execution, race.seed, self.scratch, "", race.pool // race.global_batch,
-            "race", norm_gradient_recorder(model),
+            self.samples, features, settings, execution, race.seed, self.scratch, "", total=steps, last=steps,
+            label="race", recorder=norm_gradient_recorder(model),
         )  # fmt: skip
         llm = model.llm
         last = llm.model.layers[-1]
@@ -73,7 +74,7 @@ class Ours:
         norm = torch.stack([value.norm() for value in gradients.values()]).norm()
         for value in self.engine.gradients().values():
             value.zero_()
-        self.engine.optimizer.zero_grad(set_to_none=True)
+        self.engine.model.zero_grad(set_to_none=True)
         return {"loss": loss.item(), "norm": norm.item(), "trainable": sum(map(Tensor.numel, gradients.values()))}
 
     def train(self) -> Mapping[str, object]:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from races.commands import copy_sources, surroundings
+from checkout import copy_sources
+from races.commands import surroundings
 from races.rounds import ROUNDS, Row, Say
 
 VERSIONS = ("snakemake", "pydantic")

@@ -62,6 +62,7 @@ class Prompting:
         """One question after the other, by transformers' generate()."""
         answers, stop = [], stop_string(self.job.template)
         for prompt in self.prompts:
+            assert prompt.image is not None
             embedded, _ = self.model.embed([prompt.ids], self.features.features([prompt.image]))
             tokens = self.model.llm.generate(
                 inputs_embeds=embedded, attention_mask=torch.ones(embedded.shape[:2], dtype=torch.long),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from lntune.config import Frozen
 
@@ -21,6 +21,13 @@ class Spread(NamedTuple):
     median: float
     least: float
     most: float
+
+
+class Rounds(TypedDict):
+    """The figures of both sides, round by round."""
+
+    rival_rounds: tuple[float, ...]
+    our_rounds: tuple[float, ...]
 
 
 class Row(Frozen):
@@ -85,7 +92,7 @@ def clocked(work: Callable[[], object]) -> Contestant:
 
 def in_turn(
     name: str, rival: Contestant, ours: Contestant, say: Say, rounds: int = ROUNDS, *, warm_up: bool = True
-) -> dict[Literal["rival_rounds", "our_rounds"], tuple[float, ...]]:
+) -> Rounds:
     """Let both do the work in turn; the figures of each, as :class:`Row` wants them. The warm-up does not count."""
     found: list[tuple[float, float]] = []
     for number in range(0 if warm_up else 1, rounds + 1):

@@ -118,7 +118,8 @@ class Comparison:
         trained = max(0, self.start["trainable"] - self.start["tables"]) / blocks
         of_blocks, of_last = (one * (2 + min(1.0, trained)) for one in (blocks, self.start["last"]))
         of_head = head * (3 if self.start["trainable"] >= head else 2)
-        return self.padding() * (of_blocks + of_head) / (of_blocks - (1 - ANSWERED) * of_last + ANSWERED * of_head)
+        ours = of_blocks - (1 - ANSWERED) * of_last + ANSWERED * of_head
+        return float(self.padding() * (of_blocks + of_head) / ours)
 
     def reason(self) -> str:
         """Why there is no more to gain."""
