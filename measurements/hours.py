@@ -2,10 +2,10 @@
 
     python measurements/hours.py [SHAPE ...]          writes measurements/hours.md; ten minutes on two idle cores
 
-A term's prediction is its operations by lntune.estimate.hours, over the speed of a plain matrix product of the shape's
-own sizes, measured before and after it; so that other work on the machine hits both. What is generated and loaded is
-predicted from bytes instead, over the speed of a matrix-vector product and of reading a file. Each is the median of
-REPEATS. Of steps, what one takes beyond another is told as a term of its own. On a machine that has nothing else to do.
+A term's prediction is its operations by lntune.estimate.hours, over the speed of a plain matrix product of its own
+sizes. Both are measured REPEATS times in turn, and the fastest of each counts: the others met other work. What is
+generated and loaded is predicted from bytes instead, over the speed of a matrix-vector product and of reading a file.
+Of steps, what one takes beyond another is told as a term of its own. On a machine that has nothing else to do.
 """
 
 import argparse
@@ -13,11 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lntune.config.llm_shape import LlmShape
 from lntune.config.training import Schedule
@@ -33,7 +33,9 @@ from lntune.training.loop import set_recomputation, training_mode
 PAGE = Path(__file__).with_suffix(".md")
 VISION = VisionShape(width=512, intermediate=2048, layers=8, image=224, patch=14, pre_norm=True)
 SCHEDULE = Schedule(epochs=1, global_batch=1, warmup_ratio=0, weight_decay=0, max_length=600, precision="fp32")
-TEXT, ANSWERS, REPEATS, BOUND = 260, 180, 3, 0.15
+TEXT, ANSWERS, REPEATS, BOUND = 260, 180, 5, 0.15
+LEAST = 0.2
+"""Seconds that one measurement takes at least."""
 
 
 def _llama(hidden: int, layers: int, vocabulary: int, kv_heads: int = 0) -> LlmShape:
@@ -45,40 +47,45 @@ def _llama(hidden: int, layers: int, vocabulary: int, kv_heads: int = 0) -> LlmS
 
 
 SHAPES = {
-    "small": _llama(512, 4, 8000),
-    "deep": _llama(512, 16, 8000),
     "wide": _llama(1024, 8, 16000),
-    "wider": _llama(1536, 4, 32000),
+    "wider": _llama(1536, 6, 32000),
     "large": _llama(2048, 4, 32000),
-    "shared": _llama(1024, 8, 16000, kv_heads=4),
+    "shared": _llama(2048, 4, 32000, kv_heads=8),
+    "larger": _llama(3072, 2, 32000),
+    "two blocks of 7B": _llama(4096, 2, 32000),
 }
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The median time of some work, once it is warm."""
-    work()
-    found = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return median(found)
+Work = Callable[[], object]
+
+
+def in_turn(*works: Work) -> list[float]:
+    """The least seconds of each of some works, done in turn once they are warm."""
+    found: list[list[float]] = [[] for _ in works]
+    for _ in range(1 + REPEATS):
+        for work, taken in zip(works, found, strict=True):
+            started, times = time.perf_counter(), 0
+            while time.perf_counter() < started + LEAST:
+                work()
+                times += 1
+            taken.append((time.perf_counter() - started) / times)
+    return [min(taken[1:]) for taken in found]
 
 
 def terms(llm: LlmShape) -> Iterator[tuple[str, float, float]]:
     """Each term, its predicted and its measured seconds."""
     tokens = VISION.tokens + TEXT
-    left, right = torch.randn(tokens, llm.hidden), torch.randn(llm.hidden, llm.intermediate)
-    wide = torch.randn(8 * llm.intermediate, llm.hidden)
-
-    def product() -> float:
-        return 2 * tokens * llm.hidden * llm.intermediate / seconds(lambda: left @ right)
-
+    of_blocks = torch.randn(tokens, llm.hidden), torch.randn(llm.intermediate, llm.hidden)
+    of_vision = torch.randn(VISION.tokens, VISION.width), torch.randn(VISION.intermediate, VISION.width)
     known: dict[str, tuple[float, float]] = {}
 
-    def term(name: str, operations: float, work: Callable[[], object]) -> tuple[str, float, float]:
-        before, taken, after = product(), seconds(work), product()
-        known[name] = operations / ((before + after) / 2), taken
+    def term(
+        name: str, operations: float, work: Work, of: tuple[Tensor, Tensor] = of_blocks
+    ) -> tuple[str, float, float]:
+        """Its predicted and its measured seconds, by the speed of the product of a left side and weights."""
+        left, weights = of
+        product, taken = in_turn(lambda: left @ weights.T, work)
+        known[name] = operations * product / (2 * left.shape[0] * weights.numel()), taken
         return name, *known[name]
 
     def beyond(name: str, one: str, other: str) -> tuple[str, float, float]:
@@ -93,17 +100,22 @@ def terms(llm: LlmShape) -> Iterator[tuple[str, float, float]]:
         return TrainingJob("it", "finetune", llm, VISION, method, None, SCHEDULE, "plain", 1, 0), setup
 
     forward, seen = forward_operations(llm, VISION, TEXT, ANSWERS)
-    job, setup = model_of("layernorm")
+    job, setup = model_of("layernorm-simp")
     model = build_model(setup, attention="sdpa")
     pixels, samples = torch.randn(1, 3, VISION.image, VISION.image), made_up_samples(setup, VISION.tokens)
-    queries = [torch.randn(1, llm.heads, tokens, llm.head_dim) for _ in range(3)]
+    query, key, value = (torch.randn(1, llm.heads, tokens, llm.head_dim) for _ in range(3))
     states, head = torch.randn(ANSWERS, llm.hidden), model.llm.lm_head.weight
     with torch.no_grad():
-        yield term("vision encoder", seen, lambda: model.vision.encode(pixels))
+        yield term("vision encoder", seen, lambda: model.vision.encode(pixels), of_vision)
         features = model.vision.encode(pixels)
-        attend, squares = F.scaled_dot_product_attention, attention_operations(llm, tokens) / llm.layers
-        yield term("attention", squares, lambda: attend(*queries, is_causal=True))
-        yield term("head", head_operations(llm, ANSWERS), lambda: F.linear(states, head))
+        squares = attention_operations(llm, tokens) / llm.layers
+        product, taken = in_turn(
+            lambda: (query @ key.transpose(2, 3)) @ value,
+            lambda: F.scaled_dot_product_attention(query, key, value, is_causal=True),
+        )
+        squares *= 2  # on a CPU, torch's kernel computes the half that causal attention leaves out, too
+        yield "attention", squares * product / (4 * llm.hidden * tokens**2), taken
+        yield term("head", head_operations(llm, ANSWERS), lambda: F.linear(states, head), (states, head))
         yield term("forward", forward, lambda: model(samples, features, ANSWERS))
 
     def step() -> None:
@@ -124,17 +136,18 @@ def terms(llm: LlmShape) -> Iterator[tuple[str, float, float]]:
     yield beyond("backward", "step, norms train", "forward")
     yield beyond("recomputation", "step, recomputed", "step, norms train")
     yield beyond("gradients of weights", "step, all trains", "step, norms train")
-    vector, cache = torch.randn(llm.hidden), torch.tensor([[5]])
-    speed = wide.nbytes / seconds(lambda: wide @ vector)
+    vector, token, wide = torch.randn(llm.hidden), torch.tensor([[5]]), torch.randn(8 * llm.intermediate, llm.hidden)
     with torch.no_grad():
-        yield "a token generated", 4 * llm.parameters / speed, seconds(lambda: model.llm(cache))
+        read, taken = in_turn(lambda: wide @ vector, lambda: model.llm(token))
+        yield "a token generated", 4 * llm.parameters * read / wide.nbytes, taken
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model.llm.half().save_pretrained(folder)
         file, plain = folder / "model.safetensors", folder / "plain"
         save_file({key: value.clone() for key, value in load_file(file).items()}, plain)
-        read = seconds(lambda: {key: value.float() for key, value in load_file(plain).items()})
-        yield "weights loaded", read, seconds(lambda: load_llm(folder))
+        plainly = lambda: {key: value.float() for key, value in load_file(plain).items()}  # noqa: E731
+        read, taken = in_turn(plainly, lambda: load_llm(folder))
+        yield "weights loaded", read, taken
 
 
 def main() -> None:
