@@ -33,7 +33,7 @@ IMPORTED = (
     "torch._inductor.compile_fx", "networkx",  # by DeepSpeed, with its first engine
 )  # fmt: skip
 """Of other people alone: a process runs the code of its own checkout."""
-FORKED = (("lntune.jobs.fork_server", "torch"), ("lntune.stages.rank",), ("deepspeed_cells",))
+FORKED = (("lntune.jobs.fork_server",), ("lntune.stages.rank",), ("deepspeed_cells",))
 """What follows ``python -m`` where a process is forked."""
 BY_PROCESSES = ("LD_", "LC_", "LANG", "PYTHON")
 BY_LIBRARIES = ("MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_", "OMP_")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from checkout import Checkout, copy_checkout
@@ -32,8 +33,8 @@ def one_row(root: Path) -> Checkout:
     return checkout
 
 
-def on_slurm(checkout: Checkout) -> Checkout:
-    """Every stage but one in jobs, with GPUs for what would need them and more CPUs than this machine has for another.
+def on_slurm(checkout: Checkout, login_node: Sequence[str] = ("tokenize-references",)) -> Checkout:
+    """Every stage but some in jobs, with GPUs for what would need them and more CPUs than this machine has for another.
 
     No warning is given before a time limit, so that what is tested is the limit itself.
     """
@@ -43,7 +44,7 @@ def on_slurm(checkout: Checkout) -> Checkout:
     checkout.write_yaml("workflow/scales/tiny.yaml", scale)
     site = checkout.yaml("slurm/site.yaml")
     site |= {"scale": "tiny", "protocol": "modern"}
-    site["cluster"] |= {"warning_seconds": 0, "login_node": ["tokenize-references"]}
+    site["cluster"] |= {"warning_seconds": 0, "login_node": [*login_node]}
     checkout.write_yaml("slurm/site.yaml", site)
     return checkout
 

@@ -36,7 +36,7 @@ def test_a_search_in_which_candidates_diverge_ends_with_its_table(
     (choice,) = [node for node in plan.nodes() if node.stage == "select" and "-finetune-" in node.label]
     tried = [f"results/{score.stage}/{score.name}/manifest.json" for score in choice.players("scores")]
     checkout.snakemake("-c2", *tried)
-    on_slurm(checkout)
+    on_slurm(checkout, login_node=("score-captions", "table"))
     before = {job.id for job in cluster.jobs()}
     process = start(checkout, cluster, *TABLE)
     try:
