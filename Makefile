@@ -49,9 +49,8 @@ rehearsal: environment
 lint: environment
 	$(BIN)/ruff check src tests measurements
 	$(BIN)/ruff format --check src tests measurements
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/lint-imports --no-cache --no-logo & layers=$$!; $(BIN)/mypy && wait $$layers
 
 # Tests of a file run one after the other, and so do all of tests/slurm, whose cluster mostly waits: hence one more
 # worker than cores.
