@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lntune.files import is_locked
-from lntune.jobs.states import JobState, Run, job_states, runs
+from lntune.jobs.states import JobState, Run, job_inputs, job_states, runs
 from lntune.progress import duration, progress_text
 from lntune.store.leases import is_alive
 from lntune.store.manifest import MANIFEST, Store
@@ -38,13 +38,15 @@ class Status:
     """What is at work on a store.
 
     ``failed`` has what failed and was not begun again since; ``lost`` what was begun, and whose process is gone. Of
-    each run, by its place: how many results are ``done``, and which are ``queued``. ``slurm`` is None without SLURM.
+    each run, by its place: how many results are ``done``, which are ``queued``, and which are ``blocked``, since they
+    need one that failed. ``slurm`` is None without SLURM.
     """
 
     store: str
     runs: tuple[Run, ...]
     done: tuple[int, ...]
     queued: tuple[tuple[str, ...], ...]
+    blocked: tuple[tuple[str, ...], ...]
     running: tuple[JobState, ...]
     failed: tuple[JobState, ...]
     lost: tuple[JobState, ...]
@@ -52,11 +54,14 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, fit for JSON."""
-        runs = zip(self.runs, self.done, self.queued, strict=True)
+        runs = zip(self.runs, self.done, self.queued, self.blocked, strict=True)
         jobs = {kind: [one._asdict() for one in getattr(self, kind)] for kind in ("running", "failed", "lost")}
         return {
             "store": self.store,
-            "runs": [run._asdict() | {"done": done, "queued": queued} for run, done, queued in runs],
+            "runs": [
+                run._asdict() | {"done": done, "queued": queued, "blocked": blocked}
+                for run, done, queued, blocked in runs
+            ],
             **jobs,
             "slurm": None if self.slurm is None else [vars(one) for one in self.slurm],
         }
@@ -64,17 +69,21 @@ class Status:
     def text(self) -> str:
         """A line for each run, each job that runs, has failed or is lost, and of what waits the number by stage."""
         lines = [] if self.runs else [f"{self.store}: no run is at work"]
-        for run, done, queued in zip(self.runs, self.done, self.queued, strict=True):
+        for run, done, queued, blocked in zip(self.runs, self.done, self.queued, self.blocked, strict=True):
             place = f"{run.checkout} of {run.user} on {run.host}, for {duration(time.time() - run.started)}"
             failed = len({one.path for one in self.failed} & {*run.jobs})
             counts = f"{done:,} of {len(run.jobs):,} results done, {len(queued):,} queued"
-            lines.append(f"{place}: {counts}{f', {failed} failed' if failed else ''}")
+            others = ((failed, "failed"), (len(blocked), "blocked"))
+            counts += "".join(f", {number:,} {what}" for number, what in others if number)
+            lines.append(f"{place}: {counts}")
         lines += [f"running  {one.path}  {job_text(one)}{_place(one)}" for one in self.running]
         lines += [f"failed   {one.path}  {one.failed}" for one in self.failed]
         for one in self.lost:
             lines.append(f"lost     {one.path}  its process is gone; the next run goes on with it{_place(one)}")
-        if stages := Counter(name.partition("/")[0] for name in dict.fromkeys(n for one in self.queued for n in one)):
-            lines.append("queued   " + ", ".join(f"{stage} {number:,}" for stage, number in stages.items()))
+        for word, of_runs, why in (("queued ", self.queued, ""), ("blocked", self.blocked, ": they need what failed")):
+            if stages := Counter(name.partition("/")[0] for name in dict.fromkeys(n for one in of_runs for n in one)):
+                waiting = ", ".join(f"{stage} {number:,}" for stage, number in stages.items())
+                lines.append(f"{word}  {waiting}{why}")
         if reasons := Counter(one.reason for one in self.slurm or () if one.state == "PENDING"):
             waits = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
             lines.append(f"SLURM    {sum(reasons.values()):,} jobs wait: {waits}")
@@ -98,22 +107,36 @@ def status(store: Path) -> Status:
     slurm = None if shutil.which("squeue") is None else _in_queue()
     unfinished = [one for one in job_states(store) if not (store / one.path / MANIFEST).is_file()]
     at_work = {one.path for one in unfinished if one.failed is None and _is_at_work(store, one, slurm)}
-    found, done, queued = runs(str(store)), list[int](), list[tuple[str, ...]]()
-    begun = {one.path for one in unfinished}
+    found, done = runs(str(store)), list[int]()
+    queued, blocked = list[tuple[str, ...]](), list[tuple[str, ...]]()
+    begun, failed = {one.path for one in unfinished}, {one.path for one in unfinished if one.failed is not None}
     for run in found:
         missing = [name for name in run.jobs if not (store / name / MANIFEST).is_file()]
         done.append(len(run.jobs) - len(missing))
-        queued.append(tuple(name for name in missing if name not in begun))
+        waiting = [name for name in missing if name not in begun]
+        cut_off = _need(store, waiting, failed)
+        queued.append(tuple(name for name in waiting if name not in cut_off))
+        blocked.append(tuple(name for name in waiting if name in cut_off))
     return Status(
         store=str(store),
         runs=tuple(found),
         done=tuple(done),
         queued=tuple(queued),
+        blocked=tuple(blocked),
         running=tuple(one for one in unfinished if one.path in at_work),
-        failed=tuple(one for one in unfinished if one.failed is not None),
+        failed=tuple(one for one in unfinished if one.path in failed),
         lost=tuple(one for one in unfinished if one.failed is None and one.path not in at_work),
         slurm=slurm,
     )
+
+
+def _need(store: Path, jobs: Sequence[str], failed: set[str]) -> set[str]:
+    """Those of some jobs that are made from one of ``failed``, or from what such a one would have made."""
+    inputs = {name: {*job_inputs(store, name)} for name in jobs} if failed else {}
+    found = set[str]()
+    while more := {name for name, its in inputs.items() if name not in found and its & (failed | found)}:
+        found |= more
+    return found
 
 
 def _is_at_work(store: Path, job: JobState, slurm: Sequence[InQueue] | None) -> bool:

@@ -104,6 +104,15 @@ def job_states(store: str | os.PathLike[str]) -> Iterator[JobState]:
                 )
 
 
+def job_inputs(store: str | os.PathLike[str], name: str) -> Iterator[str]:
+    """What the result ``stage/name`` is made from, as its job spec says: each input's folder below the store."""
+    spec = _read(os.path.join(store, ".jobs", f"{name}.json")) or {}
+    with suppress(AttributeError, TypeError, ValueError):  # damaged
+        for given in spec.get("inputs", {}).values():
+            for folder in [given] if isinstance(given, str) else given:
+                yield "/".join(os.path.relpath(folder, spec.get("store")).split(os.sep)[:2])  # of a part, the whole
+
+
 def _files(folder: str, *, inside: bool = False) -> Iterator[tuple[str, str]]:
     """Path and name of what lies in a folder, or in its folders."""
     with suppress(OSError):

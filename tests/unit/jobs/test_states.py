@@ -54,6 +54,25 @@ def test_a_run_with_a_job_that_runs_one_that_failed_and_one_that_waits(
     assert status(store).text().splitlines()[0] == f"{store}: no run is at work"
 
 
+def test_what_needs_a_failed_result_is_blocked_and_not_queued(store: Path) -> None:
+    """C is chosen by B's part of a selection, and B's score by way of C; A's score waits for its turn."""
+    score, other = "score-pope/c-0123456789ae", "score-pope/a-0123456789af"
+    inputs = {C: {"llm": "results/fetch/x-0", "tuned": f"results/{B}/chosen"}, other: {"answers": f"results/{A}"},
+              score: {"answers": ["results/questions-pope/q-0", f"results/{C}"]}}  # fmt: skip
+    for name, given in inputs.items():
+        Path(spec_of(store, name)).parent.mkdir(exist_ok=True)
+        Path(spec_of(store, name)).write_text(json.dumps({"store": "results", "inputs": given}), encoding="utf-8")
+    begin(spec_of(store, B))
+    failed(spec_of(store, B), "no log")
+    with announced(str(store), [score, other, A, B, C]):
+        found = status(store)
+        lines = found.text().splitlines()
+    assert lines[0].endswith("0 of 5 results done, 2 queued, 1 failed, 2 blocked")
+    assert lines[2:] == ["queued   finetune 1, score-pope 1", "blocked  predict 1, score-pope 1: they need what failed"]
+    assert (found.queued, found.blocked) == (((A, other),), ((C, score),))
+    assert found.to_json()["runs"][0]["blocked"] == (C, score)
+
+
 def test_a_job_whose_process_was_killed_is_lost_and_a_run_that_was_killed_is_none(store: Path) -> None:
     code = (
         "import os, sys; from lntune.jobs.states import announced, begin; begin(sys.argv[1])\n"
