@@ -128,9 +128,10 @@ def forked_processes(*modules: str) -> Iterator[None]:
     from lntune.environment import job_environment
 
     with pytest.MonkeyPatch.context() as patch:
+        environment = job_environment()
         for name in read_at_start(dict(os.environ)):
             patch.delenv(name)
-        for name, value in job_environment().items():
+        for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(subprocess, "Popen", subprocess.Popen)
         patch.setattr(Popen, "modules", (*FORKED, *((module,) for module in modules)))
