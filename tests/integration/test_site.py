@@ -35,6 +35,12 @@ GROUP = "MM-VICUNA-7B"
 HOSTILE = "<img src=x onerror=\"document.title='hostile'\"><script>document.title='hostile'</script>"
 HOSTILE_TITLE = "LayerNorm <img src=x onerror=document.title='hostile'>"
 COLUMNS = ("MME", "VQAv2", "MSCOCO", "Flickr30k", "POPE")
+ALIKE = """\
+figure: heat-maps
+title: "Alike: similarity of the layers"
+llms: [vicuna-7b]
+rows: [{title: Finetune, method: finetune, data: 80K}]
+"""
 AXE = Path(os.environ.get("LNTUNE_AXE", "/usr/local/share/axe-core/axe.min.js"))
 
 
@@ -45,8 +51,9 @@ def finished(made: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checko
     shutil.copytree(made.root, root, symlinks=True)
     checkout = Checkout(root)
     checkout.edit("workflow/report_items/tiny.yaml", LAYERNORM, json.dumps(HOSTILE_TITLE))
-    checkout.edit("config.yaml", "[tiny]", "[tiny, blind]")
-    checkout.snakemake("-c1", "tables/tiny.csv")
+    checkout.edit("config.yaml", "[tiny]", "[tiny, blind, alike]")
+    (root / "workflow/report_items/alike.yaml").write_text(ALIKE, encoding="utf-8")
+    checkout.snakemake("-c1", "tables/tiny.csv", "figures/alike.csv")
     for folder in checkout.results("predict"):  # as if a model had answered so
         if "layernorm" in folder.name and "mscoco" in folder.name:
             lines = (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
@@ -278,7 +285,7 @@ def test_it_is_made_again_exactly_when_it_would_show_something_else(finished: Ch
         assert is_right(plan), file
     ask_for(site.parent / "config.yaml", "tiny")  # and no longer one that is not made
     assert not is_right(_plan())
-    ask_for(site.parent / "config.yaml", "tiny", "blind")
+    ask_for(site.parent / "config.yaml", "tiny", "blind", "alike")
     page.write_text(page.read_text(encoding="utf-8").replace("Finetune-80K", "Finetune-81K"), encoding="utf-8")
     (site / "CNAME").write_text("example.org\n")  # somebody else's, which stays
     assert finished.pending("site/index.html") == {"site": 1}
@@ -414,6 +421,13 @@ def test_training_and_search(browser: Browser, site: Path) -> None:
         assert f"{one['CIDEr']:.2f}" in text
     assert browser.ask(f"{PANEL}.querySelectorAll('svg[viewBox=\"0 0 640 240\"] polyline').length") == 2 * 3
     assert "Gradients of the norms" in text
+    (alike,) = (site.parent / "results/similarity").glob("*-finetune-*/similarity.json")
+    tokens = json.loads(alike.read_bytes())["tokens"]
+    assert "Similarity of layers" in text and f"From similarity/{alike.parent.name}" in text
+    for name, one in tokens.items():
+        layers = len(one["matrix"])
+        cells = f"{PANEL}.querySelectorAll('svg[aria-label^=\"Tokens: {name};\"] rect').length"
+        assert browser.ask(cells) == layers**2 > 1
 
 
 def test_with_the_keyboard_alone(browser: Browser, site: Path) -> None:

@@ -166,7 +166,7 @@
         h("li", {}, `${one.role}: `, resultLink(one.result), one.part ? `, its folder ${one.part}/` : "", one.changed ? " CHANGED since" : "")))] : "",
       its.into.length ? [h("h3", {}, "Went into"), h("ul", {}, its.into.map((one) => h("li", {}, resultLink(one.result), ` (${one.role})`)))] : "",
       its.drops && drops(its.drops),
-      its.similarity && [h("h3", {}, "Similarity of layers"), ...Object.entries(its.similarity).map(([tokens, rows]) => heat(`Tokens: ${tokens}`, rows))],
+      similarity(its),
       outputs.length ? folded(`Files (${outputs.length})`, table("Files by BLAKE3", ["file", "bytes", "BLAKE3"], outputs.map(([file, one]) =>
         [file, one.bytes.toLocaleString("en"), h("span", { class: "hash" }, one.blake3)]))) : "",
       ...[["Settings", its.settings], ["Metrics", its.metrics], ["Execution", its.execution], ["Packages", its.packages],
@@ -188,6 +188,9 @@
       table("Left out", ["source", "reason", "more"], its.list.map(({ source, reason, ...more }) => [source, reason, Object.values(more).join("; ")]))) : "",
   ];
 
+  const similarity = (its) => its.similarity && [h("h3", {}, "Similarity of layers"),
+    ...Object.entries(its.similarity).map(([tokens, rows]) => heat(`Tokens: ${tokens}`, rows))];
+
   // --- a model -------------------------------------------------------------------------------------------------------
 
   async function training(stage, label) {
@@ -201,6 +204,7 @@
         return { ...one, curves: one.chosen && its.curves ? await load(`curves/${name}`) : null };
       }
     }));
+    const read = await Promise.all(its.into.filter(({ result }) => result.startsWith("similarity/")).map(({ result }) => load(`results/${result}`)));
     const drawn = loaded.filter(({ curves }) => curves);
     const called = (one) => (one.learning_rate === undefined ? "this training" : `learning rate ${one.learning_rate}${one.chosen ? ", chosen" : ""}`);
     const titles = [...new Set(drawn.flatMap(({ curves }) => Object.keys(curves.lines)))];
@@ -218,6 +222,7 @@
         heat("Variance of each norm's gradient over the steps (darker: larger, on a log scale)",
           Object.values(chosen.curves.norms).map((row) => row.map((value) => Math.log10(Math.max(value, 1e-12)))),
           Object.keys(chosen.curves.norms))] : "",
+      ...read.filter((one) => one.similarity).map((one) => [similarity(one), h("p", {}, "From ", resultLink(one.name))]),
     ];
   }
 
