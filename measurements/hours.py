@@ -3,9 +3,10 @@
     python measurements/hours.py [SHAPE ...]          writes measurements/hours.md; ten minutes on two idle cores
 
 A term's prediction is its operations by lntune.estimate.hours, over the speed of a plain matrix product of its own
-sizes. Both are measured REPEATS times in turn, and the fastest of each counts: the others met other work. What is
-generated and loaded is predicted from bytes instead, over the speed of a matrix-vector product and of reading a file.
-Of steps, what one takes beyond another is told as a term of its own. On a machine that has nothing else to do.
+sizes. Both are measured REPEATS times in turn; the median of their ratios counts, since the machine's speed changes
+from second to second. What is generated and loaded is predicted from bytes instead, over the speed of a matrix-vector
+product and of reading a file. Of steps, what one takes beyond another is told as a term of its own. On a machine that
+has nothing else to do.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -59,17 +61,25 @@ SHAPES = {
 Work = Callable[[], object]
 
 
-def in_turn(*works: Work) -> list[float]:
-    """The least seconds of each of some works, done in turn once they are warm."""
-    found: list[list[float]] = [[] for _ in works]
-    for _ in range(1 + REPEATS):
-        for work, taken in zip(works, found, strict=True):
-            started, times = time.perf_counter(), 0
-            while time.perf_counter() < started + LEAST:
-                work()
-                times += 1
-            taken.append((time.perf_counter() - started) / times)
-    return [min(taken[1:]) for taken in found]
+def seconds(work: Work) -> float:
+    """What it takes."""
+    started, times = time.perf_counter(), 0
+    while time.perf_counter() < started + LEAST:
+        work()
+        times += 1
+    return (time.perf_counter() - started) / times
+
+
+def in_turn(known: Work, work: Work) -> tuple[float, float]:
+    """The seconds of what is known and of some work, done in turn once they are warm; the work's by their ratios."""
+    seconds(work)
+    before, pairs = seconds(known), list[tuple[float, float]]()
+    for _ in range(REPEATS):
+        taken, after = seconds(work), seconds(known)
+        pairs.append(((before + after) / 2, taken))
+        before = after
+    usual = median(one for one, _ in pairs)
+    return usual, usual * median(taken / one for one, taken in pairs)
 
 
 def terms(llm: LlmShape) -> Iterator[tuple[str, float, float]]:
