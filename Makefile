@@ -15,7 +15,7 @@ environment: .venv/installed
 .venv/installed: envs/requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --requirement envs/requirements.lock
-	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # pip takes one core; one file of all is of Python 2
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # pip takes one core; a file that does not compile is skipped
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 

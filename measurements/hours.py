@@ -1,6 +1,6 @@
 """The terms of the duration model on this machine's CPU: predicted from operations, and measured, in one run.
 
-    python measurements/hours.py [SHAPE ...]          writes measurements/hours.md; ten minutes on two idle cores
+    python measurements/hours.py [SHAPE ...]          writes measurements/hours.md; 15 minutes on two idle cores
 
 A term's prediction is its operations by lntune.estimate.hours, over the speed of a plain matrix product of its own
 sizes. Both are measured REPEATS times in turn; the median of their ratios counts, since the machine's speed changes

@@ -33,31 +33,32 @@ LAYERNORM_ROW = {(LAYERNORM, column) for column in (*COLUMNS, "learning_rate")}
 ALL = FINETUNE_ROW | LAYERNORM_ROW
 
 VERIFY = """
-import json, signal, sys
+import signal, sys
 from pathlib import Path
 from lntune.commands.verify.check import verify
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
-report = verify(Path("."), sys.argv[2:], jobs=int(sys.argv[1]))
-print(json.dumps(report.to_json() | {"text": report.text()}))
+verify(Path("."), sys.argv[1:], jobs=2)
 """
 
 slow = pytest.mark.slow
 
 
-def start(checkout: Checkout, *targets: str, jobs: int = 1) -> subprocess.Popen[str]:
-    """Verify in a process of its own, by the checkout's own code; its temporary files are in a folder beside it."""
-    temporary = checkout.root.with_name("temporary")
-    temporary.mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(temporary)}
-    command = [sys.executable, "-c", VERIFY, str(jobs), *targets]
-    pipe = subprocess.PIPE
+def surroundings(checkout: Checkout, temporary: str) -> dict[str, str]:
+    """The environment of the checkout's own code; temporary files are in this folder beside it."""
+    (folder := checkout.root.with_name(temporary)).mkdir(exist_ok=True)
+    return os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(folder)}
+
+
+def start(checkout: Checkout, *targets: str) -> subprocess.Popen[str]:
+    """Verify by two processes, in the background."""
+    environment, pipe = surroundings(checkout, "temporary"), subprocess.PIPE
+    command = [sys.executable, "-c", VERIFY, *targets]
     return subprocess.Popen(command, cwd=checkout.root, env=environment, text=True, stdout=pipe, stderr=pipe)
 
 
 def run_verify(checkout: Checkout, temporary: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """``lntune verify``; its temporary files are in this folder beside the checkout."""
-    (folder := checkout.root.with_name(temporary)).mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(checkout.root / "src"), "TMPDIR": str(folder)}
+    """``lntune verify``."""
+    environment = surroundings(checkout, temporary)
     return run_python(checkout.root, environment, "lntune", "verify", *arguments, apart=True)
 
 
@@ -460,7 +461,7 @@ def test_deleted_results_and_accepted_edits_are_notes(copy: Checkout) -> None:
 @slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_leaves_nothing_behind(made: Checkout, number: signal.Signals) -> None:
-    process = start(made, TABLE, jobs=2)
+    process = start(made, TABLE)
     temporary = made.root.with_name("temporary")
     deadline = time.monotonic() + 60
     while not any(temporary.glob("lntune-verify-*/*")):

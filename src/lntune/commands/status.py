@@ -114,7 +114,7 @@ def status(store: Path) -> Status:
         missing = [name for name in run.jobs if not (store / name / MANIFEST).is_file()]
         done.append(len(run.jobs) - len(missing))
         waiting = [name for name in missing if name not in begun]
-        cut_off = _need(store, waiting, failed)
+        cut_off = _blocked_by(failed, store, waiting)
         queued.append(tuple(name for name in waiting if name not in cut_off))
         blocked.append(tuple(name for name in waiting if name in cut_off))
     return Status(
@@ -130,7 +130,7 @@ def status(store: Path) -> Status:
     )
 
 
-def _need(store: Path, jobs: Sequence[str], failed: set[str]) -> set[str]:
+def _blocked_by(failed: set[str], store: Path, jobs: Sequence[str]) -> set[str]:
     """Those of some jobs that are made from one of ``failed``, or from what such a one would have made."""
     inputs = {name: {*job_inputs(store, name)} for name in jobs} if failed else {}
     found = set[str]()

@@ -55,7 +55,7 @@ def test_a_run_with_a_job_that_runs_one_that_failed_and_one_that_waits(
 
 
 def test_what_needs_a_failed_result_is_blocked_and_not_queued(store: Path) -> None:
-    """C is chosen by B's part of a selection, and B's score by way of C; A's score waits for its turn."""
+    """C is made from a part of B, and its score from C; the score that is made from A waits for its turn."""
     score, other = "score-pope/c-0123456789ae", "score-pope/a-0123456789af"
     inputs = {C: {"llm": "results/fetch/x-0", "tuned": f"results/{B}/chosen"}, other: {"answers": f"results/{A}"},
               score: {"answers": ["results/questions-pope/q-0", f"results/{C}"]}}  # fmt: skip
